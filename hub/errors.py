@@ -1,0 +1,35 @@
+"""What can go wrong in the hub, as a tree; each docstring and each message is a sentence for a person.
+
+HubError
+|- SettingsError      a settings file is wrong
+|- SetupError         the hub cannot start as it stands (not initialised, port in use, key file unsafe)
+|- HubNotRunning      a command needs the running hub and found none
+`- RequestRefused     somebody asked for something the hub does not do: `.status` is the HTTP status
+"""
+
+from http import HTTPStatus
+
+
+class HubError(Exception):
+    """The hub could not do what it was asked; the message says why and what to do."""
+
+
+class SettingsError(HubError):
+    """A settings file is wrong; the message names the file, the key and what was expected."""
+
+
+class SetupError(HubError):
+    """The hub cannot start as it stands; the message says what is missing."""
+
+
+class HubNotRunning(HubError):
+    """A command needs the running hub and none answers on its control socket."""
+
+
+class RequestRefused(HubError):
+    """A request is not acceptable. `code` is a short word for programs, the message is for people."""
+
+    def __init__(self, code: str, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
