@@ -1,0 +1,20 @@
+"""Names and numbers that terminals, hubs and couriers must agree on. The bytes: frames.py and README.md."""
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1  # in HELLO, and in the TXT record below
+
+# Discovery (DNS-SD, RFC 6763). A record is a hint of an address and never trusted.
+SERVICE_TYPE: Final = "_farebox._tcp.local."
+TXT_FLEET: Final = "fleet"  # the fleet id, 32 hex digits
+TXT_VERSION: Final = "v"  # PROTOCOL_VERSION in decimal
+DEFAULT_PORT: Final = 8443
+
+# HTTPS. SYNC and IDENTIFY want the terminal's client certificate; PAIR_* come before there is one.
+SYNC: Final = "/api/v1/sync"  # POST, CONTENT_TYPE both ways: one session each way
+PAIR_START: Final = "/api/v1/pair/start"  # POST JSON {nameplate, message} -> {session, message}
+PAIR_FINISH: Final = "/api/v1/pair/finish"  # POST JSON {session, request} -> {response}
+IDENTIFY: Final = "/api/v1/identify"  # GET -> JSON about the hub
+CONTENT_TYPE: Final = "application/vnd.farebox.sync"
+JSON_TYPE: Final = "application/json"
+MAX_JSON_BYTES: Final = 64 * 1024  # a pairing request or answer
