@@ -19,6 +19,7 @@ LedgerError
    |- LedgerBusy        another process holds this ledger
    |- DriverUnusable    no SQLCipher driver that is new enough
    |- StoreFailed       the disk or the database refused to work
+   |- Overloaded        more work waits than the ledger takes on; try again in a moment
 
 `str(error)` is a sentence for a person.
 """
@@ -141,3 +142,7 @@ class DriverUnusable(StoreError):
 
 class StoreFailed(StoreError):
     """The database or the disk refused to work."""
+
+
+class Overloaded(StoreError):
+    """More work is waiting than the ledger takes on; try again in a moment."""
