@@ -1,0 +1,92 @@
+"""What a tap costs and whether it is accepted. Pure: values in, a verdict out.
+
+The order of the questions is the policy: hotlist, unknown card, passback, money.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from crdt.facts import CardView, Draft, Kind
+from crdt.fleet import REFUSE, FleetSettings
+
+
+class Reason(StrEnum):
+    """Why a card is refused. The values go to the log and to the status page."""
+
+    HOTLISTED = "hotlisted"
+    UNKNOWN_CARD = "unknown card"
+    PASSBACK = "passback"
+    BALANCE_TOO_LOW = "balance too low"
+
+
+class Note(StrEnum):
+    """What the passenger of an accepted tap should be told."""
+
+    REGISTERED = "registered"
+    LOW_BALANCE = "low balance"
+    NEGATIVE_RIDE = "negative ride"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Let the passenger in, once `drafts` are durable. Amounts are in minor units."""
+
+    drafts: tuple[Draft, ...]
+    fare_minor: int
+    balance_after_minor: int
+    notes: frozenset[Note] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Do not; nothing is written. `fare_minor` is what the ride would have cost."""
+
+    reason: Reason
+    fare_minor: int
+    balance_minor: int
+
+
+Verdict = Accepted | Refused
+
+
+def decide(card: CardView, settings: FleetSettings, route: str, now_ms: int) -> Verdict:
+    """Judge one presentation of `card` at `now_ms` (terminal time) on `route`."""
+    fare = settings.fare_minor(route)
+    balance = card.balance_minor
+    if card.hotlisted:
+        return Refused(Reason.HOTLISTED, fare, balance)
+    opening: tuple[Draft, ...] = ()
+    if not card.known:
+        if settings.unknown_card == REFUSE:
+            return Refused(Reason.UNKNOWN_CARD, fare, balance)
+        opening = (Draft(Kind.OPENING, settings.opening_balance_minor),)
+        balance += settings.opening_balance_minor
+    if _too_soon(card, settings, now_ms):
+        return Refused(Reason.PASSBACK, fare, balance)
+    if not _affordable(balance, fare, settings):
+        return Refused(Reason.BALANCE_TOO_LOW, fare, card.balance_minor)
+    after = balance - fare
+    notes = {Note.REGISTERED} if opening else set()
+    return Accepted(
+        (*opening, Draft(Kind.FARE, -fare)), fare, after, frozenset(notes | _warning(fare, after, settings))
+    )
+
+
+def _too_soon(card: CardView, settings: FleetSettings, now_ms: int) -> bool:
+    """A fare of another terminal may carry a time after ours; as close, it is as much the same boarding."""
+    if card.last_fare_at_ms is None:
+        return False
+    return abs(now_ms - card.last_fare_at_ms) < settings.passback_window_s * 1000
+
+
+def _affordable(balance_minor: int, fare_minor: int, settings: FleetSettings) -> bool:
+    """A free ride needs no money; and where the policy lends one ride, whoever is not in debt yet gets it."""
+    if fare_minor == 0 or balance_minor >= fare_minor:
+        return True
+    return settings.negative_ride and balance_minor >= 0
+
+
+def _warning(fare_minor: int, after_minor: int, settings: FleetSettings) -> set[Note]:
+    if after_minor < 0 < fare_minor:
+        return {Note.NEGATIVE_RIDE}
+    return {Note.LOW_BALANCE} if after_minor < settings.low_balance_minor else set()

@@ -1,0 +1,90 @@
+"""Everything that can go wrong on a terminal and that a person may have to read about.
+
+EdgeError
+|- SettingsError        the settings file
+|- KeyFileError         the key of the ledger database
+|- IdentityError        what pairing stored
+|- ReaderTrouble        the card reader or the lights
+|- PairingError         pairing with a hub
+|  |- CodeRefused
+|  |- HubImpostor
+|  |- PairingRefused
+|  `- PairedElsewhere
+|- UplinkError          an exchange with the hub
+|  |- HubUnreachable    (also while pairing)
+|  |- HubDistrusted
+|  |- HubRefused
+|  |- AnswerRefused
+|  `- LedgerBehind
+`- ControlError         the technician's command and the running terminal
+
+`str()` of each is a sentence that says what to do next.
+"""
+
+
+class EdgeError(Exception):
+    """Something is wrong that a person has to know about."""
+
+
+class SettingsError(EdgeError):
+    """The settings file is missing, unreadable, or holds a setting that cannot be used."""
+
+
+class KeyFileError(EdgeError):
+    """The file with the ledger's key cannot be read, cannot be created, or is open to others."""
+
+
+class IdentityError(EdgeError):
+    """What pairing stored in the ledger cannot be read back."""
+
+
+class ReaderTrouble(EdgeError):
+    """The card reader or the lights cannot be opened."""
+
+
+class PairingError(EdgeError):
+    """The terminal could not be paired."""
+
+
+class CodeRefused(PairingError):
+    """The pairing code is wrong, used up or too old."""
+
+
+class HubImpostor(PairingError):
+    """The computer that answered is not the one that gave out the code."""
+
+
+class PairingRefused(PairingError):
+    """The hub answered and does not want this terminal, or its answer cannot be used."""
+
+
+class PairedElsewhere(PairingError):
+    """The terminal belongs to another fleet and holds its taps."""
+
+
+class UplinkError(EdgeError):
+    """An exchange with the hub came to nothing; the taps stay where they are, and it is tried again."""
+
+
+class HubUnreachable(UplinkError):
+    """No hub answers at any known address."""
+
+
+class HubDistrusted(UplinkError):
+    """What answers is not this fleet's hub, or the hub does not know this terminal."""
+
+
+class HubRefused(UplinkError):
+    """The hub answered with a refusal."""
+
+
+class AnswerRefused(UplinkError):
+    """The hub's answer is not acceptable: nothing of it was stored."""
+
+
+class LedgerBehind(UplinkError):
+    """The hub holds later taps of this terminal than the terminal itself: an old image was restored."""
+
+
+class ControlError(EdgeError):
+    """The running terminal cannot be reached, or refused the command."""

@@ -1,0 +1,271 @@
+"""The terminal's settings: one TOML file, and one table that says everything about each setting.
+
+`SETTINGS` is the only place where a setting is declared; edge/README.md lists the same table, and a test
+compares the two. A file that cannot be used as it stands stops the start with one sentence.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from crdt.facts import MAX_TEXT_BYTES, text_fits
+from edge.addresses import HubAddress, parse_address
+from edge.errors import SettingsError
+
+MAX_FILE_BYTES = 64 * 1024
+MAX_STATE_DIRECTORY_BYTES = 90
+"""A Unix socket's path holds 107 bytes on Linux, and control.sock lies in the state directory."""
+
+Checker = Callable[[object, Path], Any]
+"""(value from the file, directory of the file) -> the value to use; ValueError(what is expected)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The checked settings; a field for each row of `SETTINGS`, with "_" for the dot."""
+
+    state_directory: Path
+    terminal_name: str
+    terminal_route: str
+    terminal_door: str
+    store_key_file: Path
+    reader_device: str
+    feedback_device: str
+    hub_address: HubAddress | None
+    discovery_enabled: bool
+    uplink_proxy: str
+    uplink_heartbeat_s: float
+    uplink_backoff_min_s: float
+    uplink_backoff_max_s: float
+    uplink_timeout_s: float
+    uplink_read_timeout_s: float
+    log_level: str
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the running terminal takes the technician's commands."""
+        return self.state_directory / "control.sock"
+
+    @property
+    def database(self) -> Path:
+        """The encrypted ledger."""
+        return self.state_directory / "ledger.db"
+
+
+def _text(least_bytes: int) -> Checker:
+    def check(value: object, _directory: Path) -> str:
+        if not isinstance(value, str) or len(value) < least_bytes or not text_fits(value):
+            raise ValueError(f"text of {least_bytes} to {MAX_TEXT_BYTES} bytes without control characters")
+        return value
+
+    return check
+
+
+def _path(value: object, directory: Path) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("a path")
+    return (directory / value).resolve()
+
+
+def _state_directory(value: object, directory: Path) -> Path:
+    path = _path(value, directory)
+    if len(bytes(path)) > MAX_STATE_DIRECTORY_BYTES:
+        raise ValueError(f"a path of at most {MAX_STATE_DIRECTORY_BYTES} bytes, for the control socket in it")
+    return path
+
+
+def _reader(value: object, _directory: Path) -> str:
+    expected = '"uart:/dev/serial0" (or another serial device), "i2c" or "spi"'
+    if not isinstance(value, str):
+        raise ValueError(expected)  # noqa: TRY004  (a checker's one way to say no)
+    bus, colon, device = value.partition(":")
+    if value in {"i2c", "spi"} or (bus == "uart" and colon and device.startswith("/") and "\0" not in device):
+        return value
+    raise ValueError(expected)
+
+
+def _one_of(*choices: str) -> Checker:
+    def check(value: object, _directory: Path) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError("one of " + ", ".join(f'"{choice}"' for choice in choices))
+        return value
+
+    return check
+
+
+def _flag(value: object, _directory: Path) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")  # noqa: TRY004  (a checker's one way to say no)
+    return value
+
+
+def _seconds(least: float, most: float) -> Checker:
+    def check(value: object, _directory: Path) -> float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not least <= value <= most:  # type: ignore[operator]  # `number` has just said so
+            raise ValueError(f"a number of seconds from {least:g} to {most:g}")
+        return float(value)  # type: ignore[arg-type]  # as above
+
+    return check
+
+
+def _hub_address(value: object, _directory: Path) -> HubAddress | None:
+    if not isinstance(value, str):
+        raise ValueError('an address such as "hub.local:8443", or ""')  # noqa: TRY004  (as above)
+    return parse_address(value) if value else None
+
+
+def _proxy(value: object, _directory: Path) -> str:
+    expected = 'a URL such as "http://127.0.0.1:3128", or ""'
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "?")
+        usable = value == "" or (parts.scheme == "http" and parts.hostname and parts.port)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(expected)
+    return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table; `default` None means that the file has to give it."""
+
+    name: str
+    default: str | float | bool | None
+    help: str
+    check: Checker
+
+    @property
+    def field(self) -> str:
+        """The field of `Settings` that takes the value."""
+        return self.name.replace(".", "_")
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "state_directory",
+        "/var/lib/farebox-edge",
+        "Where the ledger and the control socket lie. Relative paths count from the settings file.",
+        _state_directory,
+    ),
+    Setting("terminal.name", None, 'What people call this terminal: "Bus 12 front".', _text(1)),
+    Setting(
+        "terminal.route",
+        "",
+        "The route it runs on; decides the fare where the fleet has one for it.",
+        _text(0),
+    ),
+    Setting("terminal.door", "", "The door it stands at, for reports.", _text(0)),
+    Setting(
+        "store.key_file",
+        "/etc/farebox/edge-ledger.key",
+        "The ledger's key, made at the first start. A systemd credential farebox-ledger-key wins.",
+        _path,
+    ),
+    Setting("reader.device", "uart:/dev/serial0", 'The card reader: "uart:PATH", "i2c" or "spi".', _reader),
+    Setting(
+        "feedback.device",
+        "gpio",
+        'Light and sound: "gpio", or "console" for text.',
+        _one_of("gpio", "console"),
+    ),
+    Setting(
+        "hub.address",
+        "",
+        'A fixed address of the hub, "host:port"; tried beside what the LAN says.',
+        _hub_address,
+    ),
+    Setting("discovery.enabled", True, "Look for the hub on the LAN by zeroconf.", _flag),
+    Setting("uplink.proxy", "", 'An HTTP proxy on the way to the hub, "http://host:port".', _proxy),
+    Setting(
+        "uplink.heartbeat_s", 30.0, "Longest silence towards the hub while nobody taps.", _seconds(1, 86_400)
+    ),
+    Setting("uplink.backoff_min_s", 1.0, "First wait after a failed exchange.", _seconds(0.05, 3_600)),
+    Setting(
+        "uplink.backoff_max_s", 60.0, "Longest wait after many failed exchanges.", _seconds(0.05, 86_400)
+    ),
+    Setting("uplink.timeout_s", 60.0, "Longest time one exchange may take in all.", _seconds(1, 3_600)),
+    Setting(
+        "uplink.read_timeout_s", 15.0, "Longest silence of the hub within an exchange.", _seconds(0.1, 600)
+    ),
+    Setting("log.level", "info", "How much is logged.", _one_of("debug", "info", "warning", "error")),
+)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check `path`. Raises SettingsError: a sentence with file, setting, expectation."""
+    return check_settings(path, _read(path))
+
+
+def check_settings(path: Path, document: Mapping[str, object]) -> Settings:
+    """Check the parsed file; `path` is for the sentences and for relative paths. Raises SettingsError."""
+    given = _flatten(path, document)
+    values: dict[str, Any] = {}
+    for row in SETTINGS:
+        value = given.pop(row.name, row.default)
+        if value is None:
+            raise SettingsError(f"{path}: {row.name} is missing. {row.help}")
+        try:
+            values[row.field] = row.check(value, path.absolute().parent)
+        except ValueError as expected:
+            raise SettingsError(f"{path}: {row.name} must be {expected}, not {_show(value)}.") from None
+    if given:
+        raise SettingsError(_unknown(path, min(given)))
+    settings = Settings(**values)
+    _check_together(path, settings)
+    return settings
+
+
+def _read(path: Path) -> Mapping[str, object]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"{path}: the settings file cannot be read ({error.strerror}).") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise SettingsError(f"{path}: the settings file is larger than {MAX_FILE_BYTES} bytes.")
+    try:
+        return tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise SettingsError(f"{path}: the settings file is not TOML ({error}).") from error
+
+
+def _flatten(path: Path, document: Mapping[str, object]) -> dict[str, object]:
+    tables = {row.name.partition(".")[0] for row in SETTINGS if "." in row.name}
+    flat: dict[str, object] = {}
+    for name, value in document.items():
+        if name not in tables:
+            flat[name] = value
+        elif isinstance(value, dict):
+            flat.update({f"{name}.{key}": inner for key, inner in value.items()})
+        else:
+            raise SettingsError(f"{path}: {name} must be a table, [{name}], not {_show(value)}.")
+    return flat
+
+
+def _unknown(path: Path, name: str) -> str:
+    close = difflib.get_close_matches(name, [row.name for row in SETTINGS], n=1)
+    hint = f"did you mean {close[0]}?" if close else "edge/README.md lists all settings."
+    return f"{path}: there is no setting {_show(name, quote='')}; {hint}"
+
+
+def _show(value: object, quote: str = '"') -> str:
+    text = f"{quote}{value}{quote}" if isinstance(value, str) else repr(value)
+    printable = "".join(c if c.isprintable() else "?" for c in text)
+    return printable if len(printable) <= 80 else f"{printable[:77]}..."
+
+
+def _check_together(path: Path, settings: Settings) -> None:
+    if settings.uplink_backoff_max_s < settings.uplink_backoff_min_s:
+        least = f"{settings.uplink_backoff_min_s:g}"
+        raise SettingsError(f"{path}: uplink.backoff_max_s must be at least uplink.backoff_min_s ({least}).")
+    if settings.store_key_file.is_relative_to(settings.state_directory):
+        raise SettingsError(
+            f"{path}: store.key_file must lie outside state_directory ({settings.state_directory}),"
+            " so that a copy of the state never carries its own key."
+        )

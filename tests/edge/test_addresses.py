@@ -1,0 +1,54 @@
+"""Where the hub may be: a hint never displaces an address that is known to be good (issue: discovery)."""
+
+import pytest
+
+from edge.addresses import MAX_HINTS, AddressBook, HubAddress, parse_address
+
+FIXED, PROVEN = HubAddress("fixed.example"), HubAddress("proven.example")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("hub", HubAddress("hub", 8443)),
+        ("192.0.2.7:443", HubAddress("192.0.2.7", 443)),
+        ("https://hub.local/", HubAddress("hub.local", 8443)),
+        ("[fe80::1%eth0]:8443", HubAddress("fe80::1%eth0", 8443)),
+    ],
+)
+def test_addresses_people_write_are_understood(text: str, address: HubAddress) -> None:
+    assert parse_address(text) == address
+    assert parse_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "http://hub", "hub:0", "hub:99999", "hub:x", "a b", "[::1", "hub/path", "u@hub"]
+)
+def test_anything_else_is_answered_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="an address such as"):
+        parse_address(text)
+
+
+def test_the_proven_and_the_fixed_address_outlive_all_hints() -> None:
+    book = AddressBook(FIXED, PROVEN)
+    assert book.hint([HubAddress("spoof.example"), FIXED])
+    assert book.candidates() == [PROVEN, FIXED, HubAddress("spoof.example")]
+    book.hint([])
+    assert book.candidates() == [PROVEN, FIXED]
+
+
+def test_hints_are_bounded() -> None:
+    """Invariant 8: a liar on the LAN costs a bounded number of attempts."""
+    book = AddressBook(None, None)
+    book.hint(HubAddress(f"h{n}") for n in range(1000))
+    assert len(book.candidates()) == MAX_HINTS
+
+
+def test_only_a_new_address_is_news() -> None:
+    book = AddressBook(FIXED, None)
+    assert not book.hint([FIXED])
+    assert book.hint([PROVEN])
+    assert not book.hint([PROVEN, FIXED])
+    assert book.prove(PROVEN)
+    assert not book.prove(PROVEN)
+    assert book.proven == PROVEN

@@ -1,0 +1,161 @@
+"""Terminal time (invariant 9): monotone, honest about its error, a new epoch at each step."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.clock import STEP_MS, SYNCHRONISED_ERROR_MS, UNKNOWN_ERROR_MS, TerminalClock, system_clock_ms
+
+NOON = 1_780_000_000_000
+
+
+@dataclass
+class World:
+    """A system clock somebody can move, and a monotonic one nobody can."""
+
+    wall: int = NOON
+    elapsed: int = 0
+    synchronised: int | None = None
+    epochs: list[int] = field(default_factory=list)
+
+    def clock(self, floor_ms: int = 0, epoch: int = 5) -> TerminalClock:
+        return TerminalClock(
+            floor_ms=floor_ms,
+            epoch=epoch,
+            save_epoch=self.epochs.append,
+            wall_ms=lambda: self.wall,
+            elapsed_ms=lambda: self.elapsed,
+            synchronised_ms=lambda: self.synchronised,
+        )
+
+    def pass_ms(self, ms: int, slew: int = 0) -> None:
+        self.elapsed += ms
+        self.wall += ms + slew
+
+
+def test_it_follows_the_system_clock_and_its_slewing_within_one_epoch() -> None:
+    world = World()
+    clock = world.clock()
+    world.pass_ms(3_600_000, slew=1_500)
+    reading = clock.read()
+    assert (reading.at_ms, reading.epoch) == (world.wall, 5)
+    assert world.epochs == []
+
+
+def test_it_never_starts_before_what_the_ledger_holds_and_then_runs_on() -> None:
+    """A Pi that boots in 1970 goes on from its last tap, so that two taps keep their distance."""
+    world = World(wall=0)
+    clock = world.clock(floor_ms=NOON)
+    assert clock.read().at_ms == NOON
+    world.pass_ms(90_000)
+    assert clock.read().at_ms == NOON + 90_000
+
+
+def test_a_step_forward_is_followed_and_starts_an_epoch() -> None:
+    world = World(wall=0)
+    clock = world.clock(floor_ms=NOON)
+    clock.read()
+    world.wall = NOON + 500_000
+    assert clock.read().at_ms == NOON + 500_000
+    assert clock.read().epoch == 6
+    assert world.epochs == [6], "the new epoch was saved before it was used"
+
+
+def test_a_step_back_is_not_followed_but_told_in_epoch_and_error() -> None:
+    world = World(synchronised=NOON)
+    clock = world.clock()
+    before = clock.read()
+    world.pass_ms(1_000)
+    world.wall -= 3_600_000
+    world.synchronised = world.wall
+    after = clock.read()
+    assert after.at_ms == before.at_ms + 1_000
+    assert after.epoch == before.epoch + 1
+    assert after.error_ms == 3_600_000 + SYNCHRONISED_ERROR_MS
+
+
+def test_a_failing_disk_at_a_step_loses_no_epoch() -> None:
+    """The epoch is saved before it is used; where that fails the reading fails and the step is seen again."""
+    world = World()
+    failures = [OSError("disk full")]
+
+    def save(epoch: int) -> None:
+        if failures:
+            raise failures.pop()
+        world.epochs.append(epoch)
+
+    clock = TerminalClock(
+        floor_ms=0,
+        epoch=1,
+        save_epoch=save,
+        wall_ms=lambda: world.wall,
+        elapsed_ms=lambda: world.elapsed,
+        synchronised_ms=lambda: None,
+    )
+    world.wall += 10 * STEP_MS
+    with pytest.raises(OSError, match="disk full"):
+        clock.read()
+    assert clock.read().epoch == 2
+    assert world.epochs == [2]
+
+
+def test_never_synchronised_means_a_large_error() -> None:
+    assert World().clock().read().error_ms == UNKNOWN_ERROR_MS
+
+
+def test_synchronised_means_a_small_error_that_grows() -> None:
+    world = World(synchronised=NOON)
+    clock = world.clock()
+    assert clock.read().error_ms == SYNCHRONISED_ERROR_MS
+    world.pass_ms(10_000_000)
+    assert clock.read().error_ms == SYNCHRONISED_ERROR_MS + 1_000
+
+
+def test_a_clock_moved_by_hand_after_it_was_synchronised_is_not_believed() -> None:
+    world = World(synchronised=NOON)
+    clock = world.clock()
+    world.wall += 86_400_000
+    assert clock.read().error_ms == UNKNOWN_ERROR_MS
+    world.synchronised = world.wall
+    assert clock.read().error_ms == SYNCHRONISED_ERROR_MS
+
+
+def test_the_hubs_clock_bounds_the_error_and_sets_nothing() -> None:
+    world = World()
+    clock = world.clock()
+    clock.compare(reference_ms=NOON + 40_000, uncertainty_ms=1_000)
+    reading = clock.read()
+    assert reading.error_ms == 41_000
+    assert reading.at_ms == NOON
+
+
+def test_the_real_clocks_are_the_defaults() -> None:
+    before = system_clock_ms()
+    clock = TerminalClock(floor_ms=0, epoch=1, save_epoch=lambda _epoch: None)
+    assert clock.read().at_ms >= before
+
+
+MOVES = st.lists(
+    st.tuples(st.integers(0, 10_000_000), st.one_of(st.just(0), st.integers(-NOON, NOON))), max_size=30
+)
+
+
+@given(MOVES, st.integers(0, 2 * NOON))
+def test_no_sequence_of_steps_makes_it_run_backwards_or_reuse_an_epoch(
+    moves: list[tuple[int, int]], floor_ms: int
+) -> None:
+    world = World()
+    clock = world.clock(floor_ms=floor_ms)
+    last = clock.read()
+    assert last.at_ms >= floor_ms
+    for passed, jump in moves:
+        world.pass_ms(passed)
+        world.wall = max(0, world.wall + jump)
+        now = clock.read()
+        assert now.at_ms >= last.at_ms
+        assert 0 <= now.error_ms <= UNKNOWN_ERROR_MS
+        assert now.epoch in (last.epoch, last.epoch + 1)
+        last = now
+    assert world.epochs == sorted(set(world.epochs))
