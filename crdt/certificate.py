@@ -1,7 +1,7 @@
 """The certificate that binds an author's key to a fleet, a terminal, a role and limits.
 
-It travels with blocks, so that a peer can judge them without asking the hub. The fleet's key signs it once, at
-enrolment; the limits are the most that a single delta of this author may do.
+It travels with blocks, so that a peer can judge them without asking the hub. The fleet's key signs it once,
+at enrolment; the limits are the most that a single delta of this author may do.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one delta of the author may be: a kind in `kinds`, and -max_debit <= amount <= max_credit (minor)."""
+    """What one delta of the author may be: a kind in `kinds`, and -max_debit <= amount <= max_credit."""
 
     kinds: frozenset[Kind]
     max_credit_minor: int

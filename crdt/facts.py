@@ -111,7 +111,7 @@ class Delta:
     context: Context = NO_CONTEXT
 
     def __post_init__(self) -> None:
-        """Raise MisuseError unless every field is in range; money and times are `int`, never float or bool."""
+        """Raise MisuseError unless every field is in range; money and times are never float or bool."""
         _require(_is_bytes(self.replica, ID_BYTES, ID_BYTES), "a replica id has 16 bytes")
         _require(_is_int(self.seq, 1, MAX_SEQ), "a sequence number is an integer from 1 to 2**48 - 1")
         check_card(self.card)

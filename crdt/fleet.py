@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Final
 
-from crdt.errors import MisuseError
+from crdt.errors import Malformed
 from crdt.facts import MAX_AMOUNT_MINOR, text_fits
 
 REGISTER: Final = "register"
@@ -14,7 +14,7 @@ MAX_ROUTE_FARES: Final = 2_000
 MAX_PASSBACK_S: Final = 86_400
 
 
-class SettingRefused(MisuseError):
+class SettingRefused(Malformed):
     """A fleet setting is not acceptable; the sentence names it and says what is expected."""
 
 

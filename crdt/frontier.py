@@ -7,7 +7,7 @@ from crdt.facts import ReplicaId
 
 
 class Head(NamedTuple):
-    """The end of a replica's chain: its last block's last sequence number, and that block's hash (32 bytes)."""
+    """The end of a replica's chain: its last sequence number, and its last block's hash (32 bytes)."""
 
     seq: int
     hash: bytes

@@ -53,6 +53,10 @@ class Writer:
         """Append a length byte and the text in UTF-8."""
         return self.short(text.encode())
 
+    def __len__(self) -> int:
+        """How many bytes have been written."""
+        return len(self._out)
+
     def done(self) -> bytes:
         """Everything written so far."""
         return bytes(self._out)

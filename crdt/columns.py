@@ -1,0 +1,149 @@
+"""A block's payload: its deltas in columns, with exactly one encoding for each list of deltas.
+
+Card ids and times come first, because they are noise to a compressor; then which cards repeat, kinds and
+amounts, and contexts. Reading is strict: whatever `encode` would not have written is Malformed, so that equal
+facts have equal bytes. Sums are made straight from the columns, deltas only on demand.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Final
+
+from crdt.card_column import Cards, read_card_ids, read_repeats, write_card_ids, write_repeats
+from crdt.errors import Malformed, MisuseError, Unsupported
+from crdt.facts import (
+    MAX_AMOUNT_MINOR,
+    MAX_CLOCK_EPOCH,
+    MAX_CLOCK_ERROR_MS,
+    NEW_CARD,
+    CardId,
+    CardState,
+    Context,
+    Delta,
+    Kind,
+    ReplicaId,
+    amount_fits,
+)
+from crdt.planes import Runs, read_dictionary, read_runs, write_dictionary, write_runs
+from crdt.time_column import Times, read_times, write_times
+from crdt.wire import Reader, Writer
+
+PLAIN_CARDS: Final = (
+    1  # payload version: card ids in full; a later one may use card indexes issued by the hub
+)
+MAX_BLOCK_DELTAS: Final = 4096
+
+Money = tuple[Kind, int]  # a kind and an amount in minor units
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The decoded payload of one block."""
+
+    cards: Cards
+    times: Times
+    money: Sequence[Money]  # the distinct kinds and amounts: what an author's limits are checked on
+    index: Sequence[int]  # one per delta, into `money`
+    texts: Sequence[Runs[str]]  # route, trip, stop
+    clocks: Sequence[Runs[int]]  # clock_epoch, clock_error_ms
+
+    def totals(self) -> dict[CardId, CardState]:
+        """What the block adds to each card it mentions, in order of appearance."""
+        states = [NEW_CARD.plus(kind, amount) for kind, amount in self.money]
+        each = [states[entry] for entry in self.index]
+        ids, repeats = self.cards.ids, self.cards.repeats
+        if not repeats:
+            return dict(zip(ids, each, strict=True))
+        firsts = [state for state, again in zip(each, repeats, strict=True) if not again]
+        totals = dict(zip(ids, firsts, strict=True))
+        for state, again in compress(zip(each, repeats, strict=True), repeats):
+            card = ids[again - 1]
+            totals[card] = totals[card].combined(state)
+        return totals
+
+    def total_minor(self) -> int:
+        """The sum of all deltas, openings included."""
+        amounts = [amount for _, amount in self.money]
+        return sum([amounts[entry] for entry in self.index])
+
+    def openings_minor(self) -> int:
+        """The sum of all openings, also of those that lose to a larger one."""
+        amounts = [amount if kind is Kind.OPENING else 0 for kind, amount in self.money]
+        return sum([amounts[entry] for entry in self.index]) if any(amounts) else 0
+
+    def deltas(self, replica: ReplicaId, first_seq: int) -> tuple[Delta, ...]:
+        """The facts themselves, of `replica`, the first numbered `first_seq`."""
+        money = (self.money[entry] for entry in self.index)
+        rows = zip(self.cards, money, self.times, self._contexts(), strict=True)
+        return tuple(
+            Delta(replica, seq, card, kind, amount, at_ms, context)
+            for seq, (card, (kind, amount), at_ms, context) in enumerate(rows, first_seq)
+        )
+
+    def _contexts(self) -> list[Context]:
+        keys = list(zip(*self.texts, *self.clocks, strict=True))
+        made = {key: Context(*key) for key in dict.fromkeys(keys)}
+        return [made[key] for key in keys]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """An encoded payload. Its first `noise_bytes` do not compress: better coded apart from the rest."""
+
+    data: bytes
+    noise_bytes: int
+
+
+def encode(deltas: Sequence[Delta]) -> Payload:
+    """The payload of 1 to MAX_BLOCK_DELTAS deltas. Replica and numbers are the block header's matter."""
+    if not 1 <= len(deltas) <= MAX_BLOCK_DELTAS:
+        raise MisuseError(f"a block holds 1 to {MAX_BLOCK_DELTAS} deltas")
+    writer = Writer().uint(PLAIN_CARDS, 1)
+    cards = [delta.card for delta in deltas]
+    ids = list(dict.fromkeys(cards))
+    write_card_ids(writer, ids)
+    noise_bytes = write_times(writer, [delta.at_ms for delta in deltas])
+    write_repeats(writer, cards, ids)
+    write_dictionary(writer, [(delta.kind, delta.amount_minor) for delta in deltas], _write_money)
+    contexts = [delta.context for delta in deltas]
+    for name in ("route", "trip", "stop"):
+        write_runs(writer, [getattr(context, name) for context in contexts], Writer.text)
+    for name in ("clock_epoch", "clock_error_ms"):
+        write_runs(writer, [getattr(context, name) for context in contexts], Writer.varint)
+    return Payload(writer.done(), noise_bytes)
+
+
+def decode(data: bytes, count: int) -> Columns:
+    """The columns of a payload of `count` deltas. Malformed unless `encode` would write exactly `data`."""
+    reader = Reader(data)
+    if reader.uint(1) != PLAIN_CARDS:
+        raise Unsupported("the block's payload has a version this program does not know")
+    ids = read_card_ids(reader, count)
+    times = read_times(reader, count)
+    cards = Cards(ids, read_repeats(reader, count, len(ids)))
+    money, index = read_dictionary(reader, count, _read_money)
+    texts = [read_runs(reader, count, Reader.text) for _ in range(3)]
+    clocks = [
+        read_runs(reader, count, _bounded(MAX_CLOCK_EPOCH)),
+        read_runs(reader, count, _bounded(MAX_CLOCK_ERROR_MS)),
+    ]
+    reader.end()
+    return Columns(cards, times, money, index, texts, clocks)
+
+
+def _write_money(writer: Writer, money: Money) -> None:
+    kind, amount_minor = money
+    writer.uint(kind, 1).zigzag(amount_minor)
+
+
+def _read_money(reader: Reader) -> Money:
+    kind = Kind(reader.uint(1, min(Kind), max(Kind)))
+    amount_minor = reader.zigzag(-MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR)
+    if not amount_fits(kind, amount_minor):
+        raise Malformed("an amount does not suit its kind")
+    return kind, amount_minor
+
+
+def _bounded(high: int) -> Callable[[Reader], int]:
+    return lambda reader: reader.varint(0, high)

@@ -1,0 +1,133 @@
+"""Lists of small integers as byte planes, and dictionaries over them: the parts of a columnar payload.
+
+A plane of width w holds n unsigned integers as w runs of n bytes: first every least significant byte, then
+every next one. The upper bytes of neighbours are alike, which is what a compressor wants. Reading is left to
+`struct` and slices, because a Python loop over every value would cost more than checking the signature.
+"""
+
+import struct
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import repeat
+from operator import eq
+from typing import Final, Generic, TypeVar
+
+from crdt.errors import Malformed
+from crdt.wire import Reader, Writer
+
+H = TypeVar("H", bound=Hashable)
+
+# How many bytes `struct` reads for a plane of each width, and its letter for them.
+_UNPACKED: Final = {2: (2, "H"), 3: (4, "I"), 4: (4, "I"), 5: (8, "Q"), 6: (8, "Q"), 7: (8, "Q"), 8: (8, "Q")}
+
+
+@lru_cache(maxsize=256)  # compiled formats for usual block sizes; bounded because counts come from outside
+def _layout(form: str) -> struct.Struct:
+    return struct.Struct(form)
+
+
+def write_rows(writer: Writer, values: Sequence[bytes], width: int) -> None:
+    """Append byte strings, each `width` bytes long, as planes."""
+    joined = b"".join(values)
+    for place in range(width):
+        writer.raw(joined[place::width])
+
+
+def read_rows(reader: Reader, count: int, width: int) -> Sequence[bytes]:
+    """`count` byte strings of `width` bytes."""
+    return _layout(f"{width}s" * count).unpack(_transposed(reader.raw(count * width), count, width))
+
+
+def write_plane(writer: Writer, values: Iterable[int], width: int) -> None:
+    """Append unsigned integers as a plane of `width` bytes, 0 to 8; a width of 0 writes nothing."""
+    write_rows(writer, [value.to_bytes(width, "little") for value in values], width)
+
+
+def read_plane(reader: Reader, count: int, width: int) -> Sequence[int]:
+    """`count` unsigned integers of `width` bytes; zeros when the width is 0."""
+    return unpack_plane(reader.raw(count * width), count, width)
+
+
+def unpack_plane(planes: bytes, count: int, width: int) -> Sequence[int]:
+    """`count` unsigned integers from the bytes of a plane."""
+    if width == 1:
+        return planes
+    if not width:
+        return bytes(count)
+    unpacked, letter = _UNPACKED[width]
+    padded = planes + bytes(count * (unpacked - width))
+    return _layout(f"<{count}{letter}").unpack(_transposed(padded, count, unpacked))
+
+
+def _transposed(planes: bytes, count: int, width: int) -> bytearray:
+    rows = bytearray(count * width)
+    for place in range(width):
+        rows[place::width] = planes[place * count : (place + 1) * count]
+    return rows
+
+
+def index_width(entries: int) -> int:
+    """How many bytes an index into a dictionary of this size takes: none for one entry, else one or two."""
+    if entries == 1:
+        return 0
+    return 1 if entries <= 256 else 2
+
+
+def write_dictionary(writer: Writer, values: Sequence[H], write_entry: Callable[[Writer, H], object]) -> None:
+    """Append a column as its distinct values in order of appearance, and a plane of indexes into them."""
+    places = {value: place for place, value in enumerate(dict.fromkeys(values))}
+    writer.varint(len(places))
+    for value in places:
+        write_entry(writer, value)
+    write_plane(writer, (places[value] for value in values), index_width(len(places)))
+
+
+def read_dictionary(
+    reader: Reader, count: int, read_entry: Callable[[Reader], H]
+) -> tuple[Sequence[H], Sequence[int]]:
+    """The entries and indexes of a dictionary column. Malformed unless distinct, in order and all used."""
+    size = reader.varint(1, count)
+    if size == 1:
+        return (read_entry(reader),), bytes(count)
+    entries = [read_entry(reader) for _ in range(size)]
+    index = read_plane(reader, count, index_width(size))
+    if len(set(entries)) != size or list(dict.fromkeys(index)) != list(range(size)):
+        raise Malformed("a dictionary is not in order of appearance")
+    return entries, index
+
+
+@dataclass(frozen=True, slots=True)
+class Runs(Generic[H]):
+    """A slowly changing column: run i is `lengths[i] + 1` times `entries[index[i]]`."""
+
+    entries: Sequence[H]
+    index: Sequence[int]
+    lengths: Sequence[int]
+
+    def __iter__(self) -> Iterator[H]:
+        """The column's values, one by one."""
+        for entry, length in zip(self.index, self.lengths, strict=True):
+            yield from repeat(self.entries[entry], length + 1)
+
+
+def write_runs(writer: Writer, values: Sequence[H], write_entry: Callable[[Writer, H], object]) -> None:
+    """Append a slowly changing column: its runs' lengths, and a dictionary column of the runs' values."""
+    starts = [at for at in range(len(values)) if not at or values[at] != values[at - 1]]
+    writer.varint(len(starts))
+    if len(starts) > 1:
+        ends = [*starts[1:], len(values)]
+        write_plane(writer, (end - start - 1 for start, end in zip(starts, ends, strict=True)), 2)
+    write_dictionary(writer, [values[start] for start in starts], write_entry)
+
+
+def read_runs(reader: Reader, count: int, read_entry: Callable[[Reader], H]) -> Runs[H]:
+    """A column written by write_runs. Malformed unless the runs are maximal and cover the column."""
+    size = reader.varint(1, count)
+    lengths = read_plane(reader, size, 2) if size > 1 else (count - 1,)
+    if sum(lengths) + size != count:
+        raise Malformed("the runs do not cover the column")
+    entries, index = read_dictionary(reader, size, read_entry)
+    if size > 1 and any(map(eq, index, index[1:])):
+        raise Malformed("two neighbouring runs have the same value")
+    return Runs(entries, index, lengths)
