@@ -1,0 +1,158 @@
+"""An encrypted connection: the key, the pragmas that make a commit durable, the driver's errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, Protocol
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+
+from crdt.errors import MisuseError, StoreFailed, WrongKey
+
+KEY_BYTES: Final = 32
+BUSY_TIMEOUT_MS: Final = 5_000  # only a foreign tool on the same file can make us wait at all
+WAL_FALLBACK_PAGES: Final = 4_000  # 16 MB: past this a commit moves the log itself, see Database
+WAL_KEPT_BYTES: Final = 16 * 1024 * 1024  # a log grown by a bulk load is cut back to this
+
+# SQLite's primary result codes after which the file is not to be trusted until it has been opened anew.
+_BROKEN_CODES: Final = frozenset({7, 8, 10, 11, 13, 14, 15, 26})
+# The same for a driver that gives no code; the texts are sqlite3_errstr()'s.
+_BROKEN_TEXTS: Final = (
+    "out of memory",
+    "attempt to write a readonly database",
+    "disk I/O error",
+    "database disk image is malformed",
+    "database or disk is full",
+    "unable to open database file",
+    "locking protocol",
+    "file is not a database",
+)
+
+
+class DriverConnection(Protocol):
+    """What is used of a DB-API connection to SQLite."""
+
+    @property
+    def total_changes(self) -> int: ...  # rows changed since it was opened
+
+    @property
+    def in_transaction(self) -> bool: ...
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ...) -> Any: ...  # a cursor
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]]) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+def connect(driver: ModuleType, path: Path, key: bytes, query_only: bool = False) -> Connection:
+    """A SQLAlchemy connection that keeps one encrypted driver connection.
+
+    It is in autocommit as far as SQLAlchemy knows: BEGIN and COMMIT are ours. Any thread may use it, one at a
+    time. Raises WrongKey, StoreFailed.
+    """
+    engine = create_engine(
+        "sqlite://",
+        module=driver,
+        creator=lambda: _open(driver, path, key, query_only),
+        poolclass=StaticPool,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,  # an error goes to a log; keys and cards do not
+    )
+    return engine.connect()
+
+
+def driver_connection(connection: Connection) -> DriverConnection:
+    """The driver's own connection under a SQLAlchemy one."""
+    raw: DriverConnection | None = connection.connection.driver_connection
+    if raw is None:
+        raise MisuseError("the connection is closed")
+    return raw
+
+
+def dispose(connection: Connection) -> None:
+    """Close a connection of `connect` and what is under it."""
+    connection.close()
+    connection.engine.dispose()
+
+
+def is_broken(err: BaseException) -> bool:
+    """Whether this error means that the disk or the file failed, rather than that a statement was wrong."""
+    original = err.orig if isinstance(err, DBAPIError) else err
+    if original is None:
+        return False
+    code = getattr(original, "sqlite_errorcode", None)
+    if isinstance(code, int):
+        return code & 0xFF in _BROKEN_CODES
+    return type(original).__module__.startswith("pysqlcipher3") and str(original).startswith(_BROKEN_TEXTS)
+
+
+def _open(driver: ModuleType, path: Path, key: bytes, query_only: bool) -> DriverConnection:
+    _touch(path)
+    try:
+        raw: DriverConnection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
+    except driver.Error as err:
+        raise StoreFailed(f"The ledger {path} cannot be opened: {err}. Check the directory.") from err
+    try:
+        _unlock(driver, raw, path, key)
+        _configure(raw, query_only)
+    except driver.Error as err:
+        raw.close()
+        raise StoreFailed(f"The ledger {path} cannot be used: {err}. Check the disk.") from err
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def _touch(path: Path) -> None:
+    """Make the file readable by its owner only, and its directory entry durable."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as err:
+        reason = err.strerror
+        raise StoreFailed(f"The ledger {path} cannot be opened: {reason}. Check the directory.") from err
+
+
+def _unlock(driver: ModuleType, raw: DriverConnection, path: Path, key: bytes) -> None:
+    if len(key) != KEY_BYTES:
+        raise MisuseError("the database key has 32 bytes")
+    # SQLCipher prints every failed page check on standard error; the person gets one sentence instead.
+    raw.execute("PRAGMA cipher_log_level = NONE")
+    raw.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+    try:
+        raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except driver.DatabaseError as err:
+        if "not a database" not in str(err):
+            raise
+        raise WrongKey(
+            f"The key does not open the ledger {path}: it is another installation's key, or the file is "
+            "damaged. Put back the key file this ledger was made with, or restore both from a backup."
+        ) from err
+    raw.execute("PRAGMA cipher_log_level = ERROR")
+
+
+def _configure(raw: DriverConnection, query_only: bool) -> None:
+    mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreFailed(f"The disk does not support a write-ahead log ({mode}); use a local disk.")
+    for pragma in (
+        "synchronous = FULL",  # NORMAL loses acknowledged taps at a power cut
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        f"wal_autocheckpoint = {WAL_FALLBACK_PAGES}",
+        f"journal_size_limit = {WAL_KEPT_BYTES}",
+        "temp_store = MEMORY",
+        "trusted_schema = OFF",
+        f"query_only = {int(query_only)}",
+    ):
+        raw.execute(f"PRAGMA {pragma}")

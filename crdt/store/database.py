@@ -1,0 +1,175 @@
+"""One encrypted database file: one writer, some readers, and what makes a commit durable."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from sqlalchemy import Column, Connection, LargeBinary, MetaData, String, Table, select
+
+from crdt.errors import MisuseError
+from crdt.store.connection import DriverConnection, connect, driver_connection
+from crdt.store.driver import choose_driver
+from crdt.store.gate import Gate
+from crdt.store.health import Health
+from crdt.store.jobs import Job, JobQueue, Rank
+from crdt.store.lock import ProcessLock
+from crdt.store.reader import Reader
+from crdt.store.writer import Direct, Writer
+
+T = TypeVar("T")
+
+# A reader moves the write-ahead log into the database after about this many pages (4 KiB each), so that a
+# tap does not have to: SQLite would make the commit that reaches its own limit pay for all the others.
+CHECKPOINT_PAGES: Final = 800
+_PAGES_PER_COMMIT: Final = 3  # measured: 12.4 KB a one-row commit
+_ROWS_PER_PAGE: Final = 20
+
+_metadata = MetaData()
+_secret = Table(
+    "secret",
+    _metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+
+class Database:
+    """An open ledger database. Made by `open`; `close` it, or use it in a `with` statement.
+
+    Any thread may use it. `write` and `read` never wait, so they are for an event loop too
+    (`asyncio.wrap_future`). Every other method waits for the disk.
+    """
+
+    def __init__(self, lock: ProcessLock, writer: Connection, readers: Sequence[Connection]) -> None:
+        self._lock = lock
+        self._health = Health()
+        self._gate = Gate()
+        self._writes = JobQueue()
+        self._reads = JobQueue()
+        self._unmoved_pages = 0
+        self._writer = Writer(writer, self._gate, self._health, self._writes, self._wrote)
+        self._readers = [Reader(reader, self._health, self._reads) for reader in readers]
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: Path, key: bytes, *, readers: int = 1, driver: ModuleType | None = None) -> Self:
+        """Open the database at `path`, or make it. `key`: 32 secret bytes.
+
+        Raises WrongKey, LedgerBusy (another process has it), DriverUnusable, StoreFailed: each a sentence.
+        """
+        module = driver or choose_driver()
+        with contextlib.ExitStack() as undo:
+            lock = ProcessLock.take(path)
+            undo.callback(lock.release)
+            connections: list[Connection] = []
+            for number in range(1 + readers):
+                connections.append(connect(module, path, key, query_only=number > 0))
+                undo.callback(connections[-1].engine.dispose)
+                undo.callback(connections[-1].close)
+            database = cls(lock, connections[0], connections[1:])
+            undo.pop_all()
+        try:
+            database.create(_metadata)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def write(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        urgent: bool = False,
+        background: bool = False,
+        after: Callable[[T], None] | None = None,
+    ) -> Future[T]:
+        """Run `work` in a write transaction on the writer's thread; the future is done once it is durable.
+
+        Jobs that wait at the same time share a commit; one that raises is undone alone and its future gets
+        the error. `work` must not begin or end transactions itself. `urgent` goes before what waits,
+        `background` after it. `after` gets the result when it is durable, before anybody else may write: the
+        place to change what memory keeps of the database; it must not raise. The future fails with
+        Overloaded or StoreFailed.
+        """
+        rank = Rank.URGENT if urgent else Rank.BACKGROUND if background else Rank.NORMAL
+        job = Job(rank, work) if after is None else Job(rank, work, after)
+        self._writes.put(job)
+        return job.future
+
+    def read(self, work: Callable[[Connection], T]) -> Future[T]:
+        """Run `work` on a reader's thread, in one snapshot of everything that was committed before."""
+        job = Job(Rank.NORMAL, work)
+        self._reads.put(job)
+        return job.future
+
+    @property
+    def direct(self) -> Direct:
+        """`with database.direct as sql`: the calling thread writes, before everything that waits."""
+        return self._writer.direct
+
+    @property
+    def failed(self) -> bool:
+        """Whether the database has failed and refuses everything until the program starts again."""
+        return self._health.failed
+
+    def wait(self, future: Future[T]) -> T:
+        """The future's result. Raises MisuseError within a write, which would wait for itself."""
+        if self._gate.mine:
+            raise MisuseError("a write waits for another write; it would wait for itself")
+        return future.result()
+
+    def create(self, metadata: MetaData) -> None:
+        """Make the tables of `metadata` that are not there yet; waits."""
+        self.wait(self.write(metadata.create_all))
+
+    def get_secret(self, name: str) -> bytes | None:
+        """A value put by `put_secret`, such as a private key; waits."""
+        query = select(_secret.c.value).where(_secret.c.name == name)
+        return self.wait(self.read(lambda connection: connection.execute(query).scalar_one_or_none()))
+
+    def put_secret(self, name: str, value: bytes) -> None:
+        """Keep a value under a name, replacing the one before; waits until it is durable."""
+        self.wait(self.write(lambda connection: _put_secret(connection, name, value)))
+
+    def close(self) -> None:
+        """Finish what is queued, end the threads, let go of the file. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writes.close()
+        self._reads.close()
+        for reader in self._readers:
+            reader.close()
+        self._writer.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wrote(self, rows: int) -> None:
+        """Called under the gate after each commit."""
+        self._unmoved_pages += _PAGES_PER_COMMIT + rows // _ROWS_PER_PAGE
+        if self._unmoved_pages >= CHECKPOINT_PAGES:
+            self._unmoved_pages = 0
+            self._reads.put(Job(Rank.BACKGROUND, _checkpoint, plain=True))
+
+
+def _put_secret(connection: Connection, name: str, value: bytes) -> None:
+    connection.execute(_secret.delete().where(_secret.c.name == name))
+    connection.execute(_secret.insert().values(name=name, value=value))
+
+
+def _checkpoint(connection: Connection) -> Any:
+    """Move the log into the database as far as nobody has to wait for it (a passive checkpoint)."""
+    raw: DriverConnection = driver_connection(connection)
+    return raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

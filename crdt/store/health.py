@@ -1,0 +1,57 @@
+"""Whether the database may still be used. After a failed write nothing is tried again."""
+
+from __future__ import annotations
+
+from crdt.errors import StoreFailed
+from crdt.store.connection import is_broken
+
+
+class Health:
+    """Remembers the first failure of the disk or the file; from then on everything is refused.
+
+    A commit that failed may or may not be on disk, and after a failed fsync the kernel may have dropped what
+    it could not write. Only opening the file again tells what is there.
+    """
+
+    def __init__(self) -> None:
+        self._failure: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the database failed."""
+        return self._failure is not None
+
+    def refusal(self) -> StoreFailed:
+        """What to answer after a failure."""
+        return StoreFailed(self._failure or "The ledger is closed.")
+
+    def check(self) -> None:
+        """Raise StoreFailed when the database failed before."""
+        if self._failure is not None:
+            raise self.refusal()
+
+    def fail(self, reason: str) -> StoreFailed:
+        """Refuse everything from now on; the error to raise now."""
+        if self._failure is None:
+            self._failure = (
+                f"The ledger stopped working: {reason}. Nothing more is written until the program is started "
+                "again; check that the disk is healthy and has space."
+            )
+        return self.refusal()
+
+    def close(self) -> None:
+        """Refuse everything from now on because the database was closed."""
+        self._failure = self._failure or "The ledger is closed."
+
+    def judged(self, err: BaseException) -> BaseException:
+        """`err` itself, or StoreFailed where it means that the disk or the file failed."""
+        if not is_broken(err):
+            return err
+        failure = self.fail(first_line(err))
+        failure.__cause__ = err
+        return failure
+
+
+def first_line(err: BaseException) -> str:
+    """The driver's own words; SQLAlchemy puts the statement and its values below them."""
+    return (str(err).splitlines() or [type(err).__name__])[0]
