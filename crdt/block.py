@@ -4,12 +4,13 @@
     | payload | signature 64
 
 The signature covers BLOCK_TAG and the SHA-256 of everything before it; that SHA-256 is the block's hash, and
-the next block carries it as `previous`. The payload is that of columns.py, raw or as one zstd frame, whichever
-is shorter.
+the next block carries it as `previous`. The payload is that of columns.py, raw or as one zstd frame,
+whichever is shorter.
 """
 
 import hashlib
 import struct
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -168,9 +169,16 @@ def _unpacked(block: Block) -> bytes:
         size = zstandard.frame_content_size(block.payload)  # read before memory is set aside for it
         if not 0 <= size <= MAX_PAYLOAD_BYTES:
             raise TooLarge(f"a block's payload declares its size, at most {MAX_PAYLOAD_BYTES} bytes")
-        return _UNPACKER.decompress(block.payload, allow_extra_data=False)
+        return _UNPACKER.zstd.decompress(block.payload, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Malformed("the block's payload does not decompress") from error
 
 
-_UNPACKER: Final = zstandard.ZstdDecompressor()
+class _Unpacker(threading.local):
+    """A decompressor for each thread: it cannot be shared, and making one takes longer than using it."""
+
+    def __init__(self) -> None:
+        self.zstd = zstandard.ZstdDecompressor()
+
+
+_UNPACKER: Final = _Unpacker()

@@ -4,8 +4,8 @@ Most taps of a block are of different cards, so an id costs its own bytes and a 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import compress
+from typing import NamedTuple
 
 from crdt.errors import Malformed
 from crdt.facts import MAX_CARD_BYTES, MIN_CARD_BYTES, CardId
@@ -13,8 +13,7 @@ from crdt.planes import read_dictionary, read_plane, read_rows, write_dictionary
 from crdt.wire import Reader, Writer
 
 
-@dataclass(frozen=True, slots=True)
-class Cards:
+class Cards(NamedTuple):
     """The cards of a block's deltas."""
 
     ids: Sequence[CardId]
@@ -22,7 +21,7 @@ class Cards:
         int
     ]  # one per delta: 0 is the next new id, i + 1 is ids[i] again; empty when all are new
 
-    def __iter__(self) -> Iterator[CardId]:
+    def values(self) -> Iterator[CardId]:
         """One card per delta."""
         if not self.repeats:
             return iter(self.ids)
@@ -38,12 +37,13 @@ def write_card_ids(writer: Writer, ids: Sequence[CardId]) -> None:
         write_rows(writer, [card for card in ids if len(card) == length], length)
 
 
-def read_card_ids(reader: Reader, count: int) -> list[CardId]:
+def read_card_ids(reader: Reader, count: int) -> Sequence[CardId]:
     """The ids written by write_card_ids, at most `count`. Malformed when one appears twice."""
     size = reader.varint(1, count)
     lengths, index = read_dictionary(reader, size, _read_length)
+    ids: Sequence[bytes]
     if len(lengths) == 1:
-        ids = list(read_rows(reader, size, lengths[0]))
+        ids = read_rows(reader, size, lengths[0])
     else:
         used = bytes(index)  # there are at most 13 lengths, so the indexes are bytes
         groups = [iter(read_rows(reader, used.count(at), length)) for at, length in enumerate(lengths)]

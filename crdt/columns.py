@@ -5,9 +5,10 @@ amounts, and contexts. Reading is strict: whatever `encode` would not have writt
 facts have equal bytes. Sums are made straight from the columns, deltas only on demand.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from operator import not_
 from typing import Final
 
 from crdt.card_column import Cards, read_card_ids, read_repeats, write_card_ids, write_repeats
@@ -51,38 +52,38 @@ class Columns:
     def totals(self) -> dict[CardId, CardState]:
         """What the block adds to each card it mentions, in order of appearance."""
         states = [NEW_CARD.plus(kind, amount) for kind, amount in self.money]
-        each = [states[entry] for entry in self.index]
+        each = list(map(states.__getitem__, self.index))  # shared values: making one per delta costs more
         ids, repeats = self.cards.ids, self.cards.repeats
         if not repeats:
             return dict(zip(ids, each, strict=True))
-        firsts = [state for state, again in zip(each, repeats, strict=True) if not again]
-        totals = dict(zip(ids, firsts, strict=True))
-        for state, again in compress(zip(each, repeats, strict=True), repeats):
-            card = ids[again - 1]
-            totals[card] = totals[card].combined(state)
+        totals = dict(zip(ids, compress(each, _first_appearances(repeats)), strict=True))
+        for at in compress(range(len(each)), repeats):
+            card = ids[repeats[at] - 1]
+            totals[card] = totals[card].combined(each[at])
         return totals
 
     def total_minor(self) -> int:
         """The sum of all deltas, openings included."""
         amounts = [amount for _, amount in self.money]
-        return sum([amounts[entry] for entry in self.index])
+        return sum(map(amounts.__getitem__, self.index))
 
     def openings_minor(self) -> int:
         """The sum of all openings, also of those that lose to a larger one."""
         amounts = [amount if kind is Kind.OPENING else 0 for kind, amount in self.money]
-        return sum([amounts[entry] for entry in self.index]) if any(amounts) else 0
+        return sum(map(amounts.__getitem__, self.index)) if any(amounts) else 0
 
     def deltas(self, replica: ReplicaId, first_seq: int) -> tuple[Delta, ...]:
         """The facts themselves, of `replica`, the first numbered `first_seq`."""
         money = (self.money[entry] for entry in self.index)
-        rows = zip(self.cards, money, self.times, self._contexts(), strict=True)
+        rows = zip(self.cards.values(), money, self.times.values(), self._contexts(), strict=True)
         return tuple(
             Delta(replica, seq, card, kind, amount, at_ms, context)
             for seq, (card, (kind, amount), at_ms, context) in enumerate(rows, first_seq)
         )
 
     def _contexts(self) -> list[Context]:
-        keys = list(zip(*self.texts, *self.clocks, strict=True))
+        texts = [column.values() for column in self.texts]
+        keys = list(zip(*texts, *(column.values() for column in self.clocks), strict=True))
         made = {key: Context(*key) for key in dict.fromkeys(keys)}
         return [made[key] for key in keys]
 
@@ -124,12 +125,16 @@ def decode(data: bytes, count: int) -> Columns:
     cards = Cards(ids, read_repeats(reader, count, len(ids)))
     money, index = read_dictionary(reader, count, _read_money)
     texts = [read_runs(reader, count, Reader.text) for _ in range(3)]
-    clocks = [
-        read_runs(reader, count, _bounded(MAX_CLOCK_EPOCH)),
-        read_runs(reader, count, _bounded(MAX_CLOCK_ERROR_MS)),
-    ]
+    clocks = [read_runs(reader, count, read_clock) for read_clock in (_read_epoch, _read_error)]
     reader.end()
     return Columns(cards, times, money, index, texts, clocks)
+
+
+_IS_ZERO: Final = bytes([1]) + bytes(255)
+
+
+def _first_appearances(repeats: Sequence[int]) -> Iterable[int]:
+    return repeats.translate(_IS_ZERO) if isinstance(repeats, bytes) else map(not_, repeats)
 
 
 def _write_money(writer: Writer, money: Money) -> None:
@@ -138,12 +143,16 @@ def _write_money(writer: Writer, money: Money) -> None:
 
 
 def _read_money(reader: Reader) -> Money:
-    kind = Kind(reader.uint(1, min(Kind), max(Kind)))
+    kind = Kind(reader.uint(1, Kind.FARE, Kind.ADJUSTMENT))
     amount_minor = reader.zigzag(-MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR)
     if not amount_fits(kind, amount_minor):
         raise Malformed("an amount does not suit its kind")
     return kind, amount_minor
 
 
-def _bounded(high: int) -> Callable[[Reader], int]:
-    return lambda reader: reader.varint(0, high)
+def _read_epoch(reader: Reader) -> int:
+    return reader.varint(0, MAX_CLOCK_EPOCH)
+
+
+def _read_error(reader: Reader) -> int:
+    return reader.varint(0, MAX_CLOCK_ERROR_MS)

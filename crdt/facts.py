@@ -4,9 +4,10 @@ Money is an `int` of minor units (cents), times are `int` milliseconds since 197
 whoever wrote them. A clock never decides anything here.
 """
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, NamedTuple, NewType, Self
+from typing import Final, NamedTuple, NewType
 
 from crdt.errors import MisuseError
 
@@ -36,6 +37,9 @@ class Kind(IntEnum):
     ADJUSTMENT = 5  # != 0, by an operator
 
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
 def amount_fits(kind: Kind, amount_minor: int) -> bool:
     """Whether a delta of this kind may carry this amount: its sign rule, and |amount| <= MAX_AMOUNT_MINOR."""
     if not -MAX_AMOUNT_MINOR <= amount_minor <= MAX_AMOUNT_MINOR:
@@ -53,7 +57,7 @@ def text_fits(text: str) -> bool:
     At most MAX_TEXT_BYTES of UTF-8 and no control characters (C0, DEL, C1). The rule is spelled out because
     `str.isprintable` changes with the Unicode version, and every replica must judge alike.
     """
-    if any(character < " " or "\x7f" <= character <= "\x9f" for character in text):
+    if _CONTROL.search(text):
         return False
     try:
         return len(text.encode()) <= MAX_TEXT_BYTES
@@ -160,11 +164,11 @@ class CardState(NamedTuple):
         """The card's balance."""
         return self.sum_minor + self.opening_minor
 
-    def plus(self, kind: Kind, amount_minor: int) -> Self:
+    def plus(self, kind: Kind, amount_minor: int) -> "CardState":
         """The state after one more delta."""
         if kind is Kind.OPENING:
-            return self._replace(opening_minor=max(self.opening_minor, amount_minor))
-        return self._replace(sum_minor=self.sum_minor + amount_minor)
+            return CardState(self.sum_minor, max(self.opening_minor, amount_minor))
+        return CardState(self.sum_minor + amount_minor, self.opening_minor)
 
     def combined(self, other: "CardState") -> "CardState":
         """The state of two *disjoint* sets of deltas together: commutative, associative, not idempotent."""

@@ -7,11 +7,10 @@ every next one. The upper bytes of neighbours are alike, which is what a compres
 
 import struct
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
 from operator import eq
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from crdt.errors import Malformed
 from crdt.wire import Reader, Writer
@@ -22,9 +21,14 @@ H = TypeVar("H", bound=Hashable)
 _UNPACKED: Final = {2: (2, "H"), 3: (4, "I"), 4: (4, "I"), 5: (8, "Q"), 6: (8, "Q"), 7: (8, "Q"), 8: (8, "Q")}
 
 
-@lru_cache(maxsize=256)  # compiled formats for usual block sizes; bounded because counts come from outside
-def _layout(form: str) -> struct.Struct:
-    return struct.Struct(form)
+@lru_cache(maxsize=256)  # compiled layouts for usual block sizes; bounded because counts come from outside
+def _row_layout(count: int, width: int) -> struct.Struct:
+    return struct.Struct(f"{width}s" * count)
+
+
+@lru_cache(maxsize=256)
+def _plane_layout(count: int, letter: str) -> struct.Struct:
+    return struct.Struct(f"<{count}{letter}")
 
 
 def write_rows(writer: Writer, values: Sequence[bytes], width: int) -> None:
@@ -36,7 +40,7 @@ def write_rows(writer: Writer, values: Sequence[bytes], width: int) -> None:
 
 def read_rows(reader: Reader, count: int, width: int) -> Sequence[bytes]:
     """`count` byte strings of `width` bytes."""
-    return _layout(f"{width}s" * count).unpack(_transposed(reader.raw(count * width), count, width))
+    return _row_layout(count, width).unpack(_transposed(reader.raw(count * width), count, width))
 
 
 def write_plane(writer: Writer, values: Iterable[int], width: int) -> None:
@@ -57,7 +61,7 @@ def unpack_plane(planes: bytes, count: int, width: int) -> Sequence[int]:
         return bytes(count)
     unpacked, letter = _UNPACKED[width]
     padded = planes + bytes(count * (unpacked - width))
-    return _layout(f"<{count}{letter}").unpack(_transposed(padded, count, unpacked))
+    return _plane_layout(count, letter).unpack(_transposed(padded, count, unpacked))
 
 
 def _transposed(planes: bytes, count: int, width: int) -> bytearray:
@@ -92,22 +96,28 @@ def read_dictionary(
         return (read_entry(reader),), bytes(count)
     entries = [read_entry(reader) for _ in range(size)]
     index = read_plane(reader, count, index_width(size))
-    if len(set(entries)) != size or list(dict.fromkeys(index)) != list(range(size)):
+    if len(set(entries)) != size or not _in_order_of_appearance(index, size):
         raise Malformed("a dictionary is not in order of appearance")
     return entries, index
 
 
-@dataclass(frozen=True, slots=True)
-class Runs(Generic[H]):
-    """A slowly changing column: run i is `lengths[i] + 1` times `entries[index[i]]`."""
+def _in_order_of_appearance(index: Sequence[int], size: int) -> bool:
+    if isinstance(index, bytes) and size <= 8:  # a few searches at memory speed, for a few fares
+        firsts = [index.find(entry) for entry in range(size)]
+        return firsts == sorted(firsts) and firsts[0] == 0 and not index.translate(None, bytes(range(size)))
+    return list(dict.fromkeys(index)) == list(range(size))
+
+
+class Runs(NamedTuple, Generic[H]):
+    """A slowly changing column: run i is `lengths[i] + 1` times `entries[picks[i]]`."""
 
     entries: Sequence[H]
-    index: Sequence[int]
+    picks: Sequence[int]
     lengths: Sequence[int]
 
-    def __iter__(self) -> Iterator[H]:
+    def values(self) -> Iterator[H]:
         """The column's values, one by one."""
-        for entry, length in zip(self.index, self.lengths, strict=True):
+        for entry, length in zip(self.picks, self.lengths, strict=True):
             yield from repeat(self.entries[entry], length + 1)
 
 
@@ -124,10 +134,13 @@ def write_runs(writer: Writer, values: Sequence[H], write_entry: Callable[[Write
 def read_runs(reader: Reader, count: int, read_entry: Callable[[Reader], H]) -> Runs[H]:
     """A column written by write_runs. Malformed unless the runs are maximal and cover the column."""
     size = reader.varint(1, count)
-    lengths = read_plane(reader, size, 2) if size > 1 else (count - 1,)
+    if size == 1:
+        entries, index = read_dictionary(reader, 1, read_entry)
+        return Runs(entries, index, (count - 1,))
+    lengths = read_plane(reader, size, 2)
     if sum(lengths) + size != count:
         raise Malformed("the runs do not cover the column")
     entries, index = read_dictionary(reader, size, read_entry)
-    if size > 1 and any(map(eq, index, index[1:])):
+    if any(map(eq, index, index[1:])):
         raise Malformed("two neighbouring runs have the same value")
     return Runs(entries, index, lengths)

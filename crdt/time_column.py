@@ -5,14 +5,13 @@ more than a byte a tap. Times may run backwards; the clock of a bus does.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, chain
 from math import gcd
-from typing import Final
+from typing import Final, NamedTuple
 
 from crdt.errors import Malformed
 from crdt.facts import MAX_AT_MS
-from crdt.planes import read_plane, write_plane
+from crdt.planes import unpack_plane, write_plane
 from crdt.wire import Reader, Writer
 
 UNITS_MS: Final = (1, 10, 100, 1000)
@@ -21,8 +20,7 @@ MAX_OFFSET_WIDTH: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
+class Times(NamedTuple):
     """The times of a block's deltas, in units of `unit_ms`."""
 
     unit_ms: int
@@ -30,7 +28,7 @@ class Times:
     step: int  # the smallest difference between neighbours; 0 for a single delta
     offsets: Sequence[int]  # each difference, less the smallest
 
-    def __iter__(self) -> Iterator[int]:
+    def values(self) -> Iterator[int]:
         """One time per delta, in milliseconds."""
         steps = (offset + self.step for offset in self.offsets)
         return (time * self.unit_ms for time in accumulate(chain((self.first,), steps)))
@@ -55,30 +53,29 @@ def read_times(reader: Reader, count: int) -> Times:
     first = reader.varint(0, MAX_AT_MS // unit_ms)
     step = reader.zigzag(-MAX_AT_MS, MAX_AT_MS)
     width = reader.uint(1, 0, MAX_OFFSET_WIDTH)
-    times = Times(unit_ms, first, step, read_plane(reader, count - 1, width))
-    _check_shortest(times, width)
-    _check_range(times)
+    planes = reader.raw((count - 1) * width)
+    times = Times(unit_ms, first, step, unpack_plane(planes, count - 1, width))
+    _check_shortest(times, planes[-(count - 1) :] if width else b"\1")
+    _check_range(times, width)
     return times
 
 
-def _check_shortest(times: Times, width: int) -> None:
-    low, high = min(times.offsets, default=0), max(times.offsets, default=0)
-    if low or width != (high.bit_length() + 7) // 8 or (times.step and not times.offsets):
+def _check_shortest(times: Times, top_plane: bytes) -> None:
+    offsets = times.offsets
+    if not offsets:
+        shortest = not times.step and top_plane == b"\1"
+    else:
+        shortest = 0 in offsets and top_plane.count(0) < len(top_plane)
+    if not shortest:
         raise Malformed("the time differences are not written in the shortest way")
-    if (
-        times.unit_ms < UNITS_MS[-1]
-        and not gcd(times.first, times.step) % 10
-        and not gcd(*times.offsets) % 10
-    ):
+    if times.unit_ms < UNITS_MS[-1] and not gcd(times.first, times.step) % 10 and not gcd(*offsets) % 10:
         raise Malformed("the times are not written in the largest unit")
 
 
-def _check_range(times: Times) -> None:
-    if times.step >= 0:  # the usual case: the last time is the largest
-        high = (times.first + times.step * len(times.offsets) + sum(times.offsets)) * times.unit_ms
-        low = 0
-    else:
-        every = list(times)
-        low, high = min(every), max(every)
-    if low < 0 or high > MAX_AT_MS:
+def _check_range(times: Times, width: int) -> None:
+    highest = times.first + len(times.offsets) * (max(times.step, 0) + (1 << 8 * width))
+    if times.step >= 0 and highest * times.unit_ms <= MAX_AT_MS:
+        return  # whatever the offsets are: the usual case, without adding them up
+    every = list(times.values())
+    if min(every) < 0 or max(every) > MAX_AT_MS:
         raise Malformed("a time is out of range")
