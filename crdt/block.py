@@ -150,7 +150,7 @@ def verify(block: Block, certificate: AuthorCertificate) -> Columns:
 
 
 def contents(block: Block) -> Columns:
-    """The facts of a block whoever signed it: for blocks out of our own store, which takes only verified ones.
+    """The facts of a block whoever signed it: for blocks of our own store, which takes only verified ones.
 
     Raises Malformed, TooLarge or Unsupported.
     """
