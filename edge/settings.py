@@ -163,7 +163,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("terminal.door", "", "The door it stands at, for reports.", _text(0)),
     Setting(
         "store.key_file",
-        "/etc/farebox/edge-ledger.key",
+        "/etc/farebox/edge.key",
         "The ledger's key, made at the first start. A systemd credential farebox-ledger-key wins.",
         _path,
     ),

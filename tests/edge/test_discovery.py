@@ -1,0 +1,129 @@
+"""Finding the hub over zeroconf, with real multicast on loopback; records are hints, filtered by fleet."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+
+import pytest
+from zeroconf import ServiceInfo
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+from crdt.facts import FleetId
+from crdt.protocol import SERVICE_TYPE
+from edge.addresses import HubAddress
+from edge.discovery import Discovery, addresses_of
+
+OURS, THEIRS = FleetId(b"\x01" * 16), FleetId(b"\x02" * 16)
+LOOPBACK = ["127.0.0.1"]
+
+
+def loopback() -> AsyncZeroconf:
+    return AsyncZeroconf(interfaces=LOOPBACK)
+
+
+def record(name: str, fleet: FleetId, port: int, version: str = "1") -> ServiceInfo:
+    return ServiceInfo(
+        SERVICE_TYPE,
+        f"{name}.{SERVICE_TYPE}",
+        addresses=[bytes([127, 0, 0, 1])],
+        port=port,
+        properties={"fleet": fleet.hex(), "v": version},
+        server=f"{name}.local.",
+    )
+
+
+@contextlib.asynccontextmanager
+async def announced(*infos: ServiceInfo) -> AsyncIterator[AsyncZeroconf]:
+    async with loopback() as network:
+        for info in infos:
+            await (await network.async_register_service(info))
+        yield network
+
+
+class Found:
+    """Keeps what discovery says, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self._said: asyncio.Queue[list[HubAddress]] = asyncio.Queue()
+
+    def __call__(self, addresses: Iterable[HubAddress]) -> None:
+        self._said.put_nowait(list(addresses))
+
+    async def until(self, expected: list[HubAddress]) -> None:
+        async with asyncio.timeout(60):
+            while await self._said.get() != expected:
+                pass
+
+    async def until_among_others(self, expected: HubAddress) -> None:
+        """Other tests and other hubs may be on this LAN too."""
+        async with asyncio.timeout(60):
+            while expected not in await self._said.get():
+                pass
+
+
+@contextlib.asynccontextmanager
+async def running(discovery: Discovery) -> AsyncIterator[None]:
+    task = asyncio.create_task(discovery.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_the_fleets_hub_is_found_also_when_it_comes_later_and_its_goodbye_is_heard() -> None:
+    found = Found()
+    async with running(Discovery(found, lambda: OURS, network=loopback, poll_s=0.2)):
+        await found.until([])
+        async with announced(record("theirs", THEIRS, 1001), record("ours", OURS, 1002)) as network:
+            await found.until([HubAddress("127.0.0.1", 1002)])
+            await (await network.async_unregister_service(record("ours", OURS, 1002)))
+            await found.until([])
+
+
+async def test_before_pairing_every_hub_is_a_hint() -> None:
+    found = Found()
+    async with (
+        announced(record("one", THEIRS, 1003)),
+        running(Discovery(found, lambda: None, network=loopback, poll_s=0.2)),
+    ):
+        await found.until_among_others(HubAddress("127.0.0.1", 1003))
+
+
+async def test_a_network_that_is_not_there_yet_is_tried_again() -> None:
+    """A terminal that starts before its network neither fails nor goes deaf."""
+    found, failures = Found(), [OSError("no such device"), OSError("network is down")]
+
+    def network() -> AsyncZeroconf:
+        if failures:
+            raise failures.pop()
+        return loopback()
+
+    async with (
+        announced(record("ours", OURS, 1004)),
+        running(Discovery(found, lambda: OURS, network=network, poll_s=0.1)),
+    ):
+        await found.until([HubAddress("127.0.0.1", 1004)])
+    assert not failures
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {},
+        {"fleet": OURS.hex()},
+        {"fleet": OURS.hex(), "v": "2"},
+        {"fleet": THEIRS.hex(), "v": "1"},
+        {"fleet": b"\xff\xfe", "v": "1"},
+        {"fleet": None, "v": "1"},
+    ],
+)
+def test_other_fleets_other_versions_and_garbage_are_no_hints(
+    properties: dict[str, str | bytes | None],
+) -> None:
+    """Invariant 8: whatever the LAN says."""
+    info = AsyncServiceInfo(
+        SERVICE_TYPE, f"x.{SERVICE_TYPE}", port=1, addresses=[bytes(4)], properties=properties
+    )
+    assert addresses_of(info, OURS) == []
