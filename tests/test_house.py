@@ -1,0 +1,146 @@
+"""The repository is what the README and the packaging say it is."""
+
+import configparser
+import fnmatch
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tests.needs import missing, needs_program
+
+ROOT = Path(__file__).parent.parent
+
+TOP = {
+    *("edge", "hub", "crdt", "hardware", "systemd", "tests"),
+    *("setup.cfg", "README.md", "pyproject.toml", "LICENSE", "CHANGELOG.md"),
+    *(".ci", ".gitignore"),
+}
+PACKAGES = ("crdt", "edge", "hardware", "hub")
+DOCUMENTED = (*PACKAGES, "systemd", "tests")
+
+
+@pytest.fixture(scope="module")
+def files() -> list[PurePosixPath]:
+    """Every file that is or would be committed."""
+    git = needs_program("git", "list the files of the repository")
+    if not (ROOT / ".git").exists():
+        missing("this is no git checkout: needed to list the files of the repository")
+    listing = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    ran = subprocess.run([str(git), "-C", str(ROOT), *listing], capture_output=True, text=True, check=True)
+    return [PurePosixPath(name) for name in ran.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+@pytest.fixture(scope="module")
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def test_top_level_is_as_agreed(files: list[PurePosixPath]) -> None:
+    """Issue: "nothing else at the top"."""
+    assert {path.parts[0] for path in files} == TOP
+
+
+def test_systemd_is_no_package(files: list[PurePosixPath]) -> None:
+    """It would hide the installed `systemd` package."""
+    assert not [path for path in files if path.parts[0] == "systemd" and path.suffix == ".py"]
+
+
+@pytest.mark.parametrize("directory", DOCUMENTED)
+def test_directory_has_a_readme(directory: str) -> None:
+    readme = ROOT / directory / "README.md"
+    assert readme.read_text(encoding="utf-8").startswith("# ")
+
+
+def test_every_file_of_a_package_is_installed(
+    files: list[PurePosixPath], setup: configparser.ConfigParser
+) -> None:
+    """A wheel holds what a checkout holds: modules lie in packages, other files match package_data."""
+    patterns = [pattern.strip() for pattern in setup["options.package_data"]["*"].split(",")]
+    for path in files:
+        if path.parts[0] not in PACKAGES or path.name == "README.md":
+            continue
+        if path.suffix == ".py":
+            assert path.parent / "__init__.py" in files, f"{path} lies in a directory without __init__.py"
+        else:
+            package = next(parent for parent in path.parents if parent / "__init__.py" in files)
+            inside = str(path.relative_to(package))
+            assert any(fnmatch.fnmatch(inside, pattern) for pattern in patterns), f"{path} is not installed"
+
+
+def console_scripts() -> dict[str, str]:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    rows = parser["options.entry_points"]["console_scripts"].strip().split("\n")
+    return {name.strip(): target.strip() for name, _, target in (row.partition("=") for row in rows)}
+
+
+def test_console_scripts_are_the_three() -> None:
+    assert set(console_scripts()) == {"farebox-hub", "farebox-edge", "farebox-tech"}
+
+
+@pytest.mark.parametrize("script", console_scripts())
+def test_console_script_resolves(script: str) -> None:
+    module, _, function = console_scripts()[script].partition(":")
+    main: Callable[[], int] = getattr(importlib.import_module(module), function)
+    assert callable(main)
+
+
+@pytest.mark.parametrize("module", ["hub", "edge", "hardware.emulator"])
+def test_module_runs_as_a_program(module: str) -> None:
+    """Issue: "also `python -m hub`, `python -m edge`"; `python -m hardware.emulator`."""
+    ran = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "usage:" in ran.stdout.lower()
+
+
+@pytest.mark.parametrize("script", console_scripts())
+def test_console_script_explains_itself(script: str) -> None:
+    program = Path(sys.executable).with_name(script)
+    ran = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "usage:" in ran.stdout.lower()
+
+
+def readme_commands() -> list[str]:
+    """The lines of the README's first two command blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return [block.strip() for block in blocks[:2]]
+
+
+def test_readme_gives_two_commands_of_one_line() -> None:
+    """Issue: "then the two commands, each one line to paste"."""
+    demo, tests = readme_commands()
+    assert "\n" not in demo
+    assert demo.endswith(".venv/bin/farebox-hub demo")
+    assert tests == "tests/run"
+
+
+def test_ci_runs_exactly_what_the_readme_says() -> None:
+    """Issue: "`.ci/run` calls exactly this"."""
+    lines = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+    assert lines[1:] == ['exec "$(dirname "$0")/../tests/run" "$@"']
+
+
+def test_python_range_is_the_same_everywhere(setup: configparser.ConfigParser) -> None:
+    """3.11 and 3.12: setup.cfg refuses the others, tests/run looks for these, the README says so."""
+    assert setup["options"]["python_requires"] == ">=3.11,<3.13"
+    assert "(3, 11) <= sys.version_info < (3, 13)" in (ROOT / "tests/run").read_text(encoding="utf-8")
+    assert "Python 3.11 or 3.12" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("directory", [".", *DOCUMENTED])
+def test_links_between_pages_lead_somewhere(directory: str) -> None:
+    """A link in a README points to a file that is there."""
+    text = (ROOT / directory / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if "://" not in target:
+            assert (ROOT / directory / target).exists(), target
