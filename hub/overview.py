@@ -6,6 +6,8 @@ since the epoch, cards and ids in upper- and lower-case hex respectively.
 
 from dataclasses import dataclass
 
+from crdt.facts import Kind
+
 MAX_ROWS = 500  # most rows one call returns
 
 
@@ -35,7 +37,7 @@ class TapRow:
     seq: int
     terminal: str  # name of the terminal, "hub" for the hub's own
     card: str
-    kind: str  # "fare", "topup", "opening", "refund", "adjustment"
+    kind: Kind
     amount_minor: int  # negative for a fare
     at_ms: int  # the author's clock, which may be wrong
     clock_error_ms: int

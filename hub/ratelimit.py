@@ -1,0 +1,39 @@
+"""A rate limit per address: at most so many events in a sliding window, in bounded memory."""
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+MAX_ADDRESSES = 10_000  # remembered at a time; the longest silent ones are forgotten first
+
+
+class RateLimit:
+    """Counts events per address. `monotonic` gives seconds that never go back."""
+
+    def __init__(self, most: int, window_s: float, monotonic: Callable[[], float]) -> None:
+        self._most = most
+        self._window_s = window_s
+        self._monotonic = monotonic
+        self._events: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def wait_s(self, address: str) -> int:
+        """Whole seconds until the address may go on; 0 when it may now."""
+        events = self._events.get(address)
+        now = self._monotonic()
+        while events and events[0] <= now - self._window_s:
+            events.popleft()
+        if events is None or len(events) < self._most:
+            return 0
+        return math.ceil(events[0] + self._window_s - now)
+
+    def count(self, address: str) -> None:
+        """One more event of the address; only the latest ones matter and are kept."""
+        events = self._events.setdefault(address, deque(maxlen=self._most))
+        events.append(self._monotonic())
+        self._events.move_to_end(address)
+        if len(self._events) > MAX_ADDRESSES:
+            self._events.popitem(last=False)
+
+    def forget(self, address: str) -> None:
+        """Start over for the address."""
+        self._events.pop(address, None)

@@ -1,0 +1,198 @@
+"""The registry of terminals: who is paired, with which TLS certificate, when last heard of, revoked or not.
+
+A certificate is good while the registry says so. It is asked on every request, because TLS looks at a
+certificate only when a connection is made.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, select, update
+
+from crdt.facts import ID_BYTES, ReplicaId, TerminalId
+from crdt.store.database import Database
+from hub import tables
+from hub.authority import ClientCertificate
+from hub.errors import RequestRefused
+
+T = TypeVar("T")
+
+REVOKED = "revoked"
+REPLACED = "replaced"
+MAX_TERMINALS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is behind a TLS certificate. `stopped`: "" if it may go on, else "revoked" or "replaced"."""
+
+    terminal: TerminalId
+    replica: ReplicaId
+    name: str
+    stopped: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """One row of the registry; see `hub.tables.terminal`."""
+
+    terminal: TerminalId
+    name: str
+    replica: ReplicaId
+    paired_ms: int
+    revoked_ms: int | None
+    seen_ms: int | None
+    address: str
+    status: dict[str, Any]
+
+
+class Registry:
+    """The terminals in the database. The coroutines never block the event loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def client(self, serial: str) -> Client | None:
+        """Who has the TLS certificate with this serial number (hex); None if it was never issued here.
+
+        The first use of a newer certificate stops the terminal's older ones: not its issue, so that a
+        terminal whose pairing broke off at the last moment still has the old one.
+        """
+        row = await _soon(self._database.read(lambda connection: _client(connection, serial)))
+        if row is None:
+            return None
+        if not row.used and not row.stopped:
+            await _soon(self._database.write(lambda connection: _first_use(connection, row)))
+        return Client(TerminalId(row.terminal), ReplicaId(row.replica), row.name, row.stopped)
+
+    async def saw(
+        self, terminal: TerminalId, now_ms: int, address: str, status: dict[str, Any] | None
+    ) -> None:
+        """Note that a terminal was heard of and, unless None, what it said of itself."""
+        values: dict[str, object] = {"seen_ms": now_ms, "address": address}
+        if status is not None:
+            values["status"] = json.dumps(status)
+        change = update(tables.terminal).where(tables.terminal.c.terminal == terminal).values(values)
+        await _soon(self._database.write(lambda connection: connection.execute(change) and None))
+
+    async def terminals(self) -> list[Terminal]:
+        """Every terminal, by name."""
+        query = select(tables.terminal).order_by(tables.terminal.c.name)
+        rows = await _soon(self._database.read(lambda connection: connection.execute(query).all()))
+        return [_terminal(row) for row in rows]
+
+    async def names(self) -> dict[ReplicaId, str]:
+        """The terminal's name for each replica that was ever paired."""
+        certificates = tables.client_certificate
+        query = select(certificates.c.replica, tables.terminal.c.name).join_from(
+            certificates, tables.terminal, certificates.c.terminal == tables.terminal.c.terminal
+        )
+        rows = await _soon(self._database.read(lambda connection: connection.execute(query).all()))
+        return {ReplicaId(replica): name for replica, name in rows}
+
+    async def revoke(self, name_or_id: str, now_ms: int) -> str:
+        """Stop a terminal and all its certificates; its name. RequestRefused when there is none such."""
+        return await _soon(self._database.write(lambda connection: _revoke(connection, name_or_id, now_ms)))
+
+
+def enrol(
+    connection: Connection,
+    name: str,
+    claimed: bytes,
+    fresh: TerminalId,
+    issue: Callable[[TerminalId], tuple[ReplicaId, ClientCertificate]],
+    now_ms: int,
+) -> TerminalId:
+    """Enter a newly paired terminal, within the caller's transaction; returns its id.
+
+    The name decides who it is: a known name is that terminal, paired anew. An id that the terminal brings
+    along (`claimed`) is kept only when nobody here has it, for two bus computers started from one SD image
+    both claim the same. Otherwise the id is `fresh`. `issue` makes the certificates for the id.
+    """
+    table = tables.terminal
+    by_name = connection.execute(select(table.c.terminal).where(table.c.name == name)).scalar_one_or_none()
+    terminal = TerminalId(by_name) if by_name is not None else _new_id(connection, claimed, fresh)
+    replica, certificate = issue(terminal)
+    _refuse_foreign_replica(connection, replica, terminal)
+    connection.execute(
+        tables.client_certificate.insert().values(
+            serial=certificate.serial, terminal=terminal, replica=replica, issued_ms=now_ms
+        )
+    )
+    values = {"name": name, "replica": replica, "paired_ms": now_ms, "revoked_ms": None}
+    if by_name is None:
+        connection.execute(table.insert().values(terminal=terminal, **values))
+    else:
+        connection.execute(table.update().where(table.c.terminal == terminal).values(values))
+    return terminal
+
+
+def _new_id(connection: Connection, claimed: bytes, fresh: TerminalId) -> TerminalId:
+    table = tables.terminal
+    if len(connection.execute(select(table.c.terminal).limit(MAX_TERMINALS)).all()) == MAX_TERMINALS:
+        raise RequestRefused("full", f"This hub has {MAX_TERMINALS} terminals and takes no more.")
+    if len(claimed) != ID_BYTES:
+        return fresh
+    taken = connection.execute(select(table.c.name).where(table.c.terminal == claimed)).first()
+    return fresh if taken else TerminalId(claimed)
+
+
+def _refuse_foreign_replica(connection: Connection, replica: ReplicaId, terminal: TerminalId) -> None:
+    table = tables.client_certificate
+    query = select(table.c.terminal).where(table.c.replica == replica, table.c.terminal != terminal)
+    if connection.execute(query).first():
+        raise RequestRefused(
+            "key_in_use",
+            "Another terminal was paired with this key: its storage was copied. Pair with a new key.",
+        )
+
+
+def _client(connection: Connection, serial: str) -> Row[Any] | None:
+    certificates = tables.client_certificate
+    query = select(certificates, tables.terminal.c.name).join_from(
+        certificates, tables.terminal, certificates.c.terminal == tables.terminal.c.terminal
+    )
+    return connection.execute(query.where(certificates.c.serial == serial)).first()
+
+
+def _first_use(connection: Connection, row: Row[Any]) -> None:
+    table = tables.client_certificate
+    mine = table.c.serial == row.serial
+    connection.execute(table.update().where(mine).values(used=True))
+    older = (table.c.terminal == row.terminal) & (table.c.issued_ms <= row.issued_ms) & ~mine
+    connection.execute(table.update().where(older, table.c.stopped == "").values(stopped=REPLACED))
+
+
+def _revoke(connection: Connection, name_or_id: str, now_ms: int) -> str:
+    table = tables.terminal
+    rows = connection.execute(select(table.c.terminal, table.c.name)).all()
+    found = [row for row in rows if name_or_id in (row.name, row.terminal.hex())]
+    if not found:
+        raise RequestRefused("no_terminal", f"There is no terminal {name_or_id!r}.", status=404)
+    terminal, name = found[0]
+    connection.execute(table.update().where(table.c.terminal == terminal).values(revoked_ms=now_ms))
+    certificates = tables.client_certificate
+    change = certificates.update().where(certificates.c.terminal == terminal).values(stopped=REVOKED)
+    connection.execute(change)
+    return str(name)
+
+
+def _terminal(row: Row[Any]) -> Terminal:
+    return Terminal(
+        terminal=TerminalId(row.terminal),
+        name=row.name,
+        replica=ReplicaId(row.replica),
+        paired_ms=row.paired_ms,
+        revoked_ms=row.revoked_ms,
+        seen_ms=row.seen_ms,
+        address=row.address,
+        status=json.loads(row.status),
+    )
+
+
+async def _soon(future: Future[T]) -> T:
+    return await asyncio.wrap_future(future)

@@ -1,0 +1,283 @@
+"""The hub's settings: one TOML file, one table of (name, default, help, checker), one typed object.
+
+A wrong file stops the start with a SettingsError that names the file, the key and what was expected.
+Relative paths in the file are relative to the file.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hub.errors import SettingsError
+
+T = TypeVar("T")
+
+# A Unix socket's path holds 107 bytes on Linux, and control.sock lies in the state directory.
+MAX_STATE_DIRECTORY_BYTES = 90
+
+CHECK = "check"
+NAME = "name"
+HELP = "help"
+
+
+def whole(lowest: int, highest: int) -> Callable[[object], int]:
+    """Checker: an integer within the bounds, both included."""
+
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+            raise ValueError(f"a whole number from {lowest} to {highest}")
+        return value
+
+    return check
+
+
+def text(longest: int) -> Callable[[object], str]:
+    """Checker: printable text of 1 to `longest` characters."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not 1 <= len(value) <= longest or not value.isprintable():
+            raise ValueError(f'text of 1 to {longest} printable characters, such as "depot"')
+        return value
+
+    return check
+
+
+def path(longest_bytes: int) -> Callable[[object], Path]:
+    """Checker: a path as a non-empty string."""
+
+    def check(value: object) -> Path:
+        fits = isinstance(value, str) and 0 < len(value.encode()) <= longest_bytes
+        if not isinstance(value, str) or not fits or "\0" in value:
+            raise ValueError(f'a path of at most {longest_bytes} bytes, such as "/var/lib/farebox-hub"')
+        return Path(value)
+
+    return check
+
+
+def choice(*known: str) -> Callable[[object], str]:
+    """Checker: one of the words."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise ValueError("one of " + ", ".join(f'"{word}"' for word in known))
+        return value
+
+    return check
+
+
+def switch(value: object) -> bool:
+    """Checker: true or false."""
+    if value is not True and value is not False:
+        raise ValueError("true or false, without quotes")
+    return value
+
+
+def addresses(value: object) -> tuple[str, ...]:
+    """Checker: a list of IP addresses of this machine."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError('a list of addresses in quotes, such as ["192.168.1.10"]')
+    return tuple(value)
+
+
+def host(value: object) -> str:
+    """Checker: an address to listen on; empty for all."""
+    if not isinstance(value, str) or " " in value:
+        raise ValueError('an address in quotes, such as "192.168.1.10", or "" for all')
+    return value
+
+
+def setting(name: str, default: T, help_text: str, check: Callable[[object], T]) -> T:
+    """One row of the table, as a field of `HubSettings`."""
+    declared: Any = field(default=default, metadata={NAME: name, HELP: help_text, CHECK: check})
+    value: T = declared
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """Everything that can be set. The table of names, defaults and help is this class; README.md shows it."""
+
+    state_directory: Path = setting(
+        "state_directory",
+        Path("/var/lib/farebox-hub"),
+        "Where the ledger database and the control socket live.",
+        path(MAX_STATE_DIRECTORY_BYTES),
+    )
+    key_file: Path = setting(
+        "store.key_file",
+        Path("/etc/farebox/hub.key"),
+        "The database's key, 64 hex digits, readable by its owner only; never inside the state directory. "
+        "The systemd credential `farebox-ledger-key` wins over it.",
+        path(1024),
+    )
+    host: str = setting("server.host", "", 'Address to listen on; "" is every address.', host)
+    port: int = setting("server.port", 8443, "HTTPS port; 0 takes any free one.", whole(0, 65535))
+    connections: int = setting(
+        "server.connections", 1024, "Most connections at a time; more are closed at once.", whole(1, 100_000)
+    )
+    connections_per_address: int = setting(
+        "server.connections_per_address",
+        128,
+        "Most connections at a time from one address; raise it behind a TCP load balancer.",
+        whole(1, 100_000),
+    )
+    handshake_timeout_s: int = setting(
+        "server.handshake_timeout_s", 15, "Longest TLS handshake, in seconds.", whole(1, 3600)
+    )
+    header_timeout_s: int = setting(
+        "server.header_timeout_s",
+        15,
+        "Longest time from the TLS handshake to the end of the first request's headers, in seconds.",
+        whole(1, 3600),
+    )
+    body_timeout_s: int = setting(
+        "server.body_timeout_s", 180, "Longest time a request's body may take, in seconds.", whole(1, 3600)
+    )
+    send_timeout_s: int = setting(
+        "server.send_timeout_s",
+        60,
+        "Longest time a peer may leave an answer unread, in seconds.",
+        whole(1, 3600),
+    )
+    idle_timeout_s: int = setting(
+        "server.idle_timeout_s",
+        75,
+        "Longest time between two requests of one connection, in seconds.",
+        whole(1, 3600),
+    )
+    exchanges: int = setting(
+        "sync.exchanges",
+        32,
+        "Most sync exchanges at a time (each holds up to 4 MiB); more are told to come again.",
+        whole(1, 10_000),
+    )
+    page_rows: int = setting(
+        "sync.page_rows", 10_000, "Most cards in one settlement page.", whole(1, 100_000)
+    )
+    online_s: int = setting(
+        "terminals.online_s",
+        90,
+        "A terminal heard of within this many seconds counts as online.",
+        whole(1, 86_400),
+    )
+    max_debit_minor: int = setting(
+        "enrolment.max_debit_minor",
+        10_000,
+        "Most that one entry of a newly paired terminal may take from a card, in minor units.",
+        whole(0, 2**40),
+    )
+    max_credit_minor: int = setting(
+        "enrolment.max_credit_minor",
+        2_000,
+        "Most that one entry of a newly paired terminal may put on a card (opening balance), in minor units.",
+        whole(0, 2**40),
+    )
+    invite_expiry_s: int = setting(
+        "pairing.expiry_s", 600, "How long a pairing code is good, in seconds.", whole(1, 86_400)
+    )
+    invite_tries: int = setting(
+        "pairing.tries", 3, "Wrong tries after which a pairing code is burned.", whole(1, 10)
+    )
+    pairings_per_minute: int = setting(
+        "pairing.attempts_per_minute", 20, "Pairing attempts a minute from one address.", whole(1, 10_000)
+    )
+    announce: bool = setting(
+        "announce.enabled", True, "Whether the hub announces itself by zeroconf.", switch
+    )
+    announce_name: str = setting(
+        "announce.name", "Farebox hub", "The name under which the hub announces itself.", text(40)
+    )
+    announce_interfaces: tuple[str, ...] = setting(
+        "announce.interfaces", (), "Addresses of the interfaces to announce on; [] is all.", addresses
+    )
+    announce_poll_s: int = setting(
+        "announce.poll_s", 5, "How often the network interfaces are looked at, in seconds.", whole(1, 3600)
+    )
+    session_idle_s: int = setting(
+        "operators.idle_s",
+        3_600,
+        "An operator's session ends after this many seconds without a request.",
+        whole(1, 30 * 86_400),
+    )
+    session_longest_s: int = setting(
+        "operators.longest_s",
+        43_200,
+        "An operator's session ends after this many seconds in any case.",
+        whole(1, 30 * 86_400),
+    )
+    login_attempts: int = setting(
+        "operators.login_attempts",
+        5,
+        "Wrong passwords from one address in five minutes before it has to wait.",
+        whole(1, 1_000),
+    )
+    log_level: str = setting(
+        "log.level",
+        "info",
+        "What is written to the log: debug, info, warning or error.",
+        choice("debug", "info", "warning", "error"),
+    )
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the running hub takes the commands of `farebox-hub`."""
+        return self.state_directory / "control.sock"
+
+    @property
+    def database(self) -> Path:
+        """The encrypted ledger."""
+        return self.state_directory / "ledger.db"
+
+
+def table() -> list[tuple[str, object, str]]:
+    """(name, default, help) of every setting, in the order of the README."""
+    return [(f.metadata[NAME], f.default, f.metadata[HELP]) for f in fields(HubSettings)]
+
+
+def load(file: Path) -> HubSettings:
+    """The settings in a TOML file; SettingsError when it is missing or wrong."""
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"There is no settings file {file}. Run `farebox-hub init --settings {file}` first."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file {file} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"The settings file {file} is not valid TOML: {error}.") from error
+    return parse(document, file)
+
+
+def parse(document: Mapping[str, object], file: Path) -> HubSettings:
+    """Settings from a parsed TOML document; `file` is named in errors and anchors relative paths."""
+    known: dict[str, Field[Any]] = {f.metadata[NAME]: f for f in fields(HubSettings)}
+    values: dict[str, Any] = {}
+    for name, value in _flatten(document):
+        if name not in known:
+            raise SettingsError(f"{file}: there is no setting {name}. Known: {', '.join(known)}.")
+        try:
+            values[known[name].name] = known[name].metadata[CHECK](value)
+        except ValueError as error:
+            raise SettingsError(f"{file}: {name} is {value!r}, but must be {error}.") from None
+    settings = replace(HubSettings(), **values)
+    state_directory = file.parent.absolute() / settings.state_directory
+    if len(bytes(state_directory)) > MAX_STATE_DIRECTORY_BYTES:
+        raise SettingsError(
+            f"{file}: state_directory is {state_directory}, but must be a path of at most "
+            f"{MAX_STATE_DIRECTORY_BYTES} bytes, for the control socket in it."
+        )
+    key_file = file.parent.absolute() / settings.key_file
+    return replace(settings, state_directory=state_directory, key_file=key_file)
+
+
+def _flatten(document: Mapping[str, object]) -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = []
+    for section, content in document.items():
+        if isinstance(content, dict):
+            found += [(f"{section}.{key}", value) for key, value in content.items()]
+        else:
+            found.append((section, content))
+    return found

@@ -1,0 +1,121 @@
+"""What stands before every view: who may come in, whether a form is ours, and safe headers."""
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from hub.connections import Guard
+from hub.errors import RequestRefused
+from hub.operators import (
+    CSRF_FIELD,
+    CSRF_HEADER,
+    LOGIN_PATH,
+    NEW_VISITOR,
+    OPERATORS,
+    PUBLIC_PATHS,
+    SESSION_COOKIE,
+    VISITOR,
+    set_cookie,
+)
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MACHINES = "/api/v1/"  # terminals: certificates instead of cookies
+SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+FORM = "application/x-www-form-urlencoded"
+MAX_COOKIE_CHARACTERS = 128
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+@web.middleware
+async def deadlines(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell the connection's guard where in a request it is."""
+    guard = request.transport.get_protocol() if request.transport is not None else None
+    if not isinstance(guard, Guard):
+        return await handler(request)
+    guard.request_began(request.content.is_eof)
+    try:
+        return await handler(request)
+    finally:
+        guard.request_ended()
+
+
+@web.middleware
+async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A refused request is an answer with a sentence: JSON for terminals, plain text for people."""
+    try:
+        return await handler(request)
+    except RequestRefused as refused:
+        if request.path.startswith(MACHINES):
+            body = {"error": refused.code, "message": str(refused)}
+            return web.json_response(body, status=refused.status)
+        return web.Response(text=str(refused), status=refused.status)
+
+
+@web.middleware
+async def operators_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Pages are for who is signed in, and changes are for forms from our own pages."""
+    if request.path.startswith(MACHINES):
+        return await handler(request)
+    cookie = request.cookies.get(SESSION_COOKIE, "")
+    request[VISITOR] = cookie if len(cookie) <= MAX_COOKIE_CHARACTERS else ""
+    if request.method not in SAFE_METHODS:
+        await _check_form(request)
+    if not request.path.startswith(PUBLIC_PATHS) and not await _signed_in(request):
+        return _to_login(request)
+    return await handler(request)
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """For `on_response_prepare`: security headers on everything, a visitor's cookie where one was made."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if not request.path.startswith("/static/"):
+        response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    if request.get(NEW_VISITOR) and SESSION_COOKIE not in response.cookies:
+        set_cookie(response, request[VISITOR])
+
+
+async def _signed_in(request: web.Request) -> bool:
+    live = "text/event-stream" in request.headers.get(hdrs.ACCEPT, "")  # an open page is not a person at work
+    return await request.app[OPERATORS].signed_in(request, touch=not live)
+
+
+async def _check_form(request: web.Request) -> None:
+    given = request.headers.get(CSRF_HEADER, "")
+    if not given:
+        if request.content_type != FORM:
+            raise RequestRefused("csrf", "Changes come from this hub's own forms only.", HTTPStatus.FORBIDDEN)
+        given = str((await request.post()).get(CSRF_FIELD, ""))
+    wanted = request.app[OPERATORS].csrf_for(request[VISITOR])
+    if not request[VISITOR] or not hmac.compare_digest(given.encode(), wanted.encode()):
+        log.warning("refused a form from %s without this visitor's token", request.remote)
+        raise RequestRefused(
+            "csrf", "This form is too old or not from this hub. Go back, reload the page and try again.", 403
+        )
+
+
+def _to_login(request: web.Request) -> web.StreamResponse:
+    wants_page = "text/html" in request.headers.get(hdrs.ACCEPT, "")
+    if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD) or not wants_page:
+        raise RequestRefused("sign_in", "Sign in first.", HTTPStatus.UNAUTHORIZED)
+    raise web.HTTPSeeOther(f"{LOGIN_PATH}?next={quote(request.path_qs, safe='')}")

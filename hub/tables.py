@@ -1,0 +1,68 @@
+"""The hub's own tables, beside the ledger's in the same encrypted database.
+
+Who is paired, with which TLS certificates; open invites; operators and their sessions; booked top-ups.
+Times are milliseconds since the epoch by the hub's clock. Money is not here but in the ledger.
+"""
+
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
+
+from crdt.facts import ID_BYTES
+
+metadata = MetaData()
+
+terminal = Table(
+    "hub_terminal",
+    metadata,
+    Column("terminal", LargeBinary(ID_BYTES), primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("replica", LargeBinary(ID_BYTES), nullable=False),  # the one it was paired as last
+    Column("paired_ms", BigInteger, nullable=False),
+    Column("revoked_ms", BigInteger),  # null: not revoked
+    Column("seen_ms", BigInteger),  # null: never synced
+    Column("address", String(64), nullable=False, default=""),
+    Column("status", Text, nullable=False, default="{}"),  # what it last said of itself, JSON
+)
+
+client_certificate = Table(
+    "hub_client_certificate",
+    metadata,
+    Column("serial", String(40), primary_key=True),  # hex
+    Column("terminal", LargeBinary(ID_BYTES), nullable=False, index=True),
+    Column("replica", LargeBinary(ID_BYTES), nullable=False),
+    Column("issued_ms", BigInteger, nullable=False),
+    Column("used", Boolean, nullable=False, default=False),
+    Column("stopped", String(16), nullable=False, default=""),  # "", "revoked" or "replaced"
+)
+
+invite = Table(
+    "hub_invite",
+    metadata,
+    Column("nameplate", String(8), primary_key=True),
+    Column("code", String(32), nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("tries_left", Integer, nullable=False),
+)
+
+operator = Table(
+    "hub_operator",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("password_hash", String(256), nullable=False),  # argon2id, encoded
+)
+
+session = Table(
+    "hub_session",
+    metadata,
+    Column("token_hash", LargeBinary(32), primary_key=True),  # SHA-256: a copied database logs nobody in
+    Column("begun_ms", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+
+booking = Table(
+    "hub_booking",
+    metadata,
+    Column("request", String(40), primary_key=True),
+    Column("card", LargeBinary(16), nullable=False),
+    Column("amount_minor", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
