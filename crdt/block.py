@@ -3,8 +3,8 @@
     version u8 = 1 | fleet 16 | replica 16 | previous 32 | first_seq u64 | count u16 | encoding u8
     | payload | signature 64
 
-The signature covers BLOCK_TAG and the SHA-256 of everything before it; that SHA-256 is the block's hash, and
-the next block carries it as `previous`. The payload is that of columns.py, raw or as one zstd frame,
+The signature covers BLOCK_TAG and the SHA-256 of everything before it; that SHA-256 is the block's hash,
+and the next block carries it as `previous`. The payload is that of columns.py, raw or as one zstd frame,
 whichever is shorter.
 """
 

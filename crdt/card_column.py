@@ -30,16 +30,14 @@ class Cards(NamedTuple):
 
 
 def write_card_ids(writer: Writer, ids: Sequence[CardId]) -> None:
-    """Append the ids: their number, their lengths as a dictionary column, each length's ids as planes."""
-    writer.varint(len(ids))
+    """Append the ids: their lengths as a dictionary column, then the ids of each length as planes."""
     write_dictionary(writer, [len(card) for card in ids], lambda out, length: out.uint(length, 1))
     for length in dict.fromkeys(map(len, ids)):
         write_rows(writer, [card for card in ids if len(card) == length], length)
 
 
-def read_card_ids(reader: Reader, count: int) -> Sequence[CardId]:
-    """The ids written by write_card_ids, at most `count`. Malformed when one appears twice."""
-    size = reader.varint(1, count)
+def read_card_ids(reader: Reader, size: int) -> Sequence[CardId]:
+    """The `size` ids written by write_card_ids. Malformed when one appears twice."""
     lengths, index = read_dictionary(reader, size, _read_length)
     ids: Sequence[bytes]
     if len(lengths) == 1:

@@ -1,8 +1,8 @@
 """A block's payload: its deltas in columns, with exactly one encoding for each list of deltas.
 
 Card ids and times come first, because they are noise to a compressor; then which cards repeat, kinds and
-amounts, and contexts. Reading is strict: whatever `encode` would not have written is Malformed, so that equal
-facts have equal bytes. Sums are made straight from the columns, deltas only on demand.
+amounts, and contexts. Reading is strict: whatever `encode` would not have written is Malformed, so that
+equal facts have equal bytes. Sums are made straight from the columns, deltas only on demand.
 """
 
 from collections.abc import Iterable, Sequence
@@ -103,7 +103,7 @@ def encode(deltas: Sequence[Delta]) -> Payload:
     writer = Writer().uint(PLAIN_CARDS, 1)
     cards = [delta.card for delta in deltas]
     ids = list(dict.fromkeys(cards))
-    write_card_ids(writer, ids)
+    write_card_ids(writer.varint(len(ids)), ids)
     noise_bytes = write_times(writer, [delta.at_ms for delta in deltas])
     write_repeats(writer, cards, ids)
     write_dictionary(writer, [(delta.kind, delta.amount_minor) for delta in deltas], _write_money)
@@ -120,7 +120,7 @@ def decode(data: bytes, count: int) -> Columns:
     reader = Reader(data)
     if reader.uint(1) != PLAIN_CARDS:
         raise Unsupported("the block's payload has a version this program does not know")
-    ids = read_card_ids(reader, count)
+    ids = read_card_ids(reader, reader.varint(1, count))
     times = read_times(reader, count)
     cards = Cards(ids, read_repeats(reader, count, len(ids)))
     money, index = read_dictionary(reader, count, _read_money)

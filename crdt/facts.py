@@ -1,7 +1,7 @@
 """What the ledger is about: cards, deltas, and what deltas add up to. Values only.
 
-Money is an `int` of minor units (cents), times are `int` milliseconds since 1970-01-01T00:00Z by the clock of
-whoever wrote them. A clock never decides anything here.
+Money is an `int` of minor units (cents), times are `int` milliseconds since 1970-01-01T00:00Z by the clock
+of whoever wrote them. A clock never decides anything here.
 """
 
 import re
@@ -82,7 +82,8 @@ def _is_bytes(value: object, low: int, high: int) -> bool:
 class Context:
     """Where and on which clock a delta was made. For fares and reports; merging never looks at it.
 
-    `clock_epoch` counts how often the terminal's clock was set; `clock_error_ms` is the estimated error then.
+    `clock_epoch` counts how often the terminal's clock was set; `clock_error_ms` is the estimated error
+    then.
     """
 
     route: str = ""

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from crdt.facts import ReplicaId
+from crdt.errors import Malformed, TooLarge
+from crdt.facts import ID_BYTES, MAX_SEQ, ReplicaId
+from crdt.signing import HASH_BYTES
+from crdt.wire import Reader, Writer
 
 
 class Head(NamedTuple):
@@ -15,7 +18,32 @@ class Head(NamedTuple):
 
 Frontier = Mapping[ReplicaId, Head]
 
-GENESIS: Final = bytes(32)  # the `previous` of a replica's first block
+MAX_FRONTIER: Final = 16_384  # heads on the wire: 55 bytes each at most, so a frontier fits a frame
+GENESIS: Final = bytes(HASH_BYTES)  # the `previous` of a replica's first block
+
+
+def write_frontier(writer: Writer, frontier: Frontier) -> None:
+    """Append a frontier: count varint, then by ascending replica id: replica 16, seq varint, hash 32."""
+    writer.varint(len(frontier))
+    for replica in sorted(frontier):
+        head = frontier[replica]
+        writer.raw(replica).varint(head.seq).raw(head.hash)
+
+
+def read_frontier(reader: Reader) -> dict[ReplicaId, Head]:
+    """The frontier written by write_frontier. Malformed when out of order, TooLarge past MAX_FRONTIER."""
+    size = reader.varint()
+    if size > MAX_FRONTIER:
+        raise TooLarge(f"a frontier has at most {MAX_FRONTIER} heads")
+    frontier: dict[ReplicaId, Head] = {}
+    last = b""
+    for _ in range(size):
+        replica = ReplicaId(reader.raw(ID_BYTES))
+        if replica <= last:
+            raise Malformed("a frontier is not in ascending order")
+        frontier[replica] = Head(reader.varint(1, MAX_SEQ), reader.raw(HASH_BYTES))
+        last = replica
+    return frontier
 
 
 class Gap(NamedTuple):

@@ -1,8 +1,8 @@
 """Lists of small integers as byte planes, and dictionaries over them: the parts of a columnar payload.
 
 A plane of width w holds n unsigned integers as w runs of n bytes: first every least significant byte, then
-every next one. The upper bytes of neighbours are alike, which is what a compressor wants. Reading is left to
-`struct` and slices, because a Python loop over every value would cost more than checking the signature.
+every next one. The upper bytes of neighbours are alike, which is what a compressor wants. Reading is left
+to `struct` and slices, because a Python loop over every value would cost more than checking the signature.
 """
 
 import struct
@@ -51,6 +51,24 @@ def write_plane(writer: Writer, values: Iterable[int], width: int) -> None:
 def read_plane(reader: Reader, count: int, width: int) -> Sequence[int]:
     """`count` unsigned integers of `width` bytes; zeros when the width is 0."""
     return unpack_plane(reader.raw(count * width), count, width)
+
+
+def write_numbers(writer: Writer, values: Sequence[int]) -> int:
+    """Append the smallest width that holds the values, and their plane. Returns the width."""
+    width = (max(values, default=0).bit_length() + 7) // 8
+    writer.uint(width, 1)
+    write_plane(writer, values, width)
+    return width
+
+
+def read_numbers(reader: Reader, count: int, max_width: int) -> tuple[Sequence[int], int]:
+    """The numbers written by write_numbers, and their width. Malformed when the width is not the smallest."""
+    width = reader.uint(1, 0, max_width)
+    planes = reader.raw(count * width)
+    top_plane = planes[count * (width - 1) :] if width else b"\1"
+    if top_plane.count(0) == len(top_plane):
+        raise Malformed("numbers are written wider than they need")
+    return unpack_plane(planes, count, width), width
 
 
 def unpack_plane(planes: bytes, count: int, width: int) -> Sequence[int]:

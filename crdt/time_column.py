@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from crdt.errors import Malformed
 from crdt.facts import MAX_AT_MS
-from crdt.planes import unpack_plane, write_plane
+from crdt.planes import read_numbers, write_numbers
 from crdt.wire import Reader, Writer
 
 UNITS_MS: Final = (1, 10, 100, 1000)
@@ -41,9 +41,8 @@ def write_times(writer: Writer, at_ms: Sequence[int]) -> int:
     steps = [after - before for before, after in zip(times, times[1:], strict=False)]
     step = min(steps, default=0)
     offsets = [each - step for each in steps]
-    width = (max(offsets, default=0).bit_length() + 7) // 8
-    writer.uint(code, 1).varint(times[0]).zigzag(step).uint(width, 1)
-    write_plane(writer, offsets, width)
+    writer.uint(code, 1).varint(times[0]).zigzag(step)
+    width = write_numbers(writer, offsets)
     return len(writer) - (len(offsets) if width else 0)
 
 
@@ -52,22 +51,17 @@ def read_times(reader: Reader, count: int) -> Times:
     unit_ms = UNITS_MS[reader.uint(1, 0, len(UNITS_MS) - 1)]
     first = reader.varint(0, MAX_AT_MS // unit_ms)
     step = reader.zigzag(-MAX_AT_MS, MAX_AT_MS)
-    width = reader.uint(1, 0, MAX_OFFSET_WIDTH)
-    planes = reader.raw((count - 1) * width)
-    times = Times(unit_ms, first, step, unpack_plane(planes, count - 1, width))
-    _check_shortest(times, planes[-(count - 1) :] if width else b"\1")
+    offsets, width = read_numbers(reader, count - 1, MAX_OFFSET_WIDTH)
+    times = Times(unit_ms, first, step, offsets)
+    _check_shortest(times)
     _check_range(times, width)
     return times
 
 
-def _check_shortest(times: Times, top_plane: bytes) -> None:
+def _check_shortest(times: Times) -> None:
     offsets = times.offsets
-    if not offsets:
-        shortest = not times.step and top_plane == b"\1"
-    else:
-        shortest = 0 in offsets and top_plane.count(0) < len(top_plane)
-    if not shortest:
-        raise Malformed("the time differences are not written in the shortest way")
+    if 0 not in offsets if offsets else times.step:
+        raise Malformed("the smallest step between the times is not the smallest")
     if times.unit_ms < UNITS_MS[-1] and not gcd(times.first, times.step) % 10 and not gcd(*offsets) % 10:
         raise Malformed("the times are not written in the largest unit")
 

@@ -1,8 +1,8 @@
 """Bytes in and out, bounded and with one way to write each value.
 
-A varint is unsigned LEB128 of at most 64 bits without superfluous bytes; zigzag maps a signed 64-bit integer
-onto it (0, -1, 1, -2 ... become 0, 1, 2, 3 ...). Fixed integers are big-endian. A text is one length byte and
-UTF-8.
+A varint is unsigned LEB128 of at most 64 bits without superfluous bytes; zigzag maps a signed 64-bit
+integer onto it (0, -1, 1, -2 ... become 0, 1, 2, 3 ...). Fixed integers are big-endian. A text is one
+length byte and UTF-8.
 """
 
 from typing import Final

@@ -1,0 +1,246 @@
+"""A settlement: the hub's signed statement "these balances include everything up to this frontier", in pages.
+
+The hub numbers its changes with a position that only grows. It gives cards ordered by (position of the
+card's last change, card) after a cursor; when nothing is left the page is final and carries the position
+reached and the heads changed since the base. A card that changes while one is paging comes again, at its
+later position, before the final page: what is staged when the final page arrives is exactly the state at
+its position. No snapshot is kept.
+
+A page answers the terminal's (series, base, cursor). When the hub cannot continue there (another series, or
+a base beyond its own position, because it was replaced or restored), it starts a full load: base 0, after
+START.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from crdt.card_column import read_card_ids, write_card_ids
+from crdt.certificate import AuthorCertificate, Role
+from crdt.errors import (
+    BadSignature,
+    ForeignFleet,
+    Malformed,
+    MisuseError,
+    NotPermitted,
+    TooLarge,
+    UnknownAuthor,
+    Unsupported,
+)
+from crdt.facts import (
+    ID_BYTES,
+    MAX_AMOUNT_MINOR,
+    MAX_CARD_BYTES,
+    MIN_CARD_BYTES,
+    CardId,
+    CardState,
+    FleetId,
+    ReplicaId,
+)
+from crdt.frontier import MAX_FRONTIER, Frontier, read_frontier, write_frontier
+from crdt.planes import read_numbers, write_numbers
+from crdt.signing import PAGE_TAG, SIGNATURE_BYTES, SigningKey, verify
+from crdt.wire import Reader, Writer, unzigzag, zigzag
+
+VERSION: Final = 1
+MAX_PAGE_ROWS: Final = 4096
+MAX_POSITION: Final = 2**63 - 2
+MAX_PAGE_BYTES: Final = 1_047_552  # MAX_PAGE_ROWS and MAX_FRONTIER at their largest, and still one frame
+HOTLISTED: Final = 1  # CardRow.flags
+SERIES_BYTES: Final = 16
+NO_SERIES: Final = bytes(SERIES_BYTES)  # what a terminal without a settlement asks with
+
+
+class Cursor(NamedTuple):
+    """A place in the hub's order of changes: everything up to and with (position, card) has been given."""
+
+    position: int
+    card: bytes  # b"" sorts before every card
+
+
+START: Final = Cursor(0, b"")
+
+
+def beginning(base: int) -> Cursor:
+    """Where paging starts for a terminal with position `base` installed: after that position's changes."""
+    return Cursor(base + 1, b"") if base else START
+
+
+class CardRow(NamedTuple):
+    """One card as settled."""
+
+    card: CardId
+    sum_minor: int
+    opening_minor: int
+    flags: int = 0
+
+    @property
+    def state(self) -> CardState:
+        """The card's sums."""
+        return CardState(self.sum_minor, self.opening_minor)
+
+    @property
+    def hotlisted(self) -> bool:
+        """Whether the card is to be refused."""
+        return bool(self.flags & HOTLISTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a settlement. Believe it only after `verify_page`."""
+
+    fleet: FleetId
+    series: bytes  # 16 bytes, random for each new hub ledger: positions of different series are unrelated
+    base: int  # the position the terminal has installed; 0 for a full load
+    after: Cursor
+    until: Cursor
+    rows: tuple[CardRow, ...]  # at most MAX_PAGE_ROWS, each card once
+    final: bool
+    position: int  # the hub's; on a final page the position that becomes installed
+    heads: Frontier  # on the final page: heads changed since base, or all for a full load
+    signer: ReplicaId
+    signature: bytes = b""
+    raw: bytes = field(default=b"", compare=False, repr=False)
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the page begins a full load: what was staged before is void."""
+        return self.base == 0 and self.after == START
+
+    def continues(self, series: bytes, base: int, staged: Cursor) -> bool:
+        """Whether the page goes on exactly where a terminal stands: what it installed and what it staged."""
+        return (self.series, self.base, self.after) == (series, base, staged)
+
+
+def seal_page(
+    key: SigningKey,
+    fleet: FleetId,
+    series: bytes,
+    base: int,
+    after: Cursor,
+    until: Cursor,
+    rows: Sequence[CardRow],
+    position: int,
+    heads: Frontier | None = None,
+) -> Page:
+    """A signed page; final exactly when `heads` is given. Raises MisuseError when its parts contradict."""
+    unsigned = Page(
+        fleet=fleet,
+        series=series,
+        base=base,
+        after=after,
+        until=until,
+        rows=tuple(rows),
+        final=heads is not None,
+        position=position,
+        heads=dict(heads or {}),
+        signer=key.replica,
+    )
+    problem = _problem(unsigned)
+    if problem:
+        raise MisuseError(problem)
+    body = _body(unsigned)
+    return parse_page(body + key.sign(PAGE_TAG + body))
+
+
+def parse_page(raw: bytes) -> Page:
+    """The page in `raw`, not yet verified. Raises Malformed, TooLarge or Unsupported."""
+    if len(raw) > MAX_PAGE_BYTES:
+        raise TooLarge(f"a settlement page has at most {MAX_PAGE_BYTES} bytes")
+    reader = Reader(raw)
+    if reader.uint(1) != VERSION:
+        raise Unsupported("the settlement page has a version this program does not know")
+    page = Page(
+        fleet=FleetId(reader.raw(ID_BYTES)),
+        signer=ReplicaId(reader.raw(ID_BYTES)),
+        series=reader.raw(SERIES_BYTES),
+        base=reader.varint(0, MAX_POSITION),
+        after=read_cursor(reader),
+        until=read_cursor(reader),
+        position=reader.varint(0, MAX_POSITION),
+        final=bool(reader.uint(1, 0, 1)),
+        rows=_read_rows(reader),
+        heads=read_frontier(reader),
+        signature=reader.raw(SIGNATURE_BYTES),
+        raw=raw,
+    )
+    reader.end()
+    problem = _problem(page)
+    if problem:
+        raise Malformed(problem)
+    return page
+
+
+def verify_page(page: Page, certificate: AuthorCertificate) -> Page:
+    """The page, when the hub with this (verified) certificate signed it.
+
+    Raises ForeignFleet, UnknownAuthor, NotPermitted (the certificate is not a hub's) or BadSignature.
+    """
+    if page.fleet != certificate.fleet:
+        raise ForeignFleet("the settlement belongs to another fleet")
+    if page.signer != certificate.replica:
+        raise UnknownAuthor("the settlement is not from the hub this ledger knows")
+    if certificate.role is not Role.HUB:
+        raise NotPermitted("only a hub may settle")
+    if not verify(certificate.public_key, page.signature, PAGE_TAG + page.raw[:-SIGNATURE_BYTES]):
+        raise BadSignature("the settlement is not signed by the hub")
+    return page
+
+
+def write_cursor(writer: Writer, cursor: Cursor) -> None:
+    """Append a cursor: position varint, card length u8 (0 or 4..16), card."""
+    writer.varint(cursor.position).short(cursor.card)
+
+
+def read_cursor(reader: Reader) -> Cursor:
+    """The cursor written by write_cursor."""
+    position, card = reader.varint(0, MAX_POSITION + 1), reader.short(0, MAX_CARD_BYTES)
+    if card and len(card) < MIN_CARD_BYTES:
+        raise Malformed("a cursor names no card")
+    return Cursor(position, card)
+
+
+def _problem(page: Page) -> str | None:
+    if page.series == NO_SERIES or not page.base <= page.position <= MAX_POSITION:
+        return "a settlement page needs a series, and a position from its base on"
+    if len(page.rows) > MAX_PAGE_ROWS or len(page.heads) > MAX_FRONTIER:
+        return f"a settlement page has at most {MAX_PAGE_ROWS} cards and {MAX_FRONTIER} heads"
+    if len({row.card for row in page.rows}) != len(page.rows):
+        return "a settlement page gives a card once"
+    advances = page.after < page.until if page.rows else page.after == page.until
+    if not advances or page.until.position > max(page.position, page.after.position):
+        return "a settlement page's cursors do not match its rows and position"
+    if not page.final and (page.heads or not page.rows):
+        return "only the final settlement page may be empty or carry heads"
+    return None
+
+
+def _body(page: Page) -> bytes:
+    writer = Writer().uint(VERSION, 1).raw(page.fleet).raw(page.signer).raw(page.series).varint(page.base)
+    write_cursor(writer, page.after)
+    write_cursor(writer, page.until)
+    writer.varint(page.position).uint(page.final, 1).varint(len(page.rows))
+    if page.rows:
+        _write_rows(writer, page.rows)
+    write_frontier(writer, page.heads)
+    return writer.done()
+
+
+def _write_rows(writer: Writer, rows: Sequence[CardRow]) -> None:
+    write_card_ids(writer, [row.card for row in rows])
+    write_numbers(writer, [zigzag(row.sum_minor) for row in rows])
+    write_numbers(writer, [row.opening_minor for row in rows])
+    write_numbers(writer, [row.flags for row in rows])
+
+
+def _read_rows(reader: Reader) -> tuple[CardRow, ...]:
+    size = reader.varint(0, MAX_PAGE_ROWS)
+    if not size:
+        return ()
+    cards = read_card_ids(reader, size)
+    sums, _ = read_numbers(reader, size, 8)
+    openings, _ = read_numbers(reader, size, 6)
+    flags, _ = read_numbers(reader, size, 1)
+    if max(openings) > MAX_AMOUNT_MINOR or max(flags) > HOTLISTED:
+        raise Malformed("a settled card has an opening or flags out of range")
+    return tuple(map(CardRow, cards, map(unzigzag, sums), openings, flags))
