@@ -7,15 +7,11 @@ no float touches money.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from hub.fleettext import format_money
+from hub.invites import Invite
 
-@dataclass(frozen=True, slots=True)
-class Invite:
-    """A one-time code that pairs one terminal."""
-
-    code: str
-    expires_at_ms: int
+__all__ = ["Booking", "FleetView", "Invite", "Service", "format_money"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,7 @@ class Booking:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """The fleet's settings as text by name (what `set_fleet` takes), and the document's version."""
+    """The fleet's settings as text by name (what `set_fleet` takes, see hub.fleettext), and their version."""
 
     values: Mapping[str, str]
     version: int
@@ -43,6 +39,10 @@ class Service:
 
     async def invite(self) -> Invite:
         """A fresh pairing code, good for ten minutes, three tries and one terminal."""
+        raise NotImplementedError
+
+    async def open_invites(self) -> list[Invite]:
+        """The codes that are still good, newest first."""
         raise NotImplementedError
 
     async def top_up(self, card: str, amount: str, request_id: str) -> Booking:
@@ -68,13 +68,3 @@ class Service:
     async def set_fleet(self, changes: Mapping[str, str]) -> FleetView:
         """Change fares or policy; the names are those of `fleet().values`."""
         raise NotImplementedError
-
-
-def format_money(amount_minor: int, exponent: int) -> str:
-    """-1250, 2 -> "-12.50". The inverse of what `top_up` reads."""
-    sign = "-" if amount_minor < 0 else ""
-    digits = str(abs(amount_minor)).rjust(exponent + 1, "0")
-    return sign + (f"{digits[:-exponent]}.{digits[-exponent:]}" if exponent else digits)
-
-
-Json = dict[str, Any]
