@@ -1,0 +1,161 @@
+"""The record on disk: sealed blocks, the heads of their chains, their authors' certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from crdt.block import Block, contents, parse
+from crdt.certificate import AuthorCertificate
+from crdt.columns import Columns
+from crdt.errors import InputRefused, NotPermitted, StoreFailed
+from crdt.facts import CardId, Context, Delta, Kind, ReplicaId
+from crdt.frontier import GENESIS, Head
+from crdt.store.schema import AUTHOR, BLOCK, HEAD, inserting
+
+NO_HEAD: Final = Head(0, GENESIS)  # of a replica that has sealed nothing
+
+_INSERT_BLOCK: Final = inserting(BLOCK, columns=("replica", "first_seq", "last_seq", "hash", "raw"))
+_PUT_HEAD: Final = inserting(HEAD, or_replace=True)
+_SPAN: Final = (BLOCK.c.first_seq, BLOCK.c.last_seq, BLOCK.c.hash)
+
+
+class Span(NamedTuple):
+    """Which sequence numbers a stored block covers, and its hash."""
+
+    first_seq: int
+    last_seq: int
+    hash: bytes
+
+
+def store_blocks(connection: Connection, blocks: Sequence[Block]) -> None:
+    """Append the blocks to the record."""
+    rows = [
+        (block.header.replica, block.header.first_seq, block.last_seq, block.hash, block.raw)
+        for block in blocks
+    ]
+    if rows:
+        connection.exec_driver_sql(_INSERT_BLOCK, rows)
+
+
+def put_heads(connection: Connection, heads: Iterable[tuple[ReplicaId, Head]], position: int = 0) -> None:
+    """Move the heads of these chains, changed by the merge at `position`."""
+    rows = [(replica, head.seq, head.hash, position) for replica, head in heads]
+    if rows:
+        connection.exec_driver_sql(_PUT_HEAD, rows)
+
+
+def heads_of(connection: Connection, replicas: Sequence[ReplicaId] | None = None) -> dict[ReplicaId, Head]:
+    """The stored heads of these replicas (of all, for None); replicas without one are left out."""
+    query = select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash)
+    if replicas is not None:
+        query = query.where(HEAD.c.replica.in_(replicas))
+    return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in connection.execute(query)}
+
+
+def overlapping(connection: Connection, replica: ReplicaId, first_seq: int, last_seq: int) -> list[Span]:
+    """The stored blocks of a replica that share a sequence number with this range, in order."""
+    query = (
+        select(*_SPAN)
+        .where(BLOCK.c.replica == replica, BLOCK.c.first_seq <= last_seq, BLOCK.c.last_seq >= first_seq)
+        .order_by(BLOCK.c.first_seq)
+    )
+    return [Span(*row) for row in connection.execute(query)]
+
+
+def blocks_after(connection: Connection, replica: ReplicaId, seq: int, max_bytes: int) -> list[bytes]:
+    """A replica's blocks after `seq`, in order, at most `max_bytes` together but at least one."""
+    found: list[bytes] = []
+    size = 0
+    for raw in _raw_after(connection, replica, seq):
+        size += len(raw)
+        if found and size > max_bytes:
+            break
+        found.append(raw)
+    return found
+
+
+def stored_blocks(connection: Connection, replica: ReplicaId, after_seq: int) -> Iterator[Block]:
+    """The stored blocks of a replica that end after `after_seq`, in order."""
+    return map(parse, _raw_after(connection, replica, after_seq))
+
+
+def newest_blocks(connection: Connection, replica: ReplicaId, limit: int) -> list[Block]:
+    """The last `limit` stored blocks of a replica, newest first."""
+    query = select(BLOCK.c.raw).where(BLOCK.c.replica == replica).order_by(BLOCK.c.first_seq.desc())
+    return [parse(raw) for raw in connection.execute(query.limit(limit)).scalars()]
+
+
+def newest_first(connection: Connection) -> Iterator[Block]:
+    """Every stored block, the last to arrive first; streamed."""
+    query = select(BLOCK.c.raw).order_by(BLOCK.c.ordinal.desc()).execution_options(yield_per=16)
+    with connection.execute(query) as result:
+        yield from map(parse, result.scalars())
+
+
+def facts_of(block: Block) -> Columns:
+    """The facts of a stored block. Raises StoreFailed when it does not read: the file is damaged."""
+    try:
+        return contents(block)
+    except InputRefused as err:
+        raise StoreFailed(
+            f"A stored block does not read back ({err}); restore the ledger from a backup or from the hub."
+        ) from err
+
+
+def enrol(connection: Connection, certificate: AuthorCertificate) -> bool:
+    """Keep a verified certificate; whether it is new. Raises NotPermitted when its key has another one."""
+    encoded = certificate.encode()
+    query = select(AUTHOR.c.certificate).where(AUTHOR.c.replica == certificate.replica)
+    stored = connection.execute(query).scalar_one_or_none()
+    if stored is None:
+        connection.execute(AUTHOR.insert().values(replica=certificate.replica, certificate=encoded))
+    elif stored != encoded:
+        raise NotPermitted("a key is certified once, and this one already is, otherwise")
+    return stored is None
+
+
+def authors_of(connection: Connection) -> dict[ReplicaId, AuthorCertificate]:
+    """Every author's certificate."""
+    stored = connection.execute(select(AUTHOR.c.certificate)).scalars()
+    return {certificate.replica: certificate for certificate in map(AuthorCertificate.decode, stored)}
+
+
+FactRow = tuple[bytes, int, int, int, str, str, str, int, int]
+
+
+def fact_row(delta: Delta) -> FactRow:
+    """A delta's columns after its author and number, in the schema's order."""
+    context = delta.context
+    return (
+        delta.card,
+        int(delta.kind),
+        delta.amount_minor,
+        delta.at_ms,
+        context.route,
+        context.trip,
+        context.stop,
+        context.clock_epoch,
+        context.clock_error_ms,
+    )
+
+
+def delta_of(replica: bytes, seq: int, fact: FactRow) -> Delta:
+    """The delta of a row: the inverse of `fact_row`."""
+    card, kind, amount_minor, at_ms, route, trip, stop, epoch, error_ms = fact
+    context = Context(route, trip, stop, epoch, error_ms)
+    return Delta(ReplicaId(replica), seq, CardId(card), Kind(kind), amount_minor, at_ms, context)
+
+
+def _raw_after(connection: Connection, replica: ReplicaId, seq: int) -> Iterator[bytes]:
+    """Row by row, so that a long chain is never in memory at once."""
+    query = (
+        select(BLOCK.c.raw)
+        .where(BLOCK.c.replica == replica, BLOCK.c.last_seq > seq)
+        .order_by(BLOCK.c.first_seq)
+        .execution_options(stream_results=True)
+    )
+    with connection.execute(query) as result:
+        yield from result.scalars()

@@ -1,0 +1,210 @@
+"""Installs settlement pages: staged as they come, made to show all at once, never long in a tap's way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import Connection
+
+from crdt.errors import ChainBroken, ForeignFleet, ForkDetected
+from crdt.facts import FleetId, ReplicaId
+from crdt.frontier import Frontier
+from crdt.settlement import Page
+from crdt.store.blocks import heads_of, overlapping
+from crdt.store.database import Database
+from crdt.store.held import Held
+from crdt.store.memory import Memory, held_in
+from crdt.store.settled import (
+    CHUNK_ROWS,
+    SMALL_ROWS,
+    Standing,
+    put_rows,
+    put_settled_heads,
+    read_standing,
+    stage,
+    staged_end,
+    staged_part,
+    staged_parts,
+    tidy,
+    write_standing,
+)
+
+
+class Installer:
+    """The settlement side of one terminal's ledger. Methods wait for the disk."""
+
+    def __init__(self, database: Database, memory: Memory, fleet: FleetId, replica: ReplicaId) -> None:
+        self._database = database
+        self._memory = memory
+        self._fleet = fleet
+        self._replica = replica
+        self._one_at_a_time = threading.Lock()
+        self._building = 0  # the generation being made, which housekeeping leaves alone
+        self._tidying = False
+        self.tidy_later()
+
+    def install(self, page: Page) -> bool:
+        """See TerminalLedger.install."""
+        with self._one_at_a_time:
+            self._check(page)
+            if page.final and self._is_small(page):
+                self._show(page, page.rows, 0)
+                return True
+            self._wait_write(lambda connection: _stage_page(connection, page), self._memory.stands)
+            if page.final:
+                try:
+                    self._show(page, (), self._build(page))
+                finally:
+                    self._building = 0
+                    self.tidy_later()
+            return page.final
+
+    def tidy_later(self) -> None:
+        """Do the housekeeping in the background, a short step at a time."""
+        if not self._tidying:
+            self._tidying = True
+            self._queue_step()
+
+    def _check(self, page: Page) -> None:
+        if page.fleet != self._fleet:
+            raise ForeignFleet("the settlement belongs to another fleet")
+        if not page.restarts and not page.continues(*self._memory.standing.next_page):
+            raise ChainBroken("the settlement page does not continue what is installed and staged here")
+        if page.final:
+            self._database.wait(
+                self._database.read(lambda connection: self._check_heads(connection, page.heads))
+            )
+
+    def _check_heads(self, connection: Connection, settled: Frontier) -> None:
+        """A settlement that includes what was never written here, or was written otherwise, proves a fork."""
+        mine = heads_of(connection)
+        own = settled.get(self._replica)
+        if own is not None and (self._replica not in mine or own.seq > mine[self._replica].seq):
+            raise ForkDetected(
+                f"the hub holds this terminal's facts up to {own.seq} and this ledger does not: "
+                "its storage was restored or copied"
+            )
+        for replica in settled.keys() & mine.keys():
+            head = settled[replica]
+            for span in overlapping(connection, replica, head.seq, head.seq):
+                if (span.last_seq, span.hash) != head:
+                    raise ForkDetected(f"the hub holds other blocks of {replica.hex()} than this ledger")
+
+    def _is_small(self, page: Page) -> bool:
+        begins = page.restarts or not self._memory.standing.staged_series
+        return begins and len(page.rows) <= SMALL_ROWS and len(page.heads) <= SMALL_ROWS
+
+    def _show(self, page: Page, rows: Sequence[tuple[Any, ...]], built: int) -> None:
+        def work(connection: Connection) -> tuple[Standing, Held]:
+            standing = _swap(connection, page, rows, built)
+            return standing, held_in(connection, standing, self._replica)
+
+        self._wait_write(work, lambda result: self._memory.settled(*result))
+
+    def _build(self, page: Page) -> int:
+        """Make a generation of what is staged; nobody sees it yet. Returns its number."""
+        while page.base and self._memory.standing.overlay_generation:
+            self._step().result()
+        standing = self._database.wait(self._database.write(_new_generation, after=self._reserve))
+        parts = self._database.wait(
+            self._database.read(lambda connection: staged_parts(connection, standing))
+        )
+        for low, high in pairwise([*parts, None]):
+            self._build_part(standing, low or b"", high)
+        if not page.base:
+            heads = list(page.heads.items())
+            for at in range(0, len(heads), CHUNK_ROWS):
+                self._put_heads(standing.last_generation, dict(heads[at : at + CHUNK_ROWS]))
+        return standing.last_generation
+
+    def _reserve(self, standing: Standing) -> None:
+        self._building = standing.last_generation
+        self._memory.stands(standing)
+
+    def _build_part(self, standing: Standing, low: bytes, high: bytes | None) -> None:
+        rows = self._database.wait(
+            self._database.read(lambda connection: staged_part(connection, standing, low, high))
+        )
+        for at in range(0, len(rows), CHUNK_ROWS):
+            self._put_rows(standing.last_generation, rows[at : at + CHUNK_ROWS])
+
+    def _put_rows(self, generation: int, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._database.wait(self._database.write(lambda connection: put_rows(connection, generation, rows)))
+
+    def _put_heads(self, generation: int, heads: Frontier) -> None:
+        self._database.wait(
+            self._database.write(lambda connection: put_settled_heads(connection, generation, heads))
+        )
+
+    def _queue_step(self) -> None:
+        self._step(background=True).add_done_callback(self._stepped)
+
+    def _step(self, background: bool = False) -> Future[tuple[Standing, bool]]:
+        return self._database.write(
+            lambda connection: tidy(connection, read_standing(connection), self._building),
+            background=background,
+            after=lambda result: self._memory.stands(result[0]),
+        )
+
+    def _stepped(self, done: Future[tuple[Standing, bool]]) -> None:
+        if not done.cancelled() and done.exception() is None and done.result()[1]:
+            self._queue_step()
+        else:
+            self._tidying = False
+
+    def _wait_write(self, work: Any, after: Any) -> None:
+        self._database.wait(self._database.write(work, after=after))
+
+
+def _stage_page(connection: Connection, page: Page) -> Standing:
+    standing = read_standing(connection)
+    if page.restarts or not standing.staged_series:
+        end = staged_end(connection, standing)
+        standing = replace(standing, staged_series=page.series, staged_base=page.base, staged_from=end)
+    stage(connection, standing, page.rows)
+    standing = replace(standing, staged_position=page.until.position, staged_card=page.until.card)
+    write_standing(connection, standing)
+    return standing
+
+
+def _new_generation(connection: Connection) -> Standing:
+    standing = read_standing(connection)
+    standing = replace(standing, last_generation=standing.last_generation + 1)
+    write_standing(connection, standing)
+    return standing
+
+
+def _swap(connection: Connection, page: Page, rows: Sequence[tuple[Any, ...]], built: int) -> Standing:
+    """Make the settlement of this final page show: `rows` written here, or the generation `built`."""
+    standing = read_standing(connection)
+    if page.base == 0:
+        generation = built or standing.last_generation + 1
+        standing = replace(
+            standing,
+            base_generation=generation,
+            overlay_generation=0,
+            head_generation=generation,
+            last_generation=max(generation, standing.last_generation),
+        )
+    elif built:
+        standing = replace(standing, overlay_generation=built)
+    put_rows(connection, standing.overlay_generation or standing.base_generation, rows)
+    if page.base or not built:
+        put_settled_heads(connection, standing.head_generation, page.heads)
+    standing = replace(
+        standing,
+        series=page.series,
+        position=page.position,
+        staged_series=b"",
+        staged_base=0,
+        staged_position=0,
+        staged_card=b"",
+        staged_from=staged_end(connection, standing),
+    )
+    write_standing(connection, standing)
+    return standing

@@ -1,0 +1,103 @@
+"""What a terminal keeps in memory of its database, so that a tap reads one row and writes one.
+
+It changes only after a commit, and is made again from the database when that is opened.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import Connection, select
+
+from crdt.block import NOMINAL_BLOCK_DELTAS
+from crdt.facts import Delta, ReplicaId
+from crdt.frontier import Head
+from crdt.store.blocks import NO_HEAD, delta_of, facts_of, heads_of, newest_blocks
+from crdt.store.held import RECENT_FARES, Held, RecentFares, held_beyond
+from crdt.store.schema import OPEN_DELTA
+from crdt.store.settled import Standing, read_standing, settled_heads
+
+
+class Memory:
+    """The state of one terminal. Writers hold the database's gate; `mutex` lets others look in between."""
+
+    def __init__(
+        self, head: Head, segment: Sequence[Delta], standing: Standing, held: Held, recent: Sequence[Delta]
+    ) -> None:
+        self.mutex = threading.Lock()
+        self.head = head  # of the sealed chain
+        self.segment = list(segment)  # what is not sealed yet
+        self.standing = standing
+        self.held = held
+        self.fares = RecentFares()
+        self.last_at_ms: int | None = None  # the time of the last delta written here
+        for delta in recent:
+            self.fares.add(delta)
+            self.last_at_ms = delta.at_ms
+
+    @classmethod
+    def load(cls, connection: Connection, replica: ReplicaId) -> Memory:
+        """The state that is on disk."""
+        standing = read_standing(connection)
+        segment = open_segment(connection, replica)
+        return cls(
+            head=heads_of(connection, [replica]).get(replica, NO_HEAD),
+            segment=segment,
+            standing=standing,
+            held=held_beyond(connection, settled_heads(connection, standing), segment),
+            recent=[*_recent(connection, replica), *segment],
+        )
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last delta written here."""
+        return self.head.seq + len(self.segment)
+
+    def wrote(self, deltas: Sequence[Delta]) -> None:
+        """These were committed to the open segment."""
+        with self.mutex:
+            for delta in deltas:
+                self.segment.append(delta)
+                self.held.add(delta)
+                self.fares.add(delta)
+                self.last_at_ms = delta.at_ms
+
+    def sealed(self, head: Head) -> None:
+        """The open segment up to this head was committed as a block."""
+        with self.mutex:
+            del self.segment[: head.seq - self.head.seq]
+            self.head = head
+
+    def stands(self, standing: Standing) -> None:
+        """Staging moved on, or housekeeping did."""
+        with self.mutex:
+            self.standing = standing
+
+    def settled(self, standing: Standing, held: Held) -> None:
+        """A settlement was installed."""
+        with self.mutex:
+            self.standing = standing
+            self.held = held
+
+
+def open_segment(connection: Connection, replica: ReplicaId) -> list[Delta]:
+    """The deltas that are not sealed yet, in order."""
+    rows = connection.execute(select(OPEN_DELTA).order_by(OPEN_DELTA.c.seq))
+    return [delta_of(replica, row[0], tuple(row[1:])) for row in rows]
+
+
+def held_in(connection: Connection, standing: Standing, replica: ReplicaId) -> Held:
+    """What this snapshot holds beyond its settlement."""
+    heads: Mapping[ReplicaId, Head] = settled_heads(connection, standing)
+    return held_beyond(connection, heads, open_segment(connection, replica))
+
+
+def _recent(connection: Connection, replica: ReplicaId) -> list[Delta]:
+    """The replica's last sealed deltas, as many as the passback rule may want."""
+    blocks = newest_blocks(connection, replica, RECENT_FARES // NOMINAL_BLOCK_DELTAS)
+    return [
+        delta
+        for block in reversed(blocks)
+        for delta in facts_of(block).deltas(replica, block.header.first_seq)
+    ]

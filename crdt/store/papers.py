@@ -1,0 +1,27 @@
+"""Signed settings documents on disk: the newest version of each."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from crdt.documents import SignedDocument
+from crdt.store.schema import DOCUMENT
+
+
+def get_document(connection: Connection, name: str) -> SignedDocument | None:
+    """The document kept under this name."""
+    raw = connection.execute(select(DOCUMENT.c.raw).where(DOCUMENT.c.name == name)).scalar_one_or_none()
+    return None if raw is None else SignedDocument.decode(raw)
+
+
+def put_document(connection: Connection, document: SignedDocument) -> bool:
+    """Keep a verified document if it is newer than the one kept; whether it was."""
+    query = select(DOCUMENT.c.version).where(DOCUMENT.c.name == document.name)
+    version = connection.execute(query).scalar_one_or_none()
+    if version is not None and version >= document.version:
+        return False
+    connection.execute(DOCUMENT.delete().where(DOCUMENT.c.name == document.name))
+    connection.execute(
+        DOCUMENT.insert().values(name=document.name, version=document.version, raw=document.encode())
+    )
+    return True

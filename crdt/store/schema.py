@@ -1,0 +1,204 @@
+"""The tables of a ledger. One schema for terminal and hub; each uses its part, and `block`, `head`, `author`.
+
+Only what SQL in general has: the hub's tables are to be carried by a server database too. Times are Unix
+milliseconds, money is minor units, both 64 bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
+from sqlalchemy.dialects.mysql import VARBINARY
+
+from crdt.facts import MAX_TEXT_BYTES
+
+METADATA: Final = MetaData()
+
+_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite's own row number is an INTEGER
+_TEXT: Final = String(MAX_TEXT_BYTES)
+
+
+def _bytes(length: int) -> Any:
+    """A short binary value; MySQL and MariaDB cannot index a BLOB."""
+    return LargeBinary(length).with_variant(VARBINARY(length), "mysql", "mariadb")
+
+
+def _number(name: str, **options: Any) -> Column[Any]:
+    return Column(name, BigInteger, nullable=False, **options)
+
+
+def _fact_columns() -> list[Column[Any]]:
+    """What a delta carries beside its author and number."""
+    return [
+        Column("card", _bytes(16), nullable=False),
+        Column("kind", SmallInteger, nullable=False),
+        _number("amount_minor"),
+        _number("at_ms"),
+        *(Column(name, _TEXT, nullable=False) for name in ("route", "trip", "stop")),
+        _number("clock_epoch"),
+        _number("clock_error_ms"),
+    ]
+
+
+# The record: every sealed block held, as it was signed. Balances and history can be made again from it.
+BLOCK: Final = Table(
+    "block",
+    METADATA,
+    Column("ordinal", _NUMBER, primary_key=True, autoincrement=True),  # order of arrival
+    Column("replica", _bytes(16), nullable=False),
+    _number("first_seq"),
+    _number("last_seq"),
+    Column("hash", _bytes(32), nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Index("block_by_seq", "replica", "first_seq", unique=True),
+)
+
+# The end of each replica's chain held. `position`: the merge that last moved it (a hub's; 0 on a terminal).
+HEAD: Final = Table(
+    "head",
+    METADATA,
+    Column("replica", _bytes(16), primary_key=True),
+    _number("seq"),
+    Column("hash", _bytes(32), nullable=False),
+    _number("position"),
+    Index("head_by_position", "position"),
+    sqlite_with_rowid=False,
+)
+
+# The certificates of authors: verified once, when they were put here.
+AUTHOR: Final = Table(
+    "author",
+    METADATA,
+    Column("replica", _bytes(16), primary_key=True),
+    Column("certificate", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# ---- A terminal's ----
+
+# The open segment: this terminal's taps since its last sealed block.
+OPEN_DELTA: Final = Table(
+    "open_delta",
+    METADATA,
+    Column("seq", _NUMBER, primary_key=True, autoincrement=False),
+    *_fact_columns(),
+)
+
+# Settled balances. A generation is one consistent set; see settled.py for which of them show.
+SETTLED: Final = Table(
+    "settled",
+    METADATA,
+    Column("generation", Integer, primary_key=True),
+    Column("card", _bytes(16), primary_key=True),
+    _number("sum_minor"),
+    _number("opening_minor"),
+    Column("flags", SmallInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The frontier the settled balances include.
+SETTLED_HEAD: Final = Table(
+    "settled_head",
+    METADATA,
+    Column("generation", Integer, primary_key=True),
+    Column("replica", _bytes(16), primary_key=True),
+    _number("seq"),
+    Column("hash", _bytes(32), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Rows of settlement pages as they came, until the final page makes them count. The later of two rows wins.
+STAGED: Final = Table(
+    "staged",
+    METADATA,
+    Column("id", _NUMBER, primary_key=True, autoincrement=False),
+    Column("card", _bytes(16), nullable=False),
+    _number("sum_minor"),
+    _number("opening_minor"),
+    Column("flags", SmallInteger, nullable=False),
+)
+
+# One row: who writes here, what is installed, and how far staging has come.
+TERMINAL: Final = Table(
+    "terminal",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("fleet", _bytes(16), nullable=False),
+    Column("replica", _bytes(16), nullable=False),  # the author of the open segment
+    Column("series", _bytes(16), nullable=False),
+    _number("position"),
+    Column("base_generation", Integer, nullable=False),
+    Column("overlay_generation", Integer, nullable=False),  # 0: none
+    Column("head_generation", Integer, nullable=False),
+    Column("last_generation", Integer, nullable=False),  # the highest number ever used
+    Column("staged_series", _bytes(16), nullable=False),  # empty: nothing is staged
+    _number("staged_base"),
+    _number("staged_position"),
+    Column("staged_card", _bytes(17), nullable=False),
+    _number("staged_from"),  # rows of `staged` before this one are left over
+)
+
+# Signed settings documents, the newest version of each.
+DOCUMENT: Final = Table(
+    "document",
+    METADATA,
+    Column("name", _TEXT, primary_key=True),
+    _number("version"),
+    Column("raw", LargeBinary, nullable=False),
+)
+
+# ---- A hub's ----
+
+# One row: the settlement's series and position, and running totals of everything merged.
+HUB: Final = Table(
+    "hub",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("fleet", _bytes(16), nullable=False),
+    Column("series", _bytes(16), nullable=False),
+    _number("position"),
+    _number("deltas"),
+    _number("deltas_minor"),
+    _number("projected"),  # the last block in `history`, by its ordinal
+)
+
+# A card's balance, kept with every merge. `openings_minor` is the sum of all its openings, for the books.
+CARD: Final = Table(
+    "card",
+    METADATA,
+    Column("card", _bytes(16), primary_key=True),
+    _number("sum_minor"),
+    _number("opening_minor"),
+    _number("openings_minor"),
+    Column("flags", SmallInteger, nullable=False),
+    _number("position"),  # the merge that last changed it
+    Index("card_by_position", "position", "card"),
+    sqlite_with_rowid=False,
+)
+
+# The facts as rows, for people: a projection of the blocks that may lag and can be made again.
+HISTORY: Final = Table(
+    "history",
+    METADATA,
+    Column("id", _NUMBER, primary_key=True, autoincrement=True),  # order of arrival
+    Column("replica", _bytes(16), nullable=False),
+    _number("seq"),
+    *_fact_columns(),
+    Index("history_by_card", "card", "id"),
+)
+
+# Requests that have booked, so that a repeated one books nothing.
+REQUEST: Final = Table(
+    "request",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    _number("seq"),  # the hub's own delta that it booked
+)
+
+
+def inserting(table: Table, *, columns: tuple[str, ...] = (), or_replace: bool = False) -> str:
+    """A driver-level INSERT of a row given as a tuple: SQLAlchemy's own costs four times as much in bulk."""
+    names = columns or tuple(column.name for column in table.columns)
+    verb = "INSERT OR REPLACE" if or_replace else "INSERT"
+    return f"{verb} INTO {table.name}({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - our own names

@@ -1,0 +1,223 @@
+"""The settled balances of a terminal: which rows show, and how a settlement becomes one of them.
+
+Rows carry a generation. What shows is the base generation and, over it, at most one overlay. A settlement
+page is appended to a log (`staged`) as it comes, which is quick in any order of cards. When the final page is
+there, the rows are built, sorted, into a new generation that nobody sees yet, in transactions short enough
+for a tap to wait for; then one small transaction makes it show: as the base after a full load, as the overlay
+after an increment. Afterwards, in the background and again a little at a time, an overlay is moved into its
+base and rows that no longer show are deleted. Whatever stops this half way leaves only rows that do not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, func, select
+
+from crdt.facts import CardId, CardState, ReplicaId
+from crdt.frontier import Frontier, Head
+from crdt.settlement import NO_SERIES, START, CardRow, Cursor, beginning
+from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED, TERMINAL, inserting
+
+SMALL_ROWS: Final = 500  # an increment of at most this many cards is written where it shows, with the swap
+CHUNK_ROWS: Final = 1_000  # neighbouring rows of one background transaction: a tap waits for one at most
+SINK_ROWS: Final = 200  # the same for rows all over the base, where each may cost a page of 4 KiB
+PART_ROWS: Final = 50_000  # rows sorted in memory at a time
+
+_PUT_ROWS: Final = inserting(SETTLED, or_replace=True)
+_PUT_HEADS: Final = inserting(SETTLED_HEAD, or_replace=True)
+_STAGE: Final = inserting(STAGED)
+
+# One row by its key. A statement of the tap path, so it goes to the driver as text.
+FIND: Final = "SELECT sum_minor, opening_minor, flags FROM settled WHERE generation = ? AND card = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Which settlement is installed, and how far the next one has come."""
+
+    series: bytes = NO_SERIES
+    position: int = 0
+    base_generation: int = 1
+    overlay_generation: int = 0  # 0: none
+    head_generation: int = 1
+    last_generation: int = 1
+    staged_series: bytes = b""  # empty: nothing is staged
+    staged_base: int = 0
+    staged_position: int = 0
+    staged_card: bytes = b""
+    staged_from: int = 0
+
+    @property
+    def next_page(self) -> tuple[bytes, int, Cursor]:
+        """What to ask the hub for: series, base and the cursor after which to go on."""
+        if self.staged_series:
+            return self.staged_series, self.staged_base, Cursor(self.staged_position, self.staged_card)
+        if self.series == NO_SERIES:
+            return NO_SERIES, 0, START
+        return self.series, self.position, beginning(self.position)
+
+
+STANDING_COLUMNS: Final = tuple(field.name for field in fields(Standing))
+
+
+def read_standing(connection: Connection) -> Standing:
+    """The standing in this snapshot."""
+    return Standing(*connection.execute(select(*(TERMINAL.c[name] for name in STANDING_COLUMNS))).one())
+
+
+def write_standing(connection: Connection, standing: Standing) -> None:
+    """Replace the standing."""
+    connection.execute(TERMINAL.update().values(**asdict(standing)))
+
+
+def settled_heads(connection: Connection, standing: Standing) -> dict[ReplicaId, Head]:
+    """The frontier that the settled balances include."""
+    query = select(SETTLED_HEAD.c.replica, SETTLED_HEAD.c.seq, SETTLED_HEAD.c.hash)
+    rows = connection.execute(query.where(SETTLED_HEAD.c.generation == standing.head_generation))
+    return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in rows}
+
+
+def settled_cards(connection: Connection, standing: Standing) -> Iterator[tuple[CardId, CardState]]:
+    """Every card that shows, by ascending id; streamed."""
+    over = SETTLED.alias("over")
+    hidden = (
+        select(over.c.card)
+        .where(over.c.generation == standing.overlay_generation, over.c.card == SETTLED.c.card)
+        .exists()
+    )
+    columns = (SETTLED.c.card, SETTLED.c.sum_minor, SETTLED.c.opening_minor)
+    base = select(*columns).where(SETTLED.c.generation == standing.base_generation)
+    if standing.overlay_generation:
+        top = select(*columns).where(SETTLED.c.generation == standing.overlay_generation)
+        query: Any = base.where(~hidden).union_all(top).order_by("card")
+    else:
+        query = base.order_by(SETTLED.c.card)
+    with connection.execute(query.execution_options(stream_results=True, yield_per=1000)) as rows:
+        for card, sum_minor, opening_minor in rows:
+            yield CardId(card), CardState(sum_minor, opening_minor)
+
+
+def stage(connection: Connection, standing: Standing, rows: Sequence[CardRow]) -> None:
+    """Append rows to the log."""
+    if rows:
+        first = staged_end(connection, standing)
+        connection.exec_driver_sql(_STAGE, [(first + i, *row) for i, row in enumerate(rows)])
+
+
+def staged_end(connection: Connection, standing: Standing) -> int:
+    """The number that the next row of the log gets; numbers of deleted rows do not come again."""
+    last: int | None = connection.execute(select(func.max(STAGED.c.id))).scalar_one()
+    return max(standing.staged_from, (last or 0) + 1)
+
+
+def staged_parts(connection: Connection, standing: Standing) -> list[bytes]:
+    """Cards at which to cut what is staged into parts of about PART_ROWS: each begins one."""
+    count = staged_end(connection, standing) - standing.staged_from
+    parts = count // PART_ROWS + 1
+    if parts == 1:
+        return [b""]
+    step = max(1, count // (parts * 64))
+    query = select(STAGED.c.card).where(STAGED.c.id >= standing.staged_from, STAGED.c.id % step == 0)
+    sample = sorted(connection.execute(query).scalars())
+    return [b"", *sorted({sample[len(sample) * part // parts] for part in range(1, parts)})]
+
+
+def staged_part(
+    connection: Connection, standing: Standing, low: bytes, high: bytes | None
+) -> list[tuple[bytes, int, int, int]]:
+    """The staged rows of one part by card; of several rows of a card the last."""
+    query = select(STAGED.c.card, STAGED.c.sum_minor, STAGED.c.opening_minor, STAGED.c.flags)
+    query = query.where(STAGED.c.id >= standing.staged_from, STAGED.c.card >= low)
+    if high is not None:
+        query = query.where(STAGED.c.card < high)
+    rows = connection.execute(query.order_by(STAGED.c.card, STAGED.c.id))
+    return list({row[0]: tuple(row) for row in rows}.values())
+
+
+def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[Any]]) -> None:
+    """Write rows of (card, sum, opening, flags) into a generation."""
+    if rows:
+        connection.exec_driver_sql(_PUT_ROWS, [(generation, *row) for row in rows])
+
+
+def put_settled_heads(connection: Connection, generation: int, heads: Frontier) -> None:
+    """Write heads into a generation."""
+    if heads:
+        connection.exec_driver_sql(
+            _PUT_HEADS, [(generation, replica, head.seq, head.hash) for replica, head in heads.items()]
+        )
+
+
+def tidy(connection: Connection, standing: Standing, building: int) -> tuple[Standing, bool]:
+    """One short step of housekeeping: the standing after it, and whether there may be more to do.
+
+    `building`: a generation that is being made and must be left alone; 0 for none.
+    """
+    if standing.overlay_generation:
+        return _sink_overlay(connection, standing), True
+    for table, shown in ((SETTLED, standing.base_generation), (SETTLED_HEAD, standing.head_generation)):
+        stale = _stale_generation(connection, table, {shown, building})
+        if stale is not None:
+            _delete_some(connection, table, stale)
+            return standing, True
+    return standing, _delete_left_over(connection, standing)
+
+
+def _sink_overlay(connection: Connection, standing: Standing) -> Standing:
+    base, overlay = standing.base_generation, standing.overlay_generation
+    until = _boundary(connection, SETTLED, overlay, SINK_ROWS)
+    if until is None:
+        sunk = replace(standing, overlay_generation=0)
+        write_standing(connection, sunk)
+        return sunk
+    connection.exec_driver_sql(
+        "INSERT OR REPLACE INTO settled (generation, card, sum_minor, opening_minor, flags) "
+        "SELECT ?, card, sum_minor, opening_minor, flags FROM settled WHERE generation = ? AND card <= ? "
+        "ORDER BY card",
+        (base, overlay, until),
+    )
+    _delete_until(connection, SETTLED, overlay, until)
+    return standing
+
+
+def _stale_generation(connection: Connection, table: Table, kept: set[int]) -> int | None:
+    """The lowest generation in the table that is not kept; found by hopping, without reading the rows."""
+    generation = 0
+    while True:
+        query = select(func.min(table.c.generation)).where(table.c.generation > generation)
+        found = connection.execute(query).scalar_one()
+        if found is None or found not in kept:
+            return None if found is None else int(found)
+        generation = found
+
+
+def _boundary(connection: Connection, table: Table, generation: int, count: int) -> bytes | None:
+    """The key that ends the first `count` rows of a generation; None when it has no rows."""
+    key = table.primary_key.columns.values()[1]
+    rows = select(key).where(table.c.generation == generation).order_by(key).limit(count).subquery()
+    last: bytes | None = connection.execute(select(func.max(rows.c[0]))).scalar_one()
+    return last
+
+
+def _delete_some(connection: Connection, table: Table, generation: int) -> None:
+    until = _boundary(connection, table, generation, CHUNK_ROWS)
+    if until is not None:
+        _delete_until(connection, table, generation, until)
+
+
+def _delete_until(connection: Connection, table: Table, generation: int, until: bytes) -> None:
+    key = table.primary_key.columns.values()[1]
+    connection.execute(table.delete().where(table.c.generation == generation, key <= until))
+
+
+def _delete_left_over(connection: Connection, standing: Standing) -> bool:
+    """Delete some rows of the log that no longer matter; whether there were any."""
+    first = connection.execute(select(func.min(STAGED.c.id))).scalar_one()
+    if first is None or first >= standing.staged_from:
+        return False
+    until = min(first + CHUNK_ROWS, standing.staged_from)
+    connection.execute(STAGED.delete().where(STAGED.c.id < until))
+    return True

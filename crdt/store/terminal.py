@@ -1,0 +1,295 @@
+"""A terminal's ledger: taps in, blocks out, settlements in, and the exact view of every card in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from typing import Final, TypedDict, TypeVar
+
+from sqlalchemy import Connection, insert, select, update
+
+from crdt.block import NOMINAL_BLOCK_DELTAS, Block
+from crdt.block import seal as seal_block
+from crdt.certificate import AuthorCertificate
+from crdt.documents import SignedDocument
+from crdt.errors import ForeignFleet, MisuseError, NotPermitted
+from crdt.facts import (
+    NEW_CARD,
+    NO_CONTEXT,
+    Books,
+    CardId,
+    CardState,
+    CardView,
+    Context,
+    Delta,
+    Draft,
+    FleetId,
+    ReplicaId,
+    check_card,
+)
+from crdt.frontier import Head
+from crdt.settlement import HOTLISTED, Cursor, Page
+from crdt.signing import SigningKey
+from crdt.store import blocks, papers, view
+from crdt.store.database import Database
+from crdt.store.installer import Installer
+from crdt.store.memory import Memory
+from crdt.store.schema import METADATA, OPEN_DELTA, TERMINAL, inserting
+from crdt.store.settled import FIND, Standing
+from crdt.store.writer import Direct
+
+T = TypeVar("T")
+
+MAX_SEAL_DELTAS: Final = 2 * NOMINAL_BLOCK_DELTAS  # of one block, when sealing was late
+_INSERT: Final = inserting(OPEN_DELTA)
+
+
+class Status(TypedDict):
+    """What a terminal says of its ledger."""
+
+    held: int  # deltas beyond the settlement
+    held_minor: int  # their sum
+    open: int  # deltas not sealed yet
+    head_seq: int  # number of the last delta written here
+    position: int  # the settlement installed
+
+
+class TerminalLedger:
+    """The ledger of one terminal, on an open database.
+
+    The thread that taps calls `transact`; `seal`, `blocks_after` and `install` are for the thread that syncs.
+    Any of them may run at the same time; a tap goes first. They wait for the disk, so none is for an event
+    loop, except `held`, `own_head`, `settled`, `status` and `last_at_ms`, which answer from memory.
+    """
+
+    def __init__(
+        self, database: Database, fleet: FleetId, key: SigningKey, certificate: AuthorCertificate
+    ) -> None:
+        """Load the ledger, or begin it. `certificate`: a verified one for `key`.
+
+        Raises ForeignFleet when the database belongs to another fleet, MisuseError when another replica left
+        unsealed taps in it (seal them with its key first), StoreFailed when it does not read back.
+        """
+        if certificate.fleet != fleet or certificate.replica != key.replica:
+            raise MisuseError("a terminal's certificate is for its own key and fleet")
+        self._database = database
+        self._fleet = fleet
+        self._key = key
+        self._certificate = certificate
+        self._sealing = False
+        database.create(METADATA)
+        self._memory = database.wait(database.write(self._begin))
+        self._installer = Installer(database, self._memory, fleet, key.replica)
+
+    @property
+    def replica(self) -> ReplicaId:
+        """Who writes here."""
+        return self._key.replica
+
+    def transact(
+        self,
+        card: CardId,
+        choose: Callable[[CardView], tuple[Sequence[Draft], T]],
+        at_ms: int,
+        context: Context = NO_CONTEXT,
+    ) -> T:
+        """Decide on a card and write what was decided; durable on return. A tap, on the thread that calls.
+
+        `choose` gets the card's view and returns the drafts to write and the result; it runs while nobody
+        else may write, so it is quick and does not use the ledger. Without drafts nothing is written; when it
+        raises, neither. Raises NotPermitted when the certificate does not allow a draft, StoreFailed.
+        """
+        check_card(card)
+        with self._database.direct as sql:
+            drafts, result = choose(self._view(sql, card))
+            if drafts:
+                self._append(sql, card, drafts, at_ms, context)
+        if len(self._memory.segment) >= NOMINAL_BLOCK_DELTAS:
+            self._seal_later()
+        return result
+
+    def view(self, card: CardId) -> CardView:
+        """What this terminal believes of a card now."""
+        check_card(card)
+        with self._database.direct as sql:
+            return self._view(sql, card)
+
+    def seal(self) -> Block | None:
+        """Seal every tap made before this call; returns the last block made, None when nothing was open."""
+        until = self._memory.last_seq
+        last = None
+        while self._memory.head.seq < until:
+            block = self._draft_block()
+            if block is not None and self._database.wait(self._store(block)):
+                last = block
+        return last
+
+    def blocks_after(self, seq: int, max_bytes: int, replica: ReplicaId | None = None) -> list[bytes]:
+        """Sealed blocks of a replica (None: this one) after `seq`: at most `max_bytes`, but at least one."""
+        author = self.replica if replica is None else replica
+        return self._read(lambda connection: blocks.blocks_after(connection, author, seq, max_bytes))
+
+    def own_head(self) -> Head:
+        """The end of this replica's sealed chain; Head(0, GENESIS) when nothing was sealed."""
+        with self._memory.mutex:
+            return self._memory.head
+
+    def frontier(self) -> dict[ReplicaId, Head]:
+        """The heads of all chains held as blocks: this replica's, and those of earlier identities."""
+        return self._read(blocks.heads_of)
+
+    def authors(self) -> dict[ReplicaId, AuthorCertificate]:
+        """The certificates that verify the blocks held."""
+        return self._read(blocks.authors_of)
+
+    def settled(self) -> tuple[bytes, int, Cursor]:
+        """What to ask the hub for next: series, the position installed, and the cursor to go on after."""
+        with self._memory.mutex:
+            return self._memory.standing.next_page
+
+    def install(self, page: Page) -> bool:
+        """Take a verified settlement page; True when it was final and its settlement shows now.
+
+        Pages are staged as they come and survive a restart; what shows changes at once, with the last. Raises
+        ForeignFleet, ChainBroken (it does not continue what `settled` says) or ForkDetected (the hub settled
+        blocks that this ledger did not write); then nothing changes.
+        """
+        return self._installer.install(page)
+
+    def document(self, name: str) -> SignedDocument | None:
+        """The newest settings document of this name; None when none was put."""
+        return self._read(lambda connection: papers.get_document(connection, name))
+
+    def put_document(self, document: SignedDocument) -> bool:
+        """Keep a verified settings document. False, and no change, unless it is newer than the one kept."""
+        if document.fleet != self._fleet:
+            raise ForeignFleet("the document belongs to another fleet")
+        return self._database.wait(
+            self._database.write(lambda connection: papers.put_document(connection, document))
+        )
+
+    def held(self) -> tuple[int, int]:
+        """How many deltas are held beyond the settlement, and their sum in minor units."""
+        with self._memory.mutex:
+            return self._memory.held.count, self._memory.held.sum_minor
+
+    def last_at_ms(self) -> int | None:
+        """The time of the last delta written here; None when there is none."""
+        with self._memory.mutex:
+            return self._memory.last_at_ms
+
+    def status(self) -> Status:
+        """Numbers for people, all of one instant."""
+        memory = self._memory
+        with memory.mutex:
+            return Status(
+                held=memory.held.count,
+                held_minor=memory.held.sum_minor,
+                open=len(memory.segment),
+                head_seq=memory.last_seq,
+                position=memory.standing.position,
+            )
+
+    def digest(self) -> bytes:
+        """The state digest of all this ledger knows; the hub's, once all is settled. Reads every card."""
+        return self._read(lambda connection: view.believed_digest(connection, self.replica))
+
+    def books(self) -> Books:
+        """The proof that this ledger's balances are its deltas. Reads every card."""
+        return self._read(lambda connection: view.believed_books(connection, self.replica))
+
+    def history(self, card: CardId, limit: int = 20) -> list[Delta]:
+        """The last facts about a card that are held here, newest first."""
+        return self._read(lambda connection: view.card_history(connection, self.replica, card, limit))
+
+    def _begin(self, connection: Connection) -> Memory:
+        row = connection.execute(select(TERMINAL.c.fleet, TERMINAL.c.replica)).one_or_none()
+        if row is None:
+            standing = asdict(Standing())
+            connection.execute(insert(TERMINAL).values(fleet=self._fleet, replica=self.replica, **standing))
+        elif row.fleet != self._fleet:
+            raise ForeignFleet("this ledger belongs to another fleet; give the terminal a new ledger file")
+        elif row.replica != self.replica:
+            if connection.execute(select(OPEN_DELTA.c.seq).limit(1)).first() is not None:
+                raise MisuseError(
+                    "seal the open taps with the old key before a new one takes the ledger over"
+                )
+            connection.execute(update(TERMINAL).values(replica=self.replica))
+        blocks.enrol(connection, self._certificate)
+        return Memory.load(connection, self.replica)
+
+    def _view(self, sql: Direct, card: CardId) -> CardView:
+        memory = self._memory
+        standing = memory.standing
+        row = None
+        if standing.overlay_generation:
+            row = sql.row(FIND, (standing.overlay_generation, card))
+        if row is None:
+            row = sql.row(FIND, (standing.base_generation, card))
+        held = memory.held.cards.get(card)
+        state = NEW_CARD if held is None else held
+        if row is not None:
+            state = CardState(row[0], row[1]).combined(state)
+        return CardView(
+            card=card,
+            known=row is not None or held is not None,
+            balance_minor=state.balance_minor,
+            hotlisted=row is not None and bool(row[2] & HOTLISTED),
+            last_fare_at_ms=memory.fares[card],
+        )
+
+    def _append(
+        self, sql: Direct, card: CardId, drafts: Sequence[Draft], at_ms: int, context: Context
+    ) -> None:
+        deltas = []
+        for seq, draft in enumerate(drafts, self._memory.last_seq + 1):
+            if not self._certificate.permits(draft.kind, draft.amount_minor):
+                raise NotPermitted(f"this terminal may not write a {draft.kind.name} of {draft.amount_minor}")
+            deltas.append(Delta(self.replica, seq, card, draft.kind, draft.amount_minor, at_ms, context))
+        sql.commit(_INSERT, [(delta.seq, *blocks.fact_row(delta)) for delta in deltas])
+        self._memory.wrote(deltas)
+
+    def _draft_block(self) -> Block | None:
+        """The open segment as a block, or None when it is empty."""
+        with self._memory.mutex:
+            deltas = self._memory.segment[:MAX_SEAL_DELTAS]
+            previous = self._memory.head.hash
+        return seal_block(self._key, self._fleet, deltas, previous) if deltas else None
+
+    def _store(self, block: Block) -> Future[bool]:
+        """Put a drafted block in the open segment's place; False when another was quicker."""
+
+        def work(connection: Connection) -> bool:
+            head = blocks.heads_of(connection, [self.replica]).get(self.replica, blocks.NO_HEAD)
+            if head.hash != block.header.previous:
+                return False
+            blocks.store_blocks(connection, [block])
+            blocks.put_heads(connection, [(self.replica, block.head)])
+            connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq <= block.last_seq))
+            return True
+
+        def after(stored: bool) -> None:
+            if stored:
+                self._memory.sealed(block.head)
+
+        return self._database.write(work, after=after)
+
+    def _seal_later(self) -> None:
+        """Seal the full segment without making a tap wait: encoded by a reader, stored by the writer."""
+        if not self._sealing:
+            self._sealing = True
+            self._database.read(lambda _connection: self._draft_block()).add_done_callback(self._drafted)
+
+    def _drafted(self, drafted: Future[Block | None]) -> None:
+        block = None if drafted.cancelled() or drafted.exception() is not None else drafted.result()
+        if block is None:
+            self._sealing = False
+        else:
+            self._store(block).add_done_callback(self._stored)
+
+    def _stored(self, _stored: Future[bool]) -> None:
+        self._sealing = False
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        return self._database.wait(self._database.read(work))
