@@ -66,7 +66,9 @@ def _check_amount(name: str, amount: object) -> None:
         raise SettingRefused(f"{name} must be a whole number of minor units from 0 to {MAX_AMOUNT_MINOR}")
 
 
-def _check_routes(fares: Mapping[str, int]) -> None:
+def _check_routes(fares: object) -> None:
+    if not isinstance(fares, Mapping):
+        raise SettingRefused("route_fares must map route ids to fares")
     if len(fares) > MAX_ROUTE_FARES:
         raise SettingRefused(f"route_fares must name at most {MAX_ROUTE_FARES} routes")
     for route, amount in fares.items():

@@ -45,6 +45,7 @@ class Ledger:
         self._fleet_public_key = fleet_public_key
         self._authors: dict[ReplicaId, AuthorCertificate] = {}
         self._chains: dict[ReplicaId, list[Block]] = {}
+        self._hashes: set[bytes] = set()
         self._cards: dict[CardId, CardState] = {}
         self._deltas_minor = 0
         self._openings_minor = 0
@@ -61,7 +62,7 @@ class Ledger:
         touched: set[ReplicaId] = set()
         for block in self._parsed(blocks, refused):
             touched.add(block.header.replica)
-            if self._holds(block):
+            if block.hash in self._hashes:
                 known += 1
                 continue
             try:
@@ -126,10 +127,6 @@ class Ledger:
                 refused.append(RefusedInput(raw, error))
         return sorted(parsed, key=lambda block: (block.header.replica, block.header.first_seq, block.raw))
 
-    def _holds(self, block: Block) -> bool:
-        chain = self._chains.get(block.header.replica, ())
-        return any(held.hash == block.hash for held in chain)
-
     def _checked(self, block: Block) -> Columns:
         certificate = self._authors.get(block.header.replica)
         if certificate is None:
@@ -149,6 +146,7 @@ class Ledger:
 
     def _add(self, block: Block, columns: Columns) -> None:
         self._chains.setdefault(block.header.replica, []).append(block)
+        self._hashes.add(block.hash)
         for card, state in columns.totals().items():
             self._cards[card] = self._cards.get(card, NEW_CARD).combined(state)
         self._deltas_minor += columns.total_minor()

@@ -1,8 +1,8 @@
 """Pairing by a short one-time code over an untrusted network: SPAKE2 and two sealed messages. No I/O.
 
 Terminal and hub both know the code, for ten minutes and a few tries. SPAKE2 (the PyPI package `spake2`, its
-Ed25519 group) turns it into a key that an eavesdropper or a man in the middle cannot test guesses against. The
-hash of the hub's TLS key goes into the derivation, so a man in the middle with another TLS key fails as well.
+Ed25519 group) turns it into a key that nobody who listens or interposes can test guesses against. The hash of
+the hub's TLS key goes into the derivation, so a man in the middle with another TLS key fails as well.
 
     terminal: start() -> 33 bytes              hub: answer(message) -> 33 bytes
     terminal: seal_request(message, dict)      hub: open_request(sealed) -> dict    WrongCode shows here

@@ -1,0 +1,261 @@
+"""Settlement pages: signed, resumable, exact at the end whatever changes meanwhile (invariants 6, 8)."""
+
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdt.errors import (
+    BadSignature,
+    ForeignFleet,
+    InputRefused,
+    Malformed,
+    MisuseError,
+    NotPermitted,
+    TooLarge,
+    UnknownAuthor,
+    Unsupported,
+)
+from crdt.facts import MAX_AMOUNT_MINOR, MAX_SEQ, CardId, CardState, FleetId, ReplicaId
+from crdt.frames import MAX_FRAME_BYTES, PageFrame, encode_frame
+from crdt.frontier import MAX_FRONTIER, Head
+from crdt.settlement import (
+    HOTLISTED,
+    MAX_PAGE_BYTES,
+    MAX_PAGE_ROWS,
+    MAX_POSITION,
+    NO_SERIES,
+    START,
+    CardRow,
+    Cursor,
+    Page,
+    beginning,
+    parse_page,
+    seal_page,
+    verify_page,
+)
+from tests.crdt.world import FLEET, HUB, HUB_KEY, TERMINALS, any_card
+
+SERIES = b"series".ljust(16)
+HEADS = {ReplicaId(bytes([at]) * 16): Head(at, bytes(32)) for at in (1, 2)}
+ROWS = [CardRow(CardId(bytes([at]) * 7), -250 * at, 500, HOTLISTED * (at == 2)) for at in (1, 2, 3)]
+
+
+def page(rows: Sequence[CardRow] = ROWS, heads: dict[ReplicaId, Head] | None = HEADS, **parts: Any) -> Page:
+    after = parts.pop("after", Cursor(4, b""))
+    until = Cursor(6, rows[-1].card) if rows else after
+    fields: dict[str, Any] = {"series": SERIES, "base": 3, "until": until, "position": 6, **parts}
+    return seal_page(HUB_KEY, FLEET, after=after, rows=rows, heads=heads, **fields)
+
+
+class HubModel:
+    """The hub's rule in a few lines: cards by (position of last change, card), and heads by position."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.changed: dict[CardId, tuple[int, CardRow]] = {}
+        self.heads: dict[ReplicaId, tuple[int, Head]] = {}
+
+    def change(self, cards: Sequence[int]) -> None:
+        self.position += 1
+        for number in cards:
+            card = CardId(number.to_bytes(4, "big"))
+            self.changed[card] = (self.position, CardRow(card, self.position * 100 + number, 0))
+        self.heads[ReplicaId(bytes([self.position % 3]) * 16)] = (
+            self.position,
+            Head(self.position, bytes(32)),
+        )
+
+    def state(self) -> dict[CardId, CardRow]:
+        return {card: row for card, (_, row) in self.changed.items()}
+
+    def page(self, base: int, after: Cursor, limit: int) -> Page:
+        left = sorted(
+            (Cursor(position, card), row)
+            for card, (position, row) in self.changed.items()
+            if Cursor(position, card) > after
+        )
+        part = left[:limit]
+        final = len(part) == len(left)
+        heads = {replica: head for replica, (at, head) in self.heads.items() if at > base}
+        return seal_page(
+            HUB_KEY,
+            FLEET,
+            SERIES,
+            base,
+            after,
+            part[-1][0] if part else after,
+            [row for _, row in part],
+            self.position,
+            heads if final else None,
+        )
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=4), max_size=5),
+    st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=4), max_size=4),
+    st.integers(1, 4),
+    st.integers(0, 5),
+)
+def test_invariant_6_staged_rows_at_the_final_page_are_exactly_the_state_at_its_position(
+    before: list[list[int]], during: list[list[int]], limit: int, installed_after: int
+) -> None:
+    """Cards change while a terminal is paging; no snapshot is kept, and yet it ends exact."""
+    hub = HubModel()
+    installed: dict[CardId, CardRow] = {}
+    base = 0
+    for step, cards in enumerate(before):
+        hub.change(cards)
+        if step == installed_after:
+            installed, base = hub.state(), hub.position
+    staged: dict[CardId, CardRow] = {}
+    cursor = beginning(base)
+    for _ in range(100):
+        got = verify_page(parse_page(hub.page(base, cursor, limit).raw), HUB)
+        assert got.continues(SERIES, base, cursor)
+        assert got.restarts is (base == 0 and cursor == START)
+        staged |= {row.card: row for row in got.rows}
+        cursor = got.until
+        if got.final:
+            break
+        if during:
+            hub.change(during.pop())
+    assert installed | staged == hub.state()
+    assert got.position == hub.position
+    assert got.heads == {replica: head for replica, (at, head) in hub.heads.items() if at > base}
+
+
+@given(
+    st.lists(any_card, unique=True, max_size=20),
+    st.data(),
+    st.dictionaries(
+        st.binary(min_size=16, max_size=16).map(ReplicaId),
+        st.builds(Head, st.integers(1, MAX_SEQ), st.binary(min_size=32, max_size=32)),
+        max_size=3,
+    ),
+)
+def test_a_page_reads_as_sealed(
+    cards: list[CardId], data: st.DataObject, heads: dict[ReplicaId, Head]
+) -> None:
+    rows = [
+        CardRow(
+            card,
+            data.draw(st.integers(-(2**63), 2**63 - 1)),
+            data.draw(st.integers(0, MAX_AMOUNT_MINOR)),
+            data.draw(st.integers(0, 1)),
+        )
+        for card in cards
+    ]
+    made = page(rows, heads)
+    found = verify_page(parse_page(made.raw), HUB)
+    assert found == made
+    assert found.rows == tuple(rows)
+    for row in found.rows:
+        assert row.state == CardState(row.sum_minor, row.opening_minor)
+        assert row.hotlisted is (row.flags == 1)
+
+
+def test_every_truncation_and_flipped_bit_is_refused() -> None:
+    raw = page().raw
+    changed = [raw[:end] for end in range(len(raw))] + [raw + b"\0"]
+    for bit in range(len(raw) * 8):
+        flipped = bytearray(raw)
+        flipped[bit // 8] ^= 1 << bit % 8
+        changed.append(bytes(flipped))
+    for each in changed:
+        with pytest.raises(InputRefused):
+            verify_page(parse_page(each), HUB)
+
+
+@given(st.binary(max_size=300))
+def test_random_bytes_are_refused(data: bytes) -> None:
+    for raw in (data, page().raw[:57] + data):
+        with pytest.raises(InputRefused):
+            verify_page(parse_page(raw), HUB)
+
+
+def test_huge_declared_counts_take_no_memory() -> None:
+    head = page([]).raw[:54]
+    tracemalloc.start()
+    try:
+        for counts in (b"\xff\xff\xff\xff\x0f", b"\x80\x20\x01\x07", b"\x00\xff\xff\xff\x0f"):
+            with pytest.raises(InputRefused):
+                parse_page(head + counts + bytes(80))
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(TooLarge):
+        parse_page(bytes(MAX_PAGE_BYTES + 1))
+    with pytest.raises(Unsupported):
+        parse_page(b"\x02" + page().raw[1:])
+
+
+def test_only_the_fleets_hub_settles() -> None:
+    """A terminal's certificate, another hub's, or another fleet's does not do."""
+    made = page()
+    with pytest.raises(UnknownAuthor):
+        verify_page(made, TERMINALS[0].certificate)
+    with pytest.raises(ForeignFleet):
+        verify_page(replace(made, fleet=FleetId(bytes(16))), HUB)
+    with pytest.raises(BadSignature):
+        verify_page(replace(made, raw=made.raw[:-65] + b"!" + made.raw[-64:]), HUB)
+    author = TERMINALS[0]
+    own = seal_page(author.key, FLEET, SERIES, 0, START, START, [], 1, {})
+    with pytest.raises(NotPermitted):
+        verify_page(own, author.certificate)
+
+
+BAD_PARTS: list[dict[str, Any]] = [
+    {"series": NO_SERIES},
+    {"base": 7},
+    {"position": MAX_POSITION + 1},
+    {"until": Cursor(7, b"card")},
+    {"until": Cursor(4, b"")},
+    {"rows": [], "until": Cursor(5, b"card")},
+    {"rows": [], "heads": None},
+    {"rows": [ROWS[0], ROWS[0]]},
+    {"rows": [CardRow(CardId(at.to_bytes(4, "big")), 0, 0) for at in range(MAX_PAGE_ROWS + 1)]},
+]
+
+
+@pytest.mark.parametrize("parts", BAD_PARTS)
+def test_a_page_whose_parts_contradict_is_not_sealed(parts: dict[str, Any]) -> None:
+    with pytest.raises(MisuseError):
+        page(**parts)
+
+
+def test_a_page_whose_parts_contradict_is_refused_when_a_hub_signed_it_all_the_same() -> None:
+    """Heads on a page that is not final, from a hub with a bug."""
+    raw = bytearray(page().raw)
+    final_at = 1 + 16 + 16 + 16 + 1 + 2 + 9 + 1
+    assert raw[final_at] == 1
+    raw[final_at] = 0
+    with pytest.raises(Malformed):
+        parse_page(bytes(raw))
+
+
+def test_the_largest_page_fits_one_frame() -> None:
+    rows = [
+        CardRow(CardId(at.to_bytes(16, "big")), -(2**63), MAX_AMOUNT_MINOR, 1) for at in range(MAX_PAGE_ROWS)
+    ]
+    heads = {ReplicaId(at.to_bytes(16, "big")): Head(MAX_SEQ, b"\xff" * 32) for at in range(MAX_FRONTIER)}
+    last = Cursor(MAX_POSITION, rows[-1].card)
+    made = seal_page(
+        HUB_KEY, FLEET, SERIES, MAX_POSITION, Cursor(MAX_POSITION, bytes(16)), last, rows, MAX_POSITION, heads
+    )
+    assert len(made.raw) <= MAX_PAGE_BYTES
+    assert len(encode_frame(PageFrame(made.raw))) <= MAX_FRAME_BYTES
+    assert parse_page(made.raw) == made
+
+
+def test_a_million_cards_first_load_takes_at_most_25_bytes_a_card() -> None:
+    """DESIGN §10, on one full page: 7-byte ids, balances up to 100.00, half with an opening."""
+    rows = [
+        CardRow(CardId(at.to_bytes(7, "big")), at * 7 % 10_000 - 2000, 500 * (at % 2))
+        for at in range(MAX_PAGE_ROWS)
+    ]
+    assert len(page(rows, None).raw) / MAX_PAGE_ROWS < 12
