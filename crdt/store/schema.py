@@ -160,17 +160,17 @@ HUB: Final = Table(
     _number("position"),
     _number("deltas"),
     _number("deltas_minor"),
+    _number("openings_minor"),
     _number("projected"),  # the last block in `history`, by its ordinal
 )
 
-# A card's balance, kept with every merge. `openings_minor` is the sum of all its openings, for the books.
+# A card's balance, kept with every merge.
 CARD: Final = Table(
     "card",
     METADATA,
     Column("card", _bytes(16), primary_key=True),
     _number("sum_minor"),
     _number("opening_minor"),
-    _number("openings_minor"),
     Column("flags", SmallInteger, nullable=False),
     _number("position"),  # the merge that last changed it
     Index("card_by_position", "position", "card"),

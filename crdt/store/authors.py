@@ -1,0 +1,58 @@
+"""Who may write, as a hub knows it: the stored certificates, and those on their way into the store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from crdt.certificate import AuthorCertificate
+from crdt.errors import InputRefused, NotPermitted
+from crdt.facts import ReplicaId
+from crdt.ledger import RefusedInput
+from crdt.store.blocks import enrol
+
+
+class Authors:
+    """The certificates of a fleet by author, in memory. A key is certified once."""
+
+    def __init__(self, fleet_public_key: bytes, stored: Iterable[AuthorCertificate]) -> None:
+        self.seen = {certificate.replica: certificate for certificate in stored}  # good for verifying
+        self._fleet_public_key = fleet_public_key
+        self._stored = set(self.seen)
+        self._mutex = threading.Lock()
+
+    def stored(self) -> dict[ReplicaId, AuthorCertificate]:
+        """The certificates that are in the store."""
+        with self._mutex:
+            return {replica: self.seen[replica] for replica in self._stored}
+
+    def check(self, certificate: AuthorCertificate) -> None:
+        """Take note of a certificate. Raises ForeignFleet, BadSignature, or NotPermitted for a second one."""
+        certificate.verify(self._fleet_public_key)
+        with self._mutex:
+            if self.seen.setdefault(certificate.replica, certificate) != certificate:
+                raise NotPermitted("a key is certified once, and this one already is, otherwise")
+
+    def checked(
+        self, certificates: Iterable[AuthorCertificate], refused: list[RefusedInput]
+    ) -> list[AuthorCertificate]:
+        """Those that `check` accepts; the others go to `refused`."""
+        good = []
+        for certificate in certificates:
+            try:
+                self.check(certificate)
+                good.append(certificate)
+            except InputRefused as error:  # noqa: PERF203 - one bad certificate must not stop the others
+                refused.append(RefusedInput(certificate.encode(), error))
+        return good
+
+    def store(self, connection: Connection, certificate: AuthorCertificate) -> bool:
+        """Store a checked certificate in this transaction, if it is not there; whether it was not."""
+        return certificate.replica not in self._stored and enrol(connection, certificate)
+
+    def remember(self, certificates: Iterable[AuthorCertificate]) -> None:
+        """These are stored for certain now."""
+        with self._mutex:
+            self._stored.update(certificate.replica for certificate in certificates)

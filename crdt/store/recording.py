@@ -1,0 +1,103 @@
+"""What a hub writes: new blocks with the balances they change, and facts of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, insert, select
+
+from crdt.block import Block, contents, seal
+from crdt.certificate import AuthorCertificate
+from crdt.columns import Columns
+from crdt.errors import MisuseError, NotPermitted
+from crdt.facts import CardId, CardState, Context, Delta, Draft, ReplicaId, check_card
+from crdt.frontier import Head
+from crdt.signing import SigningKey
+from crdt.store import balances, blocks
+from crdt.store.schema import REQUEST
+
+MAX_REQUEST_CHARS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit changed, for whoever shows the ledger live."""
+
+    position: int  # the settlement position after it; 0 where only the history has caught up
+    cards: Collection[CardId]  # whose balance, flag or history changed
+    replicas: Collection[ReplicaId] = ()  # whose heads moved
+    history: bool = False  # the history rows of `cards` are there now; else they may lag
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What `append` did. `repeated`: the request had booked before, and nothing was added."""
+
+    state: CardState  # the card's, now
+    head: Head  # of the hub's own chain, now
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Facts that the hub is to write about a card itself."""
+
+    card: CardId
+    drafts: Sequence[Draft]
+    at_ms: int
+    context: Context
+    request: str  # a name that books once; "" for none
+
+    def check(self, certificate: AuthorCertificate) -> None:
+        """Raise MisuseError or NotPermitted unless the hub may write this."""
+        check_card(self.card)
+        if len(self.request) > MAX_REQUEST_CHARS or not self.drafts:
+            raise MisuseError("a booking needs drafts, and a short name for its request")
+        for draft in self.drafts:
+            if not certificate.permits(draft.kind, draft.amount_minor):
+                raise NotPermitted(f"the hub may not write a {draft.kind.name} of {draft.amount_minor}")
+
+    def sealed(self, key: SigningKey, certificate: AuthorCertificate, head: Head) -> Block:
+        """The order as the block after `head`."""
+        deltas = [
+            Delta(key.replica, seq, self.card, draft.kind, draft.amount_minor, self.at_ms, self.context)
+            for seq, draft in enumerate(self.drafts, head.seq + 1)
+        ]
+        return seal(key, certificate.fleet, deltas, head.hash)
+
+
+def record(
+    connection: Connection, new: Sequence[Block], facts: Sequence[Columns], heads: Mapping[ReplicaId, Head]
+) -> Change:
+    """Store admitted blocks, their heads and what they do to balances: one change with one position."""
+    position = balances.next_position(connection)
+    blocks.store_blocks(connection, new)
+    blocks.put_heads(connection, heads.items(), position)
+    gain = balances.Gain()
+    for columns in facts:
+        gain.add(columns)
+    balances.add_gain(connection, gain, position)
+    return Change(position, gain.sums.keys(), heads.keys())
+
+
+def book(
+    connection: Connection, key: SigningKey, certificate: AuthorCertificate, order: Order
+) -> tuple[Booking, Change | None]:
+    """Write an order as a block of the hub's own, unless its request has booked before."""
+    head = blocks.heads_of(connection, [key.replica]).get(key.replica, blocks.NO_HEAD)
+    repeated = bool(order.request) and _has_booked(connection, order.request)
+    change = None
+    if not repeated:
+        block = order.sealed(key, certificate, head)
+        head = block.head
+        change = record(connection, [block], [contents(block)], {key.replica: head})
+        if order.request:
+            connection.execute(insert(REQUEST).values(id=order.request, seq=head.seq))
+    state = balances.state_of(balances.read_card(connection, order.card))
+    return Booking(state, head, repeated), change
+
+
+def _has_booked(connection: Connection, request: str) -> bool:
+    return connection.execute(select(REQUEST.c.seq).where(REQUEST.c.id == request)).first() is not None
