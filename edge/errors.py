@@ -21,6 +21,8 @@ EdgeError
 `str()` of each is a sentence that says what to do next.
 """
 
+from crdt.errors import RefusalCode
+
 
 class EdgeError(Exception):
     """Something is wrong that a person has to know about."""
@@ -75,11 +77,19 @@ class HubDistrusted(UplinkError):
 
 
 class HubRefused(UplinkError):
-    """The hub answered with a refusal."""
+    """The hub answered with a refusal; `code` is its own word for it, "" where it gave none."""
+
+    def __init__(self, sentence: str, code: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class AnswerRefused(UplinkError):
-    """The hub's answer is not acceptable: nothing of it was stored."""
+    """The hub's answer is not acceptable, `code` says why; nothing of what was refused is stored."""
+
+    def __init__(self, code: RefusalCode, sentence: str) -> None:
+        super().__init__(f"The answer of the hub was refused ({code.name.lower()}): {sentence}")
+        self.code = code
 
 
 class LedgerBehind(UplinkError):

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from crdt.facts import MAX_TEXT_BYTES, text_fits
 from edge.addresses import HubAddress, parse_address
 from edge.errors import SettingsError
+from hardware.devices import parse_reader_spec
+from hardware.errors import BadSpec
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_STATE_DIRECTORY_BYTES = 90
@@ -79,13 +81,21 @@ def _state_directory(value: object, directory: Path) -> Path:
 
 
 def _reader(value: object, _directory: Path) -> str:
-    expected = '"uart:/dev/serial0" (or another serial device), "i2c" or "spi"'
-    if not isinstance(value, str):
-        raise ValueError(expected)  # noqa: TRY004  (a checker's one way to say no)
-    bus, colon, device = value.partition(":")
-    if value in {"i2c", "spi"} or (bus == "uart" and colon and device.startswith("/") and "\0" not in device):
-        return value
-    raise ValueError(expected)
+    expected = '"uart:PATH", "i2c" or "spi:CE0", with ",reset=PIN" where that is wired'
+    try:
+        parse_reader_spec(value if isinstance(value, str) else "")
+    except BadSpec:
+        raise ValueError(expected) from None
+    return str(value)
+
+
+def _feedback(value: object, _directory: Path) -> str:
+    kind = value.partition(",")[0] if isinstance(value, str) else ""
+    if kind == "gpio" or value in ("console", "none"):
+        return str(value)
+    raise ValueError(
+        '"gpio" (with ",green=17,red=27,amber=22,buzzer=18" for other pins), "console" or "none"'
+    )
 
 
 def _one_of(*choices: str) -> Checker:
@@ -172,7 +182,7 @@ SETTINGS: tuple[Setting, ...] = (
         "feedback.device",
         "gpio",
         'Light and sound: "gpio", or "console" for text.',
-        _one_of("gpio", "console"),
+        _feedback,
     ),
     Setting(
         "hub.address",

@@ -1,0 +1,203 @@
+"""The one file that wires the terminal together; all others receive their collaborators."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from crdt.facts import FleetId
+from crdt.store.database import Database
+from edge.addresses import AddressBook, HubAddress, parse_address
+from edge.backoff import Backoff
+from edge.clock import TerminalClock
+from edge.control import Controls, bind, control_app
+from edge.discovery import Discovery
+from edge.enrolling import Enroller, Way
+from edge.errors import EdgeError, ReaderTrouble
+from edge.exchange import HubClient, Limits
+from edge.identity import Identity
+from edge.keyfile import load_key
+from edge.notify import ServiceManager
+from edge.report import Report
+from edge.settings import Settings
+from edge.taps import Place, TapPath
+from edge.terminal import Terminal
+from edge.tls import hub_context
+from edge.uplink import Uplink
+from hardware.errors import HardwareError
+from hardware.feedback import Feedback, open_feedback
+from hardware.pn532 import open_reader
+
+PROVEN_HUB = "proven_hub"
+"""Where the database keeps the address at which the hub answered last."""
+WATCH_S = 1.0
+"""How often the parts are looked after."""
+LONGEST_BEAT_S = 20.0
+"""A tap thread that has not come round for so long hangs; a reader's recovery takes a few seconds."""
+
+log = logging.getLogger(__name__)
+
+
+class Broken(EdgeError):
+    """A part of the terminal has stopped for good; only a new start brings it back."""
+
+
+def run(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Be the terminal until SIGTERM or SIGINT. Raises EdgeError or LedgerError, each a sentence."""
+    with ExitStack() as held:
+        key = load_key(settings.store_key_file, settings.database, environment)
+        _make_directory(settings.state_directory)
+        database = held.enter_context(Database.open(settings.database, key))
+        terminal = Terminal(database)
+        feedback = held.enter_context(closing(_open_feedback(settings)))
+        listener = held.enter_context(closing(bind(settings.control_socket)))
+        held.callback(settings.control_socket.unlink, missing_ok=True)
+        asyncio.run(_serve(settings, database, terminal, feedback, listener, ServiceManager(environment)))
+
+
+async def _serve(
+    settings: Settings,
+    database: Database,
+    terminal: Terminal,
+    feedback: Feedback,
+    listener: socket.socket,
+    manager: ServiceManager,
+) -> None:
+    stop = _stop_signal()
+    addresses = AddressBook(settings.hub_address, await asyncio.to_thread(_proven_hub, database))
+    clock = await asyncio.to_thread(_clock, terminal)
+    way = Way(Limits(settings.uplink_timeout_s, settings.uplink_read_timeout_s), settings.uplink_proxy)
+
+    def keep_proven(address: HubAddress) -> None:
+        database.put_secret(PROVEN_HUB, str(address).encode())
+
+    report = Report(settings, terminal, clock.read, lambda: taps.reader)
+    uplink = _uplink(settings, terminal, addresses, report, clock, way, keep_proven)
+    place = Place(settings.terminal_route, settings.terminal_door)
+    taps = TapPath(
+        terminal, clock, lambda: open_reader(settings.reader_device), feedback, place, uplink.tapped
+    )
+    enroller = Enroller(terminal, addresses, settings.terminal_name, way, keep_proven, os.urandom)
+
+    def hinted(hints: Iterable[HubAddress]) -> None:
+        known = list(hints)
+        uplink.hinted(known)
+        enroller.hinted(known)
+
+    runner = web.AppRunner(control_app(Controls(report, uplink, enroller.pair)), access_log=None)
+    taps.start()
+    try:
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        manager.ready(f"{settings.terminal_name}: ready")
+        jobs: list[Coroutine[Any, Any, None]] = [uplink.run(), _watch(terminal, taps, manager)]
+        if settings.discovery_enabled:
+            jobs.append(Discovery(hinted, lambda: _fleet(terminal)).run())
+        await _until(stop, jobs)
+        manager.stopping()
+    finally:
+        await runner.cleanup()
+        await asyncio.to_thread(taps.stop)
+
+
+def _uplink(
+    settings: Settings,
+    terminal: Terminal,
+    addresses: AddressBook,
+    report: Report,
+    clock: TerminalClock,
+    way: Way,
+    keep_proven: Any,
+) -> Uplink:
+    async def connect(identity: Identity) -> HubClient:
+        context = await asyncio.to_thread(hub_context, identity)
+        return HubClient(identity.fleet, identity.replica, context, way.limits, way.proxy)
+
+    backoff = Backoff(settings.uplink_backoff_min_s, settings.uplink_backoff_max_s, random.random)
+    return Uplink(
+        terminal,
+        addresses,
+        connect,
+        report.for_hub,
+        clock,
+        backoff,
+        settings.uplink_heartbeat_s,
+        proven=keep_proven,
+    )
+
+
+async def _watch(terminal: Terminal, taps: TapPath, manager: ServiceManager) -> None:
+    """Tell systemd that taps are taken, and end when they cannot be any more."""
+    while True:
+        await asyncio.sleep(min(WATCH_S, manager.ping_every_s or WATCH_S))
+        if terminal.failed:
+            raise Broken("The ledger has failed; the terminal starts again to see what is on the disk.")
+        if not taps.alive:
+            raise Broken("The tap path has ended by a bug, see the log; the terminal starts again.")
+        if time.monotonic() - taps.beat_s < LONGEST_BEAT_S:
+            manager.alive()
+
+
+async def _until(stop: asyncio.Event, jobs: list[Coroutine[Any, Any, None]]) -> None:
+    """Run the jobs until `stop`, or until one of them ends, which is an error."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopped}:
+            task.result()
+    finally:
+        for task in [stopped, *tasks]:
+            task.cancel()
+        await asyncio.gather(stopped, *tasks, return_exceptions=True)
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _clock(terminal: Terminal) -> TerminalClock:
+    enrolment = terminal.enrolment
+    floor_ms = None if enrolment is None else enrolment.ledger.last_at_ms()
+    return TerminalClock(
+        floor_ms=floor_ms or 0, epoch=terminal.next_clock_epoch(), save_epoch=terminal.save_clock_epoch
+    )
+
+
+def _fleet(terminal: Terminal) -> FleetId | None:
+    enrolment = terminal.enrolment
+    return None if enrolment is None else enrolment.identity.fleet
+
+
+def _proven_hub(database: Database) -> HubAddress | None:
+    stored = database.get_secret(PROVEN_HUB)
+    with suppress(ValueError):
+        return parse_address(stored.decode()) if stored else None
+    return None
+
+
+def _open_feedback(settings: Settings) -> Feedback:
+    try:
+        return open_feedback(settings.feedback_device)
+    except HardwareError as error:
+        raise ReaderTrouble(f"feedback.device: {error}") from error
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgeError(f"The state directory {path} cannot be made ({error.strerror}).") from error

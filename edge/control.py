@@ -1,0 +1,174 @@
+"""The control socket: JSON over HTTP on a Unix socket, for farebox-tech and nobody outside this machine.
+
+    GET  /status         what the terminal is and how it does
+    GET  /cards/{hex}    what it believes of a card
+    POST /pair           {"code": "4-7K2M9QX", "hub": "host:port" (optional)}
+    POST /sync           talk to the hub now
+
+Errors are {"error": code, "message": sentence}. Whoever may open the socket (mode 0600) may do all of it.
+"""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from crdt.errors import LedgerError, MisuseError
+from crdt.facts import CardId, check_card
+from edge.addresses import HubAddress, parse_address
+from edge.errors import (
+    CodeRefused,
+    ControlError,
+    EdgeError,
+    HubImpostor,
+    HubUnreachable,
+    PairedElsewhere,
+    PairingRefused,
+)
+from edge.report import Report
+from edge.uplink import Uplink
+
+BACKLOG = 16
+MAX_REQUEST_BYTES = 4096
+
+Pair = Callable[[str, HubAddress | None], Awaitable[None]]
+"""Pair with this code, at this address or where a hub is found. Raises EdgeError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What the requests act on."""
+
+    report: Report
+    uplink: Uplink
+    pair: Pair
+
+
+CONTROLS = web.AppKey("CONTROLS", Controls)
+
+
+def control_app(controls: Controls) -> web.Application:
+    """The aiohttp application."""
+    app = web.Application(client_max_size=MAX_REQUEST_BYTES, middlewares=[_errors])
+    app[CONTROLS] = controls
+    app.add_routes(
+        [
+            web.get("/status", _status),
+            web.get("/cards/{card}", _card),
+            web.post("/pair", _pair),
+            web.post("/sync", _sync),
+        ]
+    )
+    return app
+
+
+def bind(path: Path) -> socket.socket:
+    """A listening socket that only this user and root may open.
+
+    A socket file that is there already is a dead terminal's: the ledger's lock keeps a second live one away.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        path.unlink(missing_ok=True)
+        # On Linux the mode set before bind is the file's: it is never open to others, not for a moment.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ControlError(
+            f"The control socket {path} cannot be made ({error.strerror or error})."
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+async def _status(request: web.Request) -> web.Response:
+    controls = request.app[CONTROLS]
+    return web.json_response(await asyncio.to_thread(controls.report.for_technician, controls.uplink.status))
+
+
+async def _card(request: web.Request) -> web.Response:
+    text = request.match_info["card"].replace(":", "").replace(" ", "")
+    try:
+        card = CardId(bytes.fromhex(text))
+        check_card(card)
+    except (ValueError, MisuseError):
+        return _error(
+            HTTPStatus.BAD_REQUEST, "card", "A card number is 8 to 32 hex digits, such as 04A1B2C3D4E5F6."
+        )
+    said = await asyncio.to_thread(request.app[CONTROLS].report.card, card)
+    if said is None:
+        return _error(
+            HTTPStatus.CONFLICT, "not_paired", "This terminal is not paired yet: farebox-tech pair CODE"
+        )
+    return web.json_response(said)
+
+
+async def _pair(request: web.Request) -> web.Response:
+    body = await _json(request)
+    code, hub = body.get("code"), body.get("hub") or None
+    if not isinstance(code, str) or not isinstance(hub, str | None):
+        return _error(
+            HTTPStatus.BAD_REQUEST, "code", 'Give the pairing code the hub shows: {"code": "4-7K2M9QX"}.'
+        )
+    try:
+        address = None if hub is None else parse_address(hub)
+    except ValueError as expected:
+        return _error(HTTPStatus.BAD_REQUEST, "hub", f"The hub's address must be {expected}.")
+    controls = request.app[CONTROLS]
+    await controls.pair(code, address)
+    await controls.uplink.sync_now()
+    return await _status(request)
+
+
+async def _sync(request: web.Request) -> web.Response:
+    controls = request.app[CONTROLS]
+    await controls.uplink.sync_now()
+    return await _status(request)
+
+
+async def _json(request: web.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.text())
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise web.HTTPBadRequest(text="The request is not a JSON object.")
+    return body
+
+
+_STATUS_OF: tuple[tuple[type[EdgeError], HTTPStatus, str], ...] = (
+    (CodeRefused, HTTPStatus.FORBIDDEN, "code"),
+    (HubImpostor, HTTPStatus.FORBIDDEN, "impostor"),
+    (PairedElsewhere, HTTPStatus.CONFLICT, "paired_elsewhere"),
+    (PairingRefused, HTTPStatus.BAD_GATEWAY, "refused"),
+    (HubUnreachable, HTTPStatus.BAD_GATEWAY, "unreachable"),
+    (EdgeError, HTTPStatus.CONFLICT, "trouble"),
+)
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _error(HTTPStatus(error.status), "request", error.text or error.reason)
+    except EdgeError as error:
+        status, code = next((status, code) for kind, status, code in _STATUS_OF if isinstance(error, kind))
+        return _error(status, code, str(error))
+    except LedgerError as error:
+        return _error(HTTPStatus.SERVICE_UNAVAILABLE, "ledger", str(error))
+
+
+def _error(status: HTTPStatus, code: str, message: str) -> web.Response:
+    return web.json_response({"error": code, "message": message}, status=status)

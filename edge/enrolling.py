@@ -1,0 +1,101 @@
+"""Pairing as the technician asks for it: find a hub, pair, become what it says, remember where it is."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from crdt.pairing import PairingCode
+from edge.addresses import AddressBook, HubAddress
+from edge.errors import EdgeError, HubUnreachable, PairingError
+from edge.exchange import Limits
+from edge.identity import new_keys
+from edge.pairing import Pairing, parse_code
+from edge.terminal import Terminal
+
+FIND_TIMEOUT_S = 10.0
+"""How long to wait for a hub to be announced; zeroconf takes one to three seconds."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How connections are made: time limits, and a proxy's URL or ""."""
+
+    limits: Limits
+    proxy: str
+
+
+class Enroller:
+    """Pairs the terminal, one attempt at a time. In the event loop, except `proven`."""
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        addresses: AddressBook,
+        name: str,
+        way: Way,
+        proven: Callable[[HubAddress], object],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        """`proven` keeps an address that worked; it may wait."""
+        self._terminal = terminal
+        self._addresses = addresses
+        self._name = name
+        self._way = way
+        self._proven = proven
+        self._entropy = entropy
+        self._found = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+
+    def hinted(self, addresses: Iterable[HubAddress]) -> None:
+        """The network announces these hubs now."""
+        if list(addresses):
+            self._found.set()
+        else:
+            self._found.clear()
+
+    async def pair(self, code_text: str, address: HubAddress | None) -> None:
+        """Pair at `address`, or with whichever known hub takes the code.
+
+        Raises PairingError or HubUnreachable; then the terminal is what it was.
+        """
+        code = parse_code(code_text)
+        async with self._one_at_a_time:
+            await self._pair_somewhere(code, [address] if address is not None else await self._find())
+
+    async def _find(self) -> list[HubAddress]:
+        if not self._addresses.candidates():
+            try:
+                await asyncio.wait_for(self._found.wait(), FIND_TIMEOUT_S)
+            except TimeoutError:
+                raise HubUnreachable(
+                    "No hub is announced on this network. Check that the hub runs and is on the same network,"
+                    " or give its address: farebox-tech pair CODE --hub HOST:PORT"
+                ) from None
+        return self._addresses.candidates()
+
+    async def _pair_somewhere(self, code: PairingCode, candidates: list[HubAddress]) -> None:
+        failure: EdgeError = HubUnreachable("No hub is announced on this network.")
+        for address in candidates:
+            try:
+                await self._pair_at(code, address)
+            except PairingError as error:
+                failure = error  # there may be a neighbour's hub too, which does not know the code
+            except HubUnreachable as error:
+                failure = failure if isinstance(failure, PairingError) else error
+            else:
+                return
+        raise failure
+
+    async def _pair_at(self, code: PairingCode, address: HubAddress) -> None:
+        enrolment = self._terminal.enrolment
+        before = None if enrolment is None else enrolment.identity.certificate.terminal
+        keys = await asyncio.to_thread(new_keys, self._entropy)
+        pairing = Pairing(address, self._way.limits, self._way.proxy, self._entropy)
+        identity = await pairing.run(code, keys, self._name, before)
+        await asyncio.to_thread(self._terminal.enrol, identity)
+        log.info("paired with fleet %s at %s as %s", identity.fleet.hex(), address, identity.replica.hex())
+        if self._addresses.prove(address):
+            await asyncio.to_thread(self._proven, address)

@@ -1,0 +1,213 @@
+"""One exchange with the hub: one POST, a sync session each way, everything about it bounded.
+
+What can go wrong with networks, proxies, TLS and strangers becomes one of four errors here, each a sentence:
+HubUnreachable, HubDistrusted, HubRefused, AnswerRefused.
+"""
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Self
+
+import aiohttp
+
+from crdt.errors import RefusalCode
+from crdt.facts import FleetId, ReplicaId
+from crdt.frames import MAX_EXCHANGE_BYTES, Hello, Message, Refusal
+from crdt.protocol import CONTENT_TYPE, MAX_JSON_BYTES, SYNC
+from crdt.session import Ended, Event, Refused, Session
+from edge.addresses import HubAddress
+from edge.errors import AnswerRefused, HubDistrusted, HubRefused, HubUnreachable
+
+CONNECT_TIMEOUT_S = 10.0
+MAX_SENTENCE_CHARS = 300
+"""Of another machine's words, in an error of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Longest time for a whole exchange, and longest silence within one."""
+
+    total_s: float
+    read_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the hub said: its HELLO, then the rest in order.
+
+    `at_ms` is its clock (Unix ms) by the Date header, None when it sent none; `took_ms` how long it all took.
+    """
+
+    hello: Hello
+    messages: tuple[Message, ...]
+    at_ms: int | None
+    took_ms: int
+
+
+class HubClient:
+    """Exchanges with the hub as one terminal; keeps its connection. Use it in an `async with`."""
+
+    def __init__(
+        self,
+        fleet: FleetId,
+        replica: ReplicaId,
+        context: ssl.SSLContext,
+        limits: Limits,
+        proxy: str = "",
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fleet = fleet
+        self._replica = replica
+        self._context = context
+        self._limits = limits
+        self._proxy = proxy or None
+        self._clock_s = clock_s
+
+    async def __aenter__(self) -> Self:
+        self._http = open_http(self._context, self._limits)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._http.close()
+
+    async def exchange(self, address: HubAddress, messages: Sequence[Message]) -> Answer:
+        """Send `messages` (HELLO first), return the answer. Raises UplinkError; never returns a part."""
+        session = Session(self._fleet, self._replica)
+        body = b"".join(session.send(message) for message in messages)
+        began_s = self._clock_s()
+        async with (
+            translated(address),
+            self._http.post(
+                address.url(SYNC),
+                data=body,
+                headers={"Content-Type": CONTENT_TYPE},
+                proxy=self._proxy,
+                allow_redirects=False,
+            ) as response,
+        ):
+            if response.status != HTTPStatus.OK:
+                raise await refusal_of(response)
+            received = await _receive(response, session)
+            at_ms = _date_ms(response)
+        took_ms = round((self._clock_s() - began_s) * 1000)
+        return Answer(*_split(received), at_ms, took_ms)
+
+
+def open_http(context: ssl.SSLContext, limits: Limits) -> aiohttp.ClientSession:
+    """An HTTP client that does nothing by itself: no cookies, no environment, nothing unpacked; all timed."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context, limit=1),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(
+            total=limits.total_s,
+            sock_connect=min(CONNECT_TIMEOUT_S, limits.total_s),
+            sock_read=limits.read_s,
+        ),
+        headers={"Accept-Encoding": "identity", "User-Agent": "farebox-edge"},
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+@asynccontextmanager
+async def translated(address: HubAddress) -> AsyncIterator[None]:
+    """Turns what aiohttp and ssl raise into this package's errors."""
+    try:
+        yield
+    except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+        raise HubDistrusted(
+            f"What answers at {address} is not this fleet's hub, or does not take this terminal's certificate"
+            f" ({_reason(error)})."
+        ) from error
+    except (
+        aiohttp.ClientPayloadError,
+        aiohttp.ClientResponseError,
+        aiohttp.http.HttpProcessingError,
+    ) as error:
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            raise HubUnreachable(
+                f"The proxy does not reach {address} ({error.status} {error.message})."
+            ) from error
+        raise AnswerRefused(
+            RefusalCode.MALFORMED, f"it is damaged or cut short ({_reason(error)})"
+        ) from error
+    except TimeoutError as error:
+        raise HubUnreachable(f"The hub at {address} took too long to answer.") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise HubUnreachable(f"No hub answers at {address} ({_reason(error)}).") from error
+
+
+async def refusal_of(response: aiohttp.ClientResponse) -> HubRefused:
+    """What a hub's error answer says, made safe to show: {"error", "message"} or the bare HTTP status."""
+    raw = await read_at_most(response, MAX_JSON_BYTES)
+    try:
+        said = json.loads(raw)
+        code, text = str(said["error"]), str(said["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        code, text = "", f"HTTP {response.status} {response.reason}"
+    return HubRefused(f"The hub refused: {shown(text)}", shown(code))
+
+
+def shown(text: str) -> str:
+    """Another machine's words, made safe and short enough for a sentence of ours."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:MAX_SENTENCE_CHARS]
+
+
+async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+    """The body. Raises AnswerRefused as soon as there is more of it than `limit_bytes`."""
+    received = bytearray()
+    async for chunk in response.content.iter_any():
+        received += chunk
+        if len(received) > limit_bytes:
+            raise AnswerRefused(RefusalCode.TOO_LARGE, f"it is larger than {limit_bytes} bytes")
+    return bytes(received)
+
+
+async def _receive(response: aiohttp.ClientResponse, session: Session) -> list[Event]:
+    if response.headers.get("Content-Encoding") or response.content_type != CONTENT_TYPE:
+        raise AnswerRefused(RefusalCode.MALFORMED, f"it is not {CONTENT_TYPE}")
+    events: list[Event] = []
+    received_bytes = 0
+    async for chunk in response.content.iter_any():
+        received_bytes += len(chunk)
+        if received_bytes > MAX_EXCHANGE_BYTES:
+            raise AnswerRefused(RefusalCode.TOO_LARGE, "it is larger than an exchange may be")
+        events += session.receive_data(chunk)
+        if events and isinstance(events[-1], Refused):
+            break
+        await asyncio.sleep(0)  # a flood of small frames must not keep other tasks waiting
+    return events + session.receive_eof()
+
+
+def _split(events: list[Event]) -> tuple[Hello, tuple[Message, ...]]:
+    """The messages in order, without the session's own events. Raises AnswerRefused or HubRefused."""
+    messages: list[Message] = []
+    for event in events:
+        if isinstance(event, Refused):
+            raise AnswerRefused(event.code, event.text)
+        if isinstance(event, Refusal):
+            raise HubRefused(f"The hub refused: {shown(event.text)}", event.code.name.lower())
+        if not isinstance(event, Ended):
+            messages.append(event)
+    hello = messages[0]
+    if not isinstance(hello, Hello):  # the session's own table forbids it
+        raise AnswerRefused(RefusalCode.MALFORMED, "it does not start with HELLO")
+    return hello, tuple(messages[1:])
+
+
+def _date_ms(response: aiohttp.ClientResponse) -> int | None:
+    try:
+        return round(parsedate_to_datetime(response.headers["Date"]).timestamp() * 1000)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    return shown(str(error) or type(error).__name__)

@@ -1,0 +1,160 @@
+"""farebox-tech: what a technician asks of the terminal that runs on this machine, over its control socket."""
+
+import argparse
+import http.client
+import json
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from edge.errors import ControlError, EdgeError
+from edge.settings import load_settings
+
+DEFAULT_SETTINGS = Path("/etc/farebox/edge.toml")
+TIMEOUT_S = 180.0
+"""Longest wait for an answer: pairing and syncing talk to the hub."""
+MAX_ANSWER_BYTES = 1024 * 1024
+
+Json = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 refused or not running."""
+    options = _parser().parse_args(arguments)
+    try:
+        path = options.socket or load_settings(options.settings).control_socket
+        answer = options.ask(path, options)
+    except EdgeError as error:
+        sys.stderr.write(f"farebox-tech: {error}\n")
+        return 1
+    sys.stdout.write(json.dumps(answer, indent=2) + "\n" if options.json else options.tell(answer))
+    return 0 if options.good(answer) else 1
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ask(path: Path, method: str, url: str, body: Json | None = None) -> Json:
+    """One request to the running terminal. Raises ControlError with a sentence."""
+    connection = UnixConnection(path, TIMEOUT_S)
+    try:
+        connection.request(method, url, json.dumps(body or {}), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = json.loads(response.read(MAX_ANSWER_BYTES))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise ControlError(
+            f"No terminal runs here: nothing listens at {path}."
+            " Start it (sudo systemctl start farebox-edge), or name its settings file with --settings."
+        ) from error
+    except PermissionError as error:
+        raise ControlError(f"You may not talk to the terminal at {path}; use sudo.") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ControlError(f"The terminal at {path} does not answer as it should ({error}).") from error
+    finally:
+        connection.close()
+    if not isinstance(answer, dict):
+        raise ControlError(f"What answers at {path} is not a terminal.")
+    if response.status != http.client.OK:
+        raise ControlError(str(answer.get("message", f"The terminal refused (HTTP {response.status}).")))
+    return answer
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="farebox-tech", description=__doc__.partition(": ")[2])
+    parser.add_argument(
+        "--settings", type=Path, default=DEFAULT_SETTINGS, help="the terminal's settings file"
+    )
+    parser.add_argument("--socket", type=Path, help="its control socket, instead of looking in the settings")
+    parser.add_argument("--json", action="store_true", help="print the terminal's answer as it is")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    pair = _command(commands, "pair", "pair the terminal with a hub by a one-time code", _pair, _tell_status)
+    pair.add_argument("code", help="as `farebox-hub invite` shows it")
+    pair.add_argument("--hub", default="", help="the hub's address, where it is not found by itself")
+    _command(commands, "status", "how the terminal does", _status, _tell_status)
+    _command(
+        commands, "sync", "talk to the hub now", _sync, _tell_status, good=lambda said: bool(said["online"])
+    )
+    card = _command(commands, "card", "what the terminal believes of a card", _card, _tell_card)
+    card.add_argument("uid", help="the card's number, in hex")
+    return parser
+
+
+def _command(
+    commands: Any,
+    name: str,
+    help_text: str,
+    asks: Callable[[Path, argparse.Namespace], Json],
+    tells: Callable[[Json], str],
+    good: Callable[[Json], bool] = lambda _said: True,
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text)
+    parser.set_defaults(ask=asks, tell=tells, good=good)
+    return parser
+
+
+def _pair(path: Path, options: argparse.Namespace) -> Json:
+    return ask(path, "POST", "/pair", {"code": options.code, "hub": options.hub})
+
+
+def _status(path: Path, _options: argparse.Namespace) -> Json:
+    return ask(path, "GET", "/status")
+
+
+def _sync(path: Path, _options: argparse.Namespace) -> Json:
+    return ask(path, "POST", "/sync")
+
+
+def _card(path: Path, options: argparse.Namespace) -> Json:
+    return ask(path, "GET", f"/cards/{quote(options.uid, safe='')}")
+
+
+def _tell_status(said: Json) -> str:
+    clock, number, position = said["clock"], said["head_seq"], said["position"]
+    rows = {
+        "terminal": f"{said['name']} (route {said['route'] or '-'}, door {said['door'] or '-'})",
+        "paired": f"fleet {said['fleet']}, replica {said['replica']}" if said["paired"] else "no",
+        "uplink": f"online, hub at {said['hub']}" if said["online"] else f"offline: {said['trouble']}",
+        "last sync": _time(said["last_sync_at_ms"]),
+        "reader": said["reader"],
+        "taps held": f"{said['held']} beyond settlement {position}, the newest is number {number}",
+        "clock": f"{_time(clock['at_ms'])}, at most {clock['error_ms'] / 1000:.0f} s wrong",
+        "books": "balance" if said["balanced"] else "DO NOT BALANCE: keep this terminal and report it",
+        "digest": said["digest"] or "-",
+    }
+    return "".join(f"{label + ':':<11} {text}\n" for label, text in rows.items())
+
+
+def _tell_card(said: Json) -> str:
+    state = "blocked" if said["hotlisted"] else "known" if said["known"] else "not known here"
+    lines = [f"card {said['card']}: {state}, balance {said['balance_minor']} minor units\n"]
+    lines += [
+        f"  {_time(fact['at_ms'])}  {fact['kind']:<10} {fact['amount_minor']:>8}  number {fact['seq']}"
+        f" of {fact['replica'][:8]}\n"
+        for fact in said["history"]
+    ]
+    return "".join(lines)
+
+
+def _time(at_ms: int | None) -> str:
+    if at_ms is None:
+        return "never"
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""What this terminal is right now: paired or not, its ledger, the fares it knows.
+
+The tap thread and the uplink share it. A tap holds `using()`, so that an old identity never writes after its
+last block is sealed.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
+from crdt.errors import ForeignFleet, InputRefused
+from crdt.fleet import FleetSettings
+from crdt.store.database import Database
+from crdt.store.terminal import TerminalLedger
+from edge.errors import PairedElsewhere
+from edge.identity import Identity, load_identity, save_identity
+
+CLOCK_EPOCH = "clock_epoch"
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """A paired terminal. `fares` is None until the hub has sent the fleet's settings."""
+
+    identity: Identity
+    ledger: TerminalLedger
+    fares: FleetSettings | None
+    fares_version: int = 0
+
+
+class Terminal:
+    """Holds the enrolment. Its methods wait for the disk: not for the event loop."""
+
+    def __init__(self, database: Database) -> None:
+        """Load what the database holds. Raises IdentityError or StoreError."""
+        self._database = database
+        self._changing = threading.Lock()
+        self._in_use = threading.Lock()
+        self._enrolment: Enrolment | None = None
+        identity = load_identity(database)
+        if identity is not None:
+            self._enrolment = self._enrolled(identity)
+
+    @property
+    def enrolment(self) -> Enrolment | None:
+        """What the terminal is at this moment; for reading only, it may be replaced at any time."""
+        return self._enrolment
+
+    @property
+    def failed(self) -> bool:
+        """Whether the ledger has stopped working until the program is started again."""
+        return self._database.failed
+
+    @contextmanager
+    def using(self) -> Iterator[Enrolment | None]:
+        """The enrolment, which is not replaced by another pairing until the block ends. For the tap path."""
+        with self._in_use:
+            yield self._enrolment
+
+    def enrol(self, identity: Identity) -> None:
+        """Become `identity`, for good. Taps of an earlier identity are sealed first and stay to be sent.
+
+        Raises PairedElsewhere when the ledger belongs to another fleet.
+        """
+        with self._changing, self._in_use:
+            before = self._enrolment
+            if before is not None:
+                if before.identity.fleet != identity.fleet:
+                    raise PairedElsewhere(_elsewhere(before))
+                before.ledger.seal()
+            # The ledger first: where it refuses, the earlier identity is still the one that is stored.
+            enrolment = self._enrolled(identity)
+            save_identity(self._database, identity)
+            self._enrolment = enrolment
+
+    def adopt(self, document: SignedDocument) -> bool:
+        """Use a verified fleet document from now on, unless the one in use is as new; True when it is used.
+
+        Raises InputRefused when it cannot be read; then nothing changes.
+        """
+        fares = FleetDocument.load(document.body).settings
+        with self._changing:  # and not _in_use: a tap goes on with the old fares meanwhile
+            enrolment = self._enrolment
+            if enrolment is None or document.version <= enrolment.fares_version:
+                return False
+            enrolment.ledger.put_document(document)
+            self._enrolment = replace(enrolment, fares=fares, fares_version=document.version)
+            return True
+
+    def next_clock_epoch(self) -> int:
+        """A number for the clock's epoch that was never used before."""
+        stored = self._database.get_secret(CLOCK_EPOCH)
+        epoch = 1 + (int.from_bytes(stored, "big") if stored else 0)
+        self.save_clock_epoch(epoch)
+        return epoch
+
+    def save_clock_epoch(self, epoch: int) -> None:
+        """Keep the epoch; durable on return."""
+        self._database.put_secret(CLOCK_EPOCH, epoch.to_bytes(8, "big"))
+
+    def _enrolled(self, identity: Identity) -> Enrolment:
+        try:
+            ledger = TerminalLedger(
+                self._database, identity.fleet, identity.keys.signing, identity.certificate
+            )
+        except ForeignFleet as error:
+            raise PairedElsewhere(f"{error}.") from error
+        document = ledger.document(FLEET_DOCUMENT)
+        if document is not None:
+            # One that an older program stored and this one cannot read is asked for again.
+            with suppress(InputRefused):
+                fares = FleetDocument.load(document.body).settings
+                return Enrolment(identity, ledger, fares, document.version)
+        return Enrolment(identity, ledger, None)
+
+
+def _elsewhere(enrolment: Enrolment) -> str:
+    count, _ = enrolment.ledger.held()
+    return (
+        f"This terminal belongs to fleet {enrolment.identity.fleet.hex()} and holds {count} taps that its hub"
+        " has not settled. To move it to another fleet, sync it with its own hub first, then start it with an"
+        " empty state_directory and a new store.key_file."
+    )

@@ -1,0 +1,204 @@
+"""Keeps the terminal in touch with its hub, in the event loop, never in a tap's way.
+
+Online it pushes as soon as a tap is durable, and otherwise speaks up once a heartbeat. Offline it tries all
+known addresses, waits longer each time, and starts at once when somebody asks or a new address is announced.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from crdt.errors import LedgerError
+from crdt.frames import Message
+from edge.addresses import AddressBook, HubAddress
+from edge.backoff import Backoff
+from edge.clock import TerminalClock
+from edge.errors import EdgeError, HubDistrusted, HubUnreachable, UplinkError
+from edge.exchange import Answer
+from edge.identity import Identity
+from edge.sync import Outcome, Sync
+from edge.terminal import Enrolment, Terminal
+
+DATE_RESOLUTION_MS = 1_000
+"""The Date header counts whole seconds."""
+
+log = logging.getLogger(__name__)
+
+
+class Client(Protocol):
+    """What is used of exchange.HubClient."""
+
+    async def __aenter__(self) -> "Client": ...
+    async def __aexit__(self, *error: object) -> None: ...
+    async def exchange(self, address: HubAddress, messages: Sequence[Message]) -> Answer: ...
+
+
+Wait = Callable[[asyncio.Event, float], Awaitable[object]]
+"""Wait until the event is set or so many seconds have passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkStatus:
+    """How the uplink stands; `trouble` is a sentence, "" while all is well. Times are terminal time in ms."""
+
+    online: bool = False
+    hub: HubAddress | None = None
+    last_sync_at_ms: int | None = None
+    trouble: str = "not paired yet"
+
+
+async def wait_for(event: asyncio.Event, timeout_s: float) -> None:
+    """The real `Wait`."""
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return
+
+
+class Uplink:
+    """The loop. `tapped` is for any thread, the rest for the event loop's."""
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        addresses: AddressBook,
+        connect: Callable[[Identity], Awaitable[Client]],
+        describe: Callable[[], Mapping[str, Any]],
+        clock: TerminalClock,
+        backoff: Backoff,
+        heartbeat_s: float,
+        *,
+        proven: Callable[[HubAddress], object] = lambda _address: None,
+        wait: Wait = wait_for,
+    ) -> None:
+        """`connect` makes a client for an identity; `proven` keeps an address that worked, and may wait."""
+        self._terminal = terminal
+        self._addresses = addresses
+        self._connect = connect
+        self._describe = describe
+        self._clock = clock
+        self._backoff = backoff
+        self._heartbeat_s = heartbeat_s
+        self._proven = proven
+        self._wait = wait
+        self._loop = asyncio.get_running_loop()
+        self._due = asyncio.Event()
+        self._asking: list[asyncio.Future[UplinkStatus]] = []
+        self._client: Client | None = None
+        self._client_identity: Identity | None = None
+        self.status = UplinkStatus()
+
+    def tapped(self) -> None:
+        """A tap is durable. From any thread; does nothing that could wait."""
+        try:
+            self._loop.call_soon_threadsafe(self._tap_due)
+        except RuntimeError:  # the loop is closed: the terminal is going down, the tap is on disk
+            return
+
+    def hinted(self, hints: Iterable[HubAddress]) -> None:
+        """The network announces these addresses now; a new one is tried at once while offline."""
+        if self._addresses.hint(hints) and not self.status.online:
+            self._due.set()
+
+    async def sync_now(self) -> UplinkStatus:
+        """Run once, now, and say how it went. A failure is in the status, not an exception."""
+        asked: asyncio.Future[UplinkStatus] = self._loop.create_future()
+        self._asking.append(asked)
+        self._due.set()
+        return await asked
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                self._due.clear()
+                asking, self._asking = self._asking, []
+                pause_s = await self._attempt()
+                self._answer(asking)
+                await self._wait(self._due, pause_s)
+        finally:
+            self._answer(self._asking)
+            await self._disconnect()
+
+    def _answer(self, asking: Iterable[asyncio.Future[UplinkStatus]]) -> None:
+        for asked in asking:
+            if not asked.done():
+                asked.set_result(self.status)
+
+    def _tap_due(self) -> None:
+        # Offline the backoff rules: a busy bus must not knock at every tap.
+        if self.status.online:
+            self._due.set()
+
+    async def _attempt(self) -> float:
+        """One attempt at all known addresses; how many seconds to wait before the next."""
+        enrolment = self._terminal.enrolment
+        if enrolment is None:
+            self.status = replace(self.status, online=False, trouble="not paired yet")
+            return self._heartbeat_s
+        try:
+            complete = await self._anywhere(enrolment)
+        except (EdgeError, LedgerError) as error:
+            self._went_offline(str(error))
+            return self._backoff.next_s()
+        except Exception:
+            # Taps must not stop for a bug out here, whatever provoked it.
+            log.exception("the uplink failed: this is a bug, please report it")
+            self._went_offline("the uplink failed by a bug; its log has the details")
+            return self._backoff.next_s()
+        self._backoff.reset()
+        return self._heartbeat_s if complete else 0
+
+    async def _anywhere(self, enrolment: Enrolment) -> bool:
+        """Sync at the first address where the hub answers; whether that came to its end."""
+        client = await self._connected(enrolment.identity)
+        failure: UplinkError = HubUnreachable("No hub was found yet: nothing is announced, and none is set.")
+        for address in self._addresses.candidates():
+            try:
+                outcome = await self._sync(enrolment, client, address)
+            except (HubUnreachable, HubDistrusted) as error:
+                log.debug("%s", error)
+                failure = error
+            else:
+                await self._went_online(address, outcome)
+                return outcome.complete
+        raise failure
+
+    async def _sync(self, enrolment: Enrolment, client: Client, address: HubAddress) -> Outcome:
+        async def exchange(messages: Sequence[Message]) -> Answer:
+            answer = await client.exchange(address, messages)
+            if answer.at_ms is not None:
+                uncertainty_ms = answer.took_ms + DATE_RESOLUTION_MS
+                await asyncio.to_thread(self._clock.compare, answer.at_ms, uncertainty_ms)
+            return answer
+
+        return await Sync(self._terminal, enrolment, exchange, self._describe).run()
+
+    async def _went_online(self, address: HubAddress, outcome: Outcome) -> None:
+        if not self.status.online:
+            log.info("online: hub at %s", address)
+        if outcome.blocks:
+            log.info("the hub has taken %d blocks", outcome.blocks)
+        if self._addresses.prove(address):
+            await asyncio.to_thread(self._proven, address)
+        now = await asyncio.to_thread(self._clock.read)
+        self.status = UplinkStatus(online=True, hub=address, last_sync_at_ms=now.at_ms, trouble="")
+
+    def _went_offline(self, trouble: str) -> None:
+        if self.status.trouble != trouble:
+            log.warning("offline: %s", trouble)
+        self.status = replace(self.status, online=False, trouble=trouble)
+
+    async def _connected(self, identity: Identity) -> Client:
+        if self._client is None or self._client_identity is not identity:
+            await self._disconnect()
+            self._client = await (await self._connect(identity)).__aenter__()
+            self._client_identity = identity
+        return self._client
+
+    async def _disconnect(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.__aexit__(None, None, None)
