@@ -1,0 +1,52 @@
+"""The operator's dashboard: server-rendered pages that keep themselves current where a browser allows it.
+
+Reading order: render (templates to pages), words and money (how things are said), live (server-sent events),
+then a file for each page: dashboard, cards, terminals, invite, fleet, login.
+"""
+
+from aiohttp import web
+
+from hub.pages import cards, dashboard, fleet, invite, login, terminals
+from hub.pages.errors import error_page, refusals_as_pages
+from hub.pages.live import stream
+from hub.pages.render import static_file
+
+__all__ = ["error_page", "routes"]
+
+_LIVE = {
+    "overview": dashboard.OVERVIEW_VIEW,
+    "terminals": dashboard.TERMINALS_VIEW,
+    "terminal": terminals.TERMINAL_VIEW,
+    "card": cards.CARD_VIEW,
+}
+
+_GET = {
+    "/": dashboard.overview,
+    "/login": login.show_login,
+    "/cards": cards.cards,
+    "/cards/{card}": cards.card,
+    "/terminals": dashboard.terminals,
+    "/terminals/{terminal}": terminals.terminal,
+    "/terminals/{terminal}/revoke": terminals.ask_revoke,
+    "/invite": invite.invite,
+    "/fleet": fleet.fleet,
+}
+_POST = {
+    "/login": login.log_in,
+    "/logout": login.log_out,
+    "/cards/{card}/topup": cards.top_up,
+    "/cards/{card}/block": cards.block,
+    "/terminals/{terminal}/revoke": terminals.revoke,
+    "/invite": invite.make_invite,
+    "/fleet": fleet.save,
+}
+
+
+def routes() -> list[web.RouteDef]:
+    """Everything the dashboard answers to; mounted at the root by hub.app."""
+    return [
+        web.get("/static/{name}", static_file),
+        web.get("/events", stream(_LIVE), allow_head=False),
+        *(web.get(path, refusals_as_pages(handler)) for path, handler in _GET.items()),
+        *(web.post(path, refusals_as_pages(handler)) for path, handler in _POST.items()),
+    ]

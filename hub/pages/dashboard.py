@@ -1,0 +1,47 @@
+"""The overview: totals, terminals, latest taps; and the list of all terminals. Both live."""
+
+from typing import Any
+
+from aiohttp import web
+
+from hub.events import Topic
+from hub.keys import OVERVIEW
+from hub.pages.gather import money_format, terminal_lists
+from hub.pages.live import LiveView
+from hub.pages.render import page
+
+LISTED_TERMINALS = 25
+LATEST_TAPS = 15
+
+
+async def _overview_context(request: web.Request) -> dict[str, Any]:
+    taps = await request.app[OVERVIEW].latest(LATEST_TAPS)
+    return await money_format(request) | await terminal_lists(request, LISTED_TERMINALS) | {"taps": taps}
+
+
+async def _terminals_context(request: web.Request) -> dict[str, Any]:
+    return await money_format(request) | await terminal_lists(request, 0)
+
+
+OVERVIEW_VIEW = LiveView(
+    parts={"totals": "_totals.html", "terminals": "_terminals.html", "taps": "_taps.html"},
+    context=_overview_context,
+    topics=frozenset({Topic.LEDGER, Topic.TERMINALS, Topic.FLEET}),
+)
+TERMINALS_VIEW = LiveView(
+    parts={"terminals": "_terminals.html"},
+    context=_terminals_context,
+    topics=frozenset({Topic.LEDGER, Topic.TERMINALS}),
+)
+
+
+async def overview(request: web.Request) -> web.Response:
+    """GET /"""
+    frame = {"section": "/", "events": "/events?view=overview"}
+    return page(request, "overview.html", frame | await _overview_context(request))
+
+
+async def terminals(request: web.Request) -> web.Response:
+    """GET /terminals"""
+    frame = {"section": "/terminals", "events": "/events?view=terminals"}
+    return page(request, "terminals.html", frame | await _terminals_context(request))

@@ -1,0 +1,75 @@
+"""Plain words for what the hub knows: how a terminal is, what a ledger entry was, how long ago."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from crdt.facts import Kind
+from hub.overview import TapRow, TerminalRow
+
+Tone = Literal["good", "waiting", "bad", "quiet"]
+"""How a state looks; the words beside it always say the same, so that colour is never the only sign."""
+
+_KINDS = {
+    Kind.FARE: "Fare",
+    Kind.TOPUP: "Top-up",
+    Kind.OPENING: "Opening balance",
+    Kind.REFUND: "Refund",
+    Kind.ADJUSTMENT: "Correction",
+}
+_URGENCY: dict[Tone, int] = {"bad": 0, "waiting": 1, "good": 2, "quiet": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A terminal's state in words, and the tone they are shown in."""
+
+    tone: Tone
+    text: str
+    detail: str = ""
+
+
+def terminal_state(row: TerminalRow, now_ms: int) -> State:
+    """What an operator wants to know first: are its taps here, and if not, is it talking to us."""
+    if row.revoked:
+        return State("quiet", "revoked")
+    if row.last_seen_ms is None:
+        return State("waiting", "paired, not seen yet")
+    held = row.held or 0
+    if not row.online:
+        since = f"not seen for {span(now_ms - row.last_seen_ms)}"
+        return State("bad", since, f"{count(held, 'tap')} held then" if held else "")
+    if held:
+        return State("waiting", f"{count(held, 'tap')} held")
+    return State("good", "all taps in")
+
+
+def by_urgency(row: TerminalRow, now_ms: int) -> tuple[int, str]:
+    """Sort key: the terminals somebody should look at first, and each group in the order of names."""
+    return _URGENCY[terminal_state(row, now_ms).tone], row.name.casefold()
+
+
+def kind_word(kind: Kind) -> str:
+    """What a person calls this kind of ledger entry."""
+    return _KINDS[kind]
+
+
+def place(row: TapRow) -> str:
+    """Where an entry was written, in one line: "Bus 12, front door, route 7"."""
+    return f"{row.terminal}, route {row.route}" if row.route else row.terminal
+
+
+def span(duration_ms: int) -> str:
+    """A duration in its largest whole unit: "40 s", "12 min", "3 h", "2 days"."""
+    seconds = max(0, duration_ms) // 1000
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600} h"
+    return f"{seconds // 86400} days"
+
+
+def count(number: int, one: str) -> str:
+    """A number with its noun: "1 tap", "12 taps"."""
+    return f"{number} {one if number == 1 else one + 's'}"
