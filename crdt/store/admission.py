@@ -18,7 +18,7 @@ from crdt.errors import ChainBroken, ForkDetected, InputRefused, UnknownAuthor
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.ledger import RefusedInput
-from crdt.store.authors import Authors
+from crdt.store.authors import Authors, second_certificate
 from crdt.store.blocks import NO_HEAD, heads_of, overlapping
 
 
@@ -79,18 +79,17 @@ def prepare(
 def admit(connection: Connection, authors: Authors, prepared: Prepared) -> Admitted:
     """Judge a prepared merge against the record in this transaction. Stores certificates, nothing else."""
     result = Admitted(known=len(prepared.known), refused=list(prepared.refused))
-    for certificate in prepared.certificates:
-        try:
-            authors.store(connection, certificate)
-            result.authors.append(certificate)
-        except InputRefused as error:  # noqa: PERF203 - one bad certificate must not stop the others
-            result.refused.append(RefusedInput(certificate.encode(), error))
+    enrolling = {certificate.replica: certificate for certificate in prepared.certificates}
+    enrolling |= {one.author.replica: one.author for one in prepared.candidates if one.author is not None}
+    result.authors, barred = authors.store(connection, enrolling.values(), result.refused)
     given = {candidate.block.header.replica for candidate in prepared.candidates}
     result.heads = heads_of(connection, list(given.union(prepared.known)))
     fresh: set[bytes] = set()
     for candidate in prepared.candidates:
         try:
-            if candidate.block.hash in fresh or _continue(connection, authors, candidate, result):
+            if candidate.block.header.replica in barred:
+                raise second_certificate()  # noqa: TRY301 - refused like any other block
+            if candidate.block.hash in fresh or _continue(connection, candidate, result):
                 result.known += 1
             else:
                 fresh.add(candidate.block.hash)
@@ -99,7 +98,7 @@ def admit(connection: Connection, authors: Authors, prepared: Prepared) -> Admit
     return result
 
 
-def _continue(connection: Connection, authors: Authors, candidate: Candidate, result: Admitted) -> bool:
+def _continue(connection: Connection, candidate: Candidate, result: Admitted) -> bool:
     """Add a block that continues its chain; True when it is held after all. Raises InputRefused."""
     block, header = candidate.block, candidate.block.header
     head = result.heads.get(header.replica, NO_HEAD)
@@ -114,8 +113,6 @@ def _continue(connection: Connection, authors: Authors, candidate: Candidate, re
         raise ChainBroken(f"the author's deltas {head.seq + 1} to {header.first_seq - 1} are missing")
     if header.previous != head.hash:
         raise ChainBroken("the block does not follow the one held before it")
-    if authors.store(connection, candidate.author):
-        result.authors.append(candidate.author)
     result.blocks.append(block)
     result.facts.append(candidate.facts)
     result.heads[header.replica] = result.moved[header.replica] = block.head
@@ -129,7 +126,11 @@ def _parsed(raws: Iterable[bytes], refused: list[RefusedInput]) -> list[Block]:
             blocks.append(parse(raw))
         except InputRefused as error:  # noqa: PERF203 - one bad block must not stop the others
             refused.append(RefusedInput(raw, error))
-    return sorted(blocks, key=lambda block: (block.header.replica, block.header.first_seq, block.raw))
+    return sorted(blocks, key=_order)
+
+
+def _order(block: Block) -> tuple[bytes, int, bytes]:
+    return block.header.replica, block.header.first_seq, block.raw
 
 
 def _is_stored(connection: Connection, block: Block) -> bool:

@@ -30,29 +30,46 @@ class Authors:
 
     def check(self, certificate: AuthorCertificate) -> None:
         """Take note of a certificate. Raises ForeignFleet, BadSignature, or NotPermitted for a second one."""
+        if self.seen.get(certificate.replica) == certificate:
+            return
         certificate.verify(self._fleet_public_key)
         with self._mutex:
             if self.seen.setdefault(certificate.replica, certificate) != certificate:
-                raise NotPermitted("a key is certified once, and this one already is, otherwise")
+                raise second_certificate()
 
     def checked(
         self, certificates: Iterable[AuthorCertificate], refused: list[RefusedInput]
     ) -> list[AuthorCertificate]:
-        """Those that `check` accepts; the others go to `refused`."""
-        good = []
+        """Those that `check` accepts, each once; the others go to `refused`."""
+        good = {}
         for certificate in certificates:
             try:
                 self.check(certificate)
-                good.append(certificate)
+                good[certificate.replica] = certificate
             except InputRefused as error:  # noqa: PERF203 - one bad certificate must not stop the others
                 refused.append(RefusedInput(certificate.encode(), error))
-        return good
+        return list(good.values())
 
-    def store(self, connection: Connection, certificate: AuthorCertificate) -> bool:
-        """Store a checked certificate in this transaction, if it is not there; whether it was not."""
-        return certificate.replica not in self._stored and enrol(connection, certificate)
+    def store(
+        self, connection: Connection, certificates: Iterable[AuthorCertificate], refused: list[RefusedInput]
+    ) -> tuple[list[AuthorCertificate], set[ReplicaId]]:
+        """Store checked certificates in this transaction: those that are there then, and who may not write.
+
+        What is certain to be there already costs nothing and is not returned.
+        """
+        absent = [certificate for certificate in certificates if certificate.replica not in self._stored]
+        if not absent:
+            return [], set()
+        good, others = enrol(connection, absent)
+        refused += [RefusedInput(certificate.encode(), second_certificate()) for certificate in others]
+        return good, {certificate.replica for certificate in others}
 
     def remember(self, certificates: Iterable[AuthorCertificate]) -> None:
         """These are stored for certain now."""
         with self._mutex:
             self._stored.update(certificate.replica for certificate in certificates)
+
+
+def second_certificate() -> NotPermitted:
+    """Why a second certificate of one key is refused."""
+    return NotPermitted("a key is certified once, and this one already is, otherwise")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from crdt.block import Block, contents, parse
 from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
-from crdt.errors import InputRefused, NotPermitted, StoreFailed
+from crdt.errors import InputRefused, StoreFailed
 from crdt.facts import CardId, Context, Delta, Kind, ReplicaId
 from crdt.frontier import GENESIS, Head
 from crdt.store.schema import AUTHOR, BLOCK, HEAD, inserting
@@ -19,6 +19,7 @@ NO_HEAD: Final = Head(0, GENESIS)  # of a replica that has sealed nothing
 
 _INSERT_BLOCK: Final = inserting(BLOCK, columns=("replica", "first_seq", "last_seq", "hash", "raw"))
 _PUT_HEAD: Final = inserting(HEAD, or_replace=True)
+_INSERT_AUTHOR: Final = inserting(AUTHOR)
 _SPAN: Final = (BLOCK.c.first_seq, BLOCK.c.last_seq, BLOCK.c.hash)
 
 
@@ -105,16 +106,23 @@ def facts_of(block: Block) -> Columns:
         ) from err
 
 
-def enrol(connection: Connection, certificate: AuthorCertificate) -> bool:
-    """Keep a verified certificate; whether it is new. Raises NotPermitted when its key has another one."""
-    encoded = certificate.encode()
-    query = select(AUTHOR.c.certificate).where(AUTHOR.c.replica == certificate.replica)
-    stored = connection.execute(query).scalar_one_or_none()
-    if stored is None:
-        connection.execute(AUTHOR.insert().values(replica=certificate.replica, certificate=encoded))
-    elif stored != encoded:
-        raise NotPermitted("a key is certified once, and this one already is, otherwise")
-    return stored is None
+def enrol(
+    connection: Connection, certificates: Sequence[AuthorCertificate]
+) -> tuple[list[AuthorCertificate], list[AuthorCertificate]]:
+    """Keep verified certificates, of different authors; returns those stored now or before, and the refused.
+
+    Refused is one whose key has another certificate already: a key is certified once.
+    """
+    query = select(AUTHOR.c.replica, AUTHOR.c.certificate)
+    replicas = [certificate.replica for certificate in certificates]
+    rows = connection.execute(query.where(AUTHOR.c.replica.in_(replicas))).tuples()
+    stored: dict[bytes, bytes] = dict(rows.all())
+    new = [(one.replica, one.encode()) for one in certificates if one.replica not in stored]
+    if new:
+        connection.exec_driver_sql(_INSERT_AUTHOR, new)
+    stored.update(new)
+    good = [one for one in certificates if stored[one.replica] == one.encode()]
+    return good, [one for one in certificates if stored[one.replica] != one.encode()]
 
 
 def authors_of(connection: Connection) -> dict[ReplicaId, AuthorCertificate]:

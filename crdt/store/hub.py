@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from sqlalchemy import Connection, select
 
@@ -24,15 +24,14 @@ from crdt.settlement import HOTLISTED, MAX_PAGE_ROWS, SERIES_BYTES, CardRow, Cur
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import balances, blocks, papers, projection
 from crdt.store.admission import Admitted, Prepared, admit, prepare
-from crdt.store.authors import Authors
+from crdt.store.authors import Authors, second_certificate
 from crdt.store.balances import begin_standing
 from crdt.store.database import Database
+from crdt.store.futures import first, then
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order, book, record
 from crdt.store.schema import HUB, METADATA
 
 __all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLedger", "Totals"]
-
-T = TypeVar("T")
 
 MAX_MERGING_BYTES: Final = (
     64 * 1024 * 1024
@@ -111,8 +110,8 @@ class HubLedger:
             outcome.set_exception(Overloaded("The hub is merging all it can; send the blocks again later."))
             return outcome
         outcome.add_done_callback(lambda _done: self._reserve(-size))
-        verifying = self._database.read(lambda found: prepare(found, self._authors, given, presented))
-        verifying.add_done_callback(_then(outcome, partial(self._commit, outcome)))
+        preparing = self._database.read(lambda found: prepare(found, self._authors, given, presented))
+        preparing.add_done_callback(then(outcome, partial(self._commit, outcome)))
         return outcome
 
     def append(
@@ -134,7 +133,7 @@ class HubLedger:
             order.check(self._certificate)
             return book(connection, self._key, self._certificate, order)
 
-        return _first(self._database.write(work, urgent=True, after=lambda result: self._publish(result[1])))
+        return first(self._database.write(work, urgent=True, after=lambda result: self._publish(result[1])))
 
     def set_hotlisted(self, card: CardId, hotlisted: bool) -> Future[bool]:
         """Put a card on the hotlist, or take it off; False when it was so. Settlements carry it."""
@@ -145,14 +144,16 @@ class HubLedger:
             position = balances.read_standing(connection).position
             return changed, Change(position, (card,)) if changed else None
 
-        return _first(self._database.write(work, urgent=True, after=lambda result: self._publish(result[1])))
+        return first(self._database.write(work, urgent=True, after=lambda result: self._publish(result[1])))
 
     def enrol(self, certificate: AuthorCertificate) -> Future[bool]:
         """Register an author; False when it was. Fails with ForeignFleet, BadSignature or NotPermitted."""
 
         def work(connection: Connection) -> bool:
             self._authors.check(certificate)
-            return self._authors.store(connection, certificate)
+            new = certificate.replica not in self._authors.stored()
+            self._authors.store(connection, [certificate], [])
+            return new
 
         return self._database.write(work, after=lambda _new: self._authors.remember([certificate]))
 
@@ -251,7 +252,8 @@ class HubLedger:
             begin_standing(connection, self.fleet, series)
         elif fleet != self.fleet:
             raise ForeignFleet("this ledger belongs to another fleet")
-        blocks.enrol(connection, self._certificate)
+        if blocks.enrol(connection, [self._certificate])[1]:
+            raise second_certificate()
         return list(blocks.authors_of(connection).values())
 
     def _commit(self, outcome: Future[MergeReport], prepared: Prepared) -> None:
@@ -266,7 +268,7 @@ class HubLedger:
             self._publish(result[1])
 
         merging = self._database.write(work, after=after)
-        merging.add_done_callback(_then(outcome, lambda result: outcome.set_result(_report(result[0]))))
+        merging.add_done_callback(then(outcome, lambda result: outcome.set_result(_report(result[0]))))
 
     def _page(self, connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Page:
         answer = balances.answer_pull(connection, series, base, after, limit)
@@ -323,24 +325,3 @@ def _totals(connection: Connection) -> Totals:
 
 def _report(admitted: Admitted) -> MergeReport:
     return MergeReport(tuple(admitted.blocks), admitted.known, tuple(admitted.refused), admitted.heads)
-
-
-def _then(outcome: Future[Any], go_on: Callable[[Any], None]) -> Callable[[Future[Any]], None]:
-    """A callback that hands a future's result on, and its failure to `outcome`."""
-
-    def done(future: Future[Any]) -> None:
-        error = future.exception()
-        if error is None:
-            go_on(future.result())
-        else:
-            outcome.set_exception(error)
-
-    return done
-
-
-def _first(pair: Future[tuple[T, Change | None]]) -> Future[T]:
-    """The first half of a future pair."""
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()
-    pair.add_done_callback(_then(outcome, lambda result: outcome.set_result(result[0])))
-    return outcome

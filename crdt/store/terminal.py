@@ -216,7 +216,8 @@ class TerminalLedger:
                     "seal the open taps with the old key before a new one takes the ledger over"
                 )
             connection.execute(update(TERMINAL).values(replica=self.replica))
-        blocks.enrol(connection, self._certificate)
+        if blocks.enrol(connection, [self._certificate])[1]:
+            raise MisuseError("this key has another certificate in this ledger already")
         return Memory.load(connection, self.replica)
 
     def _view(self, sql: Direct, card: CardId) -> CardView:

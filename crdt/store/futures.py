@@ -1,0 +1,30 @@
+"""Futures made of futures, for results that come over several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def then(outcome: Future[Any], go_on: Callable[[Any], None]) -> Callable[[Future[Any]], None]:
+    """A callback that hands a future's result on, and its failure to `outcome`."""
+
+    def done(future: Future[Any]) -> None:
+        error = future.exception()
+        if error is None:
+            go_on(future.result())
+        else:
+            outcome.set_exception(error)
+
+    return done
+
+
+def first(pair: Future[tuple[T, Any]]) -> Future[T]:
+    """The first half of a future pair."""
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+    pair.add_done_callback(then(outcome, lambda result: outcome.set_result(result[0])))
+    return outcome
