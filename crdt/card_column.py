@@ -17,9 +17,7 @@ class Cards(NamedTuple):
     """The cards of a block's deltas."""
 
     ids: Sequence[CardId]
-    repeats: Sequence[
-        int
-    ]  # one per delta: 0 is the next new id, i + 1 is ids[i] again; empty when all are new
+    repeats: Sequence[int]  # one per delta: 0 is the next new id, i + 1 is ids[i] again; empty: all are new
 
     def values(self) -> Iterator[CardId]:
         """One card per delta."""

@@ -15,9 +15,7 @@ from crdt.planes import read_numbers, write_numbers
 from crdt.wire import Reader, Writer
 
 UNITS_MS: Final = (1, 10, 100, 1000)
-MAX_OFFSET_WIDTH: Final = (
-    7  # bytes: two times differ by less than 2**48 ms, two differences by less than 2**49
-)
+MAX_OFFSET_WIDTH: Final = 7  # bytes: times differ by less than 2**48 ms, differences by less than 2**49
 
 
 class Times(NamedTuple):
