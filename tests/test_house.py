@@ -11,9 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tests.needs import missing, needs_program
-
-ROOT = Path(__file__).parent.parent
+from tests.repository import ROOT, readme_commands, repository_files
 
 TOP = {
     *("edge", "hub", "crdt", "hardware", "systemd", "tests"),
@@ -26,13 +24,7 @@ DOCUMENTED = (*PACKAGES, "systemd", "tests")
 
 @pytest.fixture(scope="module")
 def files() -> list[PurePosixPath]:
-    """Every file that is or would be committed."""
-    git = needs_program("git", "list the files of the repository")
-    if not (ROOT / ".git").exists():
-        missing("this is no git checkout: needed to list the files of the repository")
-    listing = ["ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    ran = subprocess.run([str(git), "-C", str(ROOT), *listing], capture_output=True, text=True, check=True)
-    return [PurePosixPath(name) for name in ran.stdout.split("\0") if name and (ROOT / name).exists()]
+    return repository_files()
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +100,6 @@ def test_console_script_explains_itself(script: str) -> None:
     ran = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "usage:" in ran.stdout.lower()
-
-
-def readme_commands() -> list[str]:
-    """The lines of the README's first two command blocks."""
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    return [block.strip() for block in blocks[:2]]
 
 
 def test_readme_gives_two_commands_of_one_line() -> None:
