@@ -5,7 +5,6 @@ an interface that appears after its start or is made anew, so the interfaces are
 """
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 import socket
@@ -31,10 +30,10 @@ class Announcement:
     port: int
 
 
-def local_addresses(chosen: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The IPv4 addresses of this machine, sorted; those of `chosen` only, if it names any."""
+def local_addresses() -> tuple[str, ...]:
+    """The IPv4 addresses of this machine, sorted."""
     found = {str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4}
-    return tuple(sorted(found & set(chosen) if chosen else found, key=ipaddress.ip_address))
+    return tuple(sorted(found, key=ipaddress.ip_address))
 
 
 def host_names() -> tuple[str, ...]:
@@ -43,35 +42,40 @@ def host_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((name, f"{name}.local", "localhost")))
 
 
+def announced_host(fleet: FleetId) -> str:
+    """The host name the hub announces, which is in its certificate too."""
+    return f"farebox-hub-{fleet.hex()[:8]}.local"
+
+
 class Announcer:
     """Keeps the hub announced while it runs."""
 
     def __init__(
-        self,
-        announcement: Announcement,
-        interfaces: tuple[str, ...],
+        self, announcement: Announcement, interfaces: tuple[str, ...], *, enabled: bool = True
     ) -> None:
+        """`interfaces`: their addresses; none means all. Not `enabled` announces nothing."""
         self._announcement = announcement
         self._interfaces = interfaces
+        self._enabled = enabled
         self._zeroconf: AsyncZeroconf | None = None
         self._announced: tuple[str, ...] = ()
 
-    async def start(self, addresses: tuple[str, ...]) -> None:
-        """Announce on these addresses; when there is no usable network yet, `update` does it later."""
-        with contextlib.suppress(OSError):
-            await self._register(addresses)
-
     async def update(self, addresses: tuple[str, ...]) -> None:
-        """The machine has these addresses now: announce again if they changed or it failed so far."""
-        if addresses == self._announced:
+        """The machine has these addresses now: announce, again if they changed. No network is no error."""
+        wanted = tuple(a for a in addresses if not self._interfaces or a in self._interfaces)
+        if not self._enabled or not wanted or wanted == self._announced:
             return
-        if self._zeroconf is None:
-            await self._register(addresses)
+        try:
+            if self._zeroconf is None:
+                await self._register(wanted)
+            else:
+                await self._zeroconf.async_update_interfaces()
+                await (await self._zeroconf.async_update_service(self._info(wanted)))
+        except OSError as error:
+            log.warning("cannot announce the hub for the moment: %s", error)
             return
-        await self._zeroconf.async_update_interfaces()
-        await (await self._zeroconf.async_update_service(self._info(addresses)))
-        self._announced = addresses
-        log.info("announced again on %s", ", ".join(addresses))
+        self._announced = wanted
+        log.info("announced as %r on %s", self._announcement.name, ", ".join(wanted))
 
     async def stop(self) -> None:
         """Say goodbye, so that browsers forget the record at once."""
@@ -81,22 +85,18 @@ class Announcer:
             await zeroconf.async_close()
 
     async def _register(self, addresses: tuple[str, ...]) -> None:
-        if not addresses:
-            return
         interfaces = list(self._interfaces) or InterfaceChoice.All
         zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only)
         try:
             # The first await sends the probes, the second waits until the record is announced.
-            await (
-                await zeroconf.async_register_service(
-                    self._info(addresses), cooperating_responders=True, allow_name_change=True
-                )
+            registering = await zeroconf.async_register_service(
+                self._info(addresses), cooperating_responders=True, allow_name_change=True
             )
+            await registering
         except BaseException:
             await zeroconf.async_close()
             raise
-        self._zeroconf, self._announced = zeroconf, addresses
-        log.info("announced as %r on %s", self._announcement.name, ", ".join(addresses))
+        self._zeroconf = zeroconf
 
     def _info(self, addresses: tuple[str, ...]) -> ServiceInfo:
         fleet = self._announcement.fleet.hex()
@@ -105,7 +105,7 @@ class Announcer:
             f"{self._announcement.name} {fleet[:8]}.{SERVICE_TYPE}",
             port=self._announcement.port,
             properties={TXT_FLEET: fleet, TXT_VERSION: str(PROTOCOL_VERSION)},
-            server=f"farebox-hub-{fleet[:8]}.local.",
+            server=f"{announced_host(self._announcement.fleet)}.",
             parsed_addresses=list(addresses),
         )
 

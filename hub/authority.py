@@ -29,20 +29,12 @@ from crdt.facts import MAX_AMOUNT_MINOR, FleetId, Kind, TerminalId
 from crdt.signing import SEED_BYTES, SigningKey, fleet_id
 from hub.errors import RequestRefused
 
+HUB_NAME = "hub"
 CLIENT_DAYS = 90
 CLIENT_BACKDATED = datetime.timedelta(days=1)  # the terminal's clock may be behind
 LONG_FROM = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 LONG_UNTIL = datetime.datetime(2099, 12, 31, tzinfo=datetime.UTC)
 MAX_CSR_BYTES = 4096
-
-SECRET_NAMES = (
-    "fleet_key",
-    "ledger_key",
-    "tls_root_key",
-    "tls_root_certificate",
-    "tls_hub_key",
-    "cookie_key",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +92,12 @@ class Authority:
         )
         return hashlib.sha256(info).digest()
 
-    def hub_certificate(self, terminal: TerminalId, name: str) -> AuthorCertificate:
-        """The hub's own author certificate: it may book anything."""
+    @property
+    def hub_certificate(self) -> AuthorCertificate:
+        """The hub's own author certificate: it may book anything. The same each time it is made."""
         limits = Limits(frozenset(Kind), MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR)
-        return issue(self.fleet_key, terminal, name, Role.HUB, self.ledger_key.public_key, limits)
+        terminal = TerminalId(self.ledger_key.replica)
+        return issue(self.fleet_key, terminal, HUB_NAME, Role.HUB, self.ledger_key.public_key, limits)
 
     def terminal_certificate(
         self, terminal: TerminalId, name: str, public_key: bytes, limits: Limits

@@ -43,6 +43,14 @@ class Invites:
 
         return await asyncio.wrap_future(self._database.write(work))
 
+    async def open(self, now_ms: int) -> list[Invite]:
+        """The invites that are still good, newest first."""
+        table = tables.invite
+        query = select(table.c.code, table.c.expires_ms).where(table.c.expires_ms > now_ms)
+        newest = query.order_by(table.c.expires_ms.desc())
+        rows = await asyncio.wrap_future(self._database.read(lambda sql: sql.execute(newest).all()))
+        return [Invite(code, expires_ms) for code, expires_ms in rows]
+
     async def code(self, nameplate: str, now_ms: int) -> str | None:
         """The code of an open invite; None when there is none (unknown, used, burned or expired)."""
 

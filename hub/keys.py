@@ -5,6 +5,8 @@ For pages: OVERVIEW (read), SERVICE (change), EVENTS (what changed, live), OPERA
 A RequestRefused that leaves a view becomes its status and its sentence as plain text.
 """
 
+from dataclasses import dataclass
+
 from aiohttp import web
 
 from hub.events import EventBus
@@ -13,7 +15,20 @@ from hub.overview import Overview
 from hub.service import Service
 
 OVERVIEW = web.AppKey("OVERVIEW", Overview)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What this hub is."""
+
+    fleet: str  # hex
+    name: str  # as it is announced
+    url: str  # where it answers on this machine
+    version: str  # of Farebox
+
+
+ABOUT = web.AppKey("ABOUT", About)
 SERVICE = web.AppKey("SERVICE", Service)
 EVENTS = web.AppKey("EVENTS", EventBus)
 
-__all__ = ["EVENTS", "OPERATORS", "OVERVIEW", "SERVICE"]
+__all__ = ["ABOUT", "EVENTS", "OPERATORS", "OVERVIEW", "SERVICE"]

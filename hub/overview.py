@@ -1,14 +1,25 @@
 """What a person may look at: terminals, latest taps, a card with its history, totals. Read-only.
 
 All methods are coroutines that never block the event loop; money is in minor units, times in milliseconds
-since the epoch, cards and ids in upper- and lower-case hex respectively.
+since the epoch, cards in upper-case hex and other ids in lower-case hex.
 """
 
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from crdt.facts import Kind
+from crdt.certificate import AuthorCertificate
+from crdt.facts import MAX_CARD_BYTES, MIN_CARD_BYTES, CardId, Delta, Kind, ReplicaId
+from crdt.frontier import Head
+from crdt.store.hub import Change, HubLedger
+from crdt.store.hub import Totals as LedgerTotals
+from hub.errors import RequestRefused
+from hub.registry import Registry, Terminal
 
 MAX_ROWS = 500  # most rows one call returns
+REST = 10  # of the sums over the whole ledger: how much longer than they took they are left alone
+
+_SEPARATORS = str.maketrans("", "", " :-\t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +100,167 @@ class Totals:
 class Overview:
     """The read side of the hub."""
 
+    def __init__(
+        self,
+        ledger: HubLedger,
+        registry: Registry,
+        online_s: int,
+        now_ms: Callable[[], int],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._online_ms = online_s * 1000
+        self._now_ms = now_ms
+        self._sums = Sums(ledger, monotonic)
+        ledger.on_commit(self._sums.changed)
+
     async def terminals(self) -> list[TerminalRow]:
         """Every terminal that was ever paired, by name."""
-        raise NotImplementedError
+        rows = await self._registry.terminals()
+        heads = await asyncio.wrap_future(self._ledger.heads([row.replica for row in rows]))
+        return [self._terminal(row, heads) for row in rows]
 
     async def latest(self, limit: int = 50) -> list[TapRow]:
         """The latest facts of all cards in the order the hub learnt them, newest first."""
-        raise NotImplementedError
+        latest = await asyncio.wrap_future(self._ledger.latest(_bounded(limit)))
+        return self._taps(latest)
 
     async def card(self, card: str, limit: int = 100) -> CardPage:
         """One card by its hex id (any case, spaces and colons allowed); RequestRefused for no card id."""
-        raise NotImplementedError
+        card_id = parse_card(card)
+        row = await asyncio.wrap_future(self._ledger.card(card_id))
+        history = await asyncio.wrap_future(self._ledger.history(card_id, _bounded(limit)))
+        balance_minor = 0 if row is None else row.state.balance_minor
+        hotlisted = row is not None and row.hotlisted
+        return CardPage(
+            card_text(card_id), row is not None, balance_minor, hotlisted, tuple(self._taps(history))
+        )
 
     async def cards(self, after: str = "", limit: int = 100) -> list[CardRow]:
         """Cards in the order of their ids, after `after` (hex; "" for the first page)."""
-        raise NotImplementedError
+        start = parse_card(after) if after else b""
+        rows = await asyncio.wrap_future(self._ledger.cards(start, _bounded(limit)))
+        return [CardRow(card_text(row.card), row.state.balance_minor, row.hotlisted) for row in rows]
 
     async def totals(self) -> Totals:
-        """The books, the digest and how many terminals are online."""
-        raise NotImplementedError
+        """The books, the digest and how many terminals are online.
+
+        On a large ledger the sums may be some moments old: they read every card, and so are made at most in a
+        tenth of the time.
+        """
+        sums, digest = await self._sums.get()
+        terminals = await self._registry.terminals()
+        return Totals(
+            cards=sums.cards,
+            deltas=sums.deltas,
+            deltas_minor=sums.books.deltas_minor,
+            balances_minor=sums.books.balances_minor,
+            voided_minor=sums.books.voided_minor,
+            position=sums.position,
+            digest=digest.hex(),
+            terminals=sum(row.revoked_ms is None for row in terminals),
+            terminals_online=sum(self._online(row) for row in terminals),
+        )
+
+    def _terminal(self, row: Terminal, heads: Mapping[ReplicaId, Head]) -> TerminalRow:
+        head = heads.get(row.replica)
+        return TerminalRow(
+            terminal=row.terminal.hex(),
+            name=row.name,
+            replica=row.replica.hex(),
+            online=self._online(row),
+            revoked=row.revoked_ms is not None,
+            last_seen_ms=row.seen_ms,
+            held=_whole(row.status.get("held")),
+            held_minor=_whole(row.status.get("held_minor")),
+            head_seq=0 if head is None else head.seq,
+            reported_seq=_whole(row.status.get("head_seq")),
+            position=_whole(row.status.get("position")),
+            address=row.address,
+        )
+
+    def _online(self, row: Terminal) -> bool:
+        seen_ms = row.seen_ms
+        return row.revoked_ms is None and seen_ms is not None and self._now_ms() - seen_ms <= self._online_ms
+
+    def _taps(self, deltas: Sequence[Delta]) -> list[TapRow]:
+        authors = self._ledger.authors()
+        return [_tap(delta, authors) for delta in deltas]
+
+
+class Sums:
+    """The sums over the whole ledger, kept until it changes."""
+
+    def __init__(self, ledger: HubLedger, monotonic: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._monotonic = monotonic
+        self._known: tuple[LedgerTotals, bytes] | None = None
+        self._fresh = False
+        self._not_before_s = 0.0
+        self._one_at_a_time = asyncio.Lock()
+
+    def changed(self, _change: Change) -> None:
+        """The ledger changed (said on any thread)."""
+        self._fresh = False
+
+    async def get(self) -> tuple[LedgerTotals, bytes]:
+        """Totals and digest, of the same instant."""
+        async with self._one_at_a_time:
+            if self._known is None or (not self._fresh and self._monotonic() >= self._not_before_s):
+                self._known = await self._read()
+            return self._known
+
+    async def _read(self) -> tuple[LedgerTotals, bytes]:
+        began_s = self._monotonic()
+        self._fresh = True  # before reading: what changes from now on may not be in it
+        totals = await asyncio.wrap_future(self._ledger.totals())
+        digest = await asyncio.wrap_future(self._ledger.digest())
+        now_s = self._monotonic()
+        self._not_before_s = now_s + REST * (now_s - began_s)
+        return totals, digest
+
+
+def parse_card(text: str) -> CardId:
+    """A card id from what a person typed: hex in any case, spaces, colons and dashes allowed."""
+    plain = text.translate(_SEPARATORS)
+    try:
+        card = bytes.fromhex(plain) if plain.isascii() and len(plain) <= 2 * MAX_CARD_BYTES else b""
+    except ValueError:
+        card = b""
+    if not MIN_CARD_BYTES <= len(card) <= MAX_CARD_BYTES:
+        raise RequestRefused(
+            "card", f"{text[:60]!r} is not a card id: 4 to 16 bytes in hex, such as 04A1B2C3D4E5F6."
+        )
+    return CardId(card)
+
+
+def card_text(card: CardId) -> str:
+    """A card id as people see it: upper-case hex."""
+    return card.hex().upper()
+
+
+def _tap(delta: Delta, authors: Mapping[ReplicaId, AuthorCertificate]) -> TapRow:
+    author = authors.get(delta.replica)
+    return TapRow(
+        replica=delta.replica.hex(),
+        seq=delta.seq,
+        terminal="?" if author is None else author.name,
+        card=card_text(delta.card),
+        kind=delta.kind,
+        amount_minor=delta.amount_minor,
+        at_ms=delta.at_ms,
+        clock_error_ms=delta.context.clock_error_ms,
+        route=delta.context.route,
+        trip=delta.context.trip,
+        stop=delta.context.stop,
+    )
+
+
+def _whole(value: object) -> int | None:
+    """A number that a terminal said of itself, if it is one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _bounded(limit: int) -> int:
+    return max(1, min(limit, MAX_ROWS))

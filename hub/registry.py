@@ -7,9 +7,8 @@ certificate only when a connection is made.
 import asyncio
 import json
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
@@ -18,8 +17,6 @@ from crdt.store.database import Database
 from hub import tables
 from hub.authority import ClientCertificate
 from hub.errors import RequestRefused
-
-T = TypeVar("T")
 
 REVOKED = "revoked"
 REPLACED = "replaced"
@@ -62,11 +59,11 @@ class Registry:
         The first use of a newer certificate stops the terminal's older ones: not its issue, so that a
         terminal whose pairing broke off at the last moment still has the old one.
         """
-        row = await _soon(self._database.read(lambda connection: _client(connection, serial)))
+        row = await asyncio.wrap_future(self._database.read(lambda connection: _client(connection, serial)))
         if row is None:
             return None
         if not row.used and not row.stopped:
-            await _soon(self._database.write(lambda connection: _first_use(connection, row)))
+            await asyncio.wrap_future(self._database.write(lambda connection: _first_use(connection, row)))
         return Client(TerminalId(row.terminal), ReplicaId(row.replica), row.name, row.stopped)
 
     async def saw(
@@ -77,26 +74,23 @@ class Registry:
         if status is not None:
             values["status"] = json.dumps(status)
         change = update(tables.terminal).where(tables.terminal.c.terminal == terminal).values(values)
-        await _soon(self._database.write(lambda connection: connection.execute(change) and None))
+        await asyncio.wrap_future(
+            self._database.write(lambda connection: connection.execute(change) and None)
+        )
 
     async def terminals(self) -> list[Terminal]:
         """Every terminal, by name."""
         query = select(tables.terminal).order_by(tables.terminal.c.name)
-        rows = await _soon(self._database.read(lambda connection: connection.execute(query).all()))
-        return [_terminal(row) for row in rows]
-
-    async def names(self) -> dict[ReplicaId, str]:
-        """The terminal's name for each replica that was ever paired."""
-        certificates = tables.client_certificate
-        query = select(certificates.c.replica, tables.terminal.c.name).join_from(
-            certificates, tables.terminal, certificates.c.terminal == tables.terminal.c.terminal
+        rows = await asyncio.wrap_future(
+            self._database.read(lambda connection: connection.execute(query).all())
         )
-        rows = await _soon(self._database.read(lambda connection: connection.execute(query).all()))
-        return {ReplicaId(replica): name for replica, name in rows}
+        return [_terminal(row) for row in rows]
 
     async def revoke(self, name_or_id: str, now_ms: int) -> str:
         """Stop a terminal and all its certificates; its name. RequestRefused when there is none such."""
-        return await _soon(self._database.write(lambda connection: _revoke(connection, name_or_id, now_ms)))
+        return await asyncio.wrap_future(
+            self._database.write(lambda connection: _revoke(connection, name_or_id, now_ms))
+        )
 
 
 def enrol(
@@ -117,7 +111,7 @@ def enrol(
     by_name = connection.execute(select(table.c.terminal).where(table.c.name == name)).scalar_one_or_none()
     terminal = TerminalId(by_name) if by_name is not None else _new_id(connection, claimed, fresh)
     replica, certificate = issue(terminal)
-    _refuse_foreign_replica(connection, replica, terminal)
+    _refuse_known_replica(connection, replica)
     connection.execute(
         tables.client_certificate.insert().values(
             serial=certificate.serial, terminal=terminal, replica=replica, issued_ms=now_ms
@@ -141,14 +135,11 @@ def _new_id(connection: Connection, claimed: bytes, fresh: TerminalId) -> Termin
     return fresh if taken else TerminalId(claimed)
 
 
-def _refuse_foreign_replica(connection: Connection, replica: ReplicaId, terminal: TerminalId) -> None:
+def _refuse_known_replica(connection: Connection, replica: ReplicaId) -> None:
+    """A key is certified once: pairing makes a new replica, or two terminals would write as one."""
     table = tables.client_certificate
-    query = select(table.c.terminal).where(table.c.replica == replica, table.c.terminal != terminal)
-    if connection.execute(query).first():
-        raise RequestRefused(
-            "key_in_use",
-            "Another terminal was paired with this key: its storage was copied. Pair with a new key.",
-        )
+    if connection.execute(select(table.c.serial).where(table.c.replica == replica)).first():
+        raise RequestRefused("key_in_use", "A terminal was paired with this key before. Pair with a new key.")
 
 
 def _client(connection: Connection, serial: str) -> Row[Any] | None:
@@ -192,7 +183,3 @@ def _terminal(row: Row[Any]) -> Terminal:
         address=row.address,
         status=json.loads(row.status),
     )
-
-
-async def _soon(future: Future[T]) -> T:
-    return await asyncio.wrap_future(future)

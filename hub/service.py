@@ -5,13 +5,32 @@ an HTTP status) for what it does not do. Amounts come in as text and are parsed 
 no float touches money.
 """
 
-from collections.abc import Mapping
+import asyncio
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
-from hub.fleettext import format_money
-from hub.invites import Invite
+from crdt.certificate import AuthorCertificate
+from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
+from crdt.errors import InputRefused
+from crdt.facts import Draft, FleetId, Kind
+from crdt.fleet import FleetSettings
+from crdt.pairing import Entropy, PairingCode
+from crdt.signing import SigningKey
+from crdt.store.database import Database
+from crdt.store.hub import HubLedger
+from hub.errors import RequestRefused, SetupError
+from hub.events import EventBus, Topic
+from hub.fleettext import as_text, format_money, from_text, parse_money
+from hub.invites import Invite, Invites
+from hub.operators import set_password
+from hub.overview import card_text, parse_card
+from hub.registry import Registry
 
 __all__ = ["Booking", "FleetView", "Invite", "Service", "format_money"]
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,40}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +38,7 @@ class Booking:
     """A top-up that is booked. `repeated`: this request id had been booked before, nothing was added."""
 
     card: str
-    amount_minor: int
+    amount_minor: int  # as asked for
     balance_minor: int
     repeated: bool
 
@@ -34,16 +53,49 @@ class FleetView:
     exponent: int
 
 
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who signs in the hub's name."""
+
+    fleet: FleetId
+    key: SigningKey
+    certificate: AuthorCertificate
+
+
 class Service:
     """The write side of the hub."""
 
+    def __init__(
+        self,
+        database: Database,
+        ledger: HubLedger,
+        author: Author,
+        registry: Registry,
+        invites: Invites,
+        bus: EventBus,
+        now_ms: Callable[[], int],
+        entropy: Entropy,
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._author = author
+        self._registry = registry
+        self._invites = invites
+        self._bus = bus
+        self._now_ms = now_ms
+        self._entropy = entropy
+        self._one_fleet_change = asyncio.Lock()
+        self._known_settings: tuple[int, FleetSettings] | None = None  # of this version
+
     async def invite(self) -> Invite:
         """A fresh pairing code, good for ten minutes, three tries and one terminal."""
-        raise NotImplementedError
+        return await self._invites.create(
+            lambda nameplate: str(PairingCode.new(int(nameplate), self._entropy)), self._now_ms()
+        )
 
     async def open_invites(self) -> list[Invite]:
         """The codes that are still good, newest first."""
-        raise NotImplementedError
+        return await self._invites.open(self._now_ms())
 
     async def top_up(self, card: str, amount: str, request_id: str) -> Booking:
         """Book `amount` (a decimal such as "12.50" in the fleet's currency) once per `request_id`.
@@ -51,20 +103,116 @@ class Service:
         `request_id`: 8 to 40 characters made by the caller (a page puts a fresh one into its form), so that
         a repeated or resent request books once.
         """
-        raise NotImplementedError
+        card_id = parse_card(card)
+        if not _REQUEST_ID.fullmatch(request_id):
+            raise RequestRefused(
+                "request", "A request id has 8 to 40 letters, digits, dots, dashes or underscores."
+            )
+        _, settings = await self._fleet()
+        amount_minor = parse_money(amount, settings.exponent)
+        if amount_minor == 0:
+            raise RequestRefused("amount", "A top-up puts something on the card: more than zero.")
+        booking = await asyncio.wrap_future(
+            self._ledger.append(
+                card_id, [Draft(Kind.TOPUP, amount_minor)], self._now_ms(), request=request_id
+            )
+        )
+        return Booking(card_text(card_id), amount_minor, booking.state.balance_minor, booking.repeated)
 
     async def set_blocked(self, card: str, blocked: bool) -> None:
         """Put a card on the hotlist or take it off."""
-        raise NotImplementedError
+        await asyncio.wrap_future(self._ledger.set_hotlisted(parse_card(card), blocked))
+
+    async def set_password(self, password: str) -> None:
+        """A new operator's password; every session ends."""
+        try:
+            await asyncio.to_thread(set_password, self._database, password)
+        except SetupError as error:
+            raise RequestRefused("password", str(error)) from error
 
     async def revoke(self, terminal: str) -> str:
         """Stop a terminal (by name or hex id) from syncing, at once; returns its name."""
-        raise NotImplementedError
+        name = await self._registry.revoke(terminal, self._now_ms())
+        self._bus.publish(Topic.TERMINALS)
+        return name
 
     async def fleet(self) -> FleetView:
         """Fares and policy."""
-        raise NotImplementedError
+        version, settings = await self._fleet()
+        return FleetView(as_text(settings), version, settings.currency, settings.exponent)
 
     async def set_fleet(self, changes: Mapping[str, str]) -> FleetView:
         """Change fares or policy; the names are those of `fleet().values`."""
-        raise NotImplementedError
+        async with self._one_fleet_change:
+            document = await self._document()
+            wanted = from_text(changes, _exponent_after(changes, await self._settings(document)))
+            await self._check_currency(wanted)
+            changed = await asyncio.to_thread(_changed, document, wanted)
+            await self._check_enrolments(changed.settings)
+            sealed = SignedDocument.seal(
+                self._author.key, self._author.fleet, FLEET_DOCUMENT, document.version + 1, changed.body
+            )
+            await asyncio.wrap_future(self._ledger.put_document(sealed))
+        self._bus.publish(Topic.FLEET)
+        settings = changed.settings
+        return FleetView(as_text(settings), sealed.version, settings.currency, settings.exponent)
+
+    async def _fleet(self) -> tuple[int, FleetSettings]:
+        document = await self._document()
+        return document.version, await self._settings(document)
+
+    async def _settings(self, document: SignedDocument) -> FleetSettings:
+        known = self._known_settings
+        if known is None or known[0] != document.version:
+            loaded = await asyncio.to_thread(FleetDocument.load, document.body)
+            known = self._known_settings = document.version, loaded.settings
+        return known[1]
+
+    async def _document(self) -> SignedDocument:
+        document = await asyncio.wrap_future(self._ledger.document(FLEET_DOCUMENT))
+        if document is None:
+            raise RequestRefused("fleet", "The fleet's settings are missing.", HTTPStatus.SERVICE_UNAVAILABLE)
+        return document
+
+    async def _check_currency(self, wanted: Mapping[str, object]) -> None:
+        """Refuse another currency once there is money: every balance would mean something else."""
+        cards = await asyncio.wrap_future(self._ledger.cards(limit=1))
+        if cards and wanted.keys() & {"currency", "exponent"}:
+            raise RequestRefused("currency", "The currency can be set only before the first card is met.")
+
+    async def _check_enrolments(self, settings: FleetSettings) -> None:
+        """Refuse fares that a paired terminal may not write: its taps would be refused here."""
+        authors = self._ledger.authors()
+        fares = [settings.flat_fare_minor, *settings.route_fares.values()]
+        for terminal in await self._registry.terminals():
+            author = authors.get(terminal.replica)
+            if author is None or terminal.revoked_ms is not None:
+                continue
+            if max(fares) > author.limits.max_debit_minor:
+                raise _beyond(
+                    terminal.name, "fare", author.limits.max_debit_minor, "debit", settings.exponent
+                )
+            if settings.opening_balance_minor > author.limits.max_credit_minor:
+                most = author.limits.max_credit_minor
+                raise _beyond(terminal.name, "opening balance", most, "credit", settings.exponent)
+
+
+def _changed(document: SignedDocument, wanted: Mapping[str, object]) -> FleetDocument:
+    try:
+        return FleetDocument.load(document.body).with_changes(wanted)
+    except InputRefused as error:
+        raise RequestRefused("setting", f"Nothing was changed: {error}.") from error
+
+
+def _exponent_after(changes: Mapping[str, str], settings: FleetSettings) -> int:
+    """The exponent that the amounts in `changes` are written in."""
+    exponent = from_text({k: v for k, v in changes.items() if k == "exponent"}, 0).get("exponent")
+    return exponent if isinstance(exponent, int) and 0 <= exponent <= 4 else settings.exponent
+
+
+def _beyond(name: str, what: str, most_minor: int, limit: str, exponent: int) -> RequestRefused:
+    return RequestRefused(
+        "limit",
+        f"{name} was paired for a {what} of at most {format_money(most_minor, exponent)}. "
+        f"Raise enrolment.max_{limit}_minor in the hub's settings and pair the terminal again first.",
+    )

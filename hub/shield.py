@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
+from crdt.errors import InputRefused, RefusalCode, StoreError
 from hub.connections import Guard
 from hub.errors import RequestRefused
 from hub.operators import (
@@ -29,7 +30,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MACHINES = "/api/v1/"  # terminals: certificates instead of cookies
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 FORM = "application/x-www-form-urlencoded"
+FORBIDDEN = frozenset(
+    {RefusalCode.NOT_PERMITTED, RefusalCode.REVOKED, RefusalCode.UNKNOWN_AUTHOR, RefusalCode.WRONG_CODE}
+)
 MAX_COOKIE_CHARACTERS = 128
+
+JSON_ERRORS = web.AppKey("JSON_ERRORS", bool)  # the whole application is for programs
+ErrorPage = Callable[[web.Request, int, str], web.Response]
+# How a refusal looks to a person: (request, status, sentence) -> page.
+ERROR_PAGE: web.AppKey[ErrorPage] = web.AppKey("ERROR_PAGE")
+
+SENTENCES: dict[int, str] = {
+    HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take such a request.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request is larger than this hub reads.",
+}
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -65,10 +80,17 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except RequestRefused as refused:
-        if request.path.startswith(MACHINES):
-            body = {"error": refused.code, "message": str(refused)}
-            return web.json_response(body, status=refused.status)
-        return web.Response(text=str(refused), status=refused.status)
+        return _explain(request, refused.code, str(refused), refused.status)
+    except InputRefused as refused:
+        status = HTTPStatus.FORBIDDEN if refused.code in FORBIDDEN else HTTPStatus.BAD_REQUEST
+        return _explain(request, refused.code.name.lower(), str(refused), status)
+    except StoreError as error:
+        log.exception("the database could not do what a request needs")
+        sentence = f"The hub cannot do this now: {error}"
+        return _explain(request, "store", sentence, HTTPStatus.SERVICE_UNAVAILABLE)
+    except web.HTTPError as error:
+        code = error.reason.lower().replace(" ", "_")
+        return _explain(request, code, SENTENCES.get(error.status, f"{error.reason}."), error.status)
 
 
 @web.middleware
@@ -93,6 +115,19 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     if request.get(NEW_VISITOR) and SESSION_COOKIE not in response.cookies:
         set_cookie(response, request[VISITOR])
+
+
+def _for_programs(request: web.Request) -> bool:
+    return request.path.startswith(MACHINES) or request.app.get(JSON_ERRORS, False)
+
+
+def _explain(request: web.Request, code: str, sentence: str, status: int) -> web.Response:
+    if _for_programs(request):
+        return web.json_response({"error": code, "message": sentence}, status=status)
+    error_page = request.app.get(ERROR_PAGE)
+    if error_page is not None:
+        return error_page(request, status, sentence)
+    return web.Response(text=sentence, status=status)
 
 
 async def _signed_in(request: web.Request) -> bool:

@@ -1,6 +1,6 @@
 """The hub's own tables, beside the ledger's in the same encrypted database.
 
-Who is paired, with which TLS certificates; open invites; operators and their sessions; booked top-ups.
+Who is paired, with which TLS certificates; open invites; operators and their sessions.
 Times are milliseconds since the epoch by the hub's clock. Money is not here but in the ledger.
 """
 
@@ -56,13 +56,4 @@ session = Table(
     Column("token_hash", LargeBinary(32), primary_key=True),  # SHA-256: a copied database logs nobody in
     Column("begun_ms", BigInteger, nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
-)
-
-booking = Table(
-    "hub_booking",
-    metadata,
-    Column("request", String(40), primary_key=True),
-    Column("card", LargeBinary(16), nullable=False),
-    Column("amount_minor", BigInteger, nullable=False),
-    Column("at_ms", BigInteger, nullable=False),
 )

@@ -150,6 +150,6 @@ def test_author_certificates_bind_role_and_limits(authority: Authority) -> None:
     assert (issued.role, issued.terminal, issued.permits(Kind.FARE, -500)) == (Role.TERMINAL, TERMINAL, True)
     assert not issued.permits(Kind.FARE, -501)
     assert not issued.permits(Kind.TOPUP, 1)
-    hub = authority.hub_certificate(TERMINAL, "hub").verify(authority.fleet_key.public_key)
+    hub = authority.hub_certificate.verify(authority.fleet_key.public_key)
     assert hub.role is Role.HUB
     assert all(hub.permits(kind, 2**40) for kind in Kind)

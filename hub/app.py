@@ -1,0 +1,251 @@
+"""The one file that wires the hub: parts made here are handed to those that need them."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from aiohttp import web
+
+from crdt.certificate import Limits
+from crdt.errors import StoreFailed
+from crdt.facts import Kind
+from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, SYNC
+from crdt.store.database import Database
+from crdt.store.hub import Change, HubLedger
+from hub import control, founding, pages, server
+from hub.announce import (
+    Announcement,
+    Announcer,
+    announced_host,
+    host_names,
+    local_addresses,
+    watch_addresses,
+)
+from hub.authority import Authority
+from hub.connections import GuardedSite
+from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
+from hub.invites import Invites
+from hub.keys import ABOUT, EVENTS, OPERATORS, OVERVIEW, SERVICE, About
+from hub.notify import ServiceManager
+from hub.operators import Operators
+from hub.overview import Overview, card_text
+from hub.pairing import RATE_WINDOW_S, Pairing
+from hub.ratelimit import RateLimit
+from hub.registry import Registry
+from hub.service import Author, Service
+from hub.sessions import Sessions
+from hub.settings import HubSettings
+from hub.shield import ERROR_PAGE, JSON_ERRORS, add_headers, deadlines, operators_only, refusals
+from hub.sync import Slots, Sync
+
+log = logging.getLogger(__name__)
+
+FAILURE_POLL_S = 1.0
+TERMINAL_KINDS = frozenset({Kind.FARE, Kind.OPENING})  # what a terminal may write
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """The parts of a hub that live as long as its database is open."""
+
+    settings: HubSettings
+    database: Database
+    authority: Authority
+    cookie_key: bytes
+    ledger: HubLedger
+
+
+def run(settings: HubSettings, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. `say` gets one line when the hub is up. Raises HubError, StoreError."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    with founding.opened(settings, environment) as (database, secrets):
+        authority = Authority(secrets)
+        ledger = founding.open_ledger(database, authority)
+        hub = Hub(settings, database, authority, secrets.cookie_key, ledger)
+        listeners = server.listen(settings.host, settings.port)
+        asyncio.run(_serve(hub, listeners, ServiceManager(environment), say))
+
+
+async def _serve(
+    hub: Hub, listeners: list[socket.socket], manager: ServiceManager, say: Callable[[str], None]
+) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(hub, listeners) as served, _background(_watchdog(manager)):
+        manager.ready(f"serving on {served.url}")
+        say(f"The hub of fleet {hub.authority.fleet.hex()[:8]} is up: {served.url}")
+        stopped = asyncio.create_task(stop.wait())
+        failed = asyncio.create_task(_until_failed(hub.database))
+        done, pending = await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        manager.stopping()
+    if failed in done:
+        raise StoreFailed("The database failed; see the log. Check the disk, then start the hub again.")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A hub that is up."""
+
+    url: str
+    port: int
+    site: GuardedSite
+
+
+@asynccontextmanager
+async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Served]:
+    """The whole hub on these sockets, until the block ends: HTTPS, control socket, announcement."""
+    port = int(listeners[0].getsockname()[1])
+    url = f"https://{hub.settings.host or 'localhost'}:{port}"
+    bus = EventBus()
+    app, control_app = build(hub, bus, url)
+    names = _names(hub)
+    addresses = await asyncio.to_thread(local_addresses)
+    context = await asyncio.to_thread(hub.authority.server_context, _certificate(hub, names, addresses))
+    async with AsyncExitStack() as stack:
+        for listener in listeners:
+            stack.callback(listener.close)
+        stack.enter_context(_live_events(hub.ledger, bus))
+        site = await stack.enter_async_context(server.serving(app, listeners, context, hub.settings))
+        control_socket = await asyncio.to_thread(control.bind, hub.settings.control_socket)
+        await stack.enter_async_context(server.serving_locally(control_app, control_socket))
+        stack.callback(bus.close)
+        announcer = await stack.enter_async_context(_announced(hub, port))
+
+        async def follow(now: tuple[str, ...]) -> None:
+            nonlocal addresses
+            if now != addresses:
+                pem = _certificate(hub, names, now)
+                await asyncio.to_thread(hub.authority.load_server_certificate, context, pem)
+                addresses = now
+                log.info("the hub's addresses are now %s", ", ".join(now))
+            await announcer.update(now)
+
+        watching = watch_addresses(local_addresses, follow, hub.settings.announce_poll_s)
+        await stack.enter_async_context(_background(watching))
+        yield Served(url, port, site)
+
+
+def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Application]:
+    """The application for the network, and the one for the control socket."""
+    settings, database, ledger = hub.settings, hub.database, hub.ledger
+    registry = Registry(database)
+    invites = Invites(database, settings.invite_expiry_s, settings.invite_tries)
+    author = Author(hub.authority.fleet, hub.authority.ledger_key, hub.authority.hub_certificate)
+    overview = Overview(ledger, registry, settings.online_s, now_ms, time.monotonic)
+    service = Service(database, ledger, author, registry, invites, bus, now_ms, os.urandom)
+    app = web.Application(
+        middlewares=[deadlines, refusals, operators_only], client_max_size=server.MAX_BODY_BYTES
+    )
+    control_app = web.Application(middlewares=[refusals], client_max_size=server.MAX_BODY_BYTES)
+    control_app[JSON_ERRORS] = True
+    app[ERROR_PAGE] = pages.error_page
+    about = About(hub.authority.fleet.hex(), settings.announce_name, url, version("farebox"))
+    for each in (app, control_app):
+        each[ABOUT], each[OVERVIEW], each[SERVICE] = about, overview, service
+    app[EVENTS] = bus
+    sessions = Sessions(database, settings.session_idle_s, settings.session_longest_s, now_ms, os.urandom)
+    app[OPERATORS] = Operators(database, sessions, hub.cookie_key, settings.login_attempts, time.monotonic)
+    app.on_response_prepare.append(add_headers)
+    app.add_routes(_terminal_routes(hub, registry, invites, bus))
+    app.add_routes(pages.routes())
+    control_app.add_routes(control.control_routes())
+    return app, control_app
+
+
+def _terminal_routes(hub: Hub, registry: Registry, invites: Invites, bus: EventBus) -> list[web.RouteDef]:
+    settings = hub.settings
+    sync = Sync(hub.ledger, registry, bus, Slots(settings.exchanges), settings.page_rows, now_ms)
+    pairing = Pairing(
+        hub.database,
+        hub.authority,
+        hub.authority.hub_certificate,
+        invites,
+        Limits(TERMINAL_KINDS, settings.max_credit_minor, settings.max_debit_minor),
+        RateLimit(settings.pairings_per_minute, RATE_WINDOW_S, time.monotonic),
+        hub.ledger.enrol,
+        now_ms,
+        time.monotonic,
+        os.urandom,
+    )
+    return [
+        web.post(SYNC, sync.sync),
+        web.get(IDENTIFY, sync.identify),
+        web.post(PAIR_START, pairing.start),
+        web.post(PAIR_FINISH, pairing.finish),
+    ]
+
+
+def now_ms() -> int:
+    """The hub's clock."""
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def _live_events(ledger: HubLedger, bus: EventBus) -> Iterator[None]:
+    """Hands the ledger's changes, which are told on the writer's thread, to the event loop's bus."""
+    loop = asyncio.get_running_loop()
+
+    def changed(change: Change) -> None:
+        topic = Topic.LEDGER if change.replicas or change.history else Topic.CARDS
+        cards = tuple(map(card_text, change.cards)) if len(change.cards) <= MAX_EVENT_SUBJECTS else ()
+        loop.call_soon_threadsafe(bus.publish, topic, cards)
+
+    stop = ledger.on_commit(changed)
+    try:
+        yield
+    finally:
+        stop()
+
+
+@asynccontextmanager
+async def _announced(hub: Hub, port: int) -> AsyncIterator[Announcer]:
+    settings = hub.settings
+    announcement = Announcement(settings.announce_name, hub.authority.fleet, port)
+    announcer = Announcer(announcement, settings.announce_interfaces, enabled=settings.announce)
+    try:
+        await announcer.update(await asyncio.to_thread(local_addresses))
+        yield announcer
+    finally:
+        await announcer.stop()
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _watchdog(manager: ServiceManager) -> None:
+    while manager.ping_every_s is not None:
+        manager.alive()
+        await asyncio.sleep(manager.ping_every_s)
+
+
+async def _until_failed(database: Database) -> None:
+    """Returns when the database has failed: only a fresh start tells what is on disk."""
+    while not database.failed:  # noqa: ASYNC110  (the database's threads tell nobody)
+        await asyncio.sleep(FAILURE_POLL_S)
+
+
+def _names(hub: Hub) -> tuple[str, ...]:
+    return (*host_names(), announced_host(hub.authority.fleet))
+
+
+def _certificate(hub: Hub, names: tuple[str, ...], addresses: tuple[str, ...]) -> bytes:
+    return hub.authority.server_certificate(names, dict.fromkeys((*addresses, "127.0.0.1", "::1")))

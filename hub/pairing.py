@@ -1,0 +1,235 @@
+"""Pairing over HTTP: a technician's one-time code becomes a terminal's certificates.
+
+Two requests (crdt.protocol has their JSON): start answers the terminal's SPAKE2 message, finish opens the
+sealed request and seals the certificates. Wrong codes are counted when a sealed request does not open; the
+invite burns after three, and with the first success, in the transaction that enters the terminal.
+"""
+
+import asyncio
+import base64
+import binascii
+import datetime
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy import Connection
+
+from crdt.certificate import AuthorCertificate, Limits
+from crdt.errors import RefusalCode, WrongCode
+from crdt.facts import ID_BYTES, ReplicaId, TerminalId, text_fits
+from crdt.pairing import Entropy, HubPairing, PairingCode
+from crdt.signing import PUBLIC_KEY_BYTES
+from crdt.store.database import Database
+from hub import invites, registry
+from hub.authority import Authority, ClientCertificate
+from hub.errors import RequestRefused
+from hub.invites import Invites
+from hub.ratelimit import RateLimit
+
+log = logging.getLogger(__name__)
+
+MAX_OPEN = 64  # pairings between start and finish; the oldest gives way
+OPEN_S = 120.0  # longest time between the two
+CONCURRENT_STARTS = 2  # SPAKE2 takes 7 ms of a core
+RATE_WINDOW_S = 60.0
+
+
+@dataclass(slots=True)
+class Open:
+    """A pairing that was started. `request` and `response` are kept for a terminal that lost the response."""
+
+    invite: PairingCode
+    crypto: HubPairing
+    began_s: float
+    request: bytes = b""
+    response: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the terminal asks for, checked."""
+
+    name: str
+    public_key: bytes
+    csr_pem: str
+    claimed: bytes  # the terminal id it had before, or b""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What the terminal gets."""
+
+    terminal: TerminalId
+    author: AuthorCertificate
+    client: ClientCertificate
+
+
+class Pairing:
+    """The two request handlers and the pairings between them."""
+
+    def __init__(
+        self,
+        database: Database,
+        authority: Authority,
+        hub_certificate: AuthorCertificate,
+        open_invites: Invites,
+        limits: Limits,
+        rate: RateLimit,
+        enrol: Callable[[AuthorCertificate], Future[Any]],
+        now_ms: Callable[[], int],
+        monotonic: Callable[[], float],
+        entropy: Entropy,
+    ) -> None:
+        """`enrol` makes the ledger accept the author's blocks; done when that is durable."""
+        self._database = database
+        self._authority = authority
+        self._hub_certificate = hub_certificate
+        self._invites = open_invites
+        self._limits = limits
+        self._rate = rate
+        self._enrol_author = enrol
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._entropy = entropy
+        self._open: OrderedDict[str, Open] = OrderedDict()
+        self._starting = asyncio.Semaphore(CONCURRENT_STARTS)
+
+    async def start(self, request: web.Request) -> web.Response:
+        """POST PAIR_START"""
+        address = request.remote or ""
+        wait_s = self._rate.wait_s(address)
+        if wait_s:
+            raise RequestRefused(
+                "too_often",
+                f"Too many pairing attempts. Try again in {wait_s} s.",
+                HTTPStatus.TOO_MANY_REQUESTS,
+            )
+        self._rate.count(address)
+        body = await _json(request)
+        message = _base64(body, "message")
+        nameplate = str(body.get("nameplate", ""))[:8]
+        code = await self._invites.code(nameplate, self._now_ms())
+        if code is None:
+            raise _gone()
+        crypto = HubPairing(PairingCode.parse(code), self._authority.hub_spki_sha256, self._entropy)
+        async with self._starting:
+            answer = await asyncio.to_thread(crypto.answer, message)
+        session = self._remember(Open(PairingCode.parse(code), crypto, self._monotonic()))
+        return web.json_response({"session": session, "message": base64.b64encode(answer).decode()})
+
+    async def finish(self, request: web.Request) -> web.Response:
+        """POST PAIR_FINISH"""
+        body = await _json(request)
+        session = body.get("session")
+        pairing = self._open.get(session) if isinstance(session, str) else None
+        if pairing is None or self._monotonic() - pairing.began_s > OPEN_S:
+            raise _gone()
+        sealed = _base64(body, "request")
+        if not pairing.request:
+            pairing.request = sealed
+            pairing.response = await self._enrol(pairing, sealed, request.remote or "")
+        elif sealed != pairing.request or not pairing.response:
+            raise _gone()
+        return web.json_response({"response": base64.b64encode(pairing.response).decode()})
+
+    async def _enrol(self, pairing: Open, sealed: bytes, address: str) -> bytes:
+        nameplate, code = str(pairing.invite.nameplate), str(pairing.invite)
+        try:
+            wanted = _wanted(pairing.crypto.open_request(sealed))
+        except WrongCode as error:
+            left = await self._invites.wrong_try(nameplate, code)
+            log.warning("a wrong pairing code from %s; %d tries left", address, left)
+            rest = f"{left} more tries." if left else "It is burned now; ask for a new one."
+            raise RequestRefused(
+                RefusalCode.WRONG_CODE.name.lower(), f"{error}. {rest}", HTTPStatus.FORBIDDEN
+            ) from error
+        fresh, now_ms = TerminalId(self._entropy(ID_BYTES)), self._now_ms()
+
+        def work(connection: Connection) -> Enrolled:
+            invites.use(connection, nameplate, code, now_ms)
+            return self._enter(connection, wanted, fresh, now_ms)
+
+        enrolled = await asyncio.wrap_future(self._database.write(work))
+        await asyncio.wrap_future(self._enrol_author(enrolled.author))
+        log.info("paired %r from %s as terminal %s", wanted.name, address, enrolled.terminal.hex())
+        return pairing.crypto.seal_response(self._response(enrolled))
+
+    def _enter(self, connection: Connection, wanted: Wanted, fresh: TerminalId, now_ms: int) -> Enrolled:
+        issued: list[Enrolled] = []
+
+        def issue(terminal: TerminalId) -> tuple[ReplicaId, ClientCertificate]:
+            now = datetime.datetime.fromtimestamp(now_ms / 1000, datetime.UTC)
+            author = self._authority.terminal_certificate(
+                terminal, wanted.name, wanted.public_key, self._limits
+            )
+            client = self._authority.client_certificate(wanted.csr_pem, terminal, now)
+            issued.append(Enrolled(terminal, author, client))
+            return author.replica, client
+
+        registry.enrol(connection, wanted.name, wanted.claimed, fresh, issue, now_ms)
+        return issued[0]
+
+    def _response(self, enrolled: Enrolled) -> dict[str, str]:
+        return {
+            "fleet_public_key": self._authority.fleet_key.public_key.hex(),
+            "certificate": enrolled.author.encode().hex(),
+            "hub_certificate": self._hub_certificate.encode().hex(),
+            "tls_certificate": enrolled.client.pem,
+            "tls_root": self._authority.root_pem,
+        }
+
+    def _remember(self, pairing: Open) -> str:
+        session = self._entropy(16).hex()
+        self._open[session] = pairing
+        while len(self._open) > MAX_OPEN:
+            self._open.popitem(last=False)
+        return session
+
+
+def _wanted(request: dict[str, str]) -> Wanted:
+    name = request.get("name", "").strip()
+    if not name or not text_fits(name) or not name.isprintable():
+        raise RequestRefused("name", "The terminal's name must be 1 to 64 bytes of text.")
+    try:
+        public_key, claimed = (bytes.fromhex(request.get(field, "")) for field in ("public_key", "terminal"))
+    except ValueError:
+        public_key = claimed = b""
+    if len(public_key) != PUBLIC_KEY_BYTES or len(claimed) not in (0, ID_BYTES):
+        raise RequestRefused("public_key", "The pairing request needs a public key of 64 hex digits.")
+    return Wanted(name, public_key, request.get("csr", ""), claimed)
+
+
+def _gone() -> RequestRefused:
+    return RequestRefused(
+        "no_code",
+        "No pairing with this code is open: it was used, burned, expired or mistyped. Ask for a new one.",
+        HTTPStatus.NOT_FOUND,
+    )
+
+
+async def _json(request: web.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.text())
+    except (ValueError, LookupError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise RequestRefused(RefusalCode.MALFORMED.name.lower(), "The request is not a JSON object.")
+    return body
+
+
+def _base64(body: dict[str, Any], field: str) -> bytes:
+    value = body.get(field)
+    try:
+        data = base64.b64decode(value if isinstance(value, str) else "", validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data:
+        raise RequestRefused(RefusalCode.MALFORMED.name.lower(), f"The request's {field} is not right.")
+    return data
