@@ -1,42 +1,15 @@
-"""What a passenger sees and hears: light, sound, and one line of text.
-
-The signals are those that people know from other validators: amber ready; green and one beep accepted; two
-beeps for a concession; red and a low tone refused; a warning that is no refusal; and no light means broken.
-"""
+"""Showing signals: as text on a console, not at all, or (`hardware.feedback_gpio`) on the Pi's pins."""
 
 import sys
 from collections import deque
-from enum import Enum
-from typing import IO, Protocol
+from typing import IO
 
 from hardware.errors import BadSpec
+from hardware.signals import Feedback, Signal
+
+__all__ = ["ConsoleFeedback", "Feedback", "RecordingFeedback", "Signal", "open_feedback"]
 
 _REMEMBERED = 1000
-
-
-class Signal(Enum):
-    """What the terminal has to say."""
-
-    READY = "ready"
-    ACCEPTED = "accepted"
-    ACCEPTED_CONCESSION = "accepted-concession"
-    REFUSED = "refused"
-    TRY_AGAIN = "try-again"
-    OUT_OF_SERVICE = "out-of-service"
-
-
-class Feedback(Protocol):
-    """Lights, sounds, text. May be called from any thread."""
-
-    def show(self, signal: Signal, text: str = "") -> None:
-        """Show `signal` at once, in place of what is being shown. Returns before the pattern has played.
-
-        A verdict gives way to READY by itself after a moment; READY and OUT_OF_SERVICE stay. `text` is one
-        short line for the passenger, for what can show it.
-        """
-
-    def close(self) -> None:
-        """Everything off; closing twice is fine."""
 
 
 class RecordingFeedback:

@@ -9,8 +9,8 @@ from gpiozero import LED, TonalBuzzer
 from gpiozero.tones import Tone
 
 from hardware.errors import BadSpec, FeedbackMissing
-from hardware.feedback import Signal
 from hardware.patterns import DARK, PATTERNS, Lamp, PatternPlayer, Step
+from hardware.signals import Signal
 
 _OCTAVES = 3
 """Around 440 Hz: the buzzer reaches from 55 to 3520 Hz."""

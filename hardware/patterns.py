@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Flag, auto
 
-from hardware.feedback import Signal
+from hardware.signals import Signal
 
 
 class Lamp(Flag):
