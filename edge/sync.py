@@ -29,7 +29,7 @@ from crdt.frontier import Frontier, Head
 from crdt.session import plan
 from crdt.settlement import parse_page, verify_page
 from crdt.store.terminal import TerminalLedger
-from edge.errors import AnswerRefused, LedgerBehind
+from edge.errors import AnswerRefused, HubRefused, LedgerBehind
 from edge.exchange import Answer
 from edge.identity import Identity
 from edge.terminal import Enrolment, Terminal
@@ -107,19 +107,35 @@ class Sync:
         return answer.hello.frontier, settled
 
     async def _push(self, theirs: Frontier) -> bool:
-        """Exchanges up, until the hub has acknowledged all blocks; whether there were any."""
+        """Exchanges up, until the hub has acknowledged all blocks; whether there were any.
+
+        A chain the hub refuses does not keep the others back: an earlier identity's may be in dispute. The
+        refusal is raised when all others are up.
+        """
         mine = await asyncio.to_thread(self._ledger.frontier)
         acknowledged, pushed = dict(theirs), False
+        refusal: HubRefused | AnswerRefused | None = None
         while (gaps := plan(mine, acknowledged)) and self._exchanges < MAX_EXCHANGES:
             replica, after_seq = gaps[0]
-            blocks = await asyncio.to_thread(self._ledger.blocks_after, after_seq, MAX_PUSH_BYTES, replica)
-            certificate = (await asyncio.to_thread(self._ledger.authors))[replica]
-            frames: list[Message] = [CertificateFrame(certificate.encode())]
-            answer = await self._say({replica: mine[replica]}, frames + [BlockFrame(raw) for raw in blocks])
-            acknowledged[replica] = _acknowledged(answer, replica, after_seq, mine[replica])
-            self.outcome.blocks += len(blocks)
-            pushed = True
+            try:
+                acknowledged[replica] = await self._push_some(replica, after_seq, mine[replica])
+                pushed = True
+            except (HubRefused, AnswerRefused) as error:
+                refusal = error
+                del mine[replica]
+        if refusal is not None:
+            raise refusal
         return pushed
+
+    async def _push_some(self, replica: ReplicaId, after_seq: int, own: Head) -> Head:
+        """One exchange up; the head that the hub confirms."""
+        blocks = await asyncio.to_thread(self._ledger.blocks_after, after_seq, MAX_PUSH_BYTES, replica)
+        certificate = (await asyncio.to_thread(self._ledger.authors))[replica]
+        frames: list[Message] = [CertificateFrame(certificate.encode())]
+        answer = await self._say({replica: own}, frames + [BlockFrame(raw) for raw in blocks])
+        confirmed = _acknowledged(answer, replica, after_seq, own)
+        self.outcome.blocks += len(blocks)
+        return confirmed
 
     async def _say(self, heads: Frontier, messages: Sequence[Message]) -> Answer:
         self._exchanges += 1

@@ -1,0 +1,413 @@
+"""A hub that answers wrongly: a typed refusal, nothing stored, taps unaffected (invariant 8)."""
+
+import asyncio
+import dataclasses
+import gzip
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from crdt.documents import FLEET_DOCUMENT, SignedDocument
+from crdt.errors import RefusalCode
+from crdt.facts import CardId, Draft, Kind
+from crdt.frames import (
+    BlockFrame,
+    CertificateFrame,
+    DocumentFrame,
+    Hello,
+    Message,
+    PageFrame,
+    Refusal,
+    encode_frame,
+)
+from crdt.frontier import Head
+from crdt.protocol import CONTENT_TYPE
+from crdt.settlement import START, CardRow, Cursor, seal_page
+from crdt.signing import SigningKey
+from crdt.store.database import Database
+from edge.addresses import AddressBook, HubAddress
+from edge.errors import (
+    AnswerRefused,
+    HubDistrusted,
+    HubRefused,
+    HubUnreachable,
+    LedgerBehind,
+    UplinkError,
+)
+from edge.exchange import HubClient, Limits
+from edge.identity import Identity
+from edge.sync import Sync
+from edge.terminal import Terminal
+from edge.tls import hub_context
+from tests.edge.authority import Fleet, server_context
+from tests.edge.conftest import FARES, KEY, document
+from tests.edge.test_uplink import enrolled, ride, running, uplink_of
+from tests.edge.testhub import Misbehaviour, TestHub, answer, open_ledger
+
+CARD = CardId(bytes.fromhex("04A1B2C3D4E5F6"))
+ROW = CardRow(CARD, 5_000, 0)
+SERIES = b"S" * 16
+LIMITS = Limits(total_s=20, read_s=20)
+
+Lie = Callable[[Fleet, list[Message]], web.Response]
+
+
+@pytest.fixture
+def hub_database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(tmp_path / "hub.db", KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
+    return TestHub(fleet, await asyncio.to_thread(open_ledger, hub_database, fleet))
+
+
+async def synced(terminal: Terminal, address: HubAddress, limits: Limits = LIMITS) -> None:
+    """One run of the sync, without the uplink around it: raises what the uplink would catch."""
+    identity = enrolled(terminal).identity
+    context = await asyncio.to_thread(hub_context, identity)
+    async with HubClient(identity.fleet, identity.replica, context, limits) as client:
+        await Sync(
+            terminal, enrolled(terminal), lambda messages: client.exchange(address, messages), dict
+        ).run()
+
+
+def stored(terminal: Terminal) -> tuple[object, ...]:
+    """Everything that a hub can change on a terminal."""
+    now = enrolled(terminal)
+    return (
+        now.ledger.digest(),
+        now.ledger.settled(),
+        now.ledger.status()["position"],
+        now.fares,
+        now.fares_version,
+    )
+
+
+def raw(body: bytes, content_type: str = CONTENT_TYPE, **headers: str) -> web.Response:
+    return web.Response(body=body, content_type=content_type, headers=headers)
+
+
+def hello(fleet: Fleet, *rest: Message, **changes: object) -> web.Response:
+    """An answer of the fleet's hub with these messages."""
+    first = Hello(fleet.id, fleet.hub_key.replica)
+    return answer([dataclasses.replace(first, **changes), *rest])  # type: ignore[arg-type]  # test data
+
+
+def page(fleet: Fleet, key: SigningKey, after: Cursor = START) -> PageFrame:
+    """A final page that gives the card money, signed with `key`."""
+    until = Cursor(3, CARD)
+    return PageFrame(seal_page(key, fleet.id, SERIES, 0, after, until, [ROW], 3, {}).raw)
+
+
+def flipped(message: PageFrame | DocumentFrame, at: int) -> Message:
+    body = bytearray(message.raw)
+    body[at] ^= 1
+    return type(message)(bytes(body))
+
+
+def generous(fleet: Fleet, key: SigningKey, name: str = FLEET_DOCUMENT) -> SignedDocument:
+    """A document in which every ride is free."""
+    free = document(fleet, dataclasses.replace(FARES, flat_fare_minor=0), 9)
+    return SignedDocument.seal(key, fleet.id, name, 9, free.body)
+
+
+def bad_fares(fleet: Fleet) -> DocumentFrame:
+    return DocumentFrame(SignedDocument.seal(fleet.hub_key, fleet.id, FLEET_DOCUMENT, 9, b"garbage").encode())
+
+
+def terminal_certificate(fleet: Fleet) -> CertificateFrame:
+    return CertificateFrame(fleet.enrol().certificate.encode())
+
+
+LIES: dict[str, tuple[RefusalCode, Lie]] = {
+    "garbage": (RefusalCode.MALFORMED, lambda fleet, honest: raw(b"\xff" * 100)),
+    "nothing": (RefusalCode.MALFORMED, lambda fleet, honest: raw(b"")),
+    "html": (RefusalCode.MALFORMED, lambda fleet, honest: raw(b"<html>hotel Wi-Fi</html>", "text/html")),
+    "truncated": (RefusalCode.MALFORMED, lambda fleet, honest: raw(bytes(answer(honest).body)[:-1])),  # type: ignore[arg-type]  # bytes
+    "compressed": (
+        RefusalCode.MALFORMED,
+        lambda fleet, honest: raw(gzip.compress(b"\0" * 10**7), **{"Content-Encoding": "gzip"}),
+    ),
+    "oversized": (
+        RefusalCode.TOO_LARGE,
+        lambda fleet, honest: raw(encode_frame(honest[0]) + encode_frame(PageFrame(b"x" * 1_000_000)) * 5),
+    ),
+    "endless": (
+        RefusalCode.TOO_LARGE,
+        lambda fleet, honest: raw(
+            encode_frame(honest[0]) + encode_frame(Refusal(RefusalCode.REVOKED, "x" * 500)) * 9_000
+        ),
+    ),
+    "a huge frame announced": (
+        RefusalCode.TOO_LARGE,
+        lambda fleet, honest: raw(encode_frame(honest[0]) + b"\x07\xff\xff\xff\xff"),
+    ),
+    "no hello": (RefusalCode.MALFORMED, lambda fleet, honest: raw(encode_frame(page(fleet, fleet.hub_key)))),
+    "a foreign hello": (RefusalCode.FOREIGN_FLEET, lambda fleet, honest: hello(Fleet(7))),
+    "a later protocol": (RefusalCode.UNSUPPORTED, lambda fleet, honest: hello(fleet, protocol=2)),
+    "a foreign page": (
+        RefusalCode.UNKNOWN_AUTHOR,
+        lambda fleet, honest: hello(fleet, page(Fleet(7), Fleet(7).hub_key)),
+    ),
+    "a page of another fleet signed by our hub": (
+        RefusalCode.FOREIGN_FLEET,
+        lambda fleet, honest: hello(fleet, page(Fleet(7), fleet.hub_key)),
+    ),
+    "a page signed by a stranger": (
+        RefusalCode.UNKNOWN_AUTHOR,
+        lambda fleet, honest: hello(fleet, page(fleet, SigningKey(b"?" * 32))),
+    ),
+    "a page with a wrong signature": (
+        RefusalCode.BAD_SIGNATURE,
+        lambda fleet, honest: hello(fleet, flipped(page(fleet, fleet.hub_key), -1)),
+    ),
+    "an altered page": (
+        RefusalCode.BAD_SIGNATURE,
+        lambda fleet, honest: hello(fleet, flipped(page(fleet, fleet.hub_key), 33)),
+    ),
+    "a page from elsewhere": (
+        RefusalCode.CHAIN_BROKEN,
+        lambda fleet, honest: hello(fleet, page(fleet, fleet.hub_key, after=Cursor(2, b""))),
+    ),
+    "a terminal's certificate as a hub's": (
+        RefusalCode.NOT_PERMITTED,
+        lambda fleet, honest: hello(fleet, terminal_certificate(fleet)),
+    ),
+    "a foreign hub's certificate": (
+        RefusalCode.FOREIGN_FLEET,
+        lambda fleet, honest: hello(fleet, CertificateFrame(Fleet(7).hub_certificate.encode())),
+    ),
+    "fares by a stranger": (
+        RefusalCode.UNKNOWN_AUTHOR,
+        lambda fleet, honest: hello(fleet, DocumentFrame(generous(fleet, SigningKey(b"?" * 32)).encode())),
+    ),
+    "fares with a wrong signature": (
+        RefusalCode.BAD_SIGNATURE,
+        lambda fleet, honest: hello(
+            fleet, flipped(DocumentFrame(generous(fleet, fleet.hub_key).encode()), -1)
+        ),
+    ),
+    "fares that cannot be read": (
+        RefusalCode.MALFORMED,
+        lambda fleet, honest: hello(fleet, bad_fares(fleet)),
+    ),
+    "a document nobody asked for": (
+        RefusalCode.NOT_PERMITTED,
+        lambda fleet, honest: hello(
+            fleet, DocumentFrame(generous(fleet, fleet.hub_key, "terminal").encode())
+        ),
+    ),
+    "blocks nobody asked for": (RefusalCode.MALFORMED, lambda fleet, honest: hello(fleet, BlockFrame(b"x"))),
+}
+
+
+def telling(fleet: Fleet, lie: Lie) -> Misbehaviour:
+    async def misbehave(_request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        return lie(fleet, honest)
+
+    return misbehave
+
+
+@pytest.mark.parametrize("name", LIES)
+async def test_a_lie_is_refused_by_its_type_and_nothing_is_stored(
+    name: str, paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    code, lie = LIES[name]
+    await asyncio.to_thread(ride, paired, CARD)
+    await asyncio.to_thread(enrolled(paired).ledger.seal)
+    before = await asyncio.to_thread(stored, paired)
+    hub.misbehave = telling(fleet, lie)
+    async with hub.serving(tmp_path) as address:
+        with pytest.raises(AnswerRefused) as refusal:
+            await synced(paired, address)
+    assert refusal.value.code is code
+    assert str(refusal.value).isprintable()
+    assert await asyncio.to_thread(stored, paired) == before
+    await asyncio.to_thread(ride, paired, CARD)
+    assert enrolled(paired).ledger.status()["head_seq"] == 3, "taps go on"
+
+
+async def test_an_honest_page_would_have_been_stored(
+    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    """The other side of the test above: the same page, rightly signed, does give the card its money."""
+    hub.misbehave = telling(fleet, lambda fleet, honest: hello(fleet, page(fleet, fleet.hub_key)))
+    async with hub.serving(tmp_path) as address:
+        await synced(paired, address)
+    view = await asyncio.to_thread(enrolled(paired).ledger.view, CARD)
+    assert view.balance_minor == 5_000
+
+
+async def test_replayed_fares_never_replace_newer_ones(
+    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(paired.adopt, document(fleet, FARES, version=5))
+    free = document(fleet, dataclasses.replace(FARES, flat_fare_minor=0), version=4)
+    hub.misbehave = telling(fleet, lambda fleet, honest: hello(fleet, DocumentFrame(free.encode())))
+    async with hub.serving(tmp_path) as address:
+        await synced(paired, address)
+    assert (enrolled(paired).fares, enrolled(paired).fares_version) == (FARES, 5)
+
+
+@pytest.mark.parametrize(
+    ("lie", "error", "says"),
+    [
+        (lambda fleet, honest: web.Response(status=500, text="<h1>oops</h1>"), HubRefused, "HTTP 500"),
+        (
+            lambda fleet, honest: web.json_response(
+                {"error": "revoked", "message": "Bus 12 was revoked.\x1b[2J"}, status=403
+            ),
+            HubRefused,
+            "The hub refused: Bus 12 was revoked.?[2J",
+        ),
+        (lambda fleet, honest: web.json_response([1], status=403), HubRefused, "HTTP 403"),
+        (
+            lambda fleet, honest: web.Response(status=302, headers={"Location": "https://192.0.2.1/"}),
+            HubRefused,
+            "HTTP 302",
+        ),
+        (
+            lambda fleet, honest: hello(fleet, Refusal(RefusalCode.REVOKED, "You were revoked.")),
+            HubRefused,
+            "The hub refused: You were revoked.",
+        ),
+        (
+            lambda fleet, honest: web.Response(status=500, body=b"x" * 100_000),
+            AnswerRefused,
+            "larger than 65536 bytes",
+        ),
+    ],
+)
+async def test_a_refusal_of_the_hub_is_shown_in_its_words_made_safe(
+    lie: Lie,
+    error: type[UplinkError],
+    says: str,
+    paired: Terminal,
+    fleet: Fleet,
+    hub: TestHub,
+    tmp_path: Path,
+) -> None:
+    hub.misbehave = telling(fleet, lie)
+    async with hub.serving(tmp_path) as address:
+        with pytest.raises(error) as refusal:
+            await synced(paired, address)
+        assert says in str(refusal.value)
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            assert (await uplink.sync_now()).trouble == str(refusal.value)
+
+
+async def test_a_hub_that_holds_more_than_the_terminal_proves_a_restored_image(
+    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    replica = enrolled(paired).identity.replica
+    hub.misbehave = telling(fleet, lambda fleet, honest: hello(fleet, frontier={replica: Head(9, b"h" * 32)}))
+    async with hub.serving(tmp_path) as address:
+        with pytest.raises(LedgerBehind, match="old copy of the storage"):
+            await synced(paired, address)
+
+
+async def test_a_hub_that_confirms_nothing_is_not_believed(
+    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    """An answer to blocks without an Ack must not become an endless loop, nor count as delivered."""
+    await asyncio.to_thread(ride, paired, CARD)
+    hub.misbehave = telling(fleet, lambda fleet, honest: hello(fleet))
+    async with hub.serving(tmp_path) as address:
+        with pytest.raises(AnswerRefused, match="does not confirm"):
+            await synced(paired, address)
+    assert len(hub.heard) == 2
+
+
+async def test_an_answer_that_stops_in_the_middle(
+    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    """Cut off in a body whose length was announced: damaged, not merely late."""
+
+    async def cut(request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        whole = bytes(answer(honest).body)  # type: ignore[arg-type]  # bytes
+        response = web.StreamResponse(
+            headers={"Content-Type": CONTENT_TYPE, "Content-Length": str(len(whole))}
+        )
+        await response.prepare(request)
+        await response.write(whole[:20])
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    hub.misbehave = cut
+    async with hub.serving(tmp_path) as address:
+        with pytest.raises((AnswerRefused, HubUnreachable)):
+            await synced(paired, address)
+
+
+@pytest.mark.parametrize("limits", [Limits(total_s=20, read_s=0.2), Limits(total_s=0.3, read_s=20)])
+async def test_a_hub_that_says_nothing_or_drips_is_given_up(
+    limits: Limits, paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """Both time-outs: silence within an exchange, and an exchange that never ends."""
+    given_up = asyncio.Event()
+
+    async def drip(request: web.Request, _honest: list[Message]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
+        await response.prepare(request)
+        while limits.total_s < 1 and not given_up.is_set():
+            await response.write(b"\0")
+            await asyncio.sleep(0.05)
+        await given_up.wait()
+        return response
+
+    hub.misbehave = drip
+    async with hub.serving(tmp_path) as address:
+        try:
+            with pytest.raises((HubUnreachable, AnswerRefused)):
+                await synced(paired, address, limits)
+        finally:
+            given_up.set()
+
+
+async def test_nobody_there(paired: Terminal) -> None:
+    with pytest.raises(HubUnreachable, match="No hub answers at 127.0.0.1:1"):
+        await synced(paired, HubAddress("127.0.0.1", 1))
+
+
+async def test_a_server_without_tls(paired: Terminal) -> None:
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises((HubDistrusted, HubUnreachable)):
+            await synced(paired, HubAddress("127.0.0.1", port))
+
+
+async def test_a_stranger_and_a_stolen_terminal_learn_nothing(
+    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    thief: Identity = fleet.enrol()
+
+    def stolen() -> ssl.SSLContext:
+        return server_context(tmp_path, thief.tls_certificate_pem, thief.keys.tls_key_pem, thief.tls_root_pem)
+
+    for context in (Fleet(7).server_context(tmp_path), stolen()):
+        async with hub.serving(tmp_path, context=context) as address:
+            with pytest.raises(HubDistrusted, match="is not this fleet's hub"):
+                await synced(paired, address)
+    assert hub.heard == []
+
+
+async def test_the_right_hub_after_all_these(paired: Terminal, hub: TestHub, tmp_path: Path) -> None:
+    """And an honest hub still gets everything."""
+    await asyncio.to_thread(ride, paired, CARD)
+    await asyncio.wrap_future(hub.ledger.append(CARD, [Draft(Kind.TOPUP, 100)], 1_780_000_000_000))
+    async with hub.serving(tmp_path) as address:
+        await synced(paired, address)
+    assert enrolled(paired).ledger.held() == (0, 0)
+    assert await asyncio.wrap_future(hub.ledger.balance(CARD)) == 850

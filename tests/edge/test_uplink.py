@@ -1,0 +1,337 @@
+"""The uplink against a real TLS server with a real hub ledger behind it: pushes, resumes, backs off."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from crdt.facts import CardId, CardView, Draft, Kind
+from crdt.frames import BlockFrame, Message, Pull
+from crdt.store.database import Database
+from edge.addresses import AddressBook, HubAddress
+from edge.backoff import Backoff
+from edge.exchange import HubClient, Limits
+from edge.identity import Identity
+from edge.terminal import Enrolment, Terminal
+from edge.tls import hub_context
+from edge.uplink import Uplink, Wait, wait_for
+from tests.edge.authority import Fleet
+from tests.edge.conftest import FARES, KEY, clock_of, document, pair
+from tests.edge.testhub import TestHub, answer, open_ledger
+
+LIMITS = Limits(total_s=20, read_s=20)
+CARDS = [CardId(bytes([4, 0, 0, number])) for number in range(1, 8)]
+NOWHERE = HubAddress("127.0.0.1", 1)
+
+
+@pytest.fixture
+def hub_database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(tmp_path / "hub.db", KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
+    ledger = await asyncio.to_thread(open_ledger, hub_database, fleet)
+    return TestHub(fleet, ledger, document=document(fleet, FARES))
+
+
+def enrolled(terminal: Terminal) -> Enrolment:
+    assert terminal.enrolment is not None
+    return terminal.enrolment
+
+
+def ride(terminal: Terminal, card: CardId, fare_minor: int = 250) -> None:
+    """A tap as the ledger sees it; blocks, as taps do."""
+
+    def choose(view: CardView) -> tuple[tuple[Draft, ...], None]:
+        opening = () if view.known else (Draft(Kind.OPENING, 1_000),)
+        return (*opening, Draft(Kind.FARE, -fare_minor)), None
+
+    enrolled(terminal).ledger.transact(card, choose, at_ms=1_780_000_000_000)
+
+
+def uplink_of(
+    terminal: Terminal,
+    addresses: AddressBook,
+    *,
+    wait: Wait = wait_for,
+    proven: Callable[[HubAddress], object] = lambda _address: None,
+    limits: Limits = LIMITS,
+    heartbeat_s: float = 3_600,
+    backoff: Backoff | None = None,
+) -> Uplink:
+    async def connect(identity: Identity) -> HubClient:
+        context = await asyncio.to_thread(hub_context, identity)
+        return HubClient(identity.fleet, identity.replica, context, limits)
+
+    return Uplink(
+        terminal,
+        addresses,
+        connect,
+        lambda: {"name": "Bus 12 front"},
+        clock_of(terminal),
+        backoff or Backoff(3_600, 3_600, lambda: 0.5),
+        heartbeat_s,
+        proven=proven,
+        wait=wait,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(uplink: Uplink) -> AsyncIterator[None]:
+    task = asyncio.create_task(uplink.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_taps_go_up_settlement_and_fares_come_down_and_both_ledgers_agree(
+    terminal: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(pair, terminal, fleet, None)
+    await asyncio.to_thread(ride, terminal, CARDS[0])
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(terminal, AddressBook(address, None))
+        async with running(uplink):
+            status = await uplink.sync_now()
+    assert (status.online, status.hub, status.trouble) == (True, address, "")
+    ledger = enrolled(terminal).ledger
+    assert ledger.held() == (0, 0)
+    mine = await asyncio.to_thread(ledger.digest)
+    assert mine == await asyncio.wrap_future(hub.ledger.digest())
+    assert await asyncio.wrap_future(hub.ledger.balance(CARDS[0])) == 750
+    assert enrolled(terminal).fares == FARES
+    assert hub.statuses[0] == {"name": "Bus 12 front"}
+    assert hub.peers[0] is not None, "the terminal showed its certificate"
+
+
+async def test_a_tap_is_pushed_at_once_when_online(paired: Terminal, hub: TestHub, tmp_path: Path) -> None:
+    """Woken by a tap, not by the heartbeat, which is an hour away."""
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            await uplink.sync_now()
+            assert not hub.merged.is_set()
+
+            def tap() -> None:
+                ride(paired, CARDS[0])
+                uplink.tapped()
+
+            await asyncio.to_thread(tap)
+            await asyncio.wait_for(hub.merged.wait(), 30)
+
+
+async def test_it_resumes_where_it_stopped_and_sends_nothing_twice(
+    paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    ledger = enrolled(paired).ledger
+    for card in CARDS[:3]:
+        await asyncio.to_thread(ride, paired, card)
+        await asyncio.to_thread(ledger.seal)
+    lost = False
+
+    async def lose_the_first_answer(_request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        nonlocal lost
+        if not lost and hub.blocks_received:
+            lost = True
+            return web.Response(status=502)
+        return answer(honest)
+
+    hub.misbehave = lose_the_first_answer
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            assert not (await uplink.sync_now()).online
+            assert (await uplink.sync_now()).online
+    assert lost
+    assert hub.blocks_received == 3, "the acknowledged blocks were not sent again"
+    assert ledger.held() == (0, 0)
+
+
+async def test_a_settlement_in_many_pages_resumes_after_a_cut(
+    paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """Invariant 6: half a settlement changes no balance; the rest comes without starting again."""
+    for card in CARDS:
+        booking = hub.ledger.append(card, [Draft(Kind.TOPUP, 2_000)], 1_780_000_000_000)
+        await asyncio.wrap_future(booking)
+    hub.page_rows = 2
+
+    async def break_after_two_pages(_request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        return web.Response(status=502) if len(hub.heard) == 3 else answer(honest)
+
+    hub.misbehave = break_after_two_pages
+    ledger = enrolled(paired).ledger
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            assert not (await uplink.sync_now()).online
+            assert not (await asyncio.to_thread(ledger.view, CARDS[0])).known
+            assert (await uplink.sync_now()).online
+    assert (await asyncio.to_thread(ledger.view, CARDS[6])).balance_minor == 2_000
+    pulls = [message.after for heard in hub.heard for message in heard if isinstance(message, Pull)]
+    assert len(set(pulls)) == len(pulls) - 1, "only the page that was lost was asked for twice"
+
+
+async def test_offline_it_waits_longer_each_time_and_taps_do_not_hurry_it(paired: Terminal) -> None:
+    """Bounded, jittered backoff with the waiting and the randomness injected."""
+    waits: list[float] = []
+    enough = asyncio.Event()
+
+    async def wait(event: asyncio.Event, delay_s: float) -> None:
+        waits.append(delay_s)
+        uplink.tapped()
+        await asyncio.sleep(0)
+        assert not event.is_set(), "a tap offline is no reason to knock again"
+        if len(waits) == 6:
+            enough.set()
+            await asyncio.Event().wait()
+
+    backoff = Backoff(1, 8, random=lambda: 0.5)
+    uplink = uplink_of(paired, AddressBook(NOWHERE, None), wait=wait, backoff=backoff)
+    async with running(uplink):
+        await asyncio.wait_for(enough.wait(), 30)
+    assert waits == [0.75, 1.5, 3.0, 6.0, 6.0, 6.0]
+    assert uplink.status.trouble.startswith("No hub answers at 127.0.0.1:1 (")
+
+
+async def test_a_new_address_is_tried_at_once_and_kept_as_proven(
+    paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    kept: list[HubAddress] = []
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(NOWHERE, None), proven=kept.append)
+        async with running(uplink):
+            assert not (await uplink.sync_now()).online
+            uplink.hinted([address])
+            while not uplink.status.online:  # noqa: ASYNC110  (the loop below is woken by the hint alone)
+                await asyncio.sleep(0.01)
+    assert kept == [address]
+
+
+async def test_a_spoofed_record_cannot_take_the_hub_away(
+    paired: Terminal, hub: TestHub, tmp_path: Path, hub_database: Database
+) -> None:
+    """A record is a hint: a stranger's server is refused by TLS, and the next address is tried."""
+    stranger = TestHub(Fleet(9), hub.ledger)
+    async with hub.serving(tmp_path) as address, stranger.serving(tmp_path) as spoof:
+        book = AddressBook(None, None)
+        book.hint([spoof, address])
+        uplink = uplink_of(paired, book)
+        async with running(uplink):
+            assert (await uplink.sync_now()).hub == address
+            book.hint([spoof])
+            assert (await uplink.sync_now()).hub == address, "the proven address outlives its record"
+    assert stranger.heard == [], "the stranger learnt nothing"
+
+
+async def test_an_unpaired_terminal_says_so_and_an_unfound_hub_too(terminal: Terminal, fleet: Fleet) -> None:
+    uplink = uplink_of(terminal, AddressBook(None, None))
+    async with running(uplink):
+        assert (await uplink.sync_now()).trouble == "not paired yet"
+        await asyncio.to_thread(pair, terminal, fleet)
+        assert "No hub was found yet" in (await uplink.sync_now()).trouble
+
+
+async def test_the_hubs_clock_bounds_the_terminals_error(
+    paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """Invariant 9: the authenticated Date header tells how wrong the terminal's clock may be."""
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            await uplink.sync_now()
+        reading = await asyncio.to_thread(uplink._clock.read)
+    assert reading.error_ms < 60_000
+
+
+async def test_a_re_paired_terminal_also_sends_what_its_earlier_identity_left(
+    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    """Re-pairing keeps every unsettled delta (DESIGN 8)."""
+    await asyncio.to_thread(ride, paired, CARDS[0])
+    await asyncio.to_thread(paired.enrol, fleet.enrol())
+    await asyncio.to_thread(ride, paired, CARDS[0])
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            assert (await uplink.sync_now()).online
+    assert enrolled(paired).ledger.held() == (0, 0)
+    assert await asyncio.wrap_future(hub.ledger.balance(CARDS[0])) == 500
+
+
+async def test_going_down_in_the_middle_leaves_nothing_behind(
+    paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """Cancelled while the hub is silent: the checks of every test find no task and no socket left."""
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def silence(_request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        asked.set()
+        await release.wait()
+        return answer(honest)
+
+    hub.misbehave = silence
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            await asyncio.wait_for(asked.wait(), 30)
+        release.set()
+
+
+async def test_a_tap_never_waits_for_the_network(paired: Terminal, hub: TestHub, tmp_path: Path) -> None:
+    """Invariant 7: the hub has taken the request and says nothing; taps go on, and are durable, meanwhile."""
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def stall(_request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        asked.set()
+        await release.wait()
+        return answer(honest)
+
+    hub.misbehave = stall
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            await asyncio.wait_for(asked.wait(), 30)
+            for card in CARDS:
+                await asyncio.to_thread(ride, paired, card)
+            assert enrolled(paired).ledger.status()["head_seq"] == 14
+            release.set()
+            assert (await uplink.sync_now()).online
+
+
+def test_a_tap_after_the_loop_has_closed_is_no_error(paired: Terminal) -> None:
+    """Going down: the tap thread may finish its tap when the event loop is already gone."""
+
+    async def make() -> Uplink:
+        return uplink_of(paired, AddressBook(None, None))
+
+    uplink = asyncio.run(make())
+    thread = threading.Thread(target=uplink.tapped)
+    thread.start()
+    thread.join()
+
+
+async def test_many_blocks_go_in_bounded_exchanges(
+    paired: Terminal, hub: TestHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.sync.MAX_PUSH_BYTES", 600)
+    ledger = enrolled(paired).ledger
+    for _ in range(6):
+        await asyncio.to_thread(ride, paired, CARDS[0])
+        await asyncio.to_thread(ledger.seal)
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            assert (await uplink.sync_now()).online
+    sizes = [sum(isinstance(message, BlockFrame) for message in heard) for heard in hub.heard]
+    assert sum(sizes) == 6
+    assert max(sizes) < 6

@@ -1,0 +1,198 @@
+"""A small hub on a real TLS server: the real hub ledger over crdt.session, and hooks to make it misbehave.
+
+The hub server itself is another package with its own tests; this one exists to be told what to do wrong.
+"""
+
+import asyncio
+import base64
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from crdt.certificate import AuthorCertificate, Role, issue
+from crdt.documents import SignedDocument
+from crdt.errors import WrongCode
+from crdt.facts import TerminalId
+from crdt.frames import (
+    MAX_EXCHANGE_BYTES,
+    Ack,
+    BlockFrame,
+    CertificateFrame,
+    DocumentFrame,
+    Hello,
+    Message,
+    PageFrame,
+    Pull,
+    Status,
+)
+from crdt.pairing import HubPairing, PairingCode
+from crdt.protocol import CONTENT_TYPE, IDENTIFY, PAIR_FINISH, PAIR_START, SYNC
+from crdt.session import Session
+from crdt.settlement import MAX_PAGE_ROWS
+from crdt.store.database import Database
+from crdt.store.hub import HubLedger
+from edge.addresses import HubAddress
+from edge.tls import spki_sha256
+from tests.edge.authority import TERMINAL_LIMITS, Fleet
+
+Misbehaviour = Callable[[web.Request, list[Message]], Awaitable[web.StreamResponse]]
+"""(request, the honest answer's messages) -> what is sent instead."""
+
+
+@dataclass
+class TestHub:
+    """One fleet's hub. `misbehave` replaces the answer to each sync; `code` is the one open invitation."""
+
+    __test__ = False
+
+    fleet: Fleet
+    ledger: HubLedger
+    page_rows: int = MAX_PAGE_ROWS
+    document: SignedDocument | None = None
+    misbehave: Misbehaviour | None = None
+    code: PairingCode | None = None
+    given: dict[str, str] = field(default_factory=dict)
+    heard: list[list[Message]] = field(default_factory=list)
+    """The messages of each exchange so far."""
+    merged: asyncio.Event = field(default_factory=asyncio.Event)
+    statuses: list[dict[str, Any]] = field(default_factory=list)
+    peers: list[bytes | None] = field(default_factory=list)
+
+    @property
+    def blocks_received(self) -> int:
+        return sum(isinstance(message, BlockFrame) for messages in self.heard for message in messages)
+
+    @contextlib.asynccontextmanager
+    async def serving(
+        self, tmp_path: Path, *, context: ssl.SSLContext | None = None, port: int = 0
+    ) -> AsyncIterator[HubAddress]:
+        """Serve on loopback until the block ends."""
+        tls = context or await asyncio.to_thread(self.fleet.server_context, tmp_path)
+        app = web.Application(client_max_size=2 * MAX_EXCHANGE_BYTES)
+        app.add_routes(
+            [
+                web.post(SYNC, self._sync),
+                web.get(IDENTIFY, self._identify),
+                web.post(PAIR_START, self._pair_start),
+                web.post(PAIR_FINISH, self._pair_finish),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls, reuse_address=True)
+        await site.start()
+        try:
+            yield HubAddress("127.0.0.1", runner.addresses[0][1])
+        finally:
+            await runner.cleanup()
+
+    async def answer_to(self, messages: list[Message]) -> list[Message]:
+        """What an honest hub says."""
+        hello = messages[0]
+        assert isinstance(hello, Hello)
+        rest: list[Message] = []
+        blocks = [message.raw for message in messages if isinstance(message, BlockFrame)]
+        if blocks:
+            raws = [message.raw for message in messages if isinstance(message, CertificateFrame)]
+            certificates = [AuthorCertificate.decode(raw) for raw in raws]
+            report = await asyncio.wrap_future(self.ledger.merge(blocks, certificates))
+            assert not report.refused
+            rest.append(Ack(report.heads))
+            self.merged.set()
+        for message in messages:
+            if isinstance(message, Status):
+                self.statuses.append(dict(message.values))
+            if isinstance(message, Pull):
+                rest += await self._settlement(message)
+        heads = await asyncio.wrap_future(self.ledger.heads(sorted({hello.replica, *hello.frontier})))
+        return [Hello(self.fleet.id, self.ledger.replica, heads), *rest]
+
+    async def _settlement(self, pull: Pull) -> list[Message]:
+        found: list[Message] = []
+        if self.document is not None and self.document.version > pull.document_version:
+            found.append(DocumentFrame(self.document.encode()))
+        page = self.ledger.page(pull.series, pull.base, pull.after, self.page_rows)
+        return [*found, PageFrame((await asyncio.wrap_future(page)).raw)]
+
+    async def _sync(self, request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        self.peers.append(request.transport.get_extra_info("ssl_object").getpeercert(True))
+        session = Session(self.fleet.id, self.ledger.replica)
+        events = session.receive_data(await request.read())
+        assert type(session.receive_eof()[0]).__name__ == "Ended"
+        messages = [event for event in events if isinstance(event, Message)]
+        self.heard.append(messages)
+        honest = await self.answer_to(messages)
+        if self.misbehave is not None:
+            return await self.misbehave(request, honest)
+        return answer(honest)
+
+    async def _identify(self, _request: web.Request) -> web.Response:
+        return web.json_response({"fleet": self.fleet.id.hex()})
+
+    async def _pair_start(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        if self.code is None or body["nameplate"] != str(self.code.nameplate):
+            return _refusal("no_code", "No pairing with this code is open.", 404)
+        spki = spki_sha256(ssl.PEM_cert_to_DER_cert(self._hub_pem()))
+        self._pairing = HubPairing(self.code, spki, lambda length: b"\x07" * length)
+        message = self._pairing.answer(base64.b64decode(body["message"]))
+        return web.json_response({"session": "s", "message": base64.b64encode(message).decode()})
+
+    async def _pair_finish(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        try:
+            wanted = self._pairing.open_request(base64.b64decode(body["request"]))
+        except WrongCode as error:
+            return _refusal("wrong_code", f"{error}. 2 more tries.", 403)
+        sealed = self._pairing.seal_response({**self._enrol(wanted), **self.given})
+        return web.json_response({"response": base64.b64encode(sealed).decode()})
+
+    def _enrol(self, wanted: dict[str, str]) -> dict[str, str]:
+        request = x509.load_pem_x509_csr(wanted["csr"].encode())
+        key = request.public_key()
+        assert request.is_signature_valid
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        public_key = bytes.fromhex(wanted["public_key"])
+        terminal = TerminalId(bytes.fromhex(wanted["terminal"]) or public_key[:16])
+        certificate = issue(
+            self.fleet.key, terminal, wanted["name"], Role.TERMINAL, public_key, TERMINAL_LIMITS
+        )
+        return {
+            "fleet_public_key": self.fleet.key.public_key.hex(),
+            "certificate": certificate.encode().hex(),
+            "hub_certificate": self.fleet.hub_certificate.encode().hex(),
+            "tls_certificate": self.fleet.tls_certificate(key, ExtendedKeyUsageOID.CLIENT_AUTH),
+            "tls_root": self.fleet.root_pem,
+        }
+
+    def _hub_pem(self) -> str:
+        public = self.fleet.hub_tls_key.public_key()
+        assert public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return self.fleet.tls_certificate(public, ExtendedKeyUsageOID.SERVER_AUTH)
+
+
+def answer(messages: list[Message]) -> web.Response:
+    """The messages as a response; the first has to be HELLO."""
+    hello = messages[0]
+    assert isinstance(hello, Hello)
+    session = Session(hello.fleet, hello.replica)
+    return web.Response(body=b"".join(map(session.send, messages)), content_type=CONTENT_TYPE)
+
+
+def open_ledger(database: Database, fleet: Fleet) -> HubLedger:
+    """The hub's real ledger."""
+    return HubLedger(database, fleet.key.public_key, fleet.hub_key, fleet.hub_certificate)
+
+
+def _refusal(code: str, message: str, status: int) -> web.Response:
+    return web.json_response({"error": code, "message": message}, status=status)
