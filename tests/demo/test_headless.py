@@ -1,0 +1,96 @@
+"""`farebox-hub demo --headless` as a person runs it, and what it says when something is wrong."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from hub.demo.headless import HEADINGS, Result, report
+
+pytestmark = pytest.mark.timeout(300)
+
+DEMO = (sys.executable, "-m", "hub", "demo")
+
+
+async def demo(*arguments: str) -> tuple[int | None, str, str]:
+    """Runs the demo; exit status, standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        *DEMO, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_the_scripted_round_ends_with_books_that_balance(tmp_path: Path) -> None:
+    """Issue: exits 0 only if every ledger agrees and nothing acknowledged was lost."""
+    status, out, err = await demo("--headless", "--seconds", "4", "--directory", str(tmp_path / "d"))
+    assert status == 0, f"{out}\n{err}"
+    assert out.endswith("books balance: yes\n")
+    digests = re.findall(r"^(?:hub|Bus \d)\b.* ([0-9a-f]{16})$", out, re.MULTILINE)
+    assert len(digests) == 4
+    assert len(set(digests)) == 1
+    assert no_process_below(tmp_path)
+
+
+async def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(*DEMO, "--directory", str(tmp_path / "d")), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    await process.stdout.readuntil(b"terminals")
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert process.returncode == 130
+    assert no_process_below(tmp_path)
+
+
+async def test_a_directory_that_is_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    status, _, err = await demo("--headless", "--directory", str(tmp_path))
+    assert status == 1
+    assert err == f"farebox-hub demo: The directory {tmp_path} is not empty. Give the demo one of its own.\n"
+
+
+async def test_a_page_port_that_is_taken_is_refused_in_a_sentence() -> None:
+    server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    status, _, err = await demo("--port", str(port))
+    server.close()
+    await server.wait_closed()
+    assert status == 1
+    assert f"The page cannot use port {port}" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--seconds", "soon"], ["--port", "70000"]])
+async def test_options_that_make_no_sense_are_refused(arguments: list[str]) -> None:
+    status, _, err = await demo(*arguments)
+    assert status == 2
+    assert "error: argument" in err
+
+
+def test_a_round_with_a_difference_says_no_and_what_differs() -> None:
+    row = ["hub", "–", "–", "–", "0", "7", "12.50", "ab"]
+    said = report(Result([row], ["Bus 1 accepted 2 taps of card 04AA at 250, and the hub has 1: 1 lost."]))
+    assert said.splitlines()[-2:] == [
+        "Bus 1 accepted 2 taps of card 04AA at 250, and the hub has 1: 1 lost.",
+        "books balance: no",
+    ]
+    assert all(heading in said for heading in HEADINGS)
+
+
+def no_process_below(directory: Path) -> bool:
+    """Whether no process has the directory on its command line any more."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(directory) + b"/" in command:
+                return False
+    return True
