@@ -132,6 +132,7 @@ def authors_of(connection: Connection) -> dict[ReplicaId, AuthorCertificate]:
 
 
 FactRow = tuple[bytes, int, int, int, str, str, str, int, int]
+SegmentRow = tuple[int, bytes, int, int, int, str, str, str, int, int]  # a number, and a FactRow
 
 
 def fact_row(delta: Delta) -> FactRow:

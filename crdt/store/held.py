@@ -8,11 +8,11 @@ from typing import Final
 from sqlalchemy import Connection
 
 from crdt.columns import Columns
-from crdt.facts import NEW_CARD, CardId, CardState, Delta, Kind, ReplicaId
+from crdt.facts import NEW_CARD, CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
-from crdt.store.blocks import NO_HEAD, facts_of, heads_of, stored_blocks
+from crdt.store.blocks import NO_HEAD, SegmentRow, facts_of, heads_of, stored_blocks
 
-RECENT_FARES: Final = 4096  # cards whose last fare is remembered for the passback rule
+RECENT_FARES: Final = 2048  # cards whose last fare is remembered for the passback rule
 
 
 class Held:
@@ -24,14 +24,16 @@ class Held:
         self.sum_minor = 0  # of all of them, openings included
         self.openings_minor = 0  # of the openings among them
 
-    def add(self, delta: Delta) -> None:
+    def add(self, card: CardId, kind: int, amount_minor: int) -> None:
         """Hold one more delta."""
-        card, amount = delta.card, delta.amount_minor
-        self.cards[card] = self.cards.get(card, NEW_CARD).plus(delta.kind, amount)
+        sum_minor, opening_minor = self.cards.get(card, NEW_CARD)
+        if kind == Kind.OPENING:
+            self.cards[card] = CardState(sum_minor, max(opening_minor, amount_minor))
+            self.openings_minor += amount_minor
+        else:
+            self.cards[card] = CardState(sum_minor + amount_minor, opening_minor)
         self.count += 1
-        self.sum_minor += amount
-        if delta.kind is Kind.OPENING:
-            self.openings_minor += amount
+        self.sum_minor += amount_minor
 
     def add_columns(self, columns: Columns) -> None:
         """Hold everything a block contains."""
@@ -43,7 +45,7 @@ class Held:
 
 
 def held_beyond(
-    connection: Connection, settled: Mapping[ReplicaId, Head], open_segment: Iterable[Delta]
+    connection: Connection, settled: Mapping[ReplicaId, Head], segment: Iterable[SegmentRow]
 ) -> Held:
     """What this snapshot of the ledger holds that `settled` does not include."""
     held = Held()
@@ -51,8 +53,8 @@ def held_beyond(
         included = settled.get(replica, NO_HEAD).seq
         if included < head.seq:
             _add_chain(held, connection, replica, included)
-    for delta in open_segment:
-        held.add(delta)
+    for _seq, card, kind, amount_minor, *_ in segment:
+        held.add(CardId(card), kind, amount_minor)
     return held
 
 
@@ -64,23 +66,22 @@ def _add_chain(held: Held, connection: Connection, replica: ReplicaId, included:
         else:  # the settlement ends within this block: only another hub's settlement can
             for delta in columns.deltas(replica, block.header.first_seq):
                 if delta.seq > included:
-                    held.add(delta)
+                    held.add(delta.card, delta.kind, delta.amount_minor)
 
 
 class RecentFares:
-    """When each card last paid here, in terminal time; the RECENT_FARES cards that paid last."""
+    """When each card last paid here, in terminal time; of at least the last RECENT_FARES cards that paid."""
 
     def __init__(self) -> None:
-        self._at_ms: dict[CardId, int] = {}
+        self._newer: dict[CardId, int] = {}
+        self._older: dict[CardId, int] = {}
 
     def __getitem__(self, card: CardId) -> int | None:
-        return self._at_ms.get(card)
+        at_ms = self._newer.get(card)
+        return self._older.get(card) if at_ms is None else at_ms
 
-    def add(self, delta: Delta) -> None:
-        """Remember a delta if it is a fare."""
-        if delta.kind is not Kind.FARE:
-            return
-        self._at_ms.pop(delta.card, None)
-        self._at_ms[delta.card] = delta.at_ms
-        if len(self._at_ms) > RECENT_FARES:
-            del self._at_ms[next(iter(self._at_ms))]
+    def add(self, card: CardId, at_ms: int) -> None:
+        """Remember a fare."""
+        self._newer[card] = at_ms
+        if len(self._newer) > RECENT_FARES:
+            self._older, self._newer = self._newer, {}

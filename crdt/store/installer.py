@@ -102,7 +102,7 @@ class Installer:
     def _show(self, page: Page, rows: Sequence[tuple[Any, ...]], built: int) -> None:
         def work(connection: Connection) -> tuple[Standing, Held]:
             standing = _swap(connection, page, rows, built)
-            return standing, held_in(connection, standing, self._replica)
+            return standing, held_in(connection, standing)
 
         self._wait_write(work, lambda result: self._memory.settled(*result))
 

@@ -6,14 +6,14 @@ It changes only after a commit, and is made again from the database when that is
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
 from crdt.block import NOMINAL_BLOCK_DELTAS
-from crdt.facts import Delta, ReplicaId
+from crdt.facts import CardId, Delta, Kind, ReplicaId
 from crdt.frontier import Head
-from crdt.store.blocks import NO_HEAD, delta_of, facts_of, heads_of, newest_blocks
+from crdt.store.blocks import NO_HEAD, SegmentRow, facts_of, heads_of, newest_blocks
 from crdt.store.held import RECENT_FARES, Held, RecentFares, held_beyond
 from crdt.store.schema import OPEN_DELTA
 from crdt.store.settled import Standing, read_standing, settled_heads
@@ -23,7 +23,12 @@ class Memory:
     """The state of one terminal. Writers hold the database's gate; `mutex` lets others look in between."""
 
     def __init__(
-        self, head: Head, segment: Sequence[Delta], standing: Standing, held: Held, recent: Sequence[Delta]
+        self,
+        head: Head,
+        segment: Sequence[SegmentRow],
+        standing: Standing,
+        held: Held,
+        recent: Sequence[Delta],
     ) -> None:
         self.mutex = threading.Lock()
         self.head = head  # of the sealed chain
@@ -33,20 +38,21 @@ class Memory:
         self.fares = RecentFares()
         self.last_at_ms: int | None = None  # the time of the last delta written here
         for delta in recent:
-            self.fares.add(delta)
-            self.last_at_ms = delta.at_ms
+            self._met(delta.card, delta.kind, delta.at_ms)
+        for _seq, card, kind, _amount, at_ms, *_ in segment:
+            self._met(CardId(card), kind, at_ms)
 
     @classmethod
     def load(cls, connection: Connection, replica: ReplicaId) -> Memory:
         """The state that is on disk."""
         standing = read_standing(connection)
-        segment = open_segment(connection, replica)
+        segment = open_segment(connection)
         return cls(
             head=heads_of(connection, [replica]).get(replica, NO_HEAD),
             segment=segment,
             standing=standing,
             held=held_beyond(connection, settled_heads(connection, standing), segment),
-            recent=[*_recent(connection, replica), *segment],
+            recent=_recent(connection, replica),
         )
 
     @property
@@ -54,14 +60,18 @@ class Memory:
         """The number of the last delta written here."""
         return self.head.seq + len(self.segment)
 
-    def wrote(self, deltas: Sequence[Delta]) -> None:
-        """These were committed to the open segment."""
+    def wrote(self, card: CardId, rows: Sequence[SegmentRow]) -> None:
+        """These were committed to the open segment, all of one card."""
         with self.mutex:
-            for delta in deltas:
-                self.segment.append(delta)
-                self.held.add(delta)
-                self.fares.add(delta)
-                self.last_at_ms = delta.at_ms
+            self.segment += rows
+            for row in rows:
+                self.held.add(card, row[2], row[3])
+                self._met(card, row[2], row[4])
+
+    def _met(self, card: CardId, kind: int, at_ms: int) -> None:
+        self.last_at_ms = at_ms
+        if kind == Kind.FARE:
+            self.fares.add(card, at_ms)
 
     def sealed(self, head: Head) -> None:
         """The open segment up to this head was committed as a block."""
@@ -81,16 +91,14 @@ class Memory:
             self.held = held
 
 
-def open_segment(connection: Connection, replica: ReplicaId) -> list[Delta]:
+def open_segment(connection: Connection) -> list[SegmentRow]:
     """The deltas that are not sealed yet, in order."""
-    rows = connection.execute(select(OPEN_DELTA).order_by(OPEN_DELTA.c.seq))
-    return [delta_of(replica, row[0], tuple(row[1:])) for row in rows]
+    return [tuple(row) for row in connection.execute(select(OPEN_DELTA).order_by(OPEN_DELTA.c.seq))]
 
 
-def held_in(connection: Connection, standing: Standing, replica: ReplicaId) -> Held:
+def held_in(connection: Connection, standing: Standing) -> Held:
     """What this snapshot holds beyond its settlement."""
-    heads: Mapping[ReplicaId, Head] = settled_heads(connection, standing)
-    return held_beyond(connection, heads, open_segment(connection, replica))
+    return held_beyond(connection, settled_heads(connection, standing), open_segment(connection))
 
 
 def _recent(connection: Connection, replica: ReplicaId) -> list[Delta]:

@@ -15,11 +15,11 @@ from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.errors import ForeignFleet, MisuseError, NotPermitted
 from crdt.facts import (
+    MAX_AT_MS,
     NEW_CARD,
     NO_CONTEXT,
     Books,
     CardId,
-    CardState,
     CardView,
     Context,
     Delta,
@@ -32,6 +32,7 @@ from crdt.frontier import Head
 from crdt.settlement import HOTLISTED, Cursor, Page
 from crdt.signing import SigningKey
 from crdt.store import blocks, papers, view
+from crdt.store.blocks import SegmentRow
 from crdt.store.database import Database
 from crdt.store.installer import Installer
 from crdt.store.memory import Memory
@@ -102,6 +103,7 @@ class TerminalLedger:
         """
         check_card(card)
         with self._database.direct as sql:
+            sql.begin()
             drafts, result = choose(self._view(sql, card))
             if drafts:
                 self._append(sql, card, drafts, at_ms, context)
@@ -193,11 +195,11 @@ class TerminalLedger:
 
     def digest(self) -> bytes:
         """The state digest of all this ledger knows; the hub's, once all is settled. Reads every card."""
-        return self._read(lambda connection: view.believed_digest(connection, self.replica))
+        return self._read(view.believed_digest)
 
     def books(self) -> Books:
         """The proof that this ledger's balances are its deltas. Reads every card."""
-        return self._read(lambda connection: view.believed_books(connection, self.replica))
+        return self._read(view.believed_books)
 
     def history(self, card: CardId, limit: int = 20) -> list[Delta]:
         """The last facts about a card that are held here, newest first."""
@@ -229,33 +231,35 @@ class TerminalLedger:
         if row is None:
             row = sql.row(FIND, (standing.base_generation, card))
         held = memory.held.cards.get(card)
-        state = NEW_CARD if held is None else held
+        sum_minor, opening_minor = held or NEW_CARD
+        hotlisted = False
         if row is not None:
-            state = CardState(row[0], row[1]).combined(state)
-        return CardView(
-            card=card,
-            known=row is not None or held is not None,
-            balance_minor=state.balance_minor,
-            hotlisted=row is not None and bool(row[2] & HOTLISTED),
-            last_fare_at_ms=memory.fares[card],
-        )
+            sum_minor += row[0]
+            opening_minor = max(opening_minor, row[1])
+            hotlisted = bool(row[2] & HOTLISTED)
+        known = row is not None or held is not None
+        return CardView(card, known, sum_minor + opening_minor, hotlisted, memory.fares[card])
 
     def _append(
         self, sql: Direct, card: CardId, drafts: Sequence[Draft], at_ms: int, context: Context
     ) -> None:
-        deltas = []
+        if type(at_ms) is not int or not 0 <= at_ms <= MAX_AT_MS:
+            raise MisuseError("a time is an integer from 0 to 2**48 - 1, in ms")
+        place = (context.route, context.trip, context.stop, context.clock_epoch, context.clock_error_ms)
+        rows: list[SegmentRow] = []
         for seq, draft in enumerate(drafts, self._memory.last_seq + 1):
             if not self._certificate.permits(draft.kind, draft.amount_minor):
                 raise NotPermitted(f"this terminal may not write a {draft.kind.name} of {draft.amount_minor}")
-            deltas.append(Delta(self.replica, seq, card, draft.kind, draft.amount_minor, at_ms, context))
-        sql.commit(_INSERT, [(delta.seq, *blocks.fact_row(delta)) for delta in deltas])
-        self._memory.wrote(deltas)
+            rows.append((seq, card, int(draft.kind), draft.amount_minor, at_ms, *place))
+        sql.commit(_INSERT, rows)
+        self._memory.wrote(card, rows)
 
     def _draft_block(self) -> Block | None:
         """The open segment as a block, or None when it is empty."""
         with self._memory.mutex:
-            deltas = self._memory.segment[:MAX_SEAL_DELTAS]
+            rows = self._memory.segment[:MAX_SEAL_DELTAS]
             previous = self._memory.head.hash
+        deltas = [blocks.delta_of(self.replica, row[0], row[1:]) for row in rows]
         return seal_block(self._key, self._fleet, deltas, previous) if deltas else None
 
     def _store(self, block: Block) -> Future[bool]:

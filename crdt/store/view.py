@@ -9,25 +9,25 @@ from sqlalchemy import Connection
 from crdt.digest import state_digest
 from crdt.facts import Books, CardId, CardState, Delta, ReplicaId
 from crdt.frontier import joined
-from crdt.store.blocks import facts_of, heads_of, newest_first
+from crdt.store.blocks import delta_of, facts_of, heads_of, newest_first
 from crdt.store.held import Held
 from crdt.store.memory import held_in, open_segment
 from crdt.store.settled import read_standing, settled_cards, settled_heads
 
 
-def believed_digest(connection: Connection, replica: ReplicaId) -> bytes:
+def believed_digest(connection: Connection) -> bytes:
     """The state digest of everything this ledger holds or has settled."""
     standing = read_standing(connection)
     heads = joined(settled_heads(connection, standing), heads_of(connection))
-    held = held_in(connection, standing, replica)
+    held = held_in(connection, standing)
     cards = believed_cards(settled_cards(connection, standing), held)
     return state_digest(sorted(heads.items()), cards)
 
 
-def believed_books(connection: Connection, replica: ReplicaId) -> Books:
+def believed_books(connection: Connection) -> Books:
     """Settled balances and held deltas on one side; every card's balance, one by one, on the other."""
     standing = read_standing(connection)
-    held = held_in(connection, standing, replica)
+    held = held_in(connection, standing)
     settled = 0
     beaten = held.openings_minor - sum(state.opening_minor for state in held.cards.values())
     for card, state in settled_cards(connection, standing):
@@ -58,7 +58,8 @@ def believed_cards(
 
 def card_history(connection: Connection, replica: ReplicaId, card: CardId, limit: int) -> list[Delta]:
     """The last facts about a card that this ledger still holds as facts, newest first."""
-    found = [delta for delta in reversed(open_segment(connection, replica)) if delta.card == card]
+    segment = reversed(open_segment(connection))
+    found = [delta_of(replica, row[0], row[1:]) for row in segment if row[1] == card]
     for block in newest_first(connection):
         if len(found) >= limit:
             break
