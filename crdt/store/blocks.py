@@ -115,8 +115,8 @@ def enrol(
     """
     query = select(AUTHOR.c.replica, AUTHOR.c.certificate)
     replicas = [certificate.replica for certificate in certificates]
-    rows = connection.execute(query.where(AUTHOR.c.replica.in_(replicas))).tuples()
-    stored: dict[bytes, bytes] = dict(rows.all())
+    rows = connection.execute(query.where(AUTHOR.c.replica.in_(replicas)))
+    stored: dict[bytes, bytes] = {row[0]: row[1] for row in rows}
     new = [(one.replica, one.encode()) for one in certificates if one.replica not in stored]
     if new:
         connection.exec_driver_sql(_INSERT_AUTHOR, new)
