@@ -1,8 +1,10 @@
 """The repository is what the README and the packaging say it is."""
 
+import ast
 import configparser
 import fnmatch
 import importlib
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -64,6 +66,34 @@ def test_every_file_of_a_package_is_installed(
             package = next(parent for parent in path.parents if parent / "__init__.py" in files)
             inside = str(path.relative_to(package))
             assert any(fnmatch.fnmatch(inside, pattern) for pattern in patterns), f"{path} is not installed"
+
+
+def test_what_is_imported_is_declared(setup: configparser.ConfigParser) -> None:
+    """A fresh install has all that the packages import, also what another dependency happens to bring."""
+    extras = setup["options.extras_require"]
+    rows = [setup["options"]["install_requires"], extras["pi"], extras["pysqlcipher3"]]
+    requirements = "\n".join(rows).split("\n")
+    declared = {canonical(re.split(r"[<>=!;\[ ]", row.strip())[0]) for row in requirements}
+    distributions = importlib.metadata.packages_distributions()
+    for path in (path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))):
+        for module in top_level_imports(path) - sys.stdlib_module_names - {*PACKAGES}:
+            brought_by = {canonical(name) for name in distributions.get(module, [module])}
+            assert brought_by & declared, f"{path.relative_to(ROOT)} imports {module}, not in setup.cfg"
+
+
+def canonical(distribution: str) -> str:
+    """A distribution's name as package indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def top_level_imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
 
 
 def console_scripts() -> dict[str, str]:
