@@ -48,6 +48,7 @@ from hub.sync import Slots, Sync
 
 log = logging.getLogger(__name__)
 
+VERSION = version("farebox")
 FAILURE_POLL_S = 1.0
 TERMINAL_KINDS = frozenset({Kind.FARE, Kind.OPENING})  # what a terminal may write
 
@@ -108,13 +109,13 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
     port = int(listeners[0].getsockname()[1])
     url = f"https://{hub.settings.host or 'localhost'}:{port}"
     bus = EventBus()
-    app, control_app = build(hub, bus, url)
-    names = _names(hub)
-    addresses = await asyncio.to_thread(local_addresses)
-    context = await asyncio.to_thread(hub.authority.server_context, _certificate(hub, names, addresses))
     async with AsyncExitStack() as stack:
         for listener in listeners:
             stack.callback(listener.close)
+        app, control_app = build(hub, bus, url)
+        names, addresses = _names(hub), await asyncio.to_thread(local_addresses)
+        pem = _certificate(hub, names, addresses)
+        context = await asyncio.to_thread(hub.authority.server_context, pem)
         stack.enter_context(_live_events(hub.ledger, bus))
         site = await stack.enter_async_context(server.serving(app, listeners, context, hub.settings))
         control_socket = await asyncio.to_thread(control.bind, hub.settings.control_socket)
@@ -150,7 +151,7 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
     control_app = web.Application(middlewares=[refusals], client_max_size=server.MAX_BODY_BYTES)
     control_app[JSON_ERRORS] = True
     app[ERROR_PAGE] = pages.error_page
-    about = About(hub.authority.fleet.hex(), settings.announce_name, url, version("farebox"))
+    about = About(hub.authority.fleet.hex(), settings.announce_name, url, VERSION)
     for each in (app, control_app):
         each[ABOUT], each[OVERVIEW], each[SERVICE] = about, overview, service
     app[EVENTS] = bus

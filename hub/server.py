@@ -13,6 +13,7 @@ from hub.errors import SetupError
 from hub.settings import HubSettings
 
 SHUTDOWN_S = 5.0  # how long requests in progress may take when the hub is told to stop
+LINGER_S = 2.0  # how long the rest of a body is read that nobody wants, so that the answer arrives
 MAX_BODY_BYTES = (
     64 * 1024
 )  # of a request that is read as a whole; sync bodies are streamed and have their own
@@ -53,7 +54,12 @@ async def serving(
 ) -> AsyncIterator[GuardedSite]:
     """The application, served until the block ends; then requests in progress get SHUTDOWN_S to finish."""
     runner = web.AppRunner(
-        app, keepalive_timeout=settings.idle_timeout_s, shutdown_timeout=SHUTDOWN_S, access_log=None
+        app,
+        keepalive_timeout=settings.idle_timeout_s,
+        shutdown_timeout=SHUTDOWN_S,
+        lingering_time=LINGER_S,
+        auto_decompress=False,  # nobody here sends compressed bodies but who wants to fill the memory
+        access_log=None,
     )
     await runner.setup()
     site = GuardedSite(runner, listeners, context, connection_limits(settings))

@@ -1,0 +1,89 @@
+"""A real hub in the test's process: real SQLCipher, real TLS, real control socket; no zeroconf."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from hub import founding, server
+from hub.app import Hub, Served, serving
+from hub.authority import Authority
+from hub.control_client import ask
+from hub.settings import HubSettings, load
+from tests.hub.terminal import Terminal
+from tests.hub.tls import client_context
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def write_settings(tmp_path: Path) -> Callable[[str], HubSettings]:
+    """Settings of a hub in the test's directory: any free port, no announcement, and what the test adds."""
+
+    def write(more: str = "") -> HubSettings:
+        file = tmp_path / "hub.toml"
+        file.write_text(
+            'state_directory = "state"\nstore.key_file = "hub.key"\nannounce.enabled = false\n'
+            'server.host = "127.0.0.1"\nserver.port = 0\n' + more
+        )
+        return load(file)
+
+    return write
+
+
+@dataclass
+class Depot:
+    """A hub that is up, and how to reach it."""
+
+    hub: Hub
+    served: Served
+
+    @property
+    def url(self) -> str:
+        return self.served.url
+
+    async def ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
+        """What a command would ask over the control socket."""
+        return await asyncio.to_thread(ask, self.hub.settings.control_socket, method, target, body)
+
+    async def invite(self) -> str:
+        return str((await self.ask("POST", "/invite", {}))["code"])
+
+    async def pair(self, name: str = "Bus 1 front", claimed: bytes = b"") -> Terminal:
+        return await Terminal.pair(self.url, await self.invite(), name, claimed)
+
+    async def digest(self) -> bytes:
+        return await asyncio.wrap_future(self.hub.ledger.digest())
+
+    async def browser_tls(self) -> Any:
+        return await asyncio.to_thread(client_context, self.hub.authority.root_pem)
+
+
+@pytest.fixture
+def founded(write_settings: Callable[[str], HubSettings], request: pytest.FixtureRequest) -> Iterator[Hub]:
+    """A founded hub, its database open. More settings: `parametrize("founded", [toml], indirect=True)`."""
+    settings = write_settings(getattr(request, "param", ""))
+    founding.found(settings, PASSWORD, {})
+    with founding.opened(settings, {}) as (database, secrets):
+        authority = Authority(secrets)
+        ledger = founding.open_ledger(database, authority)
+        yield Hub(settings, database, authority, secrets.cookie_key, ledger)
+
+
+@asynccontextmanager
+async def running(hub: Hub) -> AsyncIterator[Depot]:
+    listeners = await asyncio.to_thread(server.listen, hub.settings.host, hub.settings.port)
+    async with serving(hub, listeners) as served:
+        yield Depot(hub, served)
+
+
+@pytest_asyncio.fixture
+async def depot(founded: Hub) -> AsyncIterator[Depot]:
+    """The hub, up."""
+    async with running(founded) as depot:
+        yield depot
