@@ -29,7 +29,7 @@ class FleetSettings:
     unknown_card: str = REGISTER  # "register" (with the opening balance) or "refuse"
     opening_balance_minor: int = 0  # what a card gets when a terminal meets it first
     low_balance_minor: int = 500  # below this after the ride, the passenger is told
-    negative_ride: bool = True  # one ride may take the balance below zero
+    negative_ride: bool = True  # one ride may take a known card's balance below zero
     passback_window_s: int = 60  # the same card again within this time does not pay, and is not let through
 
     def __post_init__(self) -> None:

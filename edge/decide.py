@@ -63,7 +63,7 @@ def decide(card: CardView, settings: FleetSettings, route: str, now_ms: int) -> 
         balance += settings.opening_balance_minor
     if _too_soon(card, settings, now_ms):
         return Refused(Reason.PASSBACK, fare, balance)
-    if not _affordable(balance, fare, settings):
+    if not _affordable(balance, fare, settings, lend=card.known):
         return Refused(Reason.BALANCE_TOO_LOW, fare, card.balance_minor)
     after = balance - fare
     notes = {Note.REGISTERED} if opening else set()
@@ -79,11 +79,14 @@ def _too_soon(card: CardView, settings: FleetSettings, now_ms: int) -> bool:
     return abs(now_ms - card.last_fare_at_ms) < settings.passback_window_s * 1000
 
 
-def _affordable(balance_minor: int, fare_minor: int, settings: FleetSettings) -> bool:
-    """A free ride needs no money; and where the policy lends one ride, whoever is not in debt yet gets it."""
+def _affordable(balance_minor: int, fare_minor: int, settings: FleetSettings, *, lend: bool) -> bool:
+    """A free ride needs no money; and where the policy lends one ride, whoever is not in debt yet gets it.
+
+    Not a card that nobody has met: else any contactless card out of a drawer were a free ride.
+    """
     if fare_minor == 0 or balance_minor >= fare_minor:
         return True
-    return settings.negative_ride and balance_minor >= 0
+    return lend and settings.negative_ride and balance_minor >= 0
 
 
 def _warning(fare_minor: int, after_minor: int, settings: FleetSettings) -> set[Note]:

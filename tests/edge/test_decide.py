@@ -79,8 +79,10 @@ def test_an_unknown_card_is_refused_where_the_policy_says_so() -> None:
 
 
 def test_an_unknown_card_that_cannot_pay_is_not_registered() -> None:
-    strict = dataclasses.replace(FLEET, negative_ride=False)
-    assert refused(decide(view(0, known=False), strict, "12", NOW)) is Reason.BALANCE_TOO_LOW
+    """Nor is it lent a ride: else any contactless card out of a drawer would be a free one."""
+    empty = dataclasses.replace(FLEET, opening_balance_minor=0)
+    assert empty.negative_ride
+    assert refused(decide(view(0, known=False), empty, "12", NOW)) is Reason.BALANCE_TOO_LOW
 
 
 def test_a_hotlisted_card_is_refused_whatever_it_holds() -> None:
@@ -159,7 +161,7 @@ def test_law_nobody_goes_deeper_into_debt_than_one_ride(card: CardView, fleet: F
     """The exposure per card: one fare, and only where the policy lends it."""
     verdict = decide(card, fleet, "", NOW)
     if isinstance(verdict, Accepted) and verdict.fare_minor > 0:
-        lent = verdict.fare_minor if fleet.negative_ride else 0
+        lent = verdict.fare_minor if fleet.negative_ride and card.known else 0
         assert verdict.balance_after_minor >= -lent
 
 
