@@ -32,6 +32,7 @@ from hardware.reader import Arrived, Reader, Watcher
 
 LOOK_S = 0.25
 """Longest wait for a card before the thread looks at everything else again."""
+READY = (Signal.READY, "")
 REOPEN_MIN_S, REOPEN_MAX_S = 1.0, 30.0
 """Waits between attempts to bring a lost reader back."""
 
@@ -118,7 +119,7 @@ class TapPath:
                 events = watcher.step(LOOK_S)
             except CardError as error:
                 log.info("card not read: %s", error)
-                self._feedback.show(Signal.TRY_AGAIN, HOLD_STILL)
+                self._answer(Signal.TRY_AGAIN, HOLD_STILL)
                 continue
             for event in events:
                 if isinstance(event, Arrived):
@@ -150,13 +151,19 @@ class TapPath:
             return Signal.OUT_OF_SERVICE, NOT_PAIRED
         if enrolment.fares is None:
             return Signal.OUT_OF_SERVICE, NO_FARES
-        return Signal.READY, ""
+        return READY
+
+    def _answer(self, signal: Signal, text: str) -> None:
+        """Show something that gives way to READY by itself, unless the terminal is not ready."""
+        at_rest = self._resting_signal()
+        self._resting = at_rest
+        self._feedback.show(*((signal, text) if at_rest == READY else at_rest))
 
     def _present(self, presented: PresentedCard) -> None:
         card = identify(presented)
         if isinstance(card, Unusable):
             _log_tap(presented.uid, result="unusable", reason=card.reason)
-            self._feedback.show(Signal.REFUSED, card.reason)
+            self._answer(Signal.REFUSED, card.reason)
             return
         try:
             with self._terminal.using() as enrolment:
@@ -190,6 +197,7 @@ class TapPath:
 
         verdict = enrolment.ledger.transact(card, choose, now.at_ms, _context(route, now))
         # Durable from here on, and only from here on.
+        self._resting = READY
         self._feedback.show(*words_for(verdict, fares))
         took_ms = (self._elapsed_s() - began_s) * 1000
         _log_verdict(card, verdict, now, took_ms)

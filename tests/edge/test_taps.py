@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from crdt.store.database import Database
 from edge.taps import Place, TapPath
 from edge.terminal import Terminal
 from edge.words import NO_FARES, NOT_PAIRED, NOT_PERMITTED, READER_FAILED, STORE_FAILED
+from hardware.cards import PresentedCard
 from hardware.emulator.faults import Fault
 from hardware.emulator.pty_line import EmulatedReader, PtyLine
 from hardware.errors import ReaderMissing
@@ -43,6 +44,21 @@ class Watching(Passenger):
         if signal is Signal.ACCEPTED:
             self.committed.append(committed(self._path))
         super().show(signal, text)
+
+
+class Eager:
+    """The real reader; `seen` runs whenever it has seen a card, before anybody is told."""
+
+    def __init__(self, reader: Reader, seen: Callable[[], object]) -> None:
+        self._reader = reader
+        self._seen = seen
+        self.open, self.transceive, self.close = reader.open, reader.transceive, reader.close
+
+    def poll(self, timeout_s: float) -> PresentedCard | None:
+        card = self._reader.poll(timeout_s)
+        if card is not None:
+            self._seen()
+        return card
 
 
 def committed(path: Path) -> list[tuple[int, int]]:
@@ -154,6 +170,41 @@ def test_unpaired_is_out_of_service_and_pairing_is_noticed(
         terminal.adopt(document(fleet, FARES))
         passenger.sees(Signal.READY)
         tap(line, passenger, Signal.ACCEPTED, "04000000000001")
+
+
+def test_green_stays_when_the_terminal_has_only_just_become_ready(
+    terminal: Terminal, fleet: Fleet, line: PtyLine, passenger: Passenger
+) -> None:
+    """The fares arrive while a card is being read: READY must not wipe the verdict away."""
+    pair(terminal, fleet, None)
+    taps = TapPath(
+        terminal,
+        clock_of(terminal),
+        lambda: Eager(open_reader(f"uart:{line.path}"), lambda: terminal.adopt(document(fleet, FARES))),
+        passenger,
+        BUS,
+        lambda: None,
+    )
+    taps.start()
+    try:
+        assert passenger.sees(Signal.OUT_OF_SERVICE) == NO_FARES
+        line.present(f"ntag215:{UID}")
+        passenger.sees(Signal.ACCEPTED)
+        line.remove()
+        line.present("ntag215:04000000000001")
+        assert passenger.next()[0] is Signal.ACCEPTED, "nothing was shown in between"
+    finally:
+        taps.stop()
+
+
+def test_an_unreadable_card_does_not_make_an_unpaired_terminal_look_ready(
+    terminal: Terminal, line: PtyLine, passenger: Passenger
+) -> None:
+    """A refusal gives way to READY by itself; so it is not shown where READY would be a lie."""
+    with taking_taps(terminal, line, passenger):
+        assert passenger.sees(Signal.OUT_OF_SERVICE) == NOT_PAIRED
+        line.present("classic:08ADBEEF")
+        assert passenger.next() == (Signal.OUT_OF_SERVICE, NOT_PAIRED)
 
 
 def test_a_fare_beyond_the_certificate_is_no_acceptance(
