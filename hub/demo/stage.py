@@ -136,7 +136,7 @@ class Stage:
         """Starts a killed terminal again."""
         bus = self._bus(bus_key)
         if bus.power is not Power.OFF:
-            raise DemoError(f"{bus.role.name} is on already.")
+            raise DemoError(f"{bus.role.name} is on already, or starting.")
         self._look_now.set()
         await bus.switch_on()
         await bus.read(list(self.cards))

@@ -6,7 +6,7 @@ from typing import Final
 
 from .cast import BusRole, money
 from .console import Shown
-from .state import Entry, Reading, State
+from .state import Entry, Power, Reading, State
 from .view import entries
 
 KEPT: Final = 12
@@ -18,7 +18,7 @@ class Story:
     def __init__(self, clock: Callable[[], str]) -> None:
         self._clock = clock
         self._entries: deque[Entry] = deque(maxlen=KEPT)
-        self._agreed = True
+        self._apart = False
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -29,10 +29,12 @@ class Story:
         self._entries.appendleft(Entry(self._clock(), text))
 
     def follow(self, state: State) -> None:
-        """Notices when the ledgers have come to agree again, and says so once."""
-        if state.agree and not self._agreed:
+        """Notices when ledgers that were cut off or switched off have come to agree again; says so once."""
+        if any(bus.cut or bus.power is not Power.ON for bus in state.buses):
+            self._apart = True
+        elif state.agree and self._apart:
             self.tell("All four ledgers agree again: every tap is in each of them, once.")
-        self._agreed = state.agree
+            self._apart = False
 
 
 def tapped(bus: BusRole, name: str, shown: Shown | None, cut: bool) -> str:

@@ -54,7 +54,7 @@ def _apart(state: State) -> Iterator[str]:
     told = False
     for bus in state.buses:
         if bus.power is not Power.ON:
-            yield f"{bus.role.name} is {'off' if bus.power is Power.OFF else 'starting'}."
+            yield f"{bus.role.name} is {'off' if bus.power is Power.OFF else 'starting'}{_and_holds(bus.reading)}."
             told = True
         elif bus.cut:
             yield f"{bus.role.name} is cut off{_and_holds(bus.reading)}."
@@ -141,24 +141,24 @@ def _column_detail(bus: BusState) -> str:
 
 def _hub_cell(uid: str, hub: Reading | None) -> Json:
     if hub is None:
-        return {"text": "…", "note": "", "state": "off"}
+        return {"text": "…", "notes": [], "state": "off"}
     if uid not in hub.balances:
-        return {"text": "–", "note": "not met", "state": "same"}
-    return {"text": money(hub.balances[uid]), "note": "", "state": "same"}
+        return {"text": "–", "notes": ["not met"], "state": "same"}
+    return {"text": money(hub.balances[uid]), "notes": [], "state": "same"}
 
 
 def _bus_cell(uid: str, bus: BusState, hub: Reading | None) -> Json:
-    """A bus's balance of a card; where it is not the hub's, the note says which part explains it."""
+    """A bus's balance of a card; where it is not the hub's, the notes say what explains that."""
     if bus.reading is None:
-        return {"text": "…", "note": "", "state": "off"}
+        return {"text": "…", "notes": [], "state": "off"}
     mine = bus.reading.balances.get(uid)
     theirs = hub.balances.get(uid) if hub is not None else None
     if mine is None:
         apart = theirs is not None
-        return {"text": "–", "note": "not met", "state": "apart" if apart else "same"}
-    note = ", ".join(_why(mine, theirs, bus.reading.held_of.get(uid)))
-    state = "off" if bus.power is Power.OFF else "apart" if note else "same"
-    return {"text": money(mine), "note": note, "state": state}
+        return {"text": "–", "notes": ["not met"], "state": "apart" if apart else "same"}
+    notes = list(_why(mine, theirs, bus.reading.held_of.get(uid)))
+    state = "off" if bus.power is Power.OFF else "apart" if notes else "same"
+    return {"text": money(mine), "notes": notes, "state": state}
 
 
 def _why(mine: int, theirs: int | None, held: Held | None) -> Iterator[str]:
@@ -190,15 +190,15 @@ def _facts(hub: Reading | None, buses: Sequence[Reading | None]) -> list[Json]:
 def _held_cell(reading: Reading | None) -> Json:
     if reading is None:
         return _plain("…")
-    return {"text": str(reading.held), "note": "", "state": "apart" if reading.held else "same"}
+    return {"text": str(reading.held), "notes": [], "state": "apart" if reading.held else "same"}
 
 
 def _written(reading: Reading | None, whose: str) -> Json:
-    return _plain("…") if reading is None else {**_plain(str(reading.written)), "note": whose}
+    return _plain("…") if reading is None else {**_plain(str(reading.written)), "notes": [whose]}
 
 
 def _plain(text: str) -> Json:
-    return {"text": text, "note": "", "state": "same"}
+    return {"text": text, "notes": [], "state": "same"}
 
 
 def _digest_cell(reading: Reading | None, hub: Reading | None) -> Json:
@@ -208,6 +208,6 @@ def _digest_cell(reading: Reading | None, hub: Reading | None) -> Json:
     return {
         "text": reading.digest[:8],
         "digest": reading.digest,
-        "note": "",
+        "notes": [],
         "state": "apart" if apart else "same",
     }

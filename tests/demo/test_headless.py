@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ async def test_the_scripted_round_ends_with_books_that_balance(tmp_path: Path) -
     digests = re.findall(r"^(?:hub|Bus \d)\b.* ([0-9a-f]{16})$", out, re.MULTILINE)
     assert len(digests) == 4
     assert len(set(digests)) == 1
-    assert no_process_below(tmp_path)
+    assert processes_with(f"{tmp_path}/") == []
 
 
 async def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -45,7 +46,28 @@ async def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     await process.communicate()
     assert process.returncode == 130
-    assert no_process_below(tmp_path)
+    assert processes_with(f"{tmp_path}/") == []
+
+
+async def test_a_process_that_dies_unasked_ends_the_demo_and_is_named_with_its_last_lines(
+    tmp_path: Path,
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(*DEMO, "--directory", str(tmp_path / "d")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    await process.stdout.readuntil(b"Ctrl-C")
+    (terminal,) = processes_with(f"{tmp_path}/d/bus-2/settings.toml")
+    os.kill(terminal, signal.SIGKILL)
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert err.decode().startswith(
+        "farebox-hub demo: Bus 2's terminal has ended unexpectedly. Its last lines:\n"
+    )
+    assert "online: hub at" in err.decode()
+    assert processes_with(f"{tmp_path}/") == []
 
 
 async def test_a_directory_that_is_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -83,14 +105,11 @@ def test_a_round_with_a_difference_says_no_and_what_differs() -> None:
     assert all(heading in said for heading in HEADINGS)
 
 
-def no_process_below(directory: Path) -> bool:
-    """Whether no process has the directory on its command line any more."""
+def processes_with(text: str) -> list[int]:
+    """The ids of the processes that have the text on their command line."""
+    found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if os.fsencode(directory) + b"/" in command:
-                return False
-    return True
+        with suppress(OSError):
+            if entry.name.isdigit() and text.encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found

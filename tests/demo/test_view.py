@@ -25,7 +25,7 @@ def state(first: BusState, hub: Reading | None = CALM) -> State:
 
 def cell(shown: Mapping[str, Any], row: int, column: int) -> tuple[str, str]:
     found = shown["table"]["cards"][row]["cells"][column]
-    return found["text"], found["note"]
+    return found["text"], ", ".join(found["notes"])
 
 
 def test_equal_ledgers_agree() -> None:

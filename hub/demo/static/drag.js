@@ -20,7 +20,7 @@ export function watchDrags({ lifted, dropped, target }) {
     if (drag === null || event.pointerId !== drag.id) return;
     if (drag.ghost === null) {
       if (Math.hypot(event.clientX - drag.x, event.clientY - drag.y) < FAR_ENOUGH_PX) return;
-      lift(event);
+      lift();
       lifted(drag.uid);
     }
     moveGhost(event);
@@ -40,7 +40,7 @@ export function watchDrags({ lifted, dropped, target }) {
   window.addEventListener("pointercancel", end);
   window.addEventListener("keydown", (event) => event.key === "Escape" && end());
 
-  function lift(event) {
+  function lift() {
     const box = drag.card.getBoundingClientRect();
     const ghost = drag.card.cloneNode(true);
     ghost.classList.add("ghost");
@@ -48,7 +48,7 @@ export function watchDrags({ lifted, dropped, target }) {
     ghost.style.width = `${box.width}px`;
     ghost.style.height = `${box.height}px`;
     drag.ghost = ghost;
-    drag.offset = { x: event.clientX - box.left, y: event.clientY - box.top };
+    drag.offset = { x: drag.x - box.left, y: drag.y - box.top };
     document.body.append(ghost);
     document.body.classList.add("dragging");
     // The page keeps the pointer although the cards may be drawn anew while it moves.

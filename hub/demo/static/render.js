@@ -149,9 +149,9 @@ function renderCell(td, cell) {
   const text = make("span", { class: cell.digest ? "hex" : "amount" });
   text.textContent = cell.text;
   td.append(text);
-  if (cell.note) {
+  for (const line of cell.notes) {
     const note = make("span", { class: "note" });
-    note.textContent = cell.note;
+    note.textContent = line;
     td.append(note);
   }
 }
