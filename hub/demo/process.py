@@ -34,7 +34,8 @@ class Child:
         on_death: Callable[["Child"], None] | None = None,
     ) -> None:
         self.name = name
-        self._program = [sys.executable, *program]
+        # -P: the directory the demo is started in may have a `hub` of its own.
+        self._program = [sys.executable, "-P", *program]
         self._log = log
         self._on_line = on_line
         self._on_death = on_death

@@ -54,7 +54,8 @@ def _apart(state: State) -> Iterator[str]:
     told = False
     for bus in state.buses:
         if bus.power is not Power.ON:
-            yield f"{bus.role.name} is {'off' if bus.power is Power.OFF else 'starting'}{_and_holds(bus.reading)}."
+            how = "off" if bus.power is Power.OFF else "starting"
+            yield f"{bus.role.name} is {how}{_and_holds(bus.reading)}."
             told = True
         elif bus.cut:
             yield f"{bus.role.name} is cut off{_and_holds(bus.reading)}."

@@ -25,7 +25,7 @@ from hub.demo.stage import Stage
 KILLS = int(os.environ.get("FAREBOX_CAMPAIGN", "6"))
 SEED = int(os.environ.get("FAREBOX_CAMPAIGN_SEED", "1"))
 
-pytestmark = [pytest.mark.timeout(240 + 20 * KILLS), pytest.mark.may_block("the stage starts processes")]
+pytestmark = pytest.mark.timeout(240 + 20 * KILLS)
 
 
 @pytest.fixture
