@@ -207,12 +207,19 @@ def _problem(page: Page) -> str | None:
         return f"a settlement page has at most {MAX_PAGE_ROWS} cards and {MAX_FRONTIER} heads"
     if len({row.card for row in page.rows}) != len(page.rows):
         return "a settlement page gives a card once"
+    if not all(map(_row_fits, page.rows)):
+        return "a settled card has a sum, an opening or flags out of range"
     advances = page.after < page.until if page.rows else page.after == page.until
     if not advances or page.until.position > max(page.position, page.after.position):
         return "a settlement page's cursors do not match its rows and position"
     if not page.final and (page.heads or not page.rows):
         return "only the final settlement page may be empty or carry heads"
     return None
+
+
+def _row_fits(row: CardRow) -> bool:
+    in_range = -(2**63) <= row.sum_minor < 2**63 and 0 <= row.opening_minor <= MAX_AMOUNT_MINOR
+    return in_range and 0 <= row.flags <= HOTLISTED
 
 
 def _body(page: Page) -> bytes:
@@ -241,6 +248,5 @@ def _read_rows(reader: Reader) -> tuple[CardRow, ...]:
     sums, _ = read_numbers(reader, size, 8)
     openings, _ = read_numbers(reader, size, 6)
     flags, _ = read_numbers(reader, size, 1)
-    if max(openings) > MAX_AMOUNT_MINOR or max(flags) > HOTLISTED:
-        raise Malformed("a settled card has an opening or flags out of range")
+
     return tuple(map(CardRow, cards, map(unzigzag, sums), openings, flags))

@@ -1,7 +1,6 @@
 """Ed25519 keys (RFC 8032) and the ids derived from them."""
 
 import hashlib
-from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -43,15 +42,10 @@ class SigningKey:
         return self._key.sign(message)
 
 
-@lru_cache(maxsize=1024)  # making the key object costs half as much as a verification
-def _loaded(public_key: bytes) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(public_key)
-
-
 def verify(public_key: bytes, signature: bytes, message: bytes) -> bool:
     """Whether `signature` is this key's signature of `message`. Never raises on bad bytes."""
     try:
-        _loaded(public_key).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True

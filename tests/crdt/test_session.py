@@ -212,7 +212,7 @@ def frame(kind: int, length: int, body: bytes = b"") -> bytes:
         pytest.param(HELLO + frame(6, 3, b"\xff\xff\x7f"), RefusalCode.TOO_LARGE, id="a huge frontier"),
         pytest.param(HELLO + frame(5, 1, b"x"), RefusalCode.MALFORMED, id="a short PULL"),
         pytest.param(HELLO + frame(5, 21, bytes(21)), RefusalCode.MALFORMED, id="a long PULL"),
-        pytest.param(HELLO + frame(5, 20, bytes(17) + b"\0\x01a"), RefusalCode.MALFORMED, id="no card"),
+        pytest.param(HELLO + frame(5, 21, bytes(18) + b"\x01a\0"), RefusalCode.MALFORMED, id="no card"),
         pytest.param(HELLO + frame(9, 1, b"\0"), RefusalCode.MALFORMED, id="no such code"),
         pytest.param(HELLO + HELLO, RefusalCode.MALFORMED, id="HELLO twice"),
         pytest.param(encode_frame(Hello(FLEET, PEER, protocol=2)), RefusalCode.UNSUPPORTED, id="protocol 2"),

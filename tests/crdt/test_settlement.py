@@ -218,6 +218,10 @@ BAD_PARTS: list[dict[str, Any]] = [
     {"rows": [], "until": Cursor(5, b"card")},
     {"rows": [], "heads": None},
     {"rows": [ROWS[0], ROWS[0]]},
+    {"rows": [ROWS[0]._replace(sum_minor=2**63)]},
+    {"rows": [ROWS[0]._replace(opening_minor=MAX_AMOUNT_MINOR + 1)]},
+    {"rows": [ROWS[0]._replace(opening_minor=-1)]},
+    {"rows": [ROWS[0]._replace(flags=2)]},
     {"rows": [CardRow(CardId(at.to_bytes(4, "big")), 0, 0) for at in range(MAX_PAGE_ROWS + 1)]},
 ]
 
@@ -228,12 +232,20 @@ def test_a_page_whose_parts_contradict_is_not_sealed(parts: dict[str, Any]) -> N
         page(**parts)
 
 
-def test_a_page_whose_parts_contradict_is_refused_when_a_hub_signed_it_all_the_same() -> None:
-    """Heads on a page that is not final, from a hub with a bug."""
+@pytest.mark.parametrize(
+    ("at", "is_now", "becomes"),
+    [
+        pytest.param(1 + 16 + 16 + 16 + 1 + 2 + 9 + 1, 1, 0, id="heads on a page that is not final"),
+        pytest.param(-64 - (1 + 2 * 49) - 2, 1, 2, id="flags that nobody knows"),
+    ],
+)
+def test_a_page_whose_parts_contradict_is_malformed_whoever_signed_it(
+    at: int, is_now: int, becomes: int
+) -> None:
+    """From a hub with a bug: found by parsing, before anybody looks at the signature."""
     raw = bytearray(page().raw)
-    final_at = 1 + 16 + 16 + 16 + 1 + 2 + 9 + 1
-    assert raw[final_at] == 1
-    raw[final_at] = 0
+    assert raw[at] == is_now
+    raw[at] = becomes
     with pytest.raises(Malformed):
         parse_page(bytes(raw))
 
