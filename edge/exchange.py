@@ -188,18 +188,17 @@ async def _receive(response: aiohttp.ClientResponse, session: Session) -> list[E
 
 def _split(events: list[Event]) -> tuple[Hello, tuple[Message, ...]]:
     """The messages in order, without the session's own events. Raises AnswerRefused or HubRefused."""
-    messages: list[Message] = []
-    for event in events:
-        if isinstance(event, Refused):
-            raise AnswerRefused(event.code, event.text)
-        if isinstance(event, Refusal):
-            raise HubRefused(f"The hub refused: {shown(event.text)}", event.code.name.lower())
-        if not isinstance(event, Ended):
-            messages.append(event)
-    hello = messages[0]
-    if not isinstance(hello, Hello):  # the session's own table forbids it
-        raise AnswerRefused(RefusalCode.MALFORMED, "it does not start with HELLO")
-    return hello, tuple(messages[1:])
+    match events:
+        case [*_, Refused(code, text)]:
+            raise AnswerRefused(code, text)
+        case [Hello() as hello, *rest, Ended()]:
+            messages = tuple(event for event in rest if not isinstance(event, Refused | Ended))
+        case _:  # the session's own table forbids it
+            raise AnswerRefused(RefusalCode.MALFORMED, "it is no session")
+    for message in messages:
+        if isinstance(message, Refusal):
+            raise HubRefused(f"The hub refused: {shown(message.text)}", message.code.name.lower())
+    return hello, messages
 
 
 def _date_ms(response: aiohttp.ClientResponse) -> int | None:

@@ -14,6 +14,7 @@ from crdt.documents import FLEET_DOCUMENT, SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, Draft, Kind
 from crdt.frames import (
+    Ack,
     BlockFrame,
     CertificateFrame,
     DocumentFrame,
@@ -312,13 +313,23 @@ async def test_a_hub_that_holds_more_than_the_terminal_proves_a_restored_image(
             await synced(paired, address)
 
 
-async def test_a_hub_that_confirms_nothing_is_not_believed(
-    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+@pytest.mark.parametrize("confirmed", [None, 2, 99])
+async def test_a_hub_that_confirms_nothing_or_too_much_is_not_believed(
+    confirmed: int | None, paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
 ) -> None:
-    """An answer to blocks without an Ack must not become an endless loop, nor count as delivered."""
+    """An answer to blocks without a right Ack must not become an endless loop, nor count as delivered."""
+    replica = enrolled(paired).identity.replica
+    ack = Ack({} if confirmed is None else {replica: Head(confirmed, b"h" * 32)})
+
+    async def confirm(_request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        return answer([honest[0], ack] if isinstance(honest[1], Ack) else honest)
+
     await asyncio.to_thread(ride, paired, CARD)
-    hub.misbehave = telling(fleet, lambda fleet, honest: hello(fleet))
     async with hub.serving(tmp_path) as address:
+        await synced(paired, address)
+        await asyncio.to_thread(ride, paired, CARD)
+        hub.heard.clear()
+        hub.misbehave = confirm
         with pytest.raises(AnswerRefused, match="does not confirm"):
             await synced(paired, address)
     assert len(hub.heard) == 2
@@ -346,7 +357,7 @@ async def test_an_answer_that_stops_in_the_middle(
             await synced(paired, address)
 
 
-@pytest.mark.parametrize("limits", [Limits(total_s=20, read_s=0.2), Limits(total_s=0.3, read_s=20)])
+@pytest.mark.parametrize("limits", [Limits(total_s=600, read_s=0.2), Limits(total_s=0.3, read_s=600)])
 async def test_a_hub_that_says_nothing_or_drips_is_given_up(
     limits: Limits, paired: Terminal, hub: TestHub, tmp_path: Path
 ) -> None:
