@@ -22,7 +22,8 @@ START_TIMEOUT_S: Final = 60.0
 PAIR_TIMEOUT_S: Final = 20.0
 ANSWER_TIMEOUT_S: Final = 8.0
 SHOWN_FOR_S: Final = 4.0  # how long the page keeps a verdict
-AWAY_S: Final = 0.8  # a card has to be away for half a second before it counts as put on again
+# The reader looks four times a second, and calls a card gone when it was not there for half a second.
+AWAY_S: Final = 1.2
 
 _NOT_FOUND: Final = """\
 {name} could not be paired: {why}

@@ -27,7 +27,7 @@ class Result:
     problems: Sequence[str]
 
 
-HEADINGS: Final = ("ledger", "accepted", "refused", "cut short", "held", "entries", "sum", "digest")
+HEADINGS: Final = ("ledger", "accepted", "refused", "no answer", "held", "entries", "sum", "digest")
 
 
 async def play(stage: Stage, seed: int, seconds: float, say: Say) -> Result:

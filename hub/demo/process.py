@@ -104,7 +104,9 @@ class Child:
         """An error that says what happened and shows the last lines the process left."""
         lines = await asyncio.to_thread(self._last_lines, 12)
         last = "\n".join(f"    {line}" for line in lines) or "    (it printed nothing)"
-        return ChildDied(f"{self.name} {what}. Its last lines:\n{last}\n  The whole log: {self._log}")
+        return ChildDied(
+            f"{self.name} {what}. Its last lines:\n{last}\n  (--directory DIR keeps the whole logs.)"
+        )
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         with self._log.open("ab") as log:

@@ -22,6 +22,7 @@ ONLINE_SHARE: Final = 0.35
 OFFLINE_SHARE: Final = 0.75  # until here of the time two buses are cut off
 MOST_KILL_DELAY_S: Final = 0.08  # a tap takes about 0.05 s here
 TAPS_BEFORE_KILL: Final = 4
+TRIES: Final = 2
 
 SHARED: Final = CardRole("04A1B2C3D4E511", "Shared", 5000)  # on both cut buses
 POOR: Final = CardRole("04A1B2C3D4E512", "Poor", 300)  # rides into the negative
@@ -86,10 +87,12 @@ class Round:
         return queue.pop()
 
     async def _tap(self, bus: Bus, uid: str) -> Shown | None:
-        shown = await bus.present(uid)
-        if shown is None:
-            self.broken.append(f"{bus.role.name} was running and gave card {uid} no answer.")
-        return shown
+        """Holds a card to a reader, and once more when nothing happens, as people do."""
+        for _ in range(TRIES):
+            if (shown := await bus.present(uid)) is not None:
+                return shown
+        self.broken.append(f"{bus.role.name} was running and gave card {uid} no answer.")
+        return None
 
     async def _accepted(self, bus: Bus, card: CardRole, why: str) -> None:
         shown = await self._tap(bus, card.uid)

@@ -54,7 +54,11 @@ class Stage:
         progress("pairing each with a one-time code; they look for the hub by zeroconf")
         await self._each(self._pair)
         progress("letting every terminal hear the fares and the cards")
-        await self.agree(AGREE_TIMEOUT_S)
+        if not await self.agree(AGREE_TIMEOUT_S):
+            raise DemoError(
+                f"The terminals are paired and have not caught up with the hub in {AGREE_TIMEOUT_S:.0f} s. "
+                "Start the demo with --directory DIR and look at the logs there."
+            )
 
     async def stop(self) -> None:
         """Ends every process."""
@@ -82,15 +86,16 @@ class Stage:
                     await self._look_now.wait()
             self._look_now.clear()
 
-    async def look(self) -> None:
-        """Reads all ledgers and shows them."""
+    async def look(self) -> bool:
+        """Reads all ledgers and shows them; whether every one of them answered."""
         uids = list(self.cards)
-        await asyncio.gather(self.depot.read(), *(bus.read(uids) for bus in self.buses.values()))
+        read = await asyncio.gather(self.depot.read(), *(bus.read(uids) for bus in self.buses.values()))
         state = self.state()
         self.story.follow(state)
         if state.agree and "offline" in self._steps:
             self._steps.add("agreed")
         self.board.publish(snapshot(self.state()))
+        return None not in read
 
     def state(self) -> State:
         """How everything stands, as of the last look."""
@@ -155,15 +160,23 @@ class Stage:
         return uid
 
     async def _agree_now(self) -> bool:
-        await self.look()
+        all_answered = await self.look()
         readings = [bus.reading for bus in self.buses.values()]
-        return self.state().agree and all(reading is not None and reading.held == 0 for reading in readings)
+        nothing_held = all(reading is not None and reading.held == 0 for reading in readings)
+        return all_answered and nothing_held and self.state().agree
 
     async def _pair(self, bus: Bus) -> None:
         await bus.pair(await self.depot.invite())
 
     async def _each(self, work: Callable[[Bus], Awaitable[None]]) -> None:
-        await asyncio.gather(*(work(bus) for bus in self.buses.values()))
+        tasks = [asyncio.ensure_future(work(bus)) for bus in self.buses.values()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            # When one fails, the others must not go on starting what is about to be stopped.
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _bus(self, key: str) -> Bus:
         if key not in self.buses:
