@@ -177,6 +177,7 @@ def test_a_gap_is_refused_and_mended_by_the_missing_block(deltas: list[Delta]) -
     ledger = Ledger(FLEET_KEY.public_key)
     report = ledger.merge([block.raw for block in blocks[1:]], CERTIFICATES)
     assert errors(report.refused) == [ChainBroken] * (len(blocks) - 1)
+    assert all("missing" in str(item.error) for item in report.refused)
     assert not report.heads
     assert not ledger.merge([block.raw for block in blocks]).refused
 
