@@ -1,0 +1,197 @@
+"""A hub and terminals on real encrypted files, and what every one of them should believe."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crdt.block import Block, contents
+from crdt.facts import (
+    NEW_CARD,
+    NO_CONTEXT,
+    CardId,
+    CardState,
+    CardView,
+    Context,
+    Delta,
+    Draft,
+    Kind,
+    ReplicaId,
+)
+from crdt.frontier import Head
+from crdt.ledger import MergeReport
+from crdt.settlement import MAX_PAGE_ROWS, Page, verify_page
+from crdt.store.database import Database
+from crdt.store.hub import HubLedger
+from crdt.store.terminal import TerminalLedger
+from tests.crdt import world
+
+KEY = bytes(range(32))
+OPENING_MINOR = 500
+
+
+def card(number: int) -> CardId:
+    """Card `number`."""
+    return CardId(b"\x04" + number.to_bytes(6, "big"))
+
+
+def numbered(length: int) -> bytes:
+    """Instead of randomness: a series."""
+    return b"S" * length
+
+
+@dataclass
+class OpenTerminal:
+    """A terminal of the test world, with its ledger open. Keeps account of what it did."""
+
+    author: world.Terminal
+    path: Path
+    written: list[Delta] = field(default_factory=list)  # acknowledged, in order
+    settled_heads: dict[ReplicaId, Head] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """Open the database and the ledger."""
+        self.database = Database.open(self.path, KEY)
+        try:
+            self.ledger = TerminalLedger(self.database, world.FLEET, self.author.key, self.author.certificate)
+        except BaseException:
+            self.database.close()
+            raise
+
+    def reopen(self) -> None:
+        """As after a restart."""
+        self.database.close()
+        self.open()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    def write(
+        self,
+        which: CardId,
+        drafts: Sequence[Draft],
+        at_ms: int = 1_000,
+        context: Context = NO_CONTEXT,
+    ) -> CardView:
+        """Write the drafts in one transaction; the view before it."""
+        view = self.ledger.transact(which, lambda view: (drafts, view), at_ms, context)
+        for draft in drafts:
+            self.written.append(
+                Delta(
+                    self.ledger.replica,
+                    len(self.written) + 1,
+                    which,
+                    draft.kind,
+                    draft.amount_minor,
+                    at_ms,
+                    context,
+                )
+            )
+        return view
+
+    def tap(self, which: CardId, at_ms: int = 1_000) -> CardView:
+        """A ride for 250, with an opening balance on a card not met before; the view before it."""
+        fare = Draft(Kind.FARE, -250)
+        known = self.ledger.view(which).known
+        return self.write(which, [fare] if known else [Draft(Kind.OPENING, OPENING_MINOR), fare], at_ms)
+
+
+class Fleet:
+    """The world of a test: a hub, some terminals, and every delta that was ever acknowledged."""
+
+    def __init__(self, directory: Path, terminals: int) -> None:
+        self._directory = directory
+        self.open_hub()
+        self.terminals = [
+            OpenTerminal(world.terminal(number), directory / f"terminal{number}.db")
+            for number in range(1, terminals + 1)
+        ]
+        self.booked: list[Delta] = []  # the hub's own
+        self.blocked: set[CardId] = set()
+
+    def open_hub(self) -> None:
+        """Open the hub's database and ledger."""
+        self.hub_database = Database.open(self._directory / "hub.db", KEY, readers=2)
+        self.hub = HubLedger(
+            self.hub_database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, entropy=numbered
+        )
+
+    def close(self) -> None:
+        """Close everything."""
+        self.hub_database.close()
+        for terminal in self.terminals:
+            terminal.close()
+
+    def book(self, which: CardId, draft: Draft) -> None:
+        """A fact of the hub's own."""
+        self.hub.append(which, [draft], 5_000).result()
+        seq = len(self.booked) + 1
+        self.booked.append(Delta(self.hub.replica, seq, which, draft.kind, draft.amount_minor, 5_000))
+
+    def push(self, terminal: OpenTerminal) -> MergeReport:
+        """Seal and send everything the hub lacks of the terminal."""
+        terminal.ledger.seal()
+        return self.send(terminal)
+
+    def send(self, terminal: OpenTerminal, max_bytes: int = 1 << 20) -> MergeReport:
+        """Send some of what is sealed and the hub lacks."""
+        replica = terminal.ledger.replica
+        head = self.hub.heads([replica]).result().get(replica)
+        raws = terminal.ledger.blocks_after(head.seq if head else 0, max_bytes)
+        return self.hub.merge(raws, [terminal.author.certificate]).result()
+
+    def next_page(self, terminal: OpenTerminal, limit: int = MAX_PAGE_ROWS) -> Page:
+        """The verified page the terminal would get now."""
+        page = self.hub.page(*terminal.ledger.settled(), limit).result()
+        return verify_page(page, world.HUB)
+
+    def pull_one(self, terminal: OpenTerminal, limit: int = MAX_PAGE_ROWS) -> bool:
+        """Pull one page; whether it was the final one."""
+        page = self.next_page(terminal, limit)
+        done = terminal.ledger.install(page)
+        if done:
+            heads = {} if page.base == 0 else terminal.settled_heads
+            terminal.settled_heads = {**heads, **page.heads}
+        return done
+
+    def pull(self, terminal: OpenTerminal, limit: int = MAX_PAGE_ROWS) -> None:
+        """Pull until the settlement shows."""
+        while not self.pull_one(terminal, limit):
+            pass
+
+    def heal(self) -> None:
+        """Everybody sends everything, then everybody pulls everything."""
+        for terminal in self.terminals:
+            assert not self.push(terminal).refused
+        for terminal in self.terminals:
+            self.pull(terminal)
+
+    def facts(self) -> list[Delta]:
+        """Every acknowledged delta of the world."""
+        return [*self.booked, *(delta for terminal in self.terminals for delta in terminal.written)]
+
+    def believed_by(self, terminal: OpenTerminal) -> dict[CardId, CardState]:
+        """What the terminal should believe: everything settled there, and everything of its own, once."""
+        own = terminal.ledger.replica
+        nothing = Head(0, b"")
+        return added_up(
+            delta
+            for delta in self.facts()
+            if delta.replica == own or delta.seq <= terminal.settled_heads.get(delta.replica, nothing).seq
+        )
+
+
+def added_up(deltas: Iterable[Delta]) -> dict[CardId, CardState]:
+    """The cards of these deltas and their states."""
+    cards: dict[CardId, CardState] = {}
+    for delta in deltas:
+        cards[delta.card] = cards.get(delta.card, NEW_CARD).plus(delta.kind, delta.amount_minor)
+    return cards
+
+
+def deltas_of(block: Block) -> tuple[Delta, ...]:
+    """The facts of a block."""
+    return contents(block).deltas(block.header.replica, block.header.first_seq)
