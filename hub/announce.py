@@ -5,13 +5,13 @@ an interface that appears after its start or is made anew, so the interfaces are
 """
 
 import asyncio
-import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import ifaddr
+from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, IPVersion, ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
@@ -30,10 +30,25 @@ class Announcement:
     port: int
 
 
-def local_addresses() -> tuple[str, ...]:
-    """The IPv4 addresses of this machine, sorted."""
-    found = {str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4}
-    return tuple(sorted(found, key=ipaddress.ip_address))
+@dataclass(frozen=True, slots=True, order=True)
+class Interface:
+    """One IPv4 address of this machine, and the kernel's number of the interface that has it."""
+
+    address: str
+    index: int
+
+
+def local_interfaces() -> tuple[Interface, ...]:
+    """The IPv4 addresses of this machine now, sorted."""
+    adapters = ifaddr.get_adapters()
+    return tuple(
+        sorted(
+            Interface(str(ip.ip), adapter.index or 0)
+            for adapter in adapters
+            for ip in adapter.ips
+            if ip.is_IPv4
+        )
+    )
 
 
 def host_names() -> tuple[str, ...]:
@@ -50,32 +65,33 @@ def announced_host(fleet: FleetId) -> str:
 class Announcer:
     """Keeps the hub announced while it runs."""
 
-    def __init__(
-        self, announcement: Announcement, interfaces: tuple[str, ...], *, enabled: bool = True
-    ) -> None:
-        """`interfaces`: their addresses; none means all. Not `enabled` announces nothing."""
+    def __init__(self, announcement: Announcement, chosen: tuple[str, ...], *, enabled: bool = True) -> None:
+        """`chosen`: addresses of the interfaces to use, none for all. Not `enabled` announces nothing."""
         self._announcement = announcement
-        self._interfaces = interfaces
+        self._chosen = chosen
         self._enabled = enabled
         self._zeroconf: AsyncZeroconf | None = None
-        self._announced: tuple[str, ...] = ()
+        self._announced: tuple[Interface, ...] = ()
 
-    async def update(self, addresses: tuple[str, ...]) -> None:
-        """The machine has these addresses now: announce, again if they changed. No network is no error."""
-        wanted = tuple(a for a in addresses if not self._interfaces or a in self._interfaces)
+    async def update(self, interfaces: tuple[Interface, ...]) -> None:
+        """The machine has these interfaces now: announce, again if they changed. No network is no error."""
+        wanted = tuple(one for one in interfaces if not self._chosen or one.address in self._chosen)
         if not self._enabled or not wanted or wanted == self._announced:
             return
+        addresses = list(dict.fromkeys(one.address for one in wanted))
         try:
+            if self._made_anew(wanted):
+                await self.stop()
             if self._zeroconf is None:
-                await self._register(wanted)
+                await self._register(addresses)
             else:
-                await self._zeroconf.async_update_interfaces()
-                await (await self._zeroconf.async_update_service(self._info(wanted)))
+                await self._zeroconf.async_update_interfaces(addresses if self._chosen else None)
+                await (await self._zeroconf.async_update_service(self._info(addresses)))
         except OSError as error:
             log.warning("cannot announce the hub for the moment: %s", error)
             return
         self._announced = wanted
-        log.info("announced as %r on %s", self._announcement.name, ", ".join(wanted))
+        log.info("announced as %r on %s", self._announcement.name, ", ".join(addresses))
 
     async def stop(self) -> None:
         """Say goodbye, so that browsers forget the record at once."""
@@ -84,8 +100,13 @@ class Announcer:
             await zeroconf.async_unregister_all_services()
             await zeroconf.async_close()
 
-    async def _register(self, addresses: tuple[str, ...]) -> None:
-        interfaces = list(self._interfaces) or InterfaceChoice.All
+    def _made_anew(self, wanted: tuple[Interface, ...]) -> bool:
+        """Whether an address is on another interface now: zeroconf would stay deaf on it."""
+        before = {one.address: one.index for one in self._announced}
+        return any(before.get(one.address, one.index) != one.index for one in wanted)
+
+    async def _register(self, addresses: list[str]) -> None:
+        interfaces = addresses if self._chosen else InterfaceChoice.All
         zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only)
         try:
             # The first await sends the probes, the second waits until the record is announced.
@@ -98,7 +119,7 @@ class Announcer:
             raise
         self._zeroconf = zeroconf
 
-    def _info(self, addresses: tuple[str, ...]) -> ServiceInfo:
+    def _info(self, addresses: list[str]) -> ServiceInfo:
         fleet = self._announcement.fleet.hex()
         return ServiceInfo(
             SERVICE_TYPE,
@@ -106,19 +127,19 @@ class Announcer:
             port=self._announcement.port,
             properties={TXT_FLEET: fleet, TXT_VERSION: str(PROTOCOL_VERSION)},
             server=f"{announced_host(self._announcement.fleet)}.",
-            parsed_addresses=list(addresses),
+            parsed_addresses=addresses,
         )
 
 
-async def watch_addresses(
-    read_addresses: Callable[[], tuple[str, ...]],
-    seen: Callable[[tuple[str, ...]], Awaitable[None]],
+async def watch_interfaces(
+    read_interfaces: Callable[[], tuple[Interface, ...]],
+    seen: Callable[[tuple[Interface, ...]], Awaitable[None]],
     poll_s: float,
 ) -> None:
-    """Tell `seen` the machine's addresses every `poll_s` seconds, until cancelled."""
+    """Tell `seen` the machine's interfaces, now and every `poll_s` seconds, until cancelled."""
     while True:
-        await asyncio.sleep(poll_s)
         try:
-            await seen(await asyncio.to_thread(read_addresses))
-        except OSError as error:  # an interface went away in the middle; the next round sees how it ended
+            await seen(await asyncio.to_thread(read_interfaces))
+        except (OSError, ZeroconfError) as error:  # an interface went away in the middle; it is tried again
             log.warning("could not follow a change of the network interfaces: %s", error)
+        await asyncio.sleep(poll_s)

@@ -24,10 +24,11 @@ from hub import control, founding, pages, server
 from hub.announce import (
     Announcement,
     Announcer,
+    Interface,
     announced_host,
     host_names,
-    local_addresses,
-    watch_addresses,
+    local_interfaces,
+    watch_interfaces,
 )
 from hub.authority import Authority
 from hub.connections import GuardedSite
@@ -101,6 +102,7 @@ class Served:
     url: str
     port: int
     site: GuardedSite
+    bus: EventBus
 
 
 @asynccontextmanager
@@ -113,28 +115,28 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
         for listener in listeners:
             stack.callback(listener.close)
         app, control_app = build(hub, bus, url)
-        names, addresses = _names(hub), await asyncio.to_thread(local_addresses)
-        pem = _certificate(hub, names, addresses)
+        names, interfaces = _names(hub), await asyncio.to_thread(local_interfaces)
+        pem = _certificate(hub, names, interfaces)
         context = await asyncio.to_thread(hub.authority.server_context, pem)
         stack.enter_context(_live_events(hub.ledger, bus))
         site = await stack.enter_async_context(server.serving(app, listeners, context, hub.settings))
         control_socket = await asyncio.to_thread(control.bind, hub.settings.control_socket)
         await stack.enter_async_context(server.serving_locally(control_app, control_socket))
         stack.callback(bus.close)
-        announcer = await stack.enter_async_context(_announced(hub, port))
+        announcer = await stack.enter_async_context(_announcer(hub, port))
 
-        async def follow(now: tuple[str, ...]) -> None:
-            nonlocal addresses
-            if now != addresses:
+        async def follow(now: tuple[Interface, ...]) -> None:
+            nonlocal interfaces
+            if now != interfaces:
                 pem = _certificate(hub, names, now)
                 await asyncio.to_thread(hub.authority.load_server_certificate, context, pem)
-                addresses = now
-                log.info("the hub's addresses are now %s", ", ".join(now))
+                interfaces = now
+                log.info("the hub's addresses are now %s", ", ".join(one.address for one in now))
             await announcer.update(now)
 
-        watching = watch_addresses(local_addresses, follow, hub.settings.announce_poll_s)
+        watching = watch_interfaces(local_interfaces, follow, hub.settings.announce_poll_s)
         await stack.enter_async_context(_background(watching))
-        yield Served(url, port, site)
+        yield Served(url, port, site, bus)
 
 
 def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Application]:
@@ -210,12 +212,11 @@ def _live_events(ledger: HubLedger, bus: EventBus) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _announced(hub: Hub, port: int) -> AsyncIterator[Announcer]:
+async def _announcer(hub: Hub, port: int) -> AsyncIterator[Announcer]:
     settings = hub.settings
     announcement = Announcement(settings.announce_name, hub.authority.fleet, port)
     announcer = Announcer(announcement, settings.announce_interfaces, enabled=settings.announce)
     try:
-        await announcer.update(await asyncio.to_thread(local_addresses))
         yield announcer
     finally:
         await announcer.stop()
@@ -223,7 +224,15 @@ async def _announced(hub: Hub, port: int) -> AsyncIterator[Announcer]:
 
 @asynccontextmanager
 async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
+    """Work beside the block, ended with it; the hub serves on without it should it break."""
+
+    async def watched() -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("a background task of the hub broke")
+
+    task = asyncio.create_task(watched())
     try:
         yield
     finally:
@@ -248,5 +257,6 @@ def _names(hub: Hub) -> tuple[str, ...]:
     return (*host_names(), announced_host(hub.authority.fleet))
 
 
-def _certificate(hub: Hub, names: tuple[str, ...], addresses: tuple[str, ...]) -> bytes:
-    return hub.authority.server_certificate(names, dict.fromkeys((*addresses, "127.0.0.1", "::1")))
+def _certificate(hub: Hub, names: tuple[str, ...], interfaces: tuple[Interface, ...]) -> bytes:
+    addresses = dict.fromkeys((*(one.address for one in interfaces), "127.0.0.1", "::1"))
+    return hub.authority.server_certificate(names, addresses)

@@ -104,17 +104,18 @@ async def operators_only(request: web.Request, handler: Handler) -> web.StreamRe
         await _check_form(request)
     if not request.path.startswith(PUBLIC_PATHS) and not await _signed_in(request):
         return _to_login(request)
-    return await handler(request)
+    response = await handler(request)
+    if request.get(NEW_VISITOR) and not response.prepared and SESSION_COOKIE not in response.cookies:
+        set_cookie(response, request[VISITOR])
+    return response
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`: security headers on everything, a visitor's cookie where one was made."""
+    """For `on_response_prepare`: security headers on everything."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if not request.path.startswith("/static/"):
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
-    if request.get(NEW_VISITOR) and SESSION_COOKIE not in response.cookies:
-        set_cookie(response, request[VISITOR])
 
 
 def _for_programs(request: web.Request) -> bool:

@@ -14,6 +14,7 @@ from hub import founding, server
 from hub.app import Hub, Served, serving
 from hub.authority import Authority
 from hub.control_client import ask
+from hub.events import EventBus
 from hub.settings import HubSettings, load
 from tests.hub.terminal import Terminal
 from tests.hub.tls import client_context
@@ -47,6 +48,10 @@ class Depot:
     def url(self) -> str:
         return self.served.url
 
+    @property
+    def bus(self) -> EventBus:
+        return self.served.bus
+
     async def ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
         """What a command would ask over the control socket."""
         return await asyncio.to_thread(ask, self.hub.settings.control_socket, method, target, body)
@@ -56,6 +61,11 @@ class Depot:
 
     async def pair(self, name: str = "Bus 1 front", claimed: bytes = b"") -> Terminal:
         return await Terminal.pair(self.url, await self.invite(), name, claimed)
+
+    async def projected(self) -> None:
+        """Wait until the history, which may lag, has caught up with the record."""
+        while await asyncio.wrap_future(self.hub.ledger.lag()):  # noqa: ASYNC110  (it has no event to wait for)
+            await asyncio.sleep(0.005)
 
     async def digest(self) -> bytes:
         return await asyncio.wrap_future(self.hub.ledger.digest())

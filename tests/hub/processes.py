@@ -1,0 +1,88 @@
+"""The hub as a real process, `python -m hub`, in a directory of its own."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from hub import founding
+
+PASSWORD = "correct horse"
+
+
+class HubProcess:
+    """Settings and state in one directory, and the process that is started on them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.settings = directory / "hub.toml"
+        self.url = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "hub", *arguments, "--settings", str(self.settings)],
+            env={**os.environ, "FAREBOX_OPERATOR_PASSWORD": PASSWORD, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def init(self) -> subprocess.CompletedProcess[str]:
+        """`farebox-hub init`, on any free port and without zeroconf."""
+        done = self.command(
+            "init",
+            *("--state-directory", str(self.directory / "state")),
+            *("--key-file", str(self.directory / "hub.key"), "--port", "0"),
+        )
+        if done.returncode == 0:
+            self.stay_at_home()
+        return done
+
+    def stay_at_home(self) -> None:
+        """Nothing outside this machine hears of the hub."""
+        with self.settings.open("a") as file:
+            file.write('host = "127.0.0.1"\n\n[announce]\nenabled = false\n')
+
+    def start(self) -> str:
+        """`farebox-hub run`; returns its URL once it is up."""
+        with (self.directory / "log.txt").open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "hub", "run", "--settings", str(self.settings)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert "is up: " in line, (self.directory / "log.txt").read_text()
+        self.url = line.split("is up: ")[1].strip()
+        return self.url
+
+    def stop(self, how: signal.Signals) -> int:
+        """Send a signal and wait; the exit status."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        process.send_signal(how)
+        process.communicate(timeout=60)
+        return process.returncode
+
+
+@contextlib.contextmanager
+def hub_process(directory: Path) -> Iterator[HubProcess]:
+    """A founded hub; killed at the end if it still runs."""
+    hub = HubProcess(directory)
+    places = founding.Places(hub.settings, directory / "state", directory / "hub.key")
+    founding.found(founding.write_settings(places, 0), PASSWORD, {})
+    hub.stay_at_home()
+    try:
+        yield hub
+    finally:
+        if hub._process is not None:
+            hub.stop(signal.SIGKILL)

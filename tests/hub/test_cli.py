@@ -1,0 +1,236 @@
+"""`farebox-hub` as a person meets it: real processes; every mistake is one sentence, never a traceback."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crdt.store.database import Database
+from hub import founding
+from hub.authority import new_secrets
+from hub.cli import main
+from hub.errors import SetupError
+from hub.keyfile import create_key, read_key
+from hub.settings import load
+from tests.hub.processes import PASSWORD, HubProcess, hub_process
+from tests.hub.terminal import Terminal
+
+UID = "04A1B2C3D4E5F6"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubProcess]:
+    with hub_process(tmp_path) as hub:
+        yield hub
+
+
+def sentence(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line on standard error of a command that failed as it should."""
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("farebox-hub: ")
+    return line
+
+
+def test_init_founds_a_fleet_and_says_what_to_do_next(tmp_path: Path) -> None:
+    hub = HubProcess(tmp_path)
+    done = hub.init()
+    assert done.returncode == 0
+    assert re.search(r"The fleet [0-9a-f]{32} is founded", done.stdout)
+    assert f"farebox-hub run --settings {hub.settings}" in done.stdout
+    assert "keep a copy" in done.stdout
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "state", tmp_path / "hub.key")}
+    assert modes == {"state": 0o700, "hub.key": 0o600}
+    assert PASSWORD not in hub.settings.read_text()
+
+
+def test_init_again_changes_nothing(hub: HubProcess) -> None:
+    before = {path: path.read_bytes() for path in hub.directory.glob("hub.*")}
+    assert "nothing was changed" in sentence(hub.command("init", FAREBOX_OPERATOR_PASSWORD="another one"))
+    assert {path: path.read_bytes() for path in hub.directory.glob("hub.*")} == before
+
+
+def test_an_interrupted_init_is_finished_by_the_next(tmp_path: Path) -> None:
+    """The password is its last step; keys that are there stay."""
+    places = founding.Places(tmp_path / "hub.toml", tmp_path / "state", tmp_path / "hub.key")
+    settings = founding.write_settings(places, None)
+    settings.state_directory.mkdir()
+    create_key(settings.key_file, settings.state_directory)
+    secrets = new_secrets()
+    with Database.open(settings.database, read_key(settings.key_file, {})) as database:
+        founding.store_secrets(database, secrets)
+    with pytest.raises(SetupError, match="no fleet"), founding.opened(settings, {}):
+        pass
+    founding.found(settings, PASSWORD, {})
+    with founding.opened(settings, {}) as (_, kept):
+        assert kept == secrets
+
+
+def test_the_password_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("from a file\nsecond line\n")
+    hub = HubProcess(tmp_path)
+    places = ("--state-directory", str(tmp_path / "state"), "--key-file", str(tmp_path / "hub.key"))
+    done = hub.command("init", *places, "--password-file", str(tmp_path / "password"))
+    assert done.returncode == 0
+    with founding.opened(load(hub.settings), {}):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "password", "expected"),
+    [
+        ((), "", "There is no terminal to ask for a password"),
+        ((), "short", "must have 8 to 256 characters"),
+        (("--password-file", "/no/such/file"), "", "cannot be read"),
+        (("--key-file", "STATE/hub.key"), PASSWORD, "inside the state directory"),
+        (("--state-directory", "/proc/nowhere"), PASSWORD, "cannot be made"),
+    ],
+)
+def test_an_init_that_cannot_be_says_why(
+    tmp_path: Path, arguments: tuple[str, ...], password: str, expected: str
+) -> None:
+    hub = HubProcess(tmp_path)
+    places = ["--state-directory", str(tmp_path / "state"), "--key-file", str(tmp_path / "hub.key")]
+    given = [argument.replace("STATE", str(tmp_path / "state")) for argument in arguments]
+    done = hub.command("init", *places, *given, FAREBOX_OPERATOR_PASSWORD=password)
+    assert expected in sentence(done)
+
+
+def test_run_without_init_says_what_to_run(tmp_path: Path) -> None:
+    hub = HubProcess(tmp_path)
+    assert f"farebox-hub init --settings {hub.settings}" in sentence(hub.command("run"))
+    hub.settings.write_text('state_directory = "state"\n')
+    assert "Run `farebox-hub init`" in sentence(hub.command("run"))
+
+
+def test_a_wrong_setting_stops_the_start(hub: HubProcess) -> None:
+    with hub.settings.open("a") as file:
+        file.write("poll_s = 0\n")
+    line = sentence(hub.command("run"))
+    assert f"{hub.settings}: announce.poll_s is 0, but must be a whole number from 1 to 3600." in line
+
+
+def test_a_wrong_key_is_a_sentence(hub: HubProcess) -> None:
+    (hub.directory / "hub.key").write_text("00" * 32)
+    assert "The key does not open the ledger" in sentence(hub.command("run"))
+
+
+def test_a_missing_key_is_a_sentence_and_init_makes_no_new_one(hub: HubProcess) -> None:
+    (hub.directory / "hub.key").unlink()
+    for command in ("run", "init"):
+        assert "is missing" in sentence(hub.command(command))
+    assert not (hub.directory / "hub.key").exists()
+
+
+def test_a_second_process_on_the_ledger_is_refused(hub: HubProcess) -> None:
+    hub.start()
+    for command in ("run", "init"):
+        assert "in use by another process" in sentence(hub.command(command))
+    assert hub.stop(signal.SIGTERM) == 0
+
+
+def test_a_port_in_use_is_a_sentence(hub: HubProcess) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        hub.settings.write_text(hub.settings.read_text().replace("port = 0", f"port = {port}"))
+        assert f"Port {port} is in use by another program" in sentence(hub.command("run"))
+
+
+def test_an_address_that_is_not_ours_is_a_sentence(hub: HubProcess) -> None:
+    hub.settings.write_text(hub.settings.read_text().replace("127.0.0.1", "198.51.100.1"))
+    assert "Check server.host" in sentence(hub.command("run"))
+
+
+def test_commands_without_a_running_hub_say_so(hub: HubProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Shell(hub, capsys)
+    for arguments in (("invite",), ("cards",), ("topup", UID, "5"), ("terminals",), ("fleet",)):
+        assert "No running hub answers" in run(*arguments, status=1)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_hub_that_is_told_to_stop_stops_cleanly(hub: HubProcess, signal_number: signal.Signals) -> None:
+    hub.start()
+    assert hub.stop(signal_number) == 0
+    assert "Traceback" not in (hub.directory / "log.txt").read_text()
+
+
+class Shell:
+    """Runs commands in this process and reads what they print."""
+
+    def __init__(self, hub: HubProcess, capsys: pytest.CaptureFixture[str]) -> None:
+        self._hub = hub
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        assert main([*arguments, "--settings", str(self._hub.settings)]) == status
+        printed = self._capsys.readouterr()
+        return printed.err if status else printed.out
+
+
+def test_a_day_at_the_depot(
+    hub: HubProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invite, pair, taps, top-up, block, fares, revoke, password: each command against a running hub."""
+    run = Shell(hub, capsys)
+    hub.start()
+    code = run("invite").splitlines()[0]
+    assert re.fullmatch(r"1-[0-9A-Z]{7}", code)
+    assert "Good for one terminal and 10 minutes" in run("invite")
+    asyncio.run(_pair_and_tap(hub.url, code))
+    assert re.search(r"^Bus 1 +online +\S+ \S+ +\? +2 +[0-9a-f]{32}$", run("terminals"), re.M)
+    assert "10.00 EUR on 04A1B2C3D4E5F6 booked. Balance 5.70 EUR." in run(
+        "topup", UID, "10", "--request", "till-0001"
+    )
+    assert "nothing was added" in run("topup", UID, "10", "--request", "till-0001")
+    assert "is blocked" in run("cards", "block", UID)
+    assert re.search(rf"^{UID} +5.70 EUR +blocked$", run("cards"), re.M)
+    assert run("cards", "show", UID).startswith(f"{UID}  5.70 EUR  BLOCKED\n")
+    assert "is unblocked" in run("cards", "unblock", UID)
+    changed = run("fleet", "set", "flat_fare=3.10", "route_fares=7=1.80,Airport=4.20")
+    assert "flat_fare = 3.10\nroute_fares = 7=1.80, Airport=4.20\n" in changed
+    assert run("fleet") == changed
+    assert "Bus 1 is revoked" in run("terminals", "revoke", "Bus 1")
+    assert re.search(r"^Bus 1 +revoked", run("terminals"), re.M)
+    monkeypatch.setenv("FAREBOX_OPERATOR_PASSWORD", "another one")
+    assert "changed" in run("password")
+    assert "is not an amount" in run("topup", UID, "ten", status=1)
+    assert "Say which card" in run("cards", "show", status=1)
+    assert "Say which terminal" in run("terminals", "revoke", status=1)
+    assert "is not a change" in run("fleet", "set", "flat_fare", status=1)
+    assert hub.stop(signal.SIGTERM) == 0
+
+
+async def _pair_and_tap(url: str, code: str) -> None:
+    terminal = await Terminal.pair(url, code, "Bus 1")
+    await terminal.push(terminal.taps(-250, -180))
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for command in ("init", "run", "invite", "demo", "cards", "topup", "terminals", "fleet", "password"):
+        assert re.search(rf"^ +{command}\b", text, re.M)
+
+
+def test_places_are_the_systems_for_root_and_the_users_own_otherwise() -> None:
+    assert founding.default_places(0, Path("/root")).settings == Path("/etc/farebox/hub.toml")
+    own = founding.default_places(1000, Path("/home/ada"))
+    assert all(path.is_relative_to("/home/ada") for path in (own.settings, own.state_directory, own.key_file))
+    assert not own.key_file.is_relative_to(own.state_directory)
+
+
+def test_the_key_of_a_systemd_credential_opens_the_ledger(hub: HubProcess, tmp_path: Path) -> None:
+    key = hub.directory / "hub.key"
+    (tmp_path / "credentials").mkdir()
+    key.rename(tmp_path / "credentials" / "farebox-ledger-key")
+    environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
+    with founding.opened(load(hub.settings), environment):
+        pass
