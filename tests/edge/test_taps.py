@@ -211,7 +211,7 @@ def test_a_fare_beyond_the_certificate_is_no_acceptance(
     terminal: Terminal, fleet: Fleet, line: PtyLine, passenger: Passenger
 ) -> None:
     """Invariant 10 at the source: a terminal does not write what every peer would refuse."""
-    pair(terminal, fleet, dataclasses.replace(FARES, flat_fare_minor=20_000))
+    pair(terminal, fleet, dataclasses.replace(FARES, flat_fare_minor=20_000, opening_balance_minor=20_000))
     with taking_taps(terminal, line, passenger):
         assert tap(line, passenger, Signal.OUT_OF_SERVICE) == NOT_PERMITTED
     enrolment = terminal.enrolment
