@@ -28,6 +28,7 @@ class TerminalRow:
 
     terminal: str  # terminal id, hex
     name: str
+    route: str  # the one it said it is set to; "" if none
     replica: str  # its current replica id, hex
     online: bool  # heard of within the setting `terminals.online_s`
     revoked: bool
@@ -55,6 +56,7 @@ class TapRow:
     route: str
     trip: str
     stop: str
+    voided: bool  # an opening balance beside a higher or an older one: it does not count (invariant 11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Overview:
     async def latest(self, limit: int = 50) -> list[TapRow]:
         """The latest facts of all cards in the order the hub learnt them, newest first."""
         latest = await asyncio.wrap_future(self._ledger.latest(_bounded(limit)))
-        return self._taps(latest)
+        return await self._taps(latest)
 
     async def card(self, card: str, limit: int = 100) -> CardPage:
         """One card by its hex id (any case, spaces and colons allowed); RequestRefused for no card id."""
@@ -133,9 +135,8 @@ class Overview:
         history = await asyncio.wrap_future(self._ledger.history(card_id, _bounded(limit)))
         balance_minor = 0 if row is None else row.state.balance_minor
         hotlisted = row is not None and row.hotlisted
-        return CardPage(
-            card_text(card_id), row is not None, balance_minor, hotlisted, tuple(self._taps(history))
-        )
+        taps = tuple(await self._taps(history))
+        return CardPage(card_text(card_id), row is not None, balance_minor, hotlisted, taps)
 
     async def cards(self, after: str = "", limit: int = 100) -> list[CardRow]:
         """Cards in the order of their ids, after `after` (hex; "" for the first page)."""
@@ -168,6 +169,7 @@ class Overview:
         return TerminalRow(
             terminal=row.terminal.hex(),
             name=row.name,
+            route=_text(row.status.get("route")),
             replica=row.replica.hex(),
             online=self._online(row),
             revoked=row.revoked_ms is not None,
@@ -184,9 +186,20 @@ class Overview:
         seen_ms = row.seen_ms
         return row.revoked_ms is None and seen_ms is not None and self._now_ms() - seen_ms <= self._online_ms
 
-    def _taps(self, deltas: Sequence[Delta]) -> list[TapRow]:
+    async def _taps(self, deltas: Sequence[Delta]) -> list[TapRow]:
         authors = self._ledger.authors()
-        return [_tap(delta, authors) for delta in deltas]
+        voided = await self._voided({delta.card for delta in deltas if delta.kind is Kind.OPENING})
+        return [_tap(delta, authors, voided=(delta.replica, delta.seq) in voided) for delta in deltas]
+
+    async def _voided(self, cards: set[CardId]) -> set[tuple[ReplicaId, int]]:
+        """The opening balances of these cards that do not count: all but the highest, or oldest highest."""
+        voided: set[tuple[ReplicaId, int]] = set()
+        for card in cards:
+            history = await asyncio.wrap_future(self._ledger.history(card, MAX_ROWS))
+            openings = [delta for delta in reversed(history) if delta.kind is Kind.OPENING]
+            counting = max(openings, key=lambda delta: delta.amount_minor, default=None)
+            voided |= {(delta.replica, delta.seq) for delta in openings if delta is not counting}
+        return voided
 
 
 class Sums:
@@ -240,7 +253,7 @@ def card_text(card: CardId) -> str:
     return card.hex().upper()
 
 
-def _tap(delta: Delta, authors: Mapping[ReplicaId, AuthorCertificate]) -> TapRow:
+def _tap(delta: Delta, authors: Mapping[ReplicaId, AuthorCertificate], *, voided: bool) -> TapRow:
     author = authors.get(delta.replica)
     return TapRow(
         replica=delta.replica.hex(),
@@ -254,12 +267,18 @@ def _tap(delta: Delta, authors: Mapping[ReplicaId, AuthorCertificate]) -> TapRow
         route=delta.context.route,
         trip=delta.context.trip,
         stop=delta.context.stop,
+        voided=voided,
     )
 
 
 def _whole(value: object) -> int | None:
     """A number that a terminal said of itself, if it is one."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str:
+    """A text that a terminal said of itself, if it is one; at most 64 characters."""
+    return value[:64] if isinstance(value, str) else ""
 
 
 def _bounded(limit: int) -> int:

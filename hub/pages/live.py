@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0  # live.js gives a stream up after 50 s of silence
 SETTLE_S = 0.2  # a burst of events is drawn once
+REST = 50  # a page rests so many times as long as it took to draw: 2 % of the event loop each, at most
 SEND_TIMEOUT_S = 20.0  # a browser that takes nothing for so long is dropped; it comes back by itself
 RETRY_MS = 3_000  # how soon the browser should come back
 MAX_ID_LENGTH = 200
@@ -64,6 +66,7 @@ class Stream:
         self._response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
         )
+        self._drawing_s = 0.0
         self._shown = _known(request.headers.get("Last-Event-ID", ""))
 
     async def run(self, events: Subscription) -> web.StreamResponse:
@@ -94,7 +97,7 @@ class Stream:
         try:
             while (event := await events.next(max(0.0, beat - loop.time()))) is not None:
                 if self._view.concerns(event, self._request):
-                    await asyncio.sleep(SETTLE_S)
+                    await asyncio.sleep(max(SETTLE_S, self._drawing_s * REST))
                     while await events.next(0) is not None:
                         pass  # the parts are drawn afresh anyway
                     break
@@ -104,9 +107,11 @@ class Stream:
 
     async def _send_parts(self) -> bool:
         context = await self._view.context(self._request) | {"csrf": csrf_token(self._request)}
+        began_s = time.perf_counter()
+        drawn = {name: part(template, context) for name, template in self._view.parts.items()}
+        self._drawing_s = time.perf_counter() - began_s
         sent = False
-        for name, template in self._view.parts.items():
-            html = part(template, context)
+        for name, html in drawn.items():
             if self._shown.get(name) == (mark := _mark(html)):
                 continue
             self._shown[name] = mark

@@ -39,6 +39,7 @@ function morphChildren(old, fresh) {
     if (!have || have.nodeName !== want.nodeName) {
       old.insertBefore(want, at);
       if (key(want) !== undefined) added.push(want);
+      else if (want.nodeType === Node.ELEMENT_NODE) added.push(...want.querySelectorAll("[data-key]"));
       continue;
     }
     keyed.delete(key(want));
@@ -142,6 +143,7 @@ function live(address) {
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) open(); });
+  pulse("", "Connecting");
   if (!document.hidden) open();
 }
 

@@ -1,0 +1,132 @@
+"""Invariant 8 on pages: text from terminals, cards and forms is shown as text, never run as markup."""
+
+from typing import Any
+
+import pytest
+
+from crdt.facts import Kind
+from hub.overview import CardPage, TapRow, TerminalRow, Totals
+from hub.pages.forms import Form
+from hub.pages.gather import Held
+from hub.pages.notices import NOTICES
+from hub.pages.render import part
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' autofocus onfocus='alert(1)",
+    "</title><svg/onload=alert(1)>",
+]
+TOTALS = Totals(1, 2, 3, 2, 1, 4, "ab" * 32, 1, 0)
+
+
+def terminal(text: str) -> TerminalRow:
+    return TerminalRow(
+        terminal="01" * 16,
+        name=text,
+        route=text,
+        replica="02" * 16,
+        online=False,
+        revoked=False,
+        last_seen_ms=0,
+        held=3,
+        held_minor=-750,
+        head_seq=1,
+        reported_seq=4,
+        position=2,
+        address=text,
+    )
+
+
+def tap(text: str) -> TapRow:
+    return TapRow(
+        replica="02" * 16,
+        seq=1,
+        terminal=text,
+        card="DEADBEEF",
+        kind=Kind.OPENING,
+        amount_minor=100,
+        at_ms=10**17,  # a clock that says the year three million must not break the page either
+        clock_error_ms=90_000,
+        route=text,
+        trip=text,
+        stop=text,
+        voided=True,
+    )
+
+
+def context(text: str) -> dict[str, Any]:
+    return {
+        "csrf": text,
+        "section": "/",
+        "events": f"/events?view={text}",
+        "notice": NOTICES["blocked"],
+        "currency": text,
+        "exponent": 2,
+        "now_ms": 10**15,
+        "terminals": [terminal(text)],
+        "row": terminal(text),
+        "unlisted": 2,
+        "held": Held(3, silent=True),
+        "totals": TOTALS,
+        "taps": [tap(text)],
+        "card": CardPage("DEADBEEF", known=True, balance_minor=-5, hotlisted=True, history=(tap(text),)),
+        "older": True,
+        "longer": True,
+        "request_id": text,
+        "form": Form(
+            {"uid": text, "amount": text, "flat_fare": text}, {"uid": text, "amount": text, "": text}
+        ),
+        "lines": [],
+        "cards": [],
+        "uid": text,
+        "whole_card": "",
+        "following": "",
+        "page_rows": 100,
+        "invites": [],
+        "hub": text,
+        "refusal": text,
+        "next": text,
+        "title": text,
+        "text": text,
+    }
+
+
+PAGES = ["overview", "terminals", "terminal", "revoke", "card", "cards", "fleet", "invite", "login", "error"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("page", PAGES)
+def test_hostile_text_stays_text(page: str, text: str) -> None:
+    html = part(f"{page}.html", context(text))
+    assert text not in html
+    clean = part(f"{page}.html", context("harmless"))
+    for markup in ("<script", "<img", "<svg", "onerror=", "autofocus"):
+        assert _tags(html).count(markup) == _tags(clean).count(markup)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_text_is_no_template_either(page: str) -> None:
+    assert "{{ 7 * 7 }}{% raw %}" in part(f"{page}.html", context("{{ 7 * 7 }}{% raw %}"))
+
+
+def _tags(html: str) -> str:
+    """Everything that a browser reads as markup, attribute values excluded."""
+    tags = []
+    for piece in html.split("<")[1:]:
+        inside = piece.partition(">")[0]
+        tags.append("<" + " ".join(inside.split('"')[::2]))
+    return "\n".join(tags)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_carry_nothing_inline_and_nothing_from_elsewhere(page: str) -> None:
+    """Issue: "no third-party script from the network", CSP: no inline script or style at all."""
+    html = part(f"{page}.html", context("harmless"))
+    assert "<style" not in html
+    assert "style=" not in html
+    assert "http:" not in html
+    assert "https:" not in html
+    assert html.count("<script") == 1
+    assert '<script type="module" src="/static/live.js?v=' in html
+    assert not any(f" on{event}=" in html for event in ("click", "submit", "load", "change"))

@@ -1,0 +1,80 @@
+"""The words for a terminal's state: what an operator reads first."""
+
+from dataclasses import replace
+
+import pytest
+
+from crdt.facts import Kind
+from hub.overview import TerminalRow
+from hub.pages import words
+
+NOW_MS = 1_800_000_000_000
+FINE = TerminalRow(
+    terminal="01" * 16,
+    name="Bus 12",
+    route="7",
+    replica="02" * 16,
+    online=True,
+    revoked=False,
+    last_seen_ms=NOW_MS - 4_000,
+    held=0,
+    held_minor=0,
+    head_seq=9,
+    reported_seq=9,
+    position=9,
+    address="",
+)
+SILENT = replace(FINE, online=False, last_seen_ms=NOW_MS - 3 * 3_600_000)
+
+
+@pytest.mark.parametrize(
+    ("row", "state"),
+    [
+        (FINE, words.State("good", "all taps in")),
+        (replace(FINE, held=None), words.State("good", "all taps in")),
+        (replace(FINE, held=1), words.State("waiting", "1 tap held")),
+        (replace(FINE, held=12), words.State("waiting", "12 taps held")),
+        (SILENT, words.State("bad", "not seen for 3 h")),
+        (replace(SILENT, held=12), words.State("bad", "not seen for 3 h", "12 taps held then")),
+        (
+            replace(FINE, online=False, last_seen_ms=None, held=None),
+            words.State("waiting", "paired, not seen yet"),
+        ),
+        (replace(SILENT, revoked=True), words.State("quiet", "revoked")),
+    ],
+)
+def test_state_in_words(row: TerminalRow, state: words.State) -> None:
+    assert words.terminal_state(row, NOW_MS) == state
+
+
+def test_terminals_in_trouble_come_first() -> None:
+    rows = [
+        replace(FINE, name="a"),
+        replace(FINE, name="b", revoked=True),
+        replace(SILENT, name="z"),
+        replace(SILENT, name="c"),
+        replace(FINE, name="d", held=3),
+    ]
+    rows.sort(key=lambda row: words.by_urgency(row, NOW_MS))
+    assert [row.name for row in rows] == ["c", "z", "d", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "text"),
+    [
+        (-5_000, "0 s"),
+        (59_999, "59 s"),
+        (60_000, "1 min"),
+        (3_599_999, "59 min"),
+        (3_600_000, "1 h"),
+        (47 * 3_600_000, "47 h"),
+        (48 * 3_600_000, "2 days"),
+    ],
+)
+def test_span_in_its_largest_unit(duration_ms: int, text: str) -> None:
+    assert words.span(duration_ms) == text
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_of_entry_has_a_word(kind: Kind) -> None:
+    assert words.kind_word(kind)
