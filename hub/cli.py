@@ -105,15 +105,14 @@ def _init(options: argparse.Namespace) -> None:
     places = founding.Places(options.settings, options.state_directory, options.key_file)
     chosen = founding.write_settings(places, options.port)
     authority = founding.found(chosen, _read_password(options), os.environ)
+    root = founding.write_root(places, authority)
     _say(f"The fleet {authority.fleet.hex()} is founded.")
     _say(f"  settings  {options.settings}")
     _say(f"  ledger    {chosen.database}")
     _say(f"  key       {chosen.key_file}  (keep a copy elsewhere: without it nobody reads the ledger)")
-    option = (
-        ""
-        if places.settings == founding.default_places(os.geteuid(), Path.home()).settings
-        else (f" --settings {options.settings}")
-    )
+    _say(f"  root      {root}  (browsers that import it trust the hub without a warning)")
+    default = founding.default_places(os.geteuid(), Path.home()).settings
+    option = "" if places.settings == default else f" --settings {places.settings}"
     _say(f"Next: `farebox-hub run{option}`, then open https://localhost:{chosen.port}/ and sign in.")
     _say(f"`farebox-hub invite{option}` prints a code that pairs a terminal.")
 

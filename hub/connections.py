@@ -212,6 +212,8 @@ class GuardedSite(web.BaseSite):
         while True:
             try:
                 connection, peer = await loop.sock_accept(listener)
+            except ConnectionError:
+                continue  # gone before it was accepted
             except OSError as error:
                 log.warning("cannot accept connections for the moment: %s", error)
                 await asyncio.sleep(ACCEPT_PAUSE_S)

@@ -23,6 +23,7 @@ from hub.operators import OPERATOR, check_new_password, set_password
 from hub.settings import HubSettings
 
 READERS = 3  # verifying merges, adding up the books and answering pages do not wait for one another
+ROOT_FILE = "fleet-root.pem"
 SECRET_PREFIX = "hub."  # noqa: S105  (of the names in the secret table)
 
 
@@ -97,6 +98,13 @@ def found(settings: HubSettings, password: str, environment: Mapping[str, str]) 
             store_secrets(database, secrets)
         set_password(database, password)
         return Authority(secrets)
+
+
+def write_root(places: Places, authority: Authority) -> Path:
+    """Put the fleet's TLS root, which is public, beside the settings, for browsers; the file."""
+    file = places.settings.with_name(ROOT_FILE)
+    file.write_text(authority.root_pem, encoding="ascii")
+    return file
 
 
 @contextmanager

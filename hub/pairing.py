@@ -39,6 +39,7 @@ MAX_OPEN = 64  # pairings between start and finish; the oldest gives way
 OPEN_S = 120.0  # longest time between the two
 CONCURRENT_STARTS = 2  # SPAKE2 takes 7 ms of a core
 RATE_WINDOW_S = 60.0
+EARLIEST_MS = 1_735_689_600_000  # 2025-01-01, before this program was written
 
 
 @dataclass(slots=True)
@@ -151,6 +152,7 @@ class Pairing:
                 RefusalCode.WRONG_CODE.name.lower(), f"{error}. {rest}", HTTPStatus.FORBIDDEN
             ) from error
         fresh, now_ms = TerminalId(self._entropy(ID_BYTES)), self._now_ms()
+        _check_clock(now_ms)
 
         def work(connection: Connection) -> Enrolled:
             invites.use(connection, nameplate, code, now_ms)
@@ -204,6 +206,15 @@ def _wanted(request: dict[str, str]) -> Wanted:
     if len(public_key) != PUBLIC_KEY_BYTES or len(claimed) not in (0, ID_BYTES):
         raise RequestRefused("public_key", "The pairing request needs a public key of 64 hex digits.")
     return Wanted(name, public_key, request.get("csr", ""), claimed)
+
+
+def _check_clock(now_ms: int) -> None:
+    """Refuse to date certificates by a clock that was never set: they would expire when it is."""
+    if now_ms < EARLIEST_MS:
+        day = datetime.datetime.fromtimestamp(now_ms / 1000, datetime.UTC).date()
+        raise RequestRefused(
+            "clock", f"The hub's clock says {day}. Set it first.", HTTPStatus.SERVICE_UNAVAILABLE
+        )
 
 
 def _gone() -> RequestRefused:

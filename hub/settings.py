@@ -10,6 +10,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from crdt.settlement import MAX_PAGE_ROWS
 from hub.errors import SettingsError
 
 T = TypeVar("T")
@@ -149,12 +150,12 @@ class HubSettings:
     )
     exchanges: int = setting(
         "sync.exchanges",
-        32,
+        64,
         "Most sync exchanges at a time (each holds up to 4 MiB); more are told to come again.",
         whole(1, 10_000),
     )
     page_rows: int = setting(
-        "sync.page_rows", 10_000, "Most cards in one settlement page.", whole(1, 100_000)
+        "sync.page_rows", MAX_PAGE_ROWS, "Most cards in one settlement page.", whole(1, MAX_PAGE_ROWS)
     )
     online_s: int = setting(
         "terminals.online_s",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from crdt.store.database import Database
 from hub import founding
@@ -48,6 +49,8 @@ def test_init_founds_a_fleet_and_says_what_to_do_next(tmp_path: Path) -> None:
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "state", tmp_path / "hub.key")}
     assert modes == {"state": 0o700, "hub.key": 0o600}
     assert PASSWORD not in hub.settings.read_text()
+    root = x509.load_pem_x509_certificate((tmp_path / "fleet-root.pem").read_bytes())
+    assert root.subject.rfc4514_string().startswith("CN=Farebox fleet ")
 
 
 def test_init_again_changes_nothing(hub: HubProcess) -> None:

@@ -435,6 +435,24 @@ async def test_a_compressed_body_is_not_unpacked(depot: Depot) -> None:
     assert first(events, "Refusal").code is RefusalCode.MALFORMED
 
 
+async def test_a_connection_that_breaks_off_within_a_body_is_an_everyday_thing(
+    depot: Depot, caplog: pytest.LogCaptureFixture
+) -> None:
+    terminal = await depot.pair()
+    body = terminal.encode(CertificateFrame(terminal.certificate.encode()), BlockFrame(terminal.taps(-250)))
+    length = len(body) + 1
+    head = (
+        f"POST {SYNC} HTTP/1.1\r\nHost: x\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {length}\r\n\r\n"
+    )
+    _, writer = await asyncio.open_connection("127.0.0.1", depot.served.port, ssl=terminal.tls)
+    writer.write(head.encode() + body)
+    await writer.drain()
+    writer.transport.abort()
+    await depot.served.site.gate.empty.wait()
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+    assert await asyncio.wrap_future(depot.hub.ledger.heads()) == {}
+
+
 @pytest.mark.parametrize("founded", ["sync.exchanges = 1\n"], indirect=True)
 async def test_more_exchanges_than_places_are_told_to_come_again(depot: Depot) -> None:
     slow, quick = await depot.pair("Bus 1"), await depot.pair("Bus 2")
