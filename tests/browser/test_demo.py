@@ -6,14 +6,15 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+from playwright.async_api import Locator, Page, expect
 
-from tests.needs import needs_program
+from tests.browser.conftest import Window
 
 pytestmark = pytest.mark.timeout(300)
 
-CHROMIUM = needs_program("chromium", "look at the demo's page")
 PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
+ADA = "04A1B2C3D4E501"
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +34,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
-async def page(browser: Browser, address: str) -> AsyncIterator[Page]:
-    """The page, open; anything the browser complains about fails the test."""
-    page = await browser.new_page(viewport={"width": 1280, "height": 900})
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    await page.goto(address)
-    await expect(page.locator(".bus")).to_have_count(3)
-    for restore in await page.get_by_role("button", name="Restore network").all():
-        await restore.click()
-    await shows(page.locator("#agree"), "All four ledgers agree.")
-    yield page
-    assert complaints == []
+async def page(window: Window, address: str) -> AsyncIterator[Page]:
+    """The page, open, with every bus connected; anything the browser complains about fails the test."""
+    async with window(address, viewport={"width": 1280, "height": 900}) as page:
+        await page.goto(address)
+        await expect(page.locator(".bus")).to_have_count(3)
+        for restore in await page.get_by_role("button", name="Restore network").all():
+            await restore.click()
+        await shows(page.locator("#agree"), "All four ledgers agree.")
+        yield page
 
 
 def bus(page: Page, number: int) -> Locator:
@@ -66,7 +55,7 @@ def balance(page: Page, name: str, ledger: int) -> Locator:
 
 
 async def shows(locator: Locator, text: str | re.Pattern[str]) -> None:
-    await expect(locator).to_have_text(text, timeout=PATIENCE_MS)
+    await expect(locator).to_have_text(text)
 
 
 async def after(page: Page, name: str, rides_minor: int) -> str:
@@ -106,7 +95,7 @@ async def test_a_newcomer_taps_cuts_taps_on_and_sees_every_ledger_agree(page: Pa
     await press(page, 2, "Restore network")
     await shows(balance(page, "Ben", 0), left)
     await shows(page.locator("#agree"), "All four ledgers agree.")
-    await expect(page.locator("#steps li[data-done=yes]")).to_have_count(4, timeout=PATIENCE_MS)
+    await expect(page.locator("#steps li[data-done=yes]")).to_have_count(4)
 
 
 async def test_cards_are_dragged_with_the_mouse_and_tapped_with_the_keyboard(page: Page) -> None:
@@ -158,6 +147,23 @@ async def test_a_card_that_nobody_met_gets_its_opening_balance_once(page: Page) 
     for ledger in range(4):
         await shows(balance(page, "Emil", ledger), "0.70")
     await shows(page.locator("#books"), "Books balance: yes")
+
+
+async def test_the_login_shown_opens_the_operators_dashboard(page: Page, window: Window) -> None:
+    """The link to the real dashboard, with the password made for this demo, and the same balance there."""
+    dashboard = await page.get_by_role("link", name="dashboard").get_attribute("href")
+    await page.locator(".login summary").click()
+    password = await page.locator(".login-box code").inner_text()
+    ada = await after(page, "Ada", 0)
+    assert dashboard is not None
+    async with window(dashboard) as desk:
+        await desk.goto(dashboard)
+        await desk.get_by_label("Operator password").fill(password)
+        await desk.get_by_role("button", name="Log in").click()
+        await expect(desk.get_by_role("heading", name="Overview")).to_be_visible()
+        await expect(desk.locator("main")).to_contain_text("Bus 1, front door")
+        await desk.goto(f"{dashboard}cards/{ADA}")
+        await expect(desk.locator("main")).to_contain_text(ada)
 
 
 @pytest.mark.parametrize("width", [320, 768])
