@@ -21,12 +21,14 @@ from hub.pages.gather import money_format
 from hub.pages.live import LiveView
 from hub.pages.notices import after, notice
 from hub.pages.render import page
+from hub.service import FleetView
 
 log = logging.getLogger(__name__)
 
 PAGE_ROWS = 100
 HISTORY_ROWS = 50
 LONG_HISTORY_ROWS = MAX_ROWS
+LARGE_RIDES = 100  # a top-up for more rides than this has to be confirmed
 CARD_LENGTHS = (8, 14, 20, 32)
 """Hex digits of a card's id: 4, 7 or 10 bytes of an ISO 14443 UID, 16 of a virtual card."""
 
@@ -96,7 +98,7 @@ CARD_VIEW = LiveView(
 )
 
 
-async def _card_page(request: web.Request, form: Form) -> web.Response:
+async def _card_page(request: web.Request, form: Form, large_minor: int = 0) -> web.Response:
     context = await _context(request)
     watched = {"view": "card", "card": context["card"].card}
     if not context["longer"]:
@@ -106,6 +108,7 @@ async def _card_page(request: web.Request, form: Form) -> web.Response:
         "events": "/events?" + urlencode(watched),
         "notice": notice(request),
         "form": form,
+        "large_minor": large_minor,
         # A form shown again after a failure keeps its id: what was booked after all is not booked twice.
         "request_id": form.text("request") or secrets.token_hex(16),
     }
@@ -122,10 +125,16 @@ async def top_up(request: web.Request) -> web.Response:
     """POST /cards/{card}/topup: booked once, however often the form arrives."""
     form = await posted(request)
     uid = _path_card(request)
-    exponent = (await request.app[SERVICE].fleet()).exponent
+    fleet = await request.app[SERVICE].fleet()
+    exponent = fleet.exponent
     amount_minor = form.read("amount", lambda text: money.parse(text, exponent, 1, MAX_AMOUNT_MINOR))
     if amount_minor is None:
         return await _card_page(request, form)
+    if _is_large(amount_minor, fleet) and form.text("large") != str(amount_minor):
+        form.errors["amount"] = (
+            f"This pays for more than {LARGE_RIDES} rides. Nothing was booked yet: tick the box if it is right."
+        )
+        return await _card_page(request, form, large_minor=amount_minor)
     try:
         booking = await request.app[SERVICE].top_up(
             uid, money.typed(amount_minor, exponent), form.text("request")
@@ -150,6 +159,12 @@ async def block(request: web.Request) -> web.Response:
     blocked = form.text("blocked") == "yes"
     await request.app[SERVICE].set_blocked(uid, blocked)
     raise after(f"/cards/{uid}", "blocked" if blocked else "unblocked")
+
+
+def _is_large(amount_minor: int, fleet: FleetView) -> bool:
+    """Whether the amount looks like a slip, such as a forgotten decimal point."""
+    fare_minor = money.parse(fleet.values["flat_fare"], fleet.exponent, 0, MAX_AMOUNT_MINOR)
+    return 0 < LARGE_RIDES * fare_minor < amount_minor
 
 
 def _path_card(request: web.Request) -> str:

@@ -4,6 +4,7 @@
 
 const SILENCE_MS = 50_000; // the hub sends something at least every 15 s; three misses mean the stream is dead
 const RETRY_MS = 3_000;
+const SEND_AGAIN_MS = 5_000;
 const SAY_AGAIN_MS = 5_000; // a screen reader is told of new taps at most this often
 
 const sameDay = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -147,10 +148,11 @@ function live(address) {
   if (!document.hidden) open();
 }
 
-// A form is sent once, however often its button is pressed.
+// A form is sent once, however often its button is pressed; one that got nowhere can be sent again after a while.
 document.addEventListener("submit", (event) => {
   if (event.target.dataset.sent) event.preventDefault();
   event.target.dataset.sent = "yes";
+  setTimeout(() => delete event.target.dataset.sent, SEND_AGAIN_MS);
 });
 addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
 

@@ -74,6 +74,7 @@ def context(text: str) -> dict[str, Any]:
         "older": True,
         "longer": True,
         "request_id": text,
+        "large_minor": 5,
         "form": Form(
             {"uid": text, "amount": text, "flat_fare": text}, {"uid": text, "amount": text, "": text}
         ),

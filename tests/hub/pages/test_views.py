@@ -143,6 +143,20 @@ async def test_wrong_amount_books_nothing_and_says_why(depot: Depot) -> None:
         assert "Balance 0.00 EUR" in await read(person, page)
 
 
+async def test_an_amount_that_looks_like_a_slip_is_asked_about(depot: Depot) -> None:
+    """20000 for 200.00: more than a hundred rides are booked only when exactly that amount is confirmed."""
+    async with operator(depot) as person:
+        page = f"/cards/{CARD}"
+        for confirmed in ({}, {"large": "1"}):
+            answer = await person.post(f"{page}/topup", {"amount": "20000"} | confirmed, form=page)
+            assert answer.status == 422
+            assert "Nothing was booked yet" in answer.text
+            assert "Yes, put 20 000.00 EUR on this card" in text_of(answer.text)
+        answer = await person.post(f"{page}/topup", {"amount": "20000", "large": "2000000"}, form=page)
+        assert "20 000.00 EUR" in await read(person, answer.location)
+        assert "Balance 20 250.00 EUR" in await top_up(person, "250")
+
+
 async def test_blocking_a_card_and_taking_it_back(depot: Depot) -> None:
     async with operator(depot) as person:
         await top_up(person, "5")
