@@ -42,16 +42,16 @@ class Gate:
         me = get_ident()
         if self._holder == me:
             raise MisuseError("a write was started from within a write; it would wait for itself")
-        if not (self._is_turn_of(urgent) and self._lock.acquire(blocking=False)):
+        if self._urgent or self._others or not self._lock.acquire(blocking=False):
             self._wait(urgent)
+            self._streak = self._streak + 1 if urgent and self._others else 0
         self._holder = me
-        self._streak = self._streak + 1 if urgent and self._others else 0
 
     def leave(self) -> None:
         """Give the gate back."""
         self._holder = 0
         self._lock.release()
-        # Whoever began to wait after this line finds the lock free by itself.
+        # Whoever begins to wait after this line finds the lock free by itself.
         if self._urgent or self._others:
             with self._changed:
                 self._changed.notify_all()

@@ -14,34 +14,31 @@ class Health:
     """
 
     def __init__(self) -> None:
-        self._failure: str | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether the database failed."""
-        return self._failure is not None
+        self.failed = False  # or closed: everything is refused
+        self._failure = "The ledger is closed."
 
     def refusal(self) -> StoreFailed:
         """What to answer after a failure."""
-        return StoreFailed(self._failure or "The ledger is closed.")
+        return StoreFailed(self._failure)
 
     def check(self) -> None:
         """Raise StoreFailed when the database failed before."""
-        if self._failure is not None:
+        if self.failed:
             raise self.refusal()
 
     def fail(self, reason: str) -> StoreFailed:
         """Refuse everything from now on; the error to raise now."""
-        if self._failure is None:
+        if not self.failed:
             self._failure = (
                 f"The ledger stopped working: {reason}. Nothing more is written until the program is started "
                 "again; check that the disk is healthy and has space."
             )
+        self.failed = True
         return self.refusal()
 
     def close(self) -> None:
         """Refuse everything from now on because the database was closed."""
-        self._failure = self._failure or "The ledger is closed."
+        self.failed = True
 
     def judged(self, err: BaseException) -> BaseException:
         """`err` itself, or StoreFailed where it means that the disk or the file failed."""

@@ -75,6 +75,7 @@ class TerminalLedger:
         if certificate.fleet != fleet or certificate.replica != key.replica:
             raise MisuseError("a terminal's certificate is for its own key and fleet")
         self._database = database
+        self._direct = database.direct
         self._fleet = fleet
         self._key = key
         self._certificate = certificate
@@ -102,7 +103,7 @@ class TerminalLedger:
         raises, neither. Raises NotPermitted when the certificate does not allow a draft, StoreFailed.
         """
         check_card(card)
-        with self._database.direct as sql:
+        with self._direct as sql:
             sql.begin()
             drafts, result = choose(self._view(sql, card))
             if drafts:
@@ -114,7 +115,7 @@ class TerminalLedger:
     def view(self, card: CardId) -> CardView:
         """What this terminal believes of a card now."""
         check_card(card)
-        with self._database.direct as sql:
+        with self._direct as sql:
             return self._view(sql, card)
 
     def seal(self) -> Block | None:
@@ -251,8 +252,9 @@ class TerminalLedger:
             if not self._certificate.permits(draft.kind, draft.amount_minor):
                 raise NotPermitted(f"this terminal may not write a {draft.kind.name} of {draft.amount_minor}")
             rows.append((seq, card, int(draft.kind), draft.amount_minor, at_ms, *place))
+        tapped = self._memory.foresee(card, rows)
         sql.commit(_INSERT, rows)
-        self._memory.wrote(card, rows)
+        self._memory.wrote(tapped)
 
     def _draft_block(self) -> Block | None:
         """The open segment as a block, or None when it is empty."""

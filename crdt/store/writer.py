@@ -36,51 +36,54 @@ class Direct:
     ) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
+        self._execute = self._cursor.execute
         self._gate = gate
         self._health = health
         self._wrote = wrote
 
     def __enter__(self) -> Direct:
         self._gate.enter(urgent=True)
-        try:
-            self._health.check()
-        except BaseException:
+        if self._health.failed:
             self._gate.leave()
-            raise
+            self._health.check()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
-        roll_back(self._connection, self._health)
+        if self._connection.in_transaction:
+            roll_back(self._connection, self._health)
         self._gate.leave()
 
     def begin(self) -> None:
         """Begin a write transaction; a query within it costs half of what one outside does."""
-        self._run("BEGIN IMMEDIATE")
+        try:
+            self._execute("BEGIN IMMEDIATE")
+        except BaseException as err:
+            raise self._health.judged(err) from err
 
     def row(self, sql: str, parameters: Sequence[Any]) -> Any:
         """The row of a query that finds one or none."""
-        self._run(sql, parameters)
-        rows = self._cursor.fetchall()  # to the end: a query left open keeps the log from starting again
+        try:
+            self._execute(sql, parameters)
+            rows = self._cursor.fetchall()  # to the end: a query left open keeps the log from starting again
+        except BaseException as err:
+            raise self._health.judged(err) from err
         return rows[0] if rows else None
 
     def commit(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one statement for each of `rows` and commit what was begun: durable on return, or undone."""
-        for row in rows:
-            self._run(sql, row)
+        execute = self._execute
         try:
-            self._cursor.execute("COMMIT")
-        except BaseException as err:
-            roll_back(self._connection, self._health)
-            raise self._health.fail(first_line(err)) from err
-        self._wrote(len(rows))
-
-    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
-        try:
-            self._cursor.execute(sql, parameters)
+            for row in rows:
+                execute(sql, row)
         except BaseException as err:
             raise self._health.judged(err) from err
+        try:
+            execute("COMMIT")
+        except BaseException as err:
+            raise self._health.fail(first_line(err)) from err
+        self._wrote(len(rows))
 
 
 def roll_back(connection: DriverConnection, health: Health) -> None:
