@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -115,8 +116,8 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
         for listener in listeners:
             stack.callback(listener.close)
         app, control_app = build(hub, bus, url)
-        names, interfaces = _names(hub), await asyncio.to_thread(local_interfaces)
-        pem = _certificate(hub, names, interfaces)
+        interfaces = await asyncio.to_thread(local_interfaces)
+        pem = _certificate(hub, interfaces)
         context = await asyncio.to_thread(hub.authority.server_context, pem)
         stack.enter_context(_live_events(hub.ledger, bus))
         site = await stack.enter_async_context(server.serving(app, listeners, context, hub.settings))
@@ -124,19 +125,35 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
         await stack.enter_async_context(server.serving_locally(control_app, control_socket))
         stack.callback(bus.close)
         announcer = await stack.enter_async_context(_announcer(hub, port))
-
-        async def follow(now: tuple[Interface, ...]) -> None:
-            nonlocal interfaces
-            if now != interfaces:
-                pem = _certificate(hub, names, now)
-                await asyncio.to_thread(hub.authority.load_server_certificate, context, pem)
-                interfaces = now
-                log.info("the hub's addresses are now %s", ", ".join(one.address for one in now))
-            await announcer.update(now)
-
-        watching = watch_interfaces(local_interfaces, follow, hub.settings.announce_poll_s)
+        follower = _Follower(hub, announcer, context, interfaces)
+        watching = watch_interfaces(local_interfaces, follower.seen, hub.settings.announce_poll_s)
         await stack.enter_async_context(_background(watching))
         yield Served(url, port, site, bus)
+
+
+class _Follower:
+    """Keeps certificate and announcement with the machine's addresses as they change."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        announcer: Announcer,
+        context: ssl.SSLContext,
+        interfaces: tuple[Interface, ...],
+    ) -> None:
+        self._hub = hub
+        self._announcer = announcer
+        self._context = context
+        self._certified = interfaces
+
+    async def seen(self, interfaces: tuple[Interface, ...]) -> None:
+        """These are the machine's interfaces now."""
+        if interfaces != self._certified:
+            pem = _certificate(self._hub, interfaces)
+            await asyncio.to_thread(self._hub.authority.load_server_certificate, self._context, pem)
+            self._certified = interfaces
+            log.info("the hub's addresses are now %s", ", ".join(one.address for one in interfaces))
+        await self._announcer.update(interfaces)
 
 
 def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Application]:
@@ -253,10 +270,7 @@ async def _until_failed(database: Database) -> None:
         await asyncio.sleep(FAILURE_POLL_S)
 
 
-def _names(hub: Hub) -> tuple[str, ...]:
-    return (*host_names(), announced_host(hub.authority.fleet))
-
-
-def _certificate(hub: Hub, names: tuple[str, ...], interfaces: tuple[Interface, ...]) -> bytes:
+def _certificate(hub: Hub, interfaces: tuple[Interface, ...]) -> bytes:
+    names = (*host_names(), announced_host(hub.authority.fleet))
     addresses = dict.fromkeys((*(one.address for one in interfaces), "127.0.0.1", "::1"))
     return hub.authority.server_certificate(names, addresses)

@@ -45,6 +45,9 @@ def _demo(arguments: list[str]) -> int:
     return demo(arguments)
 
 
+Command = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
+
+
 def _parser() -> argparse.ArgumentParser:
     places = founding.default_places(os.geteuid(), Path.home())
     shared = argparse.ArgumentParser(add_help=False)
@@ -54,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="farebox-hub", description="The Farebox hub in the depot.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], help_text: str) -> Any:
+    def command(
+        name: str, run: Callable[[argparse.Namespace], None], help_text: str
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(name, parents=[shared], help=help_text, description=help_text)
         added.set_defaults(run=run)
         return added
@@ -65,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--port", type=int, default=None, help="HTTPS port, if not 8443")
     _add_password(init)
     command("run", _run, "Serve terminals and operators until stopped.")
+    _add_operations(command)
+    # Listed here for --help; `main` hands its arguments on.
+    commands.add_parser("demo", help="A hub and three buses on this machine, to play with.", add_help=False)
+    return parser
+
+
+def _add_operations(command: Command) -> None:
+    """The commands that ask the running hub."""
     command("invite", _invite, "Print a one-time code that pairs one terminal.")
     cards = command("cards", _cards, "List cards, show one with its history, block or unblock it.")
     cards.add_argument("action", nargs="?", choices=["list", "show", "block", "unblock"], default="list")
@@ -78,18 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     terminals.add_argument("terminal", nargs="?", default="", help="its name or id")
     fleet = command("fleet", _fleet, "Show or change fares and policy.")
     fleet.add_argument("action", nargs="?", choices=["show", "set"], default="show")
-    fleet.add_argument(
-        "changes",
-        nargs="*",
-        metavar="NAME=VALUE",
-        help='flat_fare=2.50, "route_fares=7=1.80,Airport=4.20", ...',
-    )
+    example = 'flat_fare=2.50, "route_fares=7=1.80,Airport=4.20", ...'
+    fleet.add_argument("changes", nargs="*", metavar="NAME=VALUE", help=example)
     _add_password(command("password", _password, "Set a new operator's password."))
-    demo = commands.add_parser(
-        "demo", help="A hub and three buses on this machine, to play with.", add_help=False
-    )
-    demo.set_defaults(run=lambda _options: None)
-    return parser
 
 
 def _add_password(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.facts import NO_CONTEXT, CardId, Delta, FleetId, Kind
 from crdt.frames import BlockFrame, CertificateFrame, Hello, Message, Pull
 from crdt.frontier import GENESIS, Frontier, Head
+from crdt.ledger import Ledger
 from crdt.pairing import PairingCode, TerminalPairing
 from crdt.protocol import CONTENT_TYPE, PAIR_FINISH, PAIR_START, SYNC
 from crdt.session import Event, Session
@@ -206,3 +207,11 @@ class Terminal:
 def first(events: Sequence[Event], name: str) -> Any:
     """The first event of that type."""
     return next(event for event in events if type(event).__name__ == name)
+
+
+async def reference(*terminals: Terminal) -> bytes:
+    """The digest of the in-memory model that holds these terminals' blocks."""
+    ledger = Ledger(terminals[0].fleet_public_key)
+    for terminal in terminals:
+        ledger.merge(terminal.chain, [terminal.certificate])
+    return ledger.digest()

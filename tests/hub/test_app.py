@@ -1,6 +1,7 @@
 """The hub as one: live events from the ledger, what happens when a part fails, a change of the network."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable
 
@@ -8,6 +9,8 @@ import pytest
 
 from crdt.errors import StoreFailed
 from crdt.facts import Kind
+from crdt.frames import BlockFrame, CertificateFrame
+from crdt.protocol import CONTENT_TYPE, SYNC
 from hub import app
 from hub.announce import Interface
 from hub.app import Hub
@@ -15,7 +18,7 @@ from hub.events import Event, EventBus, Topic
 from hub.notify import ServiceManager
 from hub.server import listen
 from tests.hub.conftest import Depot
-from tests.hub.terminal import CARD
+from tests.hub.terminal import CARD, first
 
 UID = CARD.hex().upper()
 
@@ -77,3 +80,22 @@ async def certified(client: ssl.SSLContext, port: int, host: str) -> bool:
     writer.close()
     await writer.wait_closed()
     return True
+
+
+@pytest.mark.parametrize(
+    "founded", ["server.header_timeout_s = 1\nserver.body_timeout_s = 1\nsync.exchanges = 1\n"], indirect=True
+)
+async def test_slow_headers_and_a_slow_sync_body_are_cut_off_and_their_places_come_back(depot: Depot) -> None:
+    """Invariant 8, through the settings; what the slow exchange had brought is not kept."""
+    terminal = await depot.pair("Bus 1")
+    body = terminal.encode(CertificateFrame(terminal.certificate.encode()), BlockFrame(terminal.taps(-250)))
+    head = f"POST {SYNC} HTTP/1.1\r\nHost: hub\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: 9999\r\n"
+    for said in (head.encode(), head.encode() + b"\r\n" + body):
+        reader, writer = await asyncio.open_connection("127.0.0.1", depot.served.port, ssl=terminal.tls)
+        writer.write(said)
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert await reader.read() == b""
+        writer.close()
+    assert await asyncio.wrap_future(depot.hub.ledger.heads()) == {}
+    await depot.served.site.gate.empty.wait()
+    assert first(await terminal.push(*terminal.chain), "Ack")
