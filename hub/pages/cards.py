@@ -132,7 +132,8 @@ async def top_up(request: web.Request) -> web.Response:
         return await _card_page(request, form)
     if _is_large(amount_minor, fleet) and form.text("large") != str(amount_minor):
         form.errors["amount"] = (
-            f"This pays for more than {LARGE_RIDES} rides. Nothing was booked yet: tick the box if it is right."
+            f"This pays for more than {LARGE_RIDES} rides. Nothing was booked yet: "
+            "tick the box if it is right."
         )
         return await _card_page(request, form, large_minor=amount_minor)
     try:
