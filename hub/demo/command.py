@@ -25,6 +25,7 @@ from .script import DECK
 from .stage import Stage
 
 INTERRUPTED: Final = 130
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, a closed window
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -124,19 +125,19 @@ async def _page(stage: Stage, token: str, port: int) -> AsyncIterator[str]:
 
 @contextmanager
 def _stop_signals(task: "asyncio.Task[int]") -> Iterator[None]:
-    """Ctrl-C and SIGTERM cancel the task; everything is stopped in order then."""
+    """Ctrl-C and the like cancel the task; everything is stopped in order then."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         _say("stopping")
         task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             loop.remove_signal_handler(number)
 
 
