@@ -18,7 +18,7 @@ from hardware.errors import BadSpec, ReaderBusy, ReaderError, ReaderForbidden, R
 from hardware.links import Bus, BusLink, I2cBus, Link, SpiBus, UartLink
 
 _EXPECTED = '"uart:/dev/serial0" (or another serial device), "i2c" or "spi:CE0"; ",reset=25" if that is wired'
-_HIGHEST_PIN = 27
+_PINS = frozenset(map(str, range(28)))
 _RESET_S = 0.1
 """Adafruit's driver holds and waits as long; the datasheet asks for microseconds and 2 ms."""
 
@@ -55,7 +55,7 @@ def parse_reader_spec(text: str) -> ReaderSpec:
     pins: dict[str, int] = {}
     for option in options:
         name, _, number = option.partition("=")
-        if name not in ("reset", "request") or not number.isdecimal() or int(number) > _HIGHEST_PIN:
+        if name not in ("reset", "request") or number not in _PINS:
             raise BadSpec(f'"{option}" in "{text}": expected reset=PIN or request=PIN with PIN 0 to 27.')
         pins[name] = int(number)
     return ReaderSpec(bus, device or ("CE0" if bus == "spi" else ""), pins.get("reset"), pins.get("request"))

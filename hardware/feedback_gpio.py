@@ -14,7 +14,7 @@ from hardware.signals import Signal
 
 _OCTAVES = 3
 """Around 440 Hz: the buzzer reaches from 55 to 3520 Hz."""
-_HIGHEST_PIN = 27
+_PINS = frozenset(map(str, range(28)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def open_gpio_feedback(options: Sequence[str], pin_factory: Any = None) -> GpioF
     names = [pin.name for pin in fields(Pins)]
     for option in options:
         name, _, number = option.partition("=")
-        if name not in names or not number.isdecimal() or int(number) > _HIGHEST_PIN:
+        if name not in names or number not in _PINS:
             raise BadSpec(f'"{option}": expected PIN=0 to 27, with PIN one of {", ".join(names)}.')
         pins = replace(pins, **{name: int(number)})
     return GpioFeedback(pins, pin_factory=pin_factory)

@@ -52,7 +52,7 @@ def test_specs(text: str, spec: ReaderSpec) -> None:
         "spi,reset=x",
         "i2c,reset=28",
     ]
-    + ["i2c,power=3", "spi,reset=-1", "UART:/dev/ttyS0"],
+    + ["i2c,power=3", "spi,reset=-1", "spi,reset=" + "1" * 5000, "UART:/dev/ttyS0"],
 )
 def test_bad_specs_say_what_is_expected(text: str) -> None:
     with pytest.raises(BadSpec, match="expected"):

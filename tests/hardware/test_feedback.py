@@ -191,7 +191,10 @@ def test_feedback_by_name(factory: MockFactory) -> None:
     feedback.close()
 
 
-@pytest.mark.parametrize("spec", ["", "disco", "gpio,green", "gpio,green=28", "gpio,blue=5", "console,red=1"])
+@pytest.mark.parametrize(
+    "spec",
+    ["", "disco", "gpio,green", "gpio,green=28", "gpio,green=" + "1" * 5000, "gpio,blue=5", "console,red=1"],
+)
 def test_bad_names_say_what_is_expected(spec: str) -> None:
     with pytest.raises(BadSpec, match="expected"):
         open_feedback(spec)
