@@ -6,6 +6,7 @@ know no extended frames, and they stumble over noise with whatever error Python 
 """
 
 import select
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,6 +25,10 @@ WAKE_S = 0.1
 """The same while it is only being looked for, at one speed after another."""
 GAP_S = 0.25
 """Longest pause inside a frame: the time-out that the serial port has to have."""
+
+FRAME_S = 0.25
+"""Longest time for a whole frame and the noise before it, which fill 0.11 s at 115200 baud; the last read may
+end a GAP_S later. Without it, a line that dribbles would be listened to for minutes."""
 
 _MAX_NOISE_BYTES = 1024
 
@@ -81,6 +86,10 @@ class ExactUart(_OurFrames, PN532_UART):  # type: ignore[misc]  # Adafruit ships
 
     _uart: Port
 
+    def __init__(self, uart: Port, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        super().__init__(uart)  # which talks to the chip already
+
     def _wait_ready(self, timeout: float = 1) -> bool:
         # Adafruit's looks every 10 ms; a tap waits for two of those.
         waiting = select.poll()
@@ -98,14 +107,15 @@ class ExactUart(_OurFrames, PN532_UART):  # type: ignore[misc]  # Adafruit ships
 
     def _next_frame(self) -> Frame:
         decoder, read_bytes = FrameDecoder(), 0
-        while read_bytes <= _MAX_NOISE_BYTES:
+        until_s = self._clock_s() + FRAME_S
+        while read_bytes <= _MAX_NOISE_BYTES and self._clock_s() < until_s:
             data = self._uart.read(decoder.missing)
             if not data:
                 raise GarbledAnswer("The reader's answer stopped in the middle of a frame.")
             read_bytes += len(data)
             for frame in decoder.feed(data):
                 return frame
-        raise GarbledAnswer("There is nothing but noise on the serial line.")
+        raise GarbledAnswer("Nothing but noise comes down the serial line, or a frame that does not end.")
 
 
 class ExactI2c(_OurFrames, PN532_I2C):  # type: ignore[misc]  # Adafruit ships no type information

@@ -17,6 +17,8 @@ COMMAND_S = 0.3
 """For commands that need no card."""
 SETTLE_S = 0.005
 """The chip needs a moment after an abort and after a change of speed."""
+SWEEP_S = 5.0
+"""No other speed is tried after that: silence takes one second for all speeds, noise at each five."""
 
 
 class ResetPin(Protocol):
@@ -135,11 +137,12 @@ class BusLink:
 class UartBus:
     """An open serial port."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.port = port
+        self._clock_s = clock_s
 
     def driver(self) -> Driver:
-        driver: Driver = ExactUart(self.port)
+        driver: Driver = ExactUart(self.port, self._clock_s)
         return driver
 
     def close(self) -> None:
@@ -187,11 +190,21 @@ class UartLink(BusLink):
 
     _bus: UartBus | None
 
-    def __init__(self, open_port: Callable[[], Port], reset_pin: ResetPin | None = None) -> None:
-        super().__init__(lambda: UartBus(open_port()), reset_pin)
+    def __init__(
+        self,
+        open_port: Callable[[], Port],
+        reset_pin: ResetPin | None = None,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(lambda: UartBus(open_port(), clock_s), reset_pin)
+        self._clock_s = clock_s
 
     def sweep(self) -> FirmwareVersion:
+        until_s = self._clock_s() + SWEEP_S
         for baud in BAUD_RATES:
+            if self._clock_s() >= until_s:
+                break
             # A rate this serial port cannot do is no place the chip can be heard at.
             with suppress(ReaderFault, ValueError):
                 return self._bring_home(baud)

@@ -26,6 +26,8 @@ MAX_COMMAND_BYTES = 262
 """The PN532's own limit for the data of one InDataExchange, and for each part of an answer."""
 MAX_ANSWER_BYTES = 4096
 """A card's answer may come in parts; this is where we stop listening."""
+MAX_ANSWER_PARTS = 64
+"""The same for the number of parts: 16 full ones make the longest answer, and not every card fills them."""
 
 _TRIES = 8
 """Activation attempts in one look, some 5 ms each: it ends by itself; the chip never listens for ever."""
@@ -107,12 +109,17 @@ class Pn532Reader:
             raise ValueError(f"a card command has 1 to {MAX_COMMAND_BYTES} bytes, not {len(command)}")
         if not self._selected:
             raise CardGone("There is no card on the reader.")
+        until_s = self._clock_s() + timeout_s
         answer, more = self._exchange(command, timeout_s)
+        part, parts = answer, 1
         while more:
-            if len(answer) > MAX_ANSWER_BYTES:
-                raise CardGarbled("The card's answer has no end.")
-            part, more = self._exchange(b"", timeout_s)
-            answer += part
+            if not part:
+                raise CardGarbled("The card announced more of its answer and sent nothing. Present it again.")
+            left_s = until_s - self._clock_s()
+            if len(answer) > MAX_ANSWER_BYTES or parts == MAX_ANSWER_PARTS or left_s <= 0:
+                raise CardGarbled("The card's answer has no end. Present it again.")
+            part, more = self._exchange(b"", left_s)
+            answer, parts = answer + part, parts + 1
         return answer
 
     def close(self) -> None:

@@ -48,6 +48,8 @@ class Reader(Protocol):
     def transceive(self, command: bytes, timeout_s: float) -> bytes:
         """Send `command` (1..262 bytes) to the card of the last poll and return its answer.
 
+        `timeout_s` is for the whole answer, in however many parts it comes.
+
         Raises CardGone, CardRefused or CardGarbled when the card fails, ReaderFault when the reader does.
         """
 

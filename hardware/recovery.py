@@ -36,7 +36,8 @@ def climb(link: Link, first: Rung, problem: ReaderError, ready: Callable[[Firmwa
     """Try the rungs from `first` up until the chip says its version and `ready` can set it up again.
 
     `problem` is what made it necessary. Returns the rung that helped. Raises ReaderLost when none did.
-    Bounded: each rung is a few commands with time-outs of their own, three seconds in all at the worst.
+    Bounded: each rung is a few commands with time-outs of their own. A silent line takes three seconds in
+    all, one that dribbles noise ten.
     """
     for rung in list(Rung)[first:]:
         try:
