@@ -68,6 +68,7 @@ class CardPage:
     balance_minor: int
     hotlisted: bool
     history: tuple[TapRow, ...]
+    behind: bool  # the balance may include facts that the history does not show yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +133,13 @@ class Overview:
         """One card by its hex id (any case, spaces and colons allowed); RequestRefused for no card id."""
         card_id = parse_card(card)
         row = await asyncio.wrap_future(self._ledger.card(card_id))
+        # Asked before the history is read: what was in the balance by then is in the history after it.
+        behind = await asyncio.wrap_future(self._ledger.lag()) > 0
         history = await asyncio.wrap_future(self._ledger.history(card_id, _bounded(limit)))
         balance_minor = 0 if row is None else row.state.balance_minor
         hotlisted = row is not None and row.hotlisted
         taps = tuple(await self._taps(history))
-        return CardPage(card_text(card_id), row is not None, balance_minor, hotlisted, taps)
+        return CardPage(card_text(card_id), row is not None, balance_minor, hotlisted, taps, behind)
 
     async def cards(self, after: str = "", limit: int = 100) -> list[CardRow]:
         """Cards in the order of their ids, after `after` (hex; "" for the first page)."""

@@ -11,6 +11,7 @@ from crdt.frames import Status
 from hub.app import Hub
 from tests.browser.conftest import WAIT_MS, Window, log_in
 from tests.hub.conftest import PASSWORD, Depot, running
+from tests.hub.pages.world import projected
 from tests.hub.terminal import CARD, Terminal
 
 UID = CARD.hex().upper()
@@ -151,6 +152,8 @@ async def test_everything_works_without_script(depot: Depot, window: Window) -> 
         await page.get_by_label("Amount").fill("5")
         await page.get_by_role("button", name="Top up").click()
         await expect(page.get_by_label("Balance")).to_contain_text("5.00 EUR")
+        await projected(depot)
+        await page.reload()
         await expect(page.get_by_role("row").filter(has_text="Top-up")).to_contain_text(re.compile(r"UTC"))
 
 

@@ -70,7 +70,9 @@ def context(text: str) -> dict[str, Any]:
         "held": Held(3, silent=True),
         "totals": TOTALS,
         "taps": [tap(text)],
-        "card": CardPage("DEADBEEF", known=True, balance_minor=-5, hotlisted=True, history=(tap(text),)),
+        "card": CardPage(
+            "DEADBEEF", known=True, balance_minor=-5, hotlisted=True, history=(tap(text),), behind=True
+        ),
         "older": True,
         "longer": True,
         "request_id": text,

@@ -7,9 +7,11 @@ import pytest
 
 from crdt.facts import NO_CONTEXT, CardId, Context, Kind
 from crdt.frames import Status
+from hub.overview import CardPage
 from hub.pages.cards import PAGE_ROWS
+from hub.pages.render import part
 from tests.hub.conftest import Depot
-from tests.hub.pages.world import Visitor, hidden_fields, operator, tap, text_of
+from tests.hub.pages.world import Visitor, hidden_fields, operator, projected, tap, text_of
 from tests.hub.terminal import Refused, Terminal
 
 CARD = "04A1B2C3D4E5F6"
@@ -24,12 +26,6 @@ async def read(person: Visitor, path: str) -> str:
     answer = await person.get(path)
     assert answer.status == 200, answer.text
     return text_of(answer.text)
-
-
-async def projected(depot: Depot) -> None:
-    """Wait until the history shows everything that was merged: it follows in the background."""
-    while await asyncio.wrap_future(depot.hub.ledger.lag()):
-        pass
 
 
 async def ride(depot: Depot, bus: Terminal, kind: Kind, amount_minor: int, where: Context = HARBOUR) -> None:
@@ -105,6 +101,15 @@ async def test_card_shows_balance_history_and_voided_openings(depot: Depot) -> N
         assert "only the highest counts. Bus 1 Route 7, Harbour +3.00" in page
         assert "2.50" in await read(person, "/cards")
         assert (await person.get(f"/cards?uid={CARD}")).location == f"/cards/{CARD}"
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_a_history_that_lags_says_so(behind: bool) -> None:
+    """The balance is there with the commit, the history a moment later: the page never contradicts itself."""
+    card = CardPage(CARD, known=True, balance_minor=500, hotlisted=False, history=(), behind=behind)
+    shown = text_of(part("_history.html", {"card": card, "currency": "EUR", "exponent": 2}))
+    assert ("The newest entries follow in a moment" in shown) is behind
+    assert ("Nothing has happened on this card." in shown) is not behind
 
 
 async def test_of_equal_opening_balances_one_counts(depot: Depot) -> None:

@@ -1,5 +1,6 @@
 """A person with a browser's habits, and taps that say where they were made."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -77,6 +78,12 @@ def tap(bus: Terminal, card: str, kind: Kind, amount_minor: int, at_ms: int, whe
     bus.head = block.head
     bus.chain.append(block.raw)
     return block.raw
+
+
+async def projected(depot: Depot) -> None:
+    """Wait until the history shows everything that was merged: it follows in the background."""
+    while await asyncio.wrap_future(depot.hub.ledger.lag()):
+        pass
 
 
 def text_of(html: str) -> str:
