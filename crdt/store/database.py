@@ -119,24 +119,44 @@ class Database:
         """Whether the database has failed and refuses everything until the program starts again."""
         return self._health.failed
 
+    def write_and_wait(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        urgent: bool = False,
+        after: Callable[[T], None] | None = None,
+    ) -> T:
+        """`write`, and wait until it is durable. Raises MisuseError within a write."""
+        self.check_may_wait()
+        return self.write(work, urgent=urgent, after=after).result()
+
+    def read_and_wait(self, work: Callable[[Connection], T]) -> T:
+        """`read`, and wait for the answer. Raises MisuseError within a write."""
+        self.check_may_wait()
+        return self.read(work).result()
+
     def wait(self, future: Future[T]) -> T:
-        """The future's result. Raises MisuseError within a write, which would wait for itself."""
-        if self._gate.mine:
-            raise MisuseError("a write waits for another write; it would wait for itself")
+        """The result of something begun before. Raises MisuseError within a write."""
+        self.check_may_wait()
         return future.result()
+
+    def check_may_wait(self) -> None:
+        """Raise MisuseError within a write: whoever waits for the database there waits for itself."""
+        if self._gate.mine:
+            raise MisuseError("a write waits for the database; it would wait for itself")
 
     def create(self, metadata: MetaData) -> None:
         """Make the tables of `metadata` that are not there yet; waits."""
-        self.wait(self.write(metadata.create_all))
+        self.write_and_wait(metadata.create_all)
 
     def get_secret(self, name: str) -> bytes | None:
         """A value put by `put_secret`, such as a private key; waits."""
         query = select(_secret.c.value).where(_secret.c.name == name)
-        return self.wait(self.read(lambda connection: connection.execute(query).scalar_one_or_none()))
+        return self.read_and_wait(lambda connection: connection.execute(query).scalar_one_or_none())
 
     def put_secret(self, name: str, value: bytes) -> None:
         """Keep a value under a name, replacing the one before; waits until it is durable."""
-        self.wait(self.write(lambda connection: _put_secret(connection, name, value)))
+        self.write_and_wait(lambda connection: _put_secret(connection, name, value))
 
     def close(self) -> None:
         """Finish what is queued, end the threads, let go of the file. Idempotent."""

@@ -81,7 +81,7 @@ class HubLedger:
         self._digest: tuple[int, bytes] | None = None  # the last one computed, and its position
         database.create(METADATA)
         series = entropy(SERIES_BYTES)
-        stored = database.wait(database.write(lambda connection: self._begin(connection, series)))
+        stored = database.write_and_wait(lambda connection: self._begin(connection, series))
         self._authors = Authors(fleet_public_key, stored)
         self._projection = projection.Projection(database, self._projected)
 

@@ -76,9 +76,7 @@ class Installer:
         if not page.restarts and not page.continues(*self._memory.standing.next_page):
             raise ChainBroken("the settlement page does not continue what is installed and staged here")
         if page.final:
-            self._database.wait(
-                self._database.read(lambda connection: self._check_heads(connection, page.heads))
-            )
+            self._database.read_and_wait(lambda connection: self._check_heads(connection, page.heads))
 
     def _check_heads(self, connection: Connection, settled: Frontier) -> None:
         """A settlement that includes what was never written here, or was written otherwise, proves a fork."""
@@ -110,10 +108,8 @@ class Installer:
         """Make a generation of what is staged; nobody sees it yet. Returns its number."""
         while page.base and self._memory.standing.overlay_generation:
             self._step().result()
-        standing = self._database.wait(self._database.write(_new_generation, after=self._reserve))
-        parts = self._database.wait(
-            self._database.read(lambda connection: staged_parts(connection, standing))
-        )
+        standing = self._database.write_and_wait(_new_generation, after=self._reserve)
+        parts = self._database.read_and_wait(lambda connection: staged_parts(connection, standing))
         for low, high in pairwise([*parts, None]):
             self._build_part(standing, low or b"", high)
         if not page.base:
@@ -127,19 +123,15 @@ class Installer:
         self._memory.stands(standing)
 
     def _build_part(self, standing: Standing, low: bytes, high: bytes | None) -> None:
-        rows = self._database.wait(
-            self._database.read(lambda connection: staged_part(connection, standing, low, high))
-        )
+        rows = self._database.read_and_wait(lambda connection: staged_part(connection, standing, low, high))
         for at in range(0, len(rows), CHUNK_ROWS):
             self._put_rows(standing.last_generation, rows[at : at + CHUNK_ROWS])
 
     def _put_rows(self, generation: int, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._database.wait(self._database.write(lambda connection: put_rows(connection, generation, rows)))
+        self._database.write_and_wait(lambda connection: put_rows(connection, generation, rows))
 
     def _put_heads(self, generation: int, heads: Frontier) -> None:
-        self._database.wait(
-            self._database.write(lambda connection: put_settled_heads(connection, generation, heads))
-        )
+        self._database.write_and_wait(lambda connection: put_settled_heads(connection, generation, heads))
 
     def _queue_step(self) -> None:
         self._step(background=True).add_done_callback(self._stepped)
@@ -158,7 +150,7 @@ class Installer:
             self._tidying = False
 
     def _wait_write(self, work: Any, after: Any) -> None:
-        self._database.wait(self._database.write(work, after=after))
+        self._database.write_and_wait(work, after=after)
 
 
 def _stage_page(connection: Connection, page: Page) -> Standing:

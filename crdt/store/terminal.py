@@ -81,7 +81,7 @@ class TerminalLedger:
         self._certificate = certificate
         self._sealing = False
         database.create(METADATA)
-        self._memory = database.wait(database.write(self._begin))
+        self._memory = database.write_and_wait(self._begin)
         self._installer = Installer(database, self._memory, fleet, key.replica)
 
     @property
@@ -120,6 +120,7 @@ class TerminalLedger:
 
     def seal(self) -> Block | None:
         """Seal every tap made before this call; returns the last block made, None when nothing was open."""
+        self._database.check_may_wait()
         until = self._memory.last_seq
         last = None
         while self._memory.head.seq < until:
@@ -168,9 +169,7 @@ class TerminalLedger:
         """Keep a verified settings document. False, and no change, unless it is newer than the one kept."""
         if document.fleet != self._fleet:
             raise ForeignFleet("the document belongs to another fleet")
-        return self._database.wait(
-            self._database.write(lambda connection: papers.put_document(connection, document))
-        )
+        return self._database.write_and_wait(lambda connection: papers.put_document(connection, document))
 
     def held(self) -> tuple[int, int]:
         """How many deltas are held beyond the settlement, and their sum in minor units."""
@@ -299,4 +298,4 @@ class TerminalLedger:
         self._sealing = False
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        return self._database.wait(self._database.read(work))
+        return self._database.read_and_wait(work)

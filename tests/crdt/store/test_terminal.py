@@ -314,13 +314,22 @@ def test_taps_from_several_threads_are_numbered_without_a_gap(terminal: OpenTerm
     assert [delta.seq for block in blocks for delta in deltas_of(block)] == list(range(1, 61))
 
 
-def test_a_decision_that_uses_the_ledger_is_refused_instead_of_hanging(terminal: OpenTerminal) -> None:
+@pytest.mark.parametrize("use", ["view", "seal", "digest", "books", "frontier"])
+def test_a_decision_that_uses_the_ledger_is_refused_instead_of_hanging(
+    terminal: OpenTerminal, use: str
+) -> None:
+    """And what it asked for does not happen later either."""
+    terminal.tap(card(1))
+    before = terminal.ledger.status()
+
+    def choose(view: CardView) -> tuple[list[Draft], object]:
+        arguments = [view.card] if use == "view" else []
+        return [FARE], getattr(terminal.ledger, use)(*arguments)
+
     with pytest.raises(MisuseError, match="wait for itself"):
-        terminal.ledger.transact(card(1), lambda _view: ((), terminal.ledger.view(card(1))), 1)
-    with pytest.raises(MisuseError, match="wait for itself"):
-        terminal.ledger.transact(
-            card(1), lambda _view: ((), terminal.ledger.seal() or terminal.ledger.digest()), 1
-        )
+        terminal.ledger.transact(card(1), choose, 1)
+    terminal.database.write(lambda _connection: None).result()
+    assert terminal.ledger.status() == before
 
 
 def test_an_open_ledger_can_be_given_to_the_next_process(terminal: OpenTerminal) -> None:
