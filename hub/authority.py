@@ -6,8 +6,8 @@ Two trees, both rooted here and both kept in the encrypted database:
 - the TLS root (X.509, ECDSA P-256, because browsers refuse Ed25519) signs the hub's server certificate and
   the terminals' client certificates.
 
-A Pi may believe it is 1970, so the root and the hub's certificate are valid from then on and for long. A
-terminal's certificate is short; what stops a terminal at once is the registry, not a date.
+A Pi may believe it is 1970, so all certificates are valid from then on and for long, a terminal's too: there
+is no renewal that a bus could miss. What ends a certificate is the registry, which is asked on every request.
 """
 
 import datetime
@@ -30,8 +30,7 @@ from crdt.signing import SEED_BYTES, SigningKey, fleet_id
 from hub.errors import RequestRefused
 
 HUB_NAME = "hub"
-CLIENT_DAYS = 90
-CLIENT_BACKDATED = datetime.timedelta(days=1)  # the terminal's clock may be behind
+# Of every certificate. Revocation ends one, and no date: a date would silence a whole depot on one day.
 LONG_FROM = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 LONG_UNTIL = datetime.datetime(2099, 12, 31, tzinfo=datetime.UTC)
 MAX_CSR_BYTES = 4096
@@ -105,14 +104,11 @@ class Authority:
         """A terminal's author certificate. The caller has checked name and key."""
         return issue(self.fleet_key, terminal, name, Role.TERMINAL, public_key, limits)
 
-    def client_certificate(
-        self, csr_pem: str, terminal: TerminalId, now: datetime.datetime
-    ) -> ClientCertificate:
-        """A TLS client certificate for a terminal, 90 days; RequestRefused unless the request is sound."""
+    def client_certificate(self, csr_pem: str, terminal: TerminalId) -> ClientCertificate:
+        """A TLS client certificate for a terminal; RequestRefused unless the request is sound."""
         public_key = _requested_key(csr_pem)
         builder = _certificate(public_key, terminal.hex(), self._root.subject)
-        builder = builder.not_valid_before(now - CLIENT_BACKDATED)
-        builder = builder.not_valid_after(now + datetime.timedelta(days=CLIENT_DAYS))
+        builder = builder.not_valid_before(LONG_FROM).not_valid_after(LONG_UNTIL)
         builder = self._for_purpose(builder, ExtendedKeyUsageOID.CLIENT_AUTH)
         certificate = builder.sign(self._root_key, hashes.SHA256())
         return ClientCertificate(_pem(certificate).decode("ascii"), serial_text(certificate.serial_number))

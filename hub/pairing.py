@@ -8,7 +8,6 @@ invite burns after three, and with the first success, in the transaction that en
 import asyncio
 import base64
 import binascii
-import datetime
 import json
 import logging
 from collections import OrderedDict
@@ -39,7 +38,6 @@ MAX_OPEN = 64  # pairings between start and finish; the oldest gives way
 OPEN_S = 120.0  # longest time between the two
 CONCURRENT_STARTS = 2  # SPAKE2 takes 7 ms of a core
 RATE_WINDOW_S = 60.0
-EARLIEST_MS = 1_735_689_600_000  # 2025-01-01, before this program was written
 
 
 @dataclass(slots=True)
@@ -152,7 +150,6 @@ class Pairing:
                 RefusalCode.WRONG_CODE.name.lower(), f"{error}. {rest}", HTTPStatus.FORBIDDEN
             ) from error
         fresh, now_ms = TerminalId(self._entropy(ID_BYTES)), self._now_ms()
-        _check_clock(now_ms)
 
         def work(connection: Connection) -> Enrolled:
             invites.use(connection, nameplate, code, now_ms)
@@ -167,11 +164,10 @@ class Pairing:
         issued: list[Enrolled] = []
 
         def issue(terminal: TerminalId) -> tuple[ReplicaId, ClientCertificate]:
-            now = datetime.datetime.fromtimestamp(now_ms / 1000, datetime.UTC)
             author = self._authority.terminal_certificate(
                 terminal, wanted.name, wanted.public_key, self._limits
             )
-            client = self._authority.client_certificate(wanted.csr_pem, terminal, now)
+            client = self._authority.client_certificate(wanted.csr_pem, terminal)
             issued.append(Enrolled(terminal, author, client))
             return author.replica, client
 
@@ -206,15 +202,6 @@ def _wanted(request: dict[str, str]) -> Wanted:
     if len(public_key) != PUBLIC_KEY_BYTES or len(claimed) not in (0, ID_BYTES):
         raise RequestRefused("public_key", "The pairing request needs a public key of 64 hex digits.")
     return Wanted(name, public_key, request.get("csr", ""), claimed)
-
-
-def _check_clock(now_ms: int) -> None:
-    """Refuse to date certificates by a clock that was never set: they would expire when it is."""
-    if now_ms < EARLIEST_MS:
-        day = datetime.datetime.fromtimestamp(now_ms / 1000, datetime.UTC).date()
-        raise RequestRefused(
-            "clock", f"The hub's clock says {day}. Set it first.", HTTPStatus.SERVICE_UNAVAILABLE
-        )
 
 
 def _gone() -> RequestRefused:

@@ -67,14 +67,14 @@ async def test_a_client_that_trusts_the_root_accepts_the_hub_by_name_and_address
 
 
 async def test_a_terminals_certificate_arrives_with_its_serial(authority: Authority, key: TlsKey) -> None:
-    issued = authority.client_certificate(key.csr_pem, TERMINAL, NOW)
+    issued = authority.client_certificate(key.csr_pem, TERMINAL)
     server = await asyncio.to_thread(server_context, authority)
     client = await asyncio.to_thread(client_context, authority.root_pem, key.key_pem, issued.pem)
     assert serial_of(await greet(server, client, "localhost")) == issued.serial
 
 
 async def test_another_fleets_terminal_is_refused_by_tls(authority: Authority, key: TlsKey) -> None:
-    foreign = Authority(new_secrets()).client_certificate(key.csr_pem, TERMINAL, NOW)
+    foreign = Authority(new_secrets()).client_certificate(key.csr_pem, TERMINAL)
     server = await asyncio.to_thread(server_context, authority)
     client = await asyncio.to_thread(client_context, authority.root_pem, key.key_pem, foreign.pem)
     with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -82,7 +82,7 @@ async def test_another_fleets_terminal_is_refused_by_tls(authority: Authority, k
 
 
 async def test_a_terminals_certificate_cannot_play_the_hub(authority: Authority, key: TlsKey) -> None:
-    issued = authority.client_certificate(key.csr_pem, TERMINAL, NOW)
+    issued = authority.client_certificate(key.csr_pem, TERMINAL)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     await asyncio.to_thread(load_chain, server, key.key_pem, issued.pem)
     client = await asyncio.to_thread(client_context, authority.root_pem)
@@ -111,12 +111,14 @@ def test_a_new_server_certificate_keeps_the_key_that_pairing_is_bound_to(authori
         assert hashlib.sha256(info).digest() == authority.hub_spki_sha256
 
 
-def test_a_terminals_certificate_is_short_and_backdated(authority: Authority, key: TlsKey) -> None:
-    issued = authority.client_certificate(key.csr_pem, TERMINAL, NOW)
+def test_a_terminals_certificate_ends_by_the_registry_and_not_by_a_date(
+    authority: Authority, key: TlsKey
+) -> None:
+    """Nothing renews it: a date would stop every terminal of a depot within days of one another."""
+    issued = authority.client_certificate(key.csr_pem, TERMINAL)
     certificate = x509.load_pem_x509_certificate(issued.pem.encode())
-    now = NOW.replace(microsecond=0)
-    assert certificate.not_valid_before_utc == now - datetime.timedelta(days=1)
-    assert certificate.not_valid_after_utc == now + datetime.timedelta(days=90)
+    assert certificate.not_valid_before_utc.year == 1970
+    assert certificate.not_valid_after_utc - NOW > datetime.timedelta(days=20 * 365)
     assert certificate.subject.rfc4514_string() == f"CN={TERMINAL.hex()}"
 
 
@@ -132,14 +134,14 @@ def test_a_terminals_certificate_is_short_and_backdated(authority: Authority, ke
 )
 def test_an_unsound_certificate_request_is_refused(authority: Authority, csr: str) -> None:
     with pytest.raises(RequestRefused, match="P-256"):
-        authority.client_certificate(csr, TERMINAL, NOW)
+        authority.client_certificate(csr, TERMINAL)
 
 
 def test_a_request_signed_by_another_key_is_refused(authority: Authority, key: TlsKey) -> None:
     der = x509.load_pem_x509_csr(key.csr_pem.encode()).public_bytes(serialization.Encoding.DER)
     forged = x509.load_der_x509_csr(der[:-1] + bytes([der[-1] ^ 1]))
     with pytest.raises(RequestRefused):
-        authority.client_certificate(forged.public_bytes(serialization.Encoding.PEM).decode(), TERMINAL, NOW)
+        authority.client_certificate(forged.public_bytes(serialization.Encoding.PEM).decode(), TERMINAL)
 
 
 def test_author_certificates_bind_role_and_limits(authority: Authority) -> None:

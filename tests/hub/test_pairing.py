@@ -14,7 +14,6 @@ from crdt.facts import Kind
 from crdt.frames import Pull
 from crdt.protocol import PAIR_FINISH, PAIR_START
 from crdt.signing import SigningKey
-from hub import pairing
 from hub.invites import Invites
 from hub.pairing import MAX_OPEN
 from tests.hub.conftest import Depot
@@ -225,17 +224,6 @@ async def test_an_unsound_request_is_refused_and_leaves_the_code_open(
     assert (caught.value.status, caught.value.code) == (400, code)
     assert await names(depot) == []
     await (await attempt(depot.url, invite, http)).run(await wanted())
-
-
-async def test_a_hub_whose_clock_was_never_set_pairs_nobody(
-    depot: Depot, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Certificates dated 1970 would all have expired on the day the clock is set."""
-    invite = await depot.invite()
-    monkeypatch.setattr(pairing, "EARLIEST_MS", 2**60)
-    with pytest.raises(Refused, match="The hub's clock says") as caught:
-        await (await attempt(depot.url, invite, http)).run(await wanted())
-    assert (caught.value.status, caught.value.code) == (503, "clock")
 
 
 NONSENSE = [
