@@ -20,6 +20,7 @@ from crdt.pairing import Entropy, PairingCode
 from crdt.signing import SigningKey
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
+from crdt.store.recording import Money
 from hub.errors import RequestRefused, SetupError
 from hub.events import EventBus, Topic
 from hub.fleettext import as_text, format_money, from_text, parse_money
@@ -101,7 +102,7 @@ class Service:
         """Book `amount` (a decimal such as "12.50" in the fleet's currency) once per `request_id`.
 
         `request_id`: 8 to 40 characters made by the caller (a page puts a fresh one into its form), so that
-        a repeated or resent request books once.
+        a repeated or resent request books once. Used again for another card or amount it is refused (409).
         """
         card_id = parse_card(card)
         if not _REQUEST_ID.fullmatch(request_id):
@@ -112,11 +113,12 @@ class Service:
         amount_minor = parse_money(amount, settings.exponent)
         if amount_minor == 0:
             raise RequestRefused("amount", "A top-up puts something on the card: more than zero.")
+        wanted = Draft(Kind.TOPUP, amount_minor)
         booking = await asyncio.wrap_future(
-            self._ledger.append(
-                card_id, [Draft(Kind.TOPUP, amount_minor)], self._now_ms(), request=request_id
-            )
+            self._ledger.append(card_id, [wanted], self._now_ms(), request=request_id)
         )
+        if booking.booked != ((card_id, wanted.kind, wanted.amount_minor),):
+            raise _used(request_id, booking.booked[0], settings.exponent)
         return Booking(card_text(card_id), amount_minor, booking.state.balance_minor, booking.repeated)
 
     async def set_blocked(self, card: str, blocked: bool) -> None:
@@ -208,6 +210,16 @@ def _exponent_after(changes: Mapping[str, str], settings: FleetSettings) -> int:
     """The exponent that the amounts in `changes` are written in."""
     exponent = from_text({k: v for k, v in changes.items() if k == "exponent"}, 0).get("exponent")
     return exponent if isinstance(exponent, int) and 0 <= exponent <= 4 else settings.exponent
+
+
+def _used(request_id: str, booked: Money, exponent: int) -> RequestRefused:
+    card, _, amount_minor = booked
+    return RequestRefused(
+        "request_used",
+        f"The request {request_id} has booked {format_money(amount_minor, exponent)} on {card_text(card)} "
+        "before. Another top-up needs a new request id: open the card's page anew, or give a new --request.",
+        HTTPStatus.CONFLICT,
+    )
 
 
 def _beyond(name: str, what: str, most_minor: int, limit: str, exponent: int) -> RequestRefused:

@@ -8,17 +8,19 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
-from crdt.block import Block, contents, seal
+from crdt.block import Block, contents, parse, seal
 from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
 from crdt.errors import MisuseError, NotPermitted
-from crdt.facts import CardId, CardState, Context, Delta, Draft, ReplicaId, check_card
+from crdt.facts import CardId, CardState, Context, Delta, Draft, Kind, ReplicaId, check_card
 from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import balances, blocks
 from crdt.store.schema import REQUEST
 
 MAX_REQUEST_CHARS: Final = 64
+
+Money = tuple[CardId, Kind, int]  # one entry's card, kind and minor units
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """What `append` did. `repeated`: the request had booked before, and nothing was added."""
+    """What `append` did. `repeated`: the request had booked before, and nothing was added.
+
+    `booked`: what stands under the request, from now or before. Where it is not what was asked for, the
+    request's name was used for something else, and its caller must not be told that the money is there.
+    """
 
     state: CardState  # the card's, now
     head: Head  # of the hub's own chain, now
     repeated: bool
+    booked: tuple[Money, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,11 @@ class Order:
         for draft in self.drafts:
             if not certificate.permits(draft.kind, draft.amount_minor):
                 raise NotPermitted(f"the hub may not write a {draft.kind.name} of {draft.amount_minor}")
+
+    @property
+    def money(self) -> tuple[Money, ...]:
+        """What it does to balances: the part in which a repeated order has to be the same."""
+        return tuple((self.card, draft.kind, draft.amount_minor) for draft in self.drafts)
 
     def sealed(self, key: SigningKey, certificate: AuthorCertificate, head: Head) -> Block:
         """The order as the block after `head`."""
@@ -87,17 +99,23 @@ def book(
 ) -> tuple[Booking, Change | None]:
     """Write an order as a block of the hub's own, unless its request has booked before."""
     head = blocks.heads_of(connection, [key.replica]).get(key.replica, blocks.NO_HEAD)
-    repeated = bool(order.request) and _has_booked(connection, order.request)
+    before = _booked(connection, key.replica, order.request) if order.request else None
     change = None
-    if not repeated:
+    if before is None:
         block = order.sealed(key, certificate, head)
         head = block.head
         change = record(connection, [block], [contents(block)], {key.replica: head})
         if order.request:
             connection.execute(insert(REQUEST).values(id=order.request, seq=head.seq))
     state = balances.state_of(balances.read_card(connection, order.card))
-    return Booking(state, head, repeated), change
+    return Booking(state, head, before is not None, before or order.money), change
 
 
-def _has_booked(connection: Connection, request: str) -> bool:
-    return connection.execute(select(REQUEST.c.seq).where(REQUEST.c.id == request)).first() is not None
+def _booked(connection: Connection, replica: ReplicaId, request: str) -> tuple[Money, ...] | None:
+    """What the hub booked under this request, as `Order.money`; None when nothing."""
+    last_seq = connection.execute(select(REQUEST.c.seq).where(REQUEST.c.id == request)).scalar_one_or_none()
+    if last_seq is None:
+        return None
+    block = parse(blocks.blocks_after(connection, replica, last_seq - 1, 0)[0])  # an order is one block
+    deltas = blocks.facts_of(block).deltas(replica, block.header.first_seq)
+    return tuple((delta.card, delta.kind, delta.amount_minor) for delta in deltas)

@@ -32,6 +32,22 @@ async def test_a_top_up_is_booked_once_per_request(depot: Depot) -> None:
     assert (await top_up(depot, "0.05", "request-2"))["balance_minor"] == 1255
 
 
+@pytest.mark.parametrize(("amount", "card"), [("12.51", UID), ("12.50", "04FFFFFFFFFFFF")])
+async def test_a_request_id_that_booked_something_else_is_a_conflict_and_books_nothing(
+    depot: Depot, amount: str, card: str
+) -> None:
+    """Nobody is told that money is on a card where it is not."""
+    await top_up(depot, "1", "request-0")
+    await top_up(depot, "12.50", "request-1")
+    before = await depot.ask("GET", "/status")
+    with pytest.raises(RequestRefused, match=f"request-1 has booked 12.50 on {UID} before") as caught:
+        await top_up(depot, amount, "request-1", card)
+    assert (caught.value.code, caught.value.status) == ("request_used", 409)
+    assert await depot.ask("GET", "/status") == before
+    await top_up(depot, "2", "request-2")
+    assert (await top_up(depot, "12.50", "request-1"))["repeated"]
+
+
 async def test_a_booking_is_in_the_ledger_with_its_history(depot: Depot) -> None:
     await top_up(depot, "5", "request-1")
     await depot.projected()
