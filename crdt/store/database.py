@@ -54,6 +54,7 @@ class Database:
         self._writes = JobQueue()
         self._reads = JobQueue()
         self._unmoved_pages = 0
+        self._owner: object = None
         self._writer = Writer(writer, self._gate, self._health, self._writes, self._wrote)
         self._readers = [Reader(reader, self._health, self._reads) for reader in readers]
         self._closed = False
@@ -144,6 +145,19 @@ class Database:
         """Raise MisuseError within a write: whoever waits for the database there waits for itself."""
         if self._gate.mine:
             raise MisuseError("a write waits for the database; it would wait for itself")
+
+    def own(self, owner: object) -> None:
+        """Within a write: `owner` alone keeps what it knows of this database in memory from now on."""
+        self._owner = owner
+
+    def check_owner(self, owner: object) -> None:
+        """Within a write: raise MisuseError unless `owner` was the last to `own` this database."""
+        if not self.is_owner(owner):
+            raise MisuseError("this database was given to another ledger since; go on with that one")
+
+    def is_owner(self, owner: object) -> bool:
+        """Whether `owner` was the last to `own` this database."""
+        return self._owner is owner
 
     def create(self, metadata: MetaData) -> None:
         """Make the tables of `metadata` that are not there yet; waits."""

@@ -40,6 +40,11 @@ class Health:
         """Refuse everything from now on because the database was closed."""
         self.failed = True
 
+    def judge(self, err: BaseException) -> None:
+        """Raise StoreFailed where `err` means that the disk or the file failed; for the others do nothing."""
+        if is_broken(err):
+            raise self.judged(err)
+
     def judged(self, err: BaseException) -> BaseException:
         """`err` itself, or StoreFailed where it means that the disk or the file failed."""
         if not is_broken(err):

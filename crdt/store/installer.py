@@ -1,13 +1,17 @@
-"""Installs settlement pages: staged as they come, made to show all at once, never long in a tap's way."""
+"""Installs settlement pages: staged as they come, made to show all at once, never long in a tap's way.
+
+Every step asks, in its own transaction, whether its ledger is still the one that writes to the database: what
+another ledger builds is never tidied away, and nothing is built on a standing that has moved on.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -34,6 +38,8 @@ from crdt.store.settled import (
     write_standing,
 )
 
+T = TypeVar("T")
+
 
 class Installer:
     """The settlement side of one terminal's ledger. Methods wait for the disk."""
@@ -55,7 +61,7 @@ class Installer:
             if page.final and self._is_small(page):
                 self._show(page, page.rows, 0)
                 return True
-            self._wait_write(lambda connection: _stage_page(connection, page), self._memory.stands)
+            self._write(lambda connection: _stage_page(connection, page), self._memory.stands)
             if page.final:
                 try:
                     self._show(page, (), self._build(page))
@@ -102,13 +108,13 @@ class Installer:
             standing = _swap(connection, page, rows, built)
             return standing, held_in(connection, standing)
 
-        self._wait_write(work, lambda result: self._memory.settled(*result))
+        self._write(work, lambda result: self._memory.settled(*result))
 
     def _build(self, page: Page) -> int:
         """Make a generation of what is staged; nobody sees it yet. Returns its number."""
         while page.base and self._memory.standing.overlay_generation:
             self._step().result()
-        standing = self._database.write_and_wait(_new_generation, after=self._reserve)
+        standing = self._write(_new_generation, self._reserve)
         parts = self._database.read_and_wait(lambda connection: staged_parts(connection, standing))
         for low, high in pairwise([*parts, None]):
             self._build_part(standing, low or b"", high)
@@ -128,20 +134,21 @@ class Installer:
             self._put_rows(standing.last_generation, rows[at : at + CHUNK_ROWS])
 
     def _put_rows(self, generation: int, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._database.write_and_wait(lambda connection: put_rows(connection, generation, rows))
+        self._write(lambda connection: put_rows(connection, generation, rows))
 
     def _put_heads(self, generation: int, heads: Frontier) -> None:
-        self._database.write_and_wait(lambda connection: put_settled_heads(connection, generation, heads))
+        self._write(lambda connection: put_settled_heads(connection, generation, heads))
 
     def _queue_step(self) -> None:
         self._step(background=True).add_done_callback(self._stepped)
 
     def _step(self, background: bool = False) -> Future[tuple[Standing, bool]]:
-        return self._database.write(
-            lambda connection: tidy(connection, read_standing(connection), self._building),
-            background=background,
-            after=lambda result: self._memory.stands(result[0]),
-        )
+        def work(connection: Connection) -> tuple[Standing, bool]:
+            self._database.check_owner(self._memory)
+            return tidy(connection, read_standing(connection), self._building)
+
+        after = self._memory.stands
+        return self._database.write(work, background=background, after=lambda result: after(result[0]))
 
     def _stepped(self, done: Future[tuple[Standing, bool]]) -> None:
         if not done.cancelled() and done.exception() is None and done.result()[1]:
@@ -149,8 +156,12 @@ class Installer:
         else:
             self._tidying = False
 
-    def _wait_write(self, work: Any, after: Any) -> None:
-        self._database.write_and_wait(work, after=after)
+    def _write(self, work: Callable[[Connection], T], after: Callable[[T], None] | None = None) -> T:
+        def checked(connection: Connection) -> T:
+            self._database.check_owner(self._memory)
+            return work(connection)
+
+        return self._database.write_and_wait(checked, after=after)
 
 
 def _stage_page(connection: Connection, page: Page) -> Standing:

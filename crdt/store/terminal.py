@@ -57,7 +57,11 @@ class Status(TypedDict):
 
 
 class TerminalLedger:
-    """The ledger of one terminal, on an open database.
+    """The ledger of one terminal, on an open database. The last one made on it is the one that counts.
+
+    One made before has retired, with its memory out of date: `transact`, `view`, `seal`, `install` and
+    `put_document` raise MisuseError, and its housekeeping has ended. So a new identity takes over at once
+    and for good, whatever the old one was in the middle of; what it was building is begun anew.
 
     The thread that taps calls `transact`; `seal`, `blocks_after` and `install` are for the thread that syncs.
     Any of them may run at the same time; a tap goes first. They wait for the disk, so none is for an event
@@ -104,6 +108,7 @@ class TerminalLedger:
         """
         check_card(card)
         with self._direct as sql:
+            self._database.check_owner(self._memory)
             sql.begin()
             drafts, result = choose(self._view(sql, card))
             if drafts:
@@ -116,11 +121,13 @@ class TerminalLedger:
         """What this terminal believes of a card now."""
         check_card(card)
         with self._direct as sql:
+            self._database.check_owner(self._memory)
             return self._view(sql, card)
 
     def seal(self) -> Block | None:
         """Seal every tap made before this call; returns the last block made, None when nothing was open."""
         self._database.check_may_wait()
+        self._database.check_owner(self._memory)
         until = self._memory.last_seq
         last = None
         while self._memory.head.seq < until:
@@ -169,7 +176,12 @@ class TerminalLedger:
         """Keep a verified settings document. False, and no change, unless it is newer than the one kept."""
         if document.fleet != self._fleet:
             raise ForeignFleet("the document belongs to another fleet")
-        return self._database.write_and_wait(lambda connection: papers.put_document(connection, document))
+
+        def work(connection: Connection) -> bool:
+            self._database.check_owner(self._memory)
+            return papers.put_document(connection, document)
+
+        return self._database.write_and_wait(work)
 
     def held(self) -> tuple[int, int]:
         """How many deltas are held beyond the settlement, and their sum in minor units."""
@@ -220,7 +232,9 @@ class TerminalLedger:
             connection.execute(update(TERMINAL).values(replica=self.replica))
         if blocks.enrol(connection, [self._certificate])[1]:
             raise MisuseError("this key has another certificate in this ledger already")
-        return Memory.load(connection, self.replica)
+        memory = Memory.load(connection, self.replica)
+        self._database.own(memory)  # last: where anything above raises, the ledger before goes on
+        return memory
 
     def _view(self, sql: Direct, card: CardId) -> CardView:
         memory = self._memory
@@ -267,6 +281,7 @@ class TerminalLedger:
         """Put a drafted block in the open segment's place; False when another was quicker."""
 
         def work(connection: Connection) -> bool:
+            self._database.check_owner(self._memory)
             head = blocks.heads_of(connection, [self.replica]).get(self.replica, blocks.NO_HEAD)
             if head.hash != block.header.previous:
                 return False

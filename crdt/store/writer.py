@@ -60,7 +60,8 @@ class Direct:
         try:
             self._execute("BEGIN IMMEDIATE")
         except BaseException as err:
-            raise self._health.judged(err) from err
+            self._health.judge(err)
+            raise
 
     def row(self, sql: str, parameters: Sequence[Any]) -> Any:
         """The row of a query that finds one or none."""
@@ -68,7 +69,8 @@ class Direct:
             self._execute(sql, parameters)
             rows = self._cursor.fetchall()  # to the end: a query left open keeps the log from starting again
         except BaseException as err:
-            raise self._health.judged(err) from err
+            self._health.judge(err)
+            raise
         return rows[0] if rows else None
 
     def commit(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -78,7 +80,8 @@ class Direct:
             for row in rows:
                 execute(sql, row)
         except BaseException as err:
-            raise self._health.judged(err) from err
+            self._health.judge(err)
+            raise
         try:
             execute("COMMIT")
         except BaseException as err:

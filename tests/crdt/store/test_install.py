@@ -1,19 +1,24 @@
 """Settlements on a terminal: staged, resumed, shown all at once, exact at every instant (invariants 4, 6)."""
 
+import contextlib
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import copy as shallow_copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select
 
-from crdt.errors import ChainBroken, ForeignFleet, ForkDetected
-from crdt.facts import CardId, Draft, FleetId, Kind
+from crdt.errors import ChainBroken, ForeignFleet, ForkDetected, MisuseError
+from crdt.facts import Books, CardId, Draft, FleetId, Kind
 from crdt.frontier import Frontier
 from crdt.settlement import NO_SERIES, START, CardRow, Cursor, Page, beginning, seal_page
 from crdt.store import installer, settled
+from crdt.store.installer import Installer
 from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED
+from crdt.store.terminal import TerminalLedger
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, OpenTerminal, card
 
@@ -166,6 +171,51 @@ def test_invariant_6_the_view_is_exact_at_every_step_of_a_settlement(fleet: Flee
     assert one.ledger.digest() == fleet.hub.digest().result()
 
 
+def test_invariant_11_a_settled_opening_meets_a_held_one(fleet: Fleet) -> None:
+    """The larger of the two counts; the books name the other as voided."""
+    one, other = fleet.terminals
+    one.write(card(1), [Draft(Kind.OPENING, 300)])
+    other.write(card(1), [Draft(Kind.OPENING, 500)])
+    fleet.push(one)
+    fleet.pull(other)
+    check(fleet, other)
+    assert other.ledger.view(card(1)).balance_minor == 500
+    assert other.ledger.books() == Books(800, 500, 300)
+    fleet.push(other)
+    fleet.pull(one)
+    assert one.ledger.view(card(1)).balance_minor == 500
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("full_load", [False, True])
+def test_a_settlement_may_come_before_the_last_one_is_tidied_up(fleet: Fleet, full_load: bool) -> None:
+    """Neither the increment whose rows still lie over the base is lost, nor does it outlive a full load."""
+    one, other = fleet.terminals
+    ride(fleet, 12)
+    fleet.heal()
+    tidied(one)
+    one.ledger._installer._tidying = True  # as if a step were waiting: nothing is tidied in the background
+    for number in range(20):
+        other.tap(card(number))
+    fleet.push(other)
+    fleet.pull(one)
+    assert one.ledger._memory.standing.overlay_generation
+    check(fleet, one)
+    if full_load:
+        rows = [CardRow(card(number), 7, 0) for number in range(5)]
+        assert one.ledger.install(_page(b"N" * 16, rows, position=1))
+        assert [one.ledger.view(card(number)).balance_minor for number in (15, 16)] == [0, 0]
+    else:
+        for number in range(15, 25):
+            other.tap(card(number))
+        fleet.push(other)
+        fleet.pull(one)
+        check(fleet, one)
+        one.reopen()
+        tidied(one)
+        check(fleet, one)
+
+
 @pytest.mark.usefixtures("small_steps")
 def test_staging_goes_on_after_a_restart(fleet: Fleet) -> None:
     """Pages that are staged are not asked for again; nothing shows before the last is there."""
@@ -242,6 +292,68 @@ def _images_of_every_commit(terminal: OpenTerminal, directory: Path) -> list[Pat
 
     writer._wrote = copy
     return images
+
+
+def taken_over(terminal: OpenTerminal) -> OpenTerminal:
+    """The terminal paired anew while its old ledger is still in somebody's hands."""
+    author = world.terminal(7)
+    terminal.ledger.seal()
+    new = TerminalLedger(terminal.database, world.FLEET, author.key, author.certificate)
+    again = shallow_copy(terminal)
+    again.author, again.ledger = author, new
+    return again
+
+
+def test_a_page_that_comes_to_a_retired_ledger_changes_nothing(fleet: Fleet) -> None:
+    """Invariant 6: the new ledger's memory would count twice what the settlement includes."""
+    one = fleet.terminals[0]
+    fleet.book(card(1), Draft(Kind.TOPUP, 1000))
+    fleet.pull(one)
+    one.write(card(1), [FARE])
+    fleet.push(one)
+    page = fleet.next_page(one)
+    new = taken_over(one)
+    with pytest.raises(MisuseError, match="given to another ledger"):
+        one.ledger.install(page)
+    assert new.ledger.view(card(1)).balance_minor == 750
+    assert new.ledger.held() == (1, -250)
+    assert new.ledger.install(page)
+    assert new.ledger.view(card(1)).balance_minor == 750
+    assert new.ledger.held() == (0, 0)
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("increment", [False, True])
+@pytest.mark.parametrize("step", range(1, 12, 2))
+def test_a_new_ledger_takes_over_in_the_middle_of_an_install(
+    fleet: Fleet, increment: bool, step: int
+) -> None:
+    """Invariant 6: neither tidies away or shows what the other is building, at whatever commit it comes."""
+    one = fleet.terminals[0]
+    if increment:
+        ride(fleet, 20)
+        fleet.heal()
+    for number in range(30):
+        fleet.book(card(number), Draft(Kind.TOPUP, 100))
+    made: list[OpenTerminal] = []
+    steps = iter(range(1, 1000))
+    original = Installer._put_rows
+
+    def put_rows(self: Installer, generation: int, rows: Sequence[tuple[Any, ...]]) -> None:
+        original(self, generation, rows)
+        if next(steps) == step:
+            made.append(taken_over(one))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Installer, "_put_rows", put_rows)
+        with contextlib.suppress(MisuseError):
+            fleet.pull(one, limit=16)
+    new = made[0] if made else taken_over(one)
+    check(fleet, new)
+    fleet.pull(new, limit=16)
+    tidied(new)
+    check(fleet, new)
+    assert new.ledger.digest() == fleet.hub.digest().result()
 
 
 @pytest.mark.usefixtures("small_steps")

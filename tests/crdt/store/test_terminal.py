@@ -247,6 +247,46 @@ def test_a_new_identity_keeps_every_unsettled_delta_of_the_old_one(terminal: Ope
     assert set(terminal.ledger.frontier()) == {old, terminal.ledger.replica} == set(terminal.ledger.authors())
 
 
+def test_a_ledger_retires_when_another_takes_its_database(terminal: OpenTerminal) -> None:
+    """Invariants 5 and 6: it would decide on, number and settle what it no longer knows."""
+    terminal.tap(card(1))
+    terminal.ledger.seal()
+    old, new = terminal.ledger, world.TERMINALS[1]
+    ledger = TerminalLedger(terminal.database, world.FLEET, new.key, new.certificate)
+    before = ledger.status(), ledger.digest()
+    body = FleetDocument.new().body
+    for use in (
+        lambda: old.transact(card(1), lambda _view: ([FARE], None), 5),
+        lambda: old.view(card(1)),
+        old.seal,
+        lambda: old.put_document(SignedDocument.seal(world.HUB_KEY, world.FLEET, FLEET_DOCUMENT, 1, body)),
+    ):
+        with pytest.raises(MisuseError, match="given to another ledger"):
+            use()
+    assert (ledger.status(), ledger.digest()) == before
+    assert ledger.document(FLEET_DOCUMENT) is None
+    ledger.transact(card(1), lambda _view: ([FARE], None), 5)
+    assert ledger.view(card(1)).balance_minor == 0
+
+
+def test_a_ledger_that_may_not_take_a_database_leaves_the_one_before_at_work(
+    terminal: OpenTerminal,
+) -> None:
+    terminal.tap(card(1))
+    new = world.TERMINALS[1]
+    with pytest.raises(MisuseError, match="seal the open taps"):
+        TerminalLedger(terminal.database, world.FLEET, new.key, new.certificate)
+    terminal.tap(card(1))
+    assert terminal.ledger.view(card(1)).balance_minor == 0
+
+
+def test_an_error_of_a_statement_is_not_its_own_cause(terminal: OpenTerminal) -> None:
+    """It would read as an endless chain in a log."""
+    with pytest.raises(Exception, match="no such table") as caught, terminal.database.direct as sql:
+        sql.row("SELECT 1 FROM nowhere", ())
+    assert caught.value.__cause__ is None
+
+
 def test_a_ledger_belongs_to_one_fleet(terminal: OpenTerminal, tmp_path: Path) -> None:
     with pytest.raises(MisuseError, match="its own key and fleet"):
         TerminalLedger(
