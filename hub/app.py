@@ -161,7 +161,8 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
     settings, database, ledger = hub.settings, hub.database, hub.ledger
     registry = Registry(database)
     invites = Invites(database, settings.invite_expiry_s, settings.invite_tries)
-    author = Author(hub.authority.fleet, hub.authority.ledger_key, hub.authority.hub_certificate)
+    limits = Limits(TERMINAL_KINDS, settings.max_credit_minor, settings.max_debit_minor)
+    author = Author(hub.authority.fleet, hub.authority.ledger_key, hub.authority.hub_certificate, limits)
     overview = Overview(ledger, registry, settings.online_s, now_ms, time.monotonic)
     service = Service(database, ledger, author, registry, invites, bus, now_ms, os.urandom)
     app = web.Application(
@@ -177,13 +178,15 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
     sessions = Sessions(database, settings.session_idle_s, settings.session_longest_s, now_ms, os.urandom)
     app[OPERATORS] = Operators(database, sessions, hub.cookie_key, settings.login_attempts, time.monotonic)
     app.on_response_prepare.append(add_headers)
-    app.add_routes(_terminal_routes(hub, registry, invites, bus))
+    app.add_routes(_terminal_routes(hub, service, registry, invites, bus))
     app.add_routes(pages.routes())
     control_app.add_routes(control.control_routes())
     return app, control_app
 
 
-def _terminal_routes(hub: Hub, registry: Registry, invites: Invites, bus: EventBus) -> list[web.RouteDef]:
+def _terminal_routes(
+    hub: Hub, service: Service, registry: Registry, invites: Invites, bus: EventBus
+) -> list[web.RouteDef]:
     settings = hub.settings
     sync = Sync(hub.ledger, registry, bus, Slots(settings.exchanges), settings.page_rows, now_ms)
     pairing = Pairing(
@@ -191,7 +194,7 @@ def _terminal_routes(hub: Hub, registry: Registry, invites: Invites, bus: EventB
         hub.authority,
         hub.authority.hub_certificate,
         invites,
-        Limits(TERMINAL_KINDS, settings.max_credit_minor, settings.max_debit_minor),
+        service.enrolment,
         RateLimit(settings.pairings_per_minute, RATE_WINDOW_S, time.monotonic),
         hub.ledger.enrol,
         now_ms,

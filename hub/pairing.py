@@ -11,7 +11,7 @@ import binascii
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -79,14 +79,17 @@ class Pairing:
         authority: Authority,
         hub_certificate: AuthorCertificate,
         open_invites: Invites,
-        limits: Limits,
+        limits: Callable[[], Awaitable[Limits]],
         rate: RateLimit,
         enrol: Callable[[AuthorCertificate], Future[Any]],
         now_ms: Callable[[], int],
         monotonic: Callable[[], float],
         entropy: Entropy,
     ) -> None:
-        """`enrol` makes the ledger accept the author's blocks; done when that is durable."""
+        """`limits` tells what the next terminal may write; it raises RequestRefused when none can be paired.
+
+        `enrol` makes the ledger accept the author's blocks; done when that is durable.
+        """
         self._database = database
         self._authority = authority
         self._hub_certificate = hub_certificate
@@ -149,24 +152,25 @@ class Pairing:
             raise RequestRefused(
                 RefusalCode.WRONG_CODE.name.lower(), f"{error}. {rest}", HTTPStatus.FORBIDDEN
             ) from error
+        limits = await self._limits()
         fresh, now_ms = TerminalId(self._entropy(ID_BYTES)), self._now_ms()
 
         def work(connection: Connection) -> Enrolled:
             invites.use(connection, nameplate, code, now_ms)
-            return self._enter(connection, wanted, fresh, now_ms)
+            return self._enter(connection, wanted, limits, fresh, now_ms)
 
         enrolled = await asyncio.wrap_future(self._database.write(work))
         await asyncio.wrap_future(self._enrol_author(enrolled.author))
         log.info("paired %r from %s as terminal %s", wanted.name, address, enrolled.terminal.hex())
         return pairing.crypto.seal_response(self._response(enrolled))
 
-    def _enter(self, connection: Connection, wanted: Wanted, fresh: TerminalId, now_ms: int) -> Enrolled:
+    def _enter(
+        self, connection: Connection, wanted: Wanted, limits: Limits, fresh: TerminalId, now_ms: int
+    ) -> Enrolled:
         issued: list[Enrolled] = []
 
         def issue(terminal: TerminalId) -> tuple[ReplicaId, ClientCertificate]:
-            author = self._authority.terminal_certificate(
-                terminal, wanted.name, wanted.public_key, self._limits
-            )
+            author = self._authority.terminal_certificate(terminal, wanted.name, wanted.public_key, limits)
             client = self._authority.client_certificate(wanted.csr_pem, terminal)
             issued.append(Enrolled(terminal, author, client))
             return author.replica, client

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from crdt.certificate import AuthorCertificate
+from crdt.certificate import AuthorCertificate, Limits
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
 from crdt.errors import InputRefused
 from crdt.facts import Draft, FleetId, Kind
@@ -56,11 +56,12 @@ class FleetView:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who signs in the hub's name."""
+    """Who signs in the hub's name, and what it lets newly paired terminals write."""
 
     fleet: FleetId
     key: SigningKey
     certificate: AuthorCertificate
+    enrolment: Limits
 
 
 class Service:
@@ -138,6 +139,15 @@ class Service:
         self._bus.publish(Topic.TERMINALS)
         return name
 
+    async def enrolment(self) -> Limits:
+        """The limits of a terminal that is paired now.
+
+        RequestRefused when the fleet's fares are beyond them: each of its taps would be refused.
+        """
+        _, settings = await self._fleet()
+        self._check_enrolment(settings)
+        return self._author.enrolment
+
     async def fleet(self) -> FleetView:
         """Fares and policy."""
         version, settings = await self._fleet()
@@ -151,6 +161,7 @@ class Service:
             await self._check_currency(wanted)
             changed = await asyncio.to_thread(_changed, document, wanted)
             await self._check_enrolments(changed.settings)
+            self._check_enrolment(changed.settings)
             sealed = SignedDocument.seal(
                 self._author.key, self._author.fleet, FLEET_DOCUMENT, document.version + 1, changed.body
             )
@@ -185,18 +196,17 @@ class Service:
     async def _check_enrolments(self, settings: FleetSettings) -> None:
         """Refuse fares that a paired terminal may not write: its taps would be refused here."""
         authors = self._ledger.authors()
-        fares = [settings.flat_fare_minor, *settings.route_fares.values()]
         for terminal in await self._registry.terminals():
             author = authors.get(terminal.replica)
             if author is None or terminal.revoked_ms is not None:
                 continue
-            if max(fares) > author.limits.max_debit_minor:
-                raise _beyond(
-                    terminal.name, "fare", author.limits.max_debit_minor, "debit", settings.exponent
-                )
-            if settings.opening_balance_minor > author.limits.max_credit_minor:
-                most = author.limits.max_credit_minor
-                raise _beyond(terminal.name, "opening balance", most, "credit", settings.exponent)
+            _check_limits(
+                settings, author.limits, f"{terminal.name} was paired", "pair the terminal again first"
+            )
+
+    def _check_enrolment(self, settings: FleetSettings) -> None:
+        """Refuse fares that the next terminal to be paired may not write."""
+        _check_limits(settings, self._author.enrolment, "Terminals are paired", "start the hub again first")
 
 
 def _changed(document: SignedDocument, wanted: Mapping[str, object]) -> FleetDocument:
@@ -222,9 +232,18 @@ def _used(request_id: str, booked: Money, exponent: int) -> RequestRefused:
     )
 
 
-def _beyond(name: str, what: str, most_minor: int, limit: str, exponent: int) -> RequestRefused:
-    return RequestRefused(
-        "limit",
-        f"{name} was paired for a {what} of at most {format_money(most_minor, exponent)}. "
-        f"Raise enrolment.max_{limit}_minor in the hub's settings and pair the terminal again first.",
-    )
+def _check_limits(settings: FleetSettings, limits: Limits, whose: str, remedy: str) -> None:
+    """RequestRefused when a terminal with these limits could not write these fares and openings."""
+    fare_minor = max(settings.flat_fare_minor, *settings.route_fares.values(), 0)
+    for amount_minor, most_minor, what, side in (
+        (fare_minor, limits.max_debit_minor, "fare", "debit"),
+        (settings.opening_balance_minor, limits.max_credit_minor, "opening balance", "credit"),
+    ):
+        if amount_minor > most_minor:
+            most, asked = (format_money(each, settings.exponent) for each in (most_minor, amount_minor))
+            raise RequestRefused(
+                "limit",
+                f"{whose} for a {what} of at most {most}, and the fleet's is {asked}. "
+                f"Raise enrolment.max_{side}_minor in the hub's settings and {remedy}.",
+                HTTPStatus.CONFLICT,
+            )

@@ -17,7 +17,7 @@ from crdt.signing import SigningKey
 from hub.invites import Invites
 from hub.pairing import MAX_OPEN
 from tests.hub.conftest import Depot
-from tests.hub.terminal import Refused, attempt, first, post_json, stranger
+from tests.hub.terminal import Refused, Terminal, attempt, first, post_json, stranger
 from tests.hub.tls import new_tls_key
 
 WRONG = "9" * 7
@@ -224,6 +224,17 @@ async def test_an_unsound_request_is_refused_and_leaves_the_code_open(
     assert (caught.value.status, caught.value.code) == (400, code)
     assert await names(depot) == []
     await (await attempt(depot.url, invite, http)).run(await wanted())
+
+
+@pytest.mark.parametrize("founded", ["enrolment.max_debit_minor = 249\n"], indirect=True)
+async def test_nobody_is_paired_for_less_than_the_fare(depot: Depot) -> None:
+    """Each of its taps would be refused. Nothing is enrolled, and the code stays good."""
+    code = await depot.invite()
+    for _ in range(2):
+        with pytest.raises(Refused, match=r"at most 2\.49, and the fleet's is 2\.50") as caught:
+            await Terminal.pair(depot.url, code, "Bus 1")
+        assert (caught.value.status, caught.value.code) == (409, "limit")
+    assert await names(depot) == []
 
 
 NONSENSE = [

@@ -185,6 +185,17 @@ async def test_a_fare_that_a_paired_terminal_may_not_write_is_refused(depot: Dep
     await depot.ask("POST", "/fleet", {"flat_fare": "100.00", "opening_balance": "20.00"})
 
 
+async def test_a_fare_that_the_next_terminal_may_not_write_is_refused_before_there_is_one(
+    depot: Depot,
+) -> None:
+    """Else each tap of the first terminal paired after it would be refused."""
+    for name, text, side in (("flat_fare", "100.01", "debit"), ("opening_balance", "20.01", "credit")):
+        sentence = f"Terminals are paired for a .* of at most .* Raise enrolment.max_{side}_minor"
+        with pytest.raises(RequestRefused, match=sentence) as caught:
+            await depot.ask("POST", "/fleet", {name: text})
+        assert (caught.value.code, caught.value.status) == ("limit", 409)
+
+
 async def test_the_currency_is_set_before_there_is_money(depot: Depot) -> None:
     view = await depot.ask("POST", "/fleet", {"currency": "JPY", "exponent": "0", "flat_fare": "210"})
     assert (view["currency"], view["exponent"], view["values"]["flat_fare"]) == ("JPY", 0, "210")
