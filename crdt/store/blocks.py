@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select
@@ -83,13 +83,7 @@ def stored_blocks(connection: Connection, replica: ReplicaId, after_seq: int) ->
     return map(parse, _raw_after(connection, replica, after_seq))
 
 
-def newest_blocks(connection: Connection, replica: ReplicaId, limit: int) -> list[Block]:
-    """The last `limit` stored blocks of a replica, newest first."""
-    query = select(BLOCK.c.raw).where(BLOCK.c.replica == replica).order_by(BLOCK.c.first_seq.desc())
-    return [parse(raw) for raw in connection.execute(query.limit(limit)).scalars()]
-
-
-def newest_first(connection: Connection) -> Iterator[Block]:
+def newest_first(connection: Connection) -> Generator[Block]:
     """Every stored block, the last to arrive first; streamed."""
     query = select(BLOCK.c.raw).order_by(BLOCK.c.ordinal.desc()).execution_options(yield_per=16)
     with connection.execute(query) as result:

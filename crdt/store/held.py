@@ -12,7 +12,7 @@ from crdt.facts import NEW_CARD, CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.store.blocks import NO_HEAD, SegmentRow, facts_of, heads_of, stored_blocks
 
-RECENT_FARES: Final = 2048  # cards whose last fare is remembered for the passback rule
+RECENT_FARES: Final = 2048  # that are remembered for the passback rule: more than a bus sells in a day
 
 
 class Held:
@@ -70,7 +70,7 @@ def _add_chain(held: Held, connection: Connection, replica: ReplicaId, included:
 
 
 class RecentFares:
-    """When each card last paid here, in terminal time; of at least the last RECENT_FARES cards that paid."""
+    """When each card last paid here, in terminal time; at least of the last RECENT_FARES fares."""
 
     def __init__(self) -> None:
         self._newer: dict[CardId, int] = {}

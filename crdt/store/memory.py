@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
-from crdt.block import NOMINAL_BLOCK_DELTAS
 from crdt.facts import CardId, CardState, Delta, Kind, ReplicaId
 from crdt.frontier import Head
-from crdt.store.blocks import NO_HEAD, SegmentRow, facts_of, heads_of, newest_blocks
+from crdt.store.blocks import NO_HEAD, SegmentRow, facts_of, heads_of, newest_first
 from crdt.store.held import RECENT_FARES, Held, RecentFares, held_beyond
 from crdt.store.schema import OPEN_DELTA
 from crdt.store.settled import Standing, read_standing, settled_heads
@@ -48,7 +48,7 @@ class Memory:
         self.standing = standing
         self.held = held
         self.fares = RecentFares()
-        self.last_at_ms: int | None = None  # the time of the last delta written here
+        self.last_at_ms: int | None = None  # the time of the last delta written here, by whichever identity
         for delta in recent:
             self._met(delta.card, delta.kind, delta.at_ms)
         for _seq, card, kind, _amount, at_ms, *_ in segment:
@@ -64,7 +64,7 @@ class Memory:
             segment=segment,
             standing=standing,
             held=held_beyond(connection, settled_heads(connection, standing), segment),
-            recent=_recent(connection, replica),
+            recent=_recent(connection),
         )
 
     @property
@@ -136,11 +136,18 @@ def held_in(connection: Connection, standing: Standing) -> Held:
     return held_beyond(connection, settled_heads(connection, standing), open_segment(connection))
 
 
-def _recent(connection: Connection, replica: ReplicaId) -> list[Delta]:
-    """The replica's last sealed deltas, as many as the passback rule may want."""
-    blocks = newest_blocks(connection, replica, RECENT_FARES // NOMINAL_BLOCK_DELTAS)
-    return [
-        delta
-        for block in reversed(blocks)
-        for delta in facts_of(block).deltas(replica, block.header.first_seq)
-    ]
+def _recent(connection: Connection) -> list[Delta]:
+    """The last sealed deltas, oldest first, with RECENT_FARES fares if there are as many.
+
+    Whichever identity of this terminal wrote them: a new pairing forgives no passback, turns no clock back.
+    """
+    found: list[Delta] = []
+    fares = 0
+    with closing(newest_first(connection)) as blocks:
+        for block in blocks:
+            deltas = facts_of(block).deltas(block.header.replica, block.header.first_seq)
+            found += reversed(deltas)
+            fares += sum(delta.kind is Kind.FARE for delta in deltas)
+            if fares >= RECENT_FARES:
+                break
+    return found[::-1]

@@ -189,7 +189,7 @@ class TerminalLedger:
             return self._memory.held.count, self._memory.held.sum_minor
 
     def last_at_ms(self) -> int | None:
-        """The time of the last delta written here; None when there is none."""
+        """The time of the last delta written here, by any identity it had; None when there is none."""
         with self._memory.mutex:
             return self._memory.last_at_ms
 

@@ -15,7 +15,7 @@ from crdt.errors import ChainBroken, ForeignFleet, ForkDetected, MisuseError
 from crdt.facts import Books, CardId, Draft, FleetId, Kind
 from crdt.frontier import Frontier
 from crdt.settlement import NO_SERIES, START, CardRow, Cursor, Page, beginning, seal_page
-from crdt.store import installer, settled
+from crdt.store import installer, memory, settled
 from crdt.store.installer import Installer
 from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED
 from crdt.store.terminal import TerminalLedger
@@ -147,6 +147,42 @@ def test_the_passback_rule_still_knows_a_ride_that_was_settled_meanwhile(fleet: 
     assert one.ledger.view(card(1)).last_fare_at_ms == 77
     one.reopen()
     assert one.ledger.view(card(1)).last_fare_at_ms == 77
+
+
+def test_passback_and_clock_go_on_over_a_restart_and_a_new_pairing(fleet: Fleet) -> None:
+    """Online each tap is a block of its own; all of them still count, whichever identity sealed them."""
+    one = fleet.terminals[0]
+    count = 40
+    for number in range(count):
+        one.tap(card(number), at_ms=1_000 + number)
+        fleet.push(one)
+    fleet.pull(one)
+
+    def remembered(terminal: OpenTerminal) -> list[int | None]:
+        return [terminal.ledger.view(card(number)).last_fare_at_ms for number in range(count)]
+
+    expected = [1_000 + number for number in range(count)]
+    assert remembered(one) == expected
+    one.reopen()
+    assert remembered(one) == expected
+    new = taken_over(one)
+    assert remembered(new) == expected
+    assert new.ledger.last_at_ms() == expected[-1]
+    new.ledger.transact(card(0), lambda _view: ([FARE], None), 5_000)
+    assert remembered(new) == [5_000, *expected[1:]]
+
+
+def test_as_many_fares_are_remembered_as_is_promised_and_the_start_reads_no_more(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "RECENT_FARES", 5)
+    one = fleet.terminals[0]
+    for number in range(9):
+        one.tap(card(number), at_ms=number)
+        fleet.push(one)
+    one.reopen()
+    met = [one.ledger.view(card(number)).last_fare_at_ms for number in range(9)]
+    assert met == [None, None, None, None, 4, 5, 6, 7, 8]
 
 
 @pytest.mark.usefixtures("small_steps")
