@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 # A Unix socket's path holds 107 bytes on Linux, and control.sock lies in the state directory.
 MAX_STATE_DIRECTORY_BYTES = 90
+MAX_FILE_BYTES = 64 * 1024
+MAX_SHOWN = 200  # characters of a wrong name or value in a sentence
 
 CHECK = "check"
 NAME = "name"
@@ -240,14 +242,20 @@ def table() -> list[tuple[str, object, str]]:
 def load(file: Path) -> HubSettings:
     """The settings in a TOML file; SettingsError when it is missing or wrong."""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as opened:
+            raw = opened.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
+            raise SettingsError(f"The settings file {file} is larger than {MAX_FILE_BYTES} bytes.")
+        document = tomllib.loads(raw.decode("utf-8"))
     except FileNotFoundError:
         raise SettingsError(
             f"There is no settings file {file}. Run `farebox-hub init --settings {file}` first."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The settings file {file} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise SettingsError(f"The settings file {file} is nested too deeply.") from error
+    except ValueError as error:  # TOMLDecodeError is one; int() has its own for thousands of digits
         raise SettingsError(f"The settings file {file} is not valid TOML: {error}.") from error
     return parse(document, file)
 
@@ -258,11 +266,11 @@ def parse(document: Mapping[str, object], file: Path) -> HubSettings:
     values: dict[str, Any] = {}
     for name, value in _flatten(document):
         if name not in known:
-            raise SettingsError(f"{file}: there is no setting {name}. Known: {', '.join(known)}.")
+            raise SettingsError(f"{file}: there is no setting {name[:MAX_SHOWN]}. Known: {', '.join(known)}.")
         try:
             values[known[name].name] = known[name].metadata[CHECK](value)
         except ValueError as error:
-            raise SettingsError(f"{file}: {name} is {value!r}, but must be {error}.") from None
+            raise SettingsError(f"{file}: {name} is {_shown(value)}, but must be {error}.") from None
     settings = replace(HubSettings(), **values)
     state_directory = file.parent.absolute() / settings.state_directory
     if len(bytes(state_directory)) > MAX_STATE_DIRECTORY_BYTES:
@@ -272,6 +280,14 @@ def parse(document: Mapping[str, object], file: Path) -> HubSettings:
         )
     key_file = file.parent.absolute() / settings.key_file
     return replace(settings, state_directory=state_directory, key_file=key_file)
+
+
+def _shown(value: object) -> str:
+    try:
+        written = repr(value)
+    except ValueError:  # a number of thousands of digits, which TOML may write in hex
+        return "a huge number"
+    return written if len(written) <= MAX_SHOWN else f"{written[:MAX_SHOWN]}..."
 
 
 def _flatten(document: Mapping[str, object]) -> list[tuple[str, object]]:
