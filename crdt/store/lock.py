@@ -18,8 +18,12 @@ class ProcessLock:
 
     @classmethod
     def take(cls, ledger: Path) -> Self:
-        """Lock the ledger. Raises LedgerBusy when somebody else has it, StoreFailed without a file."""
-        path = ledger.with_name(ledger.name + ".lock")
+        """Lock the ledger. Raises LedgerBusy when somebody else has it, StoreFailed without a file.
+
+        Symbolic links are followed first: one file is one ledger, whatever it is called.
+        """
+        file = _resolved(ledger)
+        path = file.with_name(file.name + ".lock")
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as err:
@@ -37,3 +41,10 @@ class ProcessLock:
     def release(self) -> None:
         """Let go of the ledger."""
         os.close(self._descriptor)
+
+
+def _resolved(ledger: Path) -> Path:
+    try:
+        return ledger.resolve()
+    except (OSError, RuntimeError) as err:  # Python before 3.13 says RuntimeError to links in a circle
+        raise StoreFailed(f"There is no telling which file {ledger} is: {err}. Check its links.") from err

@@ -117,6 +117,19 @@ def test_a_key_of_the_wrong_size_is_a_mistake_of_the_program(path: Path) -> None
         Database.open(path, b"short")
 
 
+def test_a_ledger_under_another_name_is_the_same_ledger(path: Path) -> None:
+    """Invariant 5: nobody writes the same numbers beside it through a symbolic link."""
+    link, circle = path.with_name("link.db"), path.with_name("circle.db")
+    link.symlink_to(path)
+    circle.symlink_to(circle)
+    with Database.open(path, KEY), pytest.raises(LedgerBusy, match="in use by another process"):
+        Database.open(link, KEY)
+    with Database.open(link, KEY), pytest.raises(LedgerBusy, match="in use by another process"):
+        Database.open(path, KEY)
+    with pytest.raises(StoreFailed, match="Check its links"):
+        Database.open(circle, KEY)
+
+
 def test_a_second_opening_is_refused_until_the_first_is_closed(path: Path) -> None:
     with Database.open(path, KEY), pytest.raises(LedgerBusy, match="in use by another process"):
         Database.open(path, KEY)
