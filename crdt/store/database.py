@@ -120,6 +120,11 @@ class Database:
         """Whether the database has failed and refuses everything until the program starts again."""
         return self._health.failed
 
+    @property
+    def closed(self) -> bool:
+        """Whether the database was closed, or is being closed."""
+        return self._closed
+
     def write_and_wait(
         self,
         work: Callable[[Connection], T],

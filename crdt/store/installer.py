@@ -37,6 +37,7 @@ from crdt.store.settled import (
     tidy,
     write_standing,
 )
+from crdt.store.trouble import Trouble
 
 T = TypeVar("T")
 
@@ -52,6 +53,10 @@ class Installer:
         self._one_at_a_time = threading.Lock()
         self._building = 0  # the generation being made, which housekeeping leaves alone
         self._tidying = False
+        self._trouble = Trouble(
+            database,
+            "Settled balances that no longer show are not cleared away; the next settlement tries again.",
+        )
         self.tidy_later()
 
     def install(self, page: Page) -> bool:
@@ -151,7 +156,8 @@ class Installer:
         return self._database.write(work, background=background, after=lambda result: after(result[0]))
 
     def _stepped(self, done: Future[tuple[Standing, bool]]) -> None:
-        if not done.cancelled() and done.exception() is None and done.result()[1]:
+        retired = not self._database.is_owner(self._memory)
+        if not retired and self._trouble.judge(done) and done.result()[1]:
             self._queue_step()
         else:
             self._tidying = False

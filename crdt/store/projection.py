@@ -13,6 +13,7 @@ from crdt.facts import CardId, Delta
 from crdt.store.blocks import delta_of, fact_row, facts_of
 from crdt.store.database import Database
 from crdt.store.schema import BLOCK, HISTORY, HUB, inserting
+from crdt.store.trouble import Trouble
 
 STEP_BLOCKS: Final = 4  # blocks of one background transaction, about 1,000 rows
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
@@ -34,6 +35,10 @@ class Projection:
         self._database = database
         self._projected = projected
         self._running = False
+        self._trouble = Trouble(
+            database,
+            "The history of cards stopped growing; balances are right, and the next merge tries again.",
+        )
         self.follow()
 
     def follow(self) -> None:
@@ -54,7 +59,7 @@ class Projection:
             self._projected(step.cards)
 
     def _done(self, done: Future[Step]) -> None:
-        if not done.cancelled() and done.exception() is None and done.result().more:
+        if self._trouble.judge(done) and done.result().more:
             self._queue_step()
         else:
             self._running = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
-from typing import Final, TypedDict, TypeVar
+from typing import Any, Final, TypedDict, TypeVar
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -38,6 +38,7 @@ from crdt.store.installer import Installer
 from crdt.store.memory import Memory
 from crdt.store.schema import METADATA, OPEN_DELTA, TERMINAL, inserting
 from crdt.store.settled import FIND, Standing
+from crdt.store.trouble import Trouble
 from crdt.store.writer import Direct
 
 T = TypeVar("T")
@@ -84,6 +85,10 @@ class TerminalLedger:
         self._key = key
         self._certificate = certificate
         self._sealing = False
+        self._trouble = Trouble(
+            database,
+            "A full segment of taps was not sealed; the taps are safe, and the next one tries again.",
+        )
         database.create(METADATA)
         self._memory = database.write_and_wait(self._begin)
         self._installer = Installer(database, self._memory, fleet, key.replica)
@@ -303,14 +308,17 @@ class TerminalLedger:
             self._database.read(lambda _connection: self._draft_block()).add_done_callback(self._drafted)
 
     def _drafted(self, drafted: Future[Block | None]) -> None:
-        block = None if drafted.cancelled() or drafted.exception() is not None else drafted.result()
-        if block is None:
+        if drafted.cancelled() or drafted.exception() is not None:
+            self._stored(drafted)
+        elif (block := drafted.result()) is None:
             self._sealing = False
         else:
             self._store(block).add_done_callback(self._stored)
 
-    def _stored(self, _stored: Future[bool]) -> None:
+    def _stored(self, stored: Future[Any]) -> None:
         self._sealing = False
+        if self._database.is_owner(self._memory):
+            self._trouble.judge(stored)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         return self._database.read_and_wait(work)
