@@ -12,10 +12,12 @@ EdgeError
 |  `- PairedElsewhere
 |- UplinkError          an exchange with the hub
 |  |- HubUnreachable    (also while pairing)
+|  |  `- HubTooSlow
 |  |- HubDistrusted
 |  |- HubRefused
 |  |- AnswerRefused
-|  `- LedgerBehind
+|  |- LedgerBehind
+|  `- Superseded
 `- ControlError         the technician's command and the running terminal
 
 `str()` of each is a sentence that says what to do next.
@@ -72,6 +74,10 @@ class HubUnreachable(UplinkError):
     """No hub answers at any known address."""
 
 
+class HubTooSlow(HubUnreachable):
+    """The exchange did not end in time."""
+
+
 class HubDistrusted(UplinkError):
     """What answers is not this fleet's hub, or the hub does not know this terminal."""
 
@@ -94,6 +100,10 @@ class AnswerRefused(UplinkError):
 
 class LedgerBehind(UplinkError):
     """The hub holds later taps of this terminal than the terminal itself: an old image was restored."""
+
+
+class Superseded(UplinkError):
+    """The terminal was paired anew meanwhile; what was begun as its earlier identity ends here."""
 
 
 class ControlError(EdgeError):

@@ -1,6 +1,6 @@
 """One exchange with the hub: one POST, a sync session each way, everything about it bounded.
 
-What can go wrong with networks, proxies, TLS and strangers becomes one of four errors here, each a sentence:
+What can go wrong with networks, proxies, TLS and strangers becomes one of these errors here, each a sentence:
 HubUnreachable, HubDistrusted, HubRefused, AnswerRefused.
 """
 
@@ -23,7 +23,7 @@ from crdt.frames import MAX_EXCHANGE_BYTES, Hello, Message, Refusal
 from crdt.protocol import CONTENT_TYPE, MAX_JSON_BYTES, SYNC
 from crdt.session import Ended, Event, Refused, Session
 from edge.addresses import HubAddress
-from edge.errors import AnswerRefused, HubDistrusted, HubRefused, HubUnreachable
+from edge.errors import AnswerRefused, HubDistrusted, HubRefused, HubTooSlow, HubUnreachable
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_SENTENCE_CHARS = 300
@@ -139,7 +139,7 @@ async def translated(address: HubAddress) -> AsyncIterator[None]:
             RefusalCode.MALFORMED, f"it is damaged or cut short ({_reason(error)})"
         ) from error
     except TimeoutError as error:
-        raise HubUnreachable(f"The hub at {address} took too long to answer.") from error
+        raise HubTooSlow(f"The hub at {address} took too long to answer.") from error
     except (aiohttp.ClientError, OSError) as error:
         raise HubUnreachable(f"No hub answers at {address} ({_reason(error)}).") from error
 

@@ -56,6 +56,7 @@ class Report:
             "online": uplink.online,
             "last_sync_at_ms": uplink.last_sync_at_ms,
             "trouble": uplink.trouble,
+            "disputed": uplink.disputed,
         }
 
     def card(self, card: CardId) -> dict[str, Any] | None:

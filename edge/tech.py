@@ -130,6 +130,7 @@ def _tell_status(said: Json) -> str:
         "paired": f"fleet {said['fleet']}, replica {said['replica']}" if said["paired"] else "no",
         "certified": f"until {_time(said['certificate_until_ms'])}" if said["paired"] else "-",
         "uplink": f"online, hub at {said['hub']}" if said["online"] else f"offline: {said['trouble']}",
+        "disputed": said["disputed"] or "nothing",
         "last sync": _time(said["last_sync_at_ms"]),
         "reader": said["reader"],
         "taps held": f"{said['held']} beyond settlement {position}, the newest is number {number}",

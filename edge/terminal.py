@@ -14,7 +14,7 @@ from crdt.errors import ForeignFleet, InputRefused
 from crdt.fleet import FleetSettings
 from crdt.store.database import Database
 from crdt.store.terminal import TerminalLedger
-from edge.errors import PairedElsewhere
+from edge.errors import PairedElsewhere, Superseded
 from edge.identity import Identity, load_identity, save_identity
 
 CLOCK_EPOCH = "clock_epoch"
@@ -38,6 +38,7 @@ class Terminal:
         self._database = database
         self._changing = threading.Lock()
         self._in_use = threading.Lock()
+        self._syncing = threading.Lock()
         self._enrolment: Enrolment | None = None
         identity = load_identity(database)
         if identity is not None:
@@ -59,12 +60,26 @@ class Terminal:
         with self._in_use:
             yield self._enrolment
 
+    @contextmanager
+    def syncing(self, identity: Identity) -> Iterator[None]:
+        """The ledger is this identity's until the block ends. For the uplink, one step at a time.
+
+        Raises Superseded when the terminal is another by now: two ledgers on one database, each with its own
+        memory of it, would undo each other's work.
+        """
+        with self._syncing:
+            enrolment = self._enrolment
+            if enrolment is None or enrolment.identity is not identity:
+                raise Superseded("The terminal was paired anew meanwhile.")
+            yield
+
     def enrol(self, identity: Identity) -> None:
         """Become `identity`, for good. Taps of an earlier identity are sealed first and stay to be sent.
 
-        Raises PairedElsewhere when the ledger belongs to another fleet.
+        Waits for what the uplink is doing with the ledger, and for the tap in hand. Raises PairedElsewhere
+        when the ledger belongs to another fleet; then nothing has changed.
         """
-        with self._changing, self._in_use:
+        with self._syncing, self._changing, self._in_use:
             before = self._enrolment
             if before is not None:
                 if before.identity.fleet != identity.fleet:

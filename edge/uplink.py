@@ -15,10 +15,10 @@ from crdt.frames import Message
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
 from edge.clock import TerminalClock
-from edge.errors import EdgeError, HubDistrusted, HubUnreachable, UplinkError
+from edge.errors import EdgeError, HubDistrusted, HubUnreachable, Superseded, UplinkError
 from edge.exchange import Answer
 from edge.identity import Identity
-from edge.sync import Outcome, Sync
+from edge.sync import Delivery, Outcome, Sync
 from edge.terminal import Enrolment, Terminal
 
 DATE_RESOLUTION_MS = 1_000
@@ -47,6 +47,8 @@ class UplinkStatus:
     hub: HubAddress | None = None
     last_sync_at_ms: int | None = None
     trouble: str = "not paired yet"
+    disputed: str = ""
+    """What the hub does not take of this terminal's earlier identities, in sentences; "" when nothing."""
 
 
 async def wait_for(event: asyncio.Event, timeout_s: float) -> None:
@@ -88,6 +90,8 @@ class Uplink:
         self._asking: list[asyncio.Future[UplinkStatus]] = []
         self._client: Client | None = None
         self._client_identity: Identity | None = None
+        self._delivery = Delivery()
+        self._hurried = False  # woken by a tap alone
         self.status = UplinkStatus()
 
     def tapped(self) -> None:
@@ -115,7 +119,8 @@ class Uplink:
             while True:
                 self._due.clear()
                 asking, self._asking = self._asking, []
-                pause_s = await self._attempt()
+                hurried, self._hurried = self._hurried and not asking, False
+                pause_s = await self._attempt(retry=not hurried)
                 self._answer(asking)
                 await self._wait(self._due, pause_s)
         finally:
@@ -130,16 +135,22 @@ class Uplink:
     def _tap_due(self) -> None:
         # Offline the backoff rules: a busy bus must not knock at every tap.
         if self.status.online:
+            self._hurried = True
             self._due.set()
 
-    async def _attempt(self) -> float:
-        """One attempt at all known addresses; how many seconds to wait before the next."""
+    async def _attempt(self, *, retry: bool) -> float:
+        """One attempt at all known addresses; how many seconds to wait before the next.
+
+        `retry`: also offer what the hub refused of earlier identities. Not at each tap, that costs data.
+        """
         enrolment = self._terminal.enrolment
         if enrolment is None:
             self.status = replace(self.status, online=False, trouble="not paired yet")
             return self._heartbeat_s
         try:
-            complete = await self._anywhere(enrolment)
+            complete = await self._anywhere(enrolment, retry)
+        except Superseded:
+            return 0
         except (EdgeError, LedgerError) as error:
             self._went_offline(str(error))
             return self._backoff.next_s()
@@ -151,13 +162,13 @@ class Uplink:
         self._backoff.reset()
         return self._heartbeat_s if complete else 0
 
-    async def _anywhere(self, enrolment: Enrolment) -> bool:
+    async def _anywhere(self, enrolment: Enrolment, retry: bool) -> bool:
         """Sync at the first address where the hub answers; whether that came to its end."""
         client = await self._connected(enrolment.identity)
         failure: UplinkError = HubUnreachable("No hub was found yet: nothing is announced, and none is set.")
         for address in self._addresses.candidates():
             try:
-                outcome = await self._sync(enrolment, client, address)
+                outcome = await self._sync(enrolment, client, address, retry)
             except (HubUnreachable, HubDistrusted) as error:
                 log.debug("%s", error)
                 failure = error
@@ -166,7 +177,7 @@ class Uplink:
                 return outcome.complete
         raise failure
 
-    async def _sync(self, enrolment: Enrolment, client: Client, address: HubAddress) -> Outcome:
+    async def _sync(self, enrolment: Enrolment, client: Client, address: HubAddress, retry: bool) -> Outcome:
         async def exchange(messages: Sequence[Message]) -> Answer:
             answer = await client.exchange(address, messages)
             if answer.at_ms is not None:
@@ -174,7 +185,7 @@ class Uplink:
                 await asyncio.to_thread(self._clock.compare, answer.at_ms, uncertainty_ms)
             return answer
 
-        return await Sync(self._terminal, enrolment, exchange, self._describe).run()
+        return await Sync(self._terminal, enrolment, exchange, self._describe, self._delivery, retry).run()
 
     async def _went_online(self, address: HubAddress, outcome: Outcome) -> None:
         if not self.status.online:
@@ -184,7 +195,10 @@ class Uplink:
         if self._addresses.prove(address):
             await asyncio.to_thread(self._proven, address)
         now = await asyncio.to_thread(self._clock.read)
-        self.status = UplinkStatus(online=True, hub=address, last_sync_at_ms=now.at_ms, trouble="")
+        disputed = " ".join(self._delivery.disputed.values())
+        self.status = UplinkStatus(
+            online=True, hub=address, last_sync_at_ms=now.at_ms, trouble="", disputed=disputed
+        )
 
     def _went_offline(self, trouble: str) -> None:
         if self.status.trouble != trouble:
@@ -196,6 +210,7 @@ class Uplink:
             await self._disconnect()
             self._client = await (await self._connect(identity)).__aenter__()
             self._client_identity = identity
+            self._delivery = Delivery()
         return self._client
 
     async def _disconnect(self) -> None:

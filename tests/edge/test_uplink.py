@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from crdt.facts import CardId, CardView, Draft, Kind
-from crdt.frames import BlockFrame, Message, Pull
+from crdt.frames import Message, Pull
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
@@ -318,20 +318,3 @@ def test_a_tap_after_the_loop_has_closed_is_no_error(paired: Terminal) -> None:
     thread = threading.Thread(target=uplink.tapped)
     thread.start()
     thread.join()
-
-
-async def test_many_blocks_go_in_bounded_exchanges(
-    paired: Terminal, hub: TestHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edge.sync.MAX_PUSH_BYTES", 600)
-    ledger = enrolled(paired).ledger
-    for _ in range(6):
-        await asyncio.to_thread(ride, paired, CARDS[0])
-        await asyncio.to_thread(ledger.seal)
-    async with hub.serving(tmp_path) as address:
-        uplink = uplink_of(paired, AddressBook(address, None))
-        async with running(uplink):
-            assert (await uplink.sync_now()).online
-    sizes = [sum(isinstance(message, BlockFrame) for message in heard) for heard in hub.heard]
-    assert sum(sizes) == 6
-    assert max(sizes) < 6
