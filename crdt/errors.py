@@ -15,6 +15,7 @@ LedgerError
 |  |- WrongCode         the pairing code, or the TLS key under the pairing, is not the expected one
 |  |- Unsupported       a newer protocol than this program speaks
 |- StoreError         the world below the ledger failed
+   |- KeyUnusable       the file with the database key is missing, damaged, or open to others
    |- WrongKey          the database key does not open this database
    |- LedgerBusy        another process holds this ledger
    |- DriverUnusable    no SQLCipher driver that is new enough
@@ -126,6 +127,10 @@ class Unsupported(InputRefused):
 
 class StoreError(LedgerError):
     """The ledger's storage failed."""
+
+
+class KeyUnusable(StoreError):
+    """The file with the database key is missing, damaged, or open to others than its owner."""
 
 
 class WrongKey(StoreError):

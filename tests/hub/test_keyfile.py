@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from crdt.errors import KeyUnusable
 from hub.errors import SetupError
 from hub.keyfile import create_key, read_key
 
@@ -38,7 +39,7 @@ def test_a_missing_key_says_what_to_do(tmp_path: Path) -> None:
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     create_key(tmp_path / "hub.key", tmp_path / "state")
     (tmp_path / "hub.key").chmod(0o644)
-    with pytest.raises(SetupError, match=re.escape(f"chmod 600 {tmp_path / 'hub.key'}")):
+    with pytest.raises(KeyUnusable, match=re.escape(f"chmod 600 {tmp_path / 'hub.key'}")):
         read_key(tmp_path / "hub.key", {})
 
 
@@ -46,7 +47,7 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_key_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "hub.key").touch(mode=0o600)
     (tmp_path / "hub.key").write_text(content, encoding="latin-1")
-    with pytest.raises(SetupError, match="must be 64 hex digits"):
+    with pytest.raises(KeyUnusable, match="must hold 64 hex digits"):
         read_key(tmp_path / "hub.key", {})
 
 
