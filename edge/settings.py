@@ -241,7 +241,7 @@ def _read(path: Path) -> Mapping[str, object]:
         raise SettingsError(f"{path}: the settings file is larger than {MAX_FILE_BYTES} bytes.")
     try:
         return tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a plain ValueError is a number of thousands of digits
         raise SettingsError(f"{path}: the settings file is not TOML ({error}).") from error
 
 
@@ -265,7 +265,10 @@ def _unknown(path: Path, name: str) -> str:
 
 
 def _show(value: object, quote: str = '"') -> str:
-    text = f"{quote}{value}{quote}" if isinstance(value, str) else repr(value)
+    try:
+        text = f"{quote}{value}{quote}" if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # a huge hexadecimal number, or tables nested a thousand deep
+        return f"such a large {type(value).__name__}"
     printable = "".join(c if c.isprintable() else "?" for c in text)
     return printable if len(printable) <= 80 else f"{printable[:77]}..."
 

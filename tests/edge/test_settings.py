@@ -139,6 +139,24 @@ def test_the_key_never_lies_in_the_state_directory(tmp_path: Path) -> None:
     assert refused(tmp_path, text).startswith("store.key_file must lie outside state_directory")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"x = {'1' * 5_000}",
+        f"x = 0x{'f' * 5_000}",
+        f"[terminal]\nname = 0x{'f' * 5_000}",
+        f"[uplink]\nheartbeat_s = 0x{'f' * 5_000}",
+        f"[reader]\ndevice = [0x{'f' * 5_000}]",
+        "x = " + "[" * 20_000,
+        "a." * 3_000 + "a = 1",
+        "terminal.name." + "a." * 3_000 + "a = 1",
+    ],
+    ids=lambda text: text[:24],
+)
+def test_numbers_and_tables_beyond_all_measure_are_refused(tmp_path: Path, text: str) -> None:
+    assert refused(tmp_path, text)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"the settings file cannot be read \(No such file"):
         load_settings(tmp_path / "none.toml")
