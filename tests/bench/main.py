@@ -1,4 +1,4 @@
-"""Measures the figures of DESIGN §10 that are about the ledger's store, and prints a table."""
+"""Measures the ledger's figures, each as a ratio within one run beside its target, and prints a table."""
 
 import argparse
 import random

@@ -33,7 +33,7 @@ class Load:
     rows: Sequence[tuple[bytes, int, bytes, int, int, int]]
 
 
-def prepared(source: random.Random, unit_ms: int = 1_000) -> Load:
+def prepared(source: random.Random, unit_ms: int = 1) -> Load:
     """The load: 200,000 deltas on 20,000 cards by 100 replicas, in blocks of 250."""
     cards = [CardId(source.randbytes(7)) for _ in range(CARDS)]
     authors = [world.terminal(number) for number in range(1, REPLICAS + 1)]
@@ -66,7 +66,7 @@ def measure(directory: Path, load: Load, repetitions: int) -> Figure:
 def wire(load: Load) -> Figure:
     """Bytes of a sealed block for each of its deltas."""
     each = sum(map(len, load.blocks)) / len(load.rows)
-    detail = f"blocks of {NOMINAL_BLOCK_DELTAS}, card ids in full, times in whole seconds, signature included"
+    detail = f"blocks of {NOMINAL_BLOCK_DELTAS}, card ids in full, times in milliseconds, signature included"
     return Figure("wire: bytes a delta", each, WIRE_TARGET, at_least=False, detail=detail)
 
 

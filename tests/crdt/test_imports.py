@@ -1,4 +1,4 @@
-"""Who may know whom (DESIGN §4): the packages' directions, no cycles, and a `crdt` pure but for its store."""
+"""Who may know whom: the packages' directions, no cycles, and a `crdt` pure but for its store."""
 
 import ast
 import sys

@@ -286,7 +286,7 @@ def test_many_tiny_messages_are_bounded_too() -> None:
 
 
 def test_the_largest_frontier_fits_one_frame() -> None:
-    """10,000 terminals on one cluster, with room for re-pairings (DESIGN §9)."""
+    """10,000 terminals on one cluster, with room for re-pairings."""
     frontier = {
         ReplicaId(number.to_bytes(16, "big")): Head(MAX_SEQ, b"\xff" * 32) for number in range(MAX_FRONTIER)
     }

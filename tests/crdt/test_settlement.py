@@ -265,7 +265,7 @@ def test_the_largest_page_fits_one_frame() -> None:
 
 
 def test_a_million_cards_first_load_takes_at_most_25_bytes_a_card() -> None:
-    """DESIGN §10, on one full page: 7-byte ids, balances up to 100.00, half with an opening."""
+    """At most 25 bytes a card, on one full page: 7-byte ids, balances up to 100.00, half with an opening."""
     rows = [
         CardRow(CardId(at.to_bytes(7, "big")), at * 7 % 10_000 - 2000, 500 * (at % 2))
         for at in range(MAX_PAGE_ROWS)

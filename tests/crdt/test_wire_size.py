@@ -1,4 +1,4 @@
-"""What a tap costs on the wire is what the README says it costs (DESIGN §10)."""
+"""What a tap costs on the wire is what the README says it costs."""
 
 import random
 import re

@@ -242,7 +242,7 @@ async def test_no_hub_announced_says_how_to_name_one(
 async def test_pairing_again_keeps_the_terminal_and_its_unsettled_taps(
     paired: Terminal, hub: TestHub, tmp_path: Path
 ) -> None:
-    """Re-pairing replaces identity and keeps every unsettled delta (DESIGN 8)."""
+    """Re-pairing replaces identity and keeps every unsettled delta."""
     before = enrolled(paired)
     await asyncio.to_thread(ride, paired, CARD)
     async with hub.serving(tmp_path) as address:

@@ -50,7 +50,7 @@ async def test_the_fleets_hub_is_accepted_and_sees_the_terminals_certificate(tmp
 
 
 async def test_a_certificate_out_of_its_dates_is_accepted(tmp_path: Path) -> None:
-    """A Pi that believes it is 1970, or 2100, still reaches its hub (FACTS: X509_V_FLAG_NO_CHECK_TIME)."""
+    """A Pi that believes it is 1970, or 2100, still reaches its hub (X509_V_FLAG_NO_CHECK_TIME)."""
     await handshake(FLEET.server_context(tmp_path, expired=True), await made(FLEET.enrol()))
 
 
