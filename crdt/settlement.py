@@ -7,8 +7,7 @@ later position, before the final page: what is staged when the final page arrive
 its position. No snapshot is kept.
 
 A page answers the terminal's (series, base, cursor). When the hub cannot continue there (another series, or
-a base beyond its own position, because it was replaced or restored), it starts a full load: base 0, after
-START.
+a position it has not made, because it was replaced or restored), it starts a full load: base 0, after START.
 """
 
 from collections.abc import Sequence

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Final
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, case, func, select, tuple_
 
 from crdt.columns import Columns
 from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import START, CardRow, Cursor, beginning
 from crdt.store.blocks import heads_of
-from crdt.store.schema import CARD, HEAD, HUB
+from crdt.store.schema import CARD, HEAD, HUB, RUN
 
 _ADD: Final = (
     "INSERT INTO card (card, sum_minor, opening_minor, flags, position) VALUES (?, ?, ?, 0, ?) "
@@ -78,13 +78,34 @@ def begin_standing(connection: Connection, fleet: bytes, series: bytes) -> None:
     connection.execute(HUB.insert().values(id=1, fleet=fleet, series=series, **zero))
 
 
+def begin_run(connection: Connection, distance: int) -> None:
+    """Let the next position be `distance` further than the one after the last; for each start of a hub.
+
+    A database restored from a backup does not know which positions it made after the backup. At a random
+    distance it makes none of them again, so a terminal that comes back with one is noticed (`is_made`): what
+    it has installed is not what this hub would have said, and increments would leave it wrong for good.
+    """
+    last = read_standing(connection).position
+    connection.execute(RUN.delete().where(RUN.c.first > last))  # a run that made none
+    connection.execute(RUN.insert().values(first=last + 1 + distance, before=last))
+
+
+def is_made(connection: Connection, position: int, last: int) -> bool:
+    """Whether this database made the position: what was said of it still holds. `last`: the newest."""
+    later = select(RUN.c.before).where(RUN.c.first > position).order_by(RUN.c.first).limit(1)
+    end: int | None = connection.execute(later).scalar_one_or_none()
+    return position <= (last if end is None else end)
+
+
 def next_position(connection: Connection) -> int:
     """Number the change that this transaction makes.
 
     Counted in the hub's one row, so that positions become visible in their order: whoever takes the next one
     waits for this transaction to end.
     """
-    connection.execute(HUB.update().values(position=HUB.c.position + 1))
+    first = select(func.coalesce(func.max(RUN.c.first), 0)).scalar_subquery()
+    following = case((HUB.c.position < first, first), else_=HUB.c.position + 1)
+    connection.execute(HUB.update().values(position=following))
     return int(connection.execute(select(HUB.c.position)).scalar_one())
 
 
@@ -168,10 +189,13 @@ class Answer:
 def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Answer:
     """The page for a terminal that has `base` of `series` installed and everything up to `after` staged.
 
-    One that this hub cannot continue (another series, or ahead of it) begins a full load.
+    One that this hub cannot continue (another series, or positions it has not made) begins a full load.
     """
     standing = read_standing(connection)
-    if series != standing.series or base > standing.position or after > beginning(standing.position):
+    reached = base if after == beginning(base) else after.position
+    if series != standing.series or not all(
+        is_made(connection, position, standing.position) for position in {base, reached}
+    ):
         base, after = 0, START
     place = tuple_(CARD.c.position, CARD.c.card)
     query = select(CARD.c.position, *_ROW).where(place > tuple_(after.position, after.card))

@@ -36,6 +36,9 @@ __all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLe
 MAX_MERGING_BYTES: Final = (
     64 * 1024 * 1024
 )  # blocks given and not yet merged or refused, all callers together
+RUN_BYTES: Final = (
+    5  # of the random distance between two runs of positions: a month's merges are 2**-20 of it
+)
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +68,10 @@ class HubLedger:
         certificate: AuthorCertificate,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """Load the ledger, or begin it (with a random series). `certificate`: a verified one for `key`.
+        """Load the ledger, or begin it. `certificate`: a verified one for `key`.
+
+        `entropy`: a new ledger's series, and how far from the last position a loaded one goes on.
+
 
         Raises ForeignFleet when the database belongs to another fleet, StoreFailed.
         """
@@ -80,8 +86,7 @@ class HubLedger:
         self._mutex = threading.Lock()
         self._digest: tuple[int, bytes] | None = None  # the last one computed, and its position
         database.create(METADATA)
-        series = entropy(SERIES_BYTES)
-        stored = database.write_and_wait(lambda connection: self._begin(connection, series))
+        stored = database.write_and_wait(lambda connection: self._begin(connection, entropy))
         self._authors = Authors(fleet_public_key, stored)
         self._projection = projection.Projection(database, self._projected)
 
@@ -166,7 +171,8 @@ class HubLedger:
     def page(self, series: bytes, base: int, after: Cursor, limit: int = MAX_PAGE_ROWS) -> Future[Page]:
         """The signed settlement page that answers a terminal's pull: at most `limit` cards after the cursor.
 
-        A terminal of another series, or ahead of this hub, is answered with the first page of a full load.
+        A terminal of another series, or with a position that this hub has not made (it was restored from a
+        backup since), is answered with the first page of a full load.
         """
         most = min(limit, MAX_PAGE_ROWS)
         return self._database.read(lambda connection: self._page(connection, series, base, after, most))
@@ -246,12 +252,15 @@ class HubLedger:
 
     # ---- Within ----
 
-    def _begin(self, connection: Connection, series: bytes) -> list[AuthorCertificate]:
+    def _begin(self, connection: Connection, entropy: Callable[[int], bytes]) -> list[AuthorCertificate]:
         fleet = connection.execute(select(HUB.c.fleet)).scalar_one_or_none()
         if fleet is None:
-            begin_standing(connection, self.fleet, series)
+            begin_standing(connection, self.fleet, entropy(SERIES_BYTES))
+            balances.begin_run(connection, 0)
         elif fleet != self.fleet:
             raise ForeignFleet("this ledger belongs to another fleet")
+        else:
+            balances.begin_run(connection, int.from_bytes(entropy(RUN_BYTES), "big"))
         if blocks.enrol(connection, [self._certificate])[1]:
             raise second_certificate()
         return list(blocks.authors_of(connection).values())

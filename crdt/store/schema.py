@@ -164,6 +164,14 @@ HUB: Final = Table(
     _number("projected"),  # the last block in `history`, by its ordinal
 )
 
+# Positions are made in runs, one for each start of the hub, at random distances: see `balances.begin_run`.
+RUN: Final = Table(
+    "run",
+    METADATA,
+    Column("first", BigInteger, primary_key=True, autoincrement=False),  # the run's first position
+    _number("before"),  # the last position made before it
+)
+
 # A card's balance, kept with every merge.
 CARD: Final = Table(
     "card",

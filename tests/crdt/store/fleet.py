@@ -19,7 +19,7 @@ from crdt.facts import (
 )
 from crdt.frontier import Head
 from crdt.ledger import MergeReport
-from crdt.settlement import MAX_PAGE_ROWS, Page, verify_page
+from crdt.settlement import MAX_PAGE_ROWS, SERIES_BYTES, Page, verify_page
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from crdt.store.terminal import TerminalLedger
@@ -32,11 +32,6 @@ OPENING_MINOR = 500
 def card(number: int) -> CardId:
     """Card `number`."""
     return CardId(b"\x04" + number.to_bytes(6, "big"))
-
-
-def numbered(length: int) -> bytes:
-    """Instead of randomness: a series."""
-    return b"S" * length
 
 
 @dataclass
@@ -104,6 +99,7 @@ class Fleet:
 
     def __init__(self, directory: Path, terminals: int) -> None:
         self._directory = directory
+        self._distance = 0
         self.open_hub()
         self.terminals = [
             OpenTerminal(world.terminal(number), directory / f"terminal{number}.db")
@@ -116,8 +112,15 @@ class Fleet:
         """Open the hub's database and ledger."""
         self.hub_database = Database.open(self._directory / "hub.db", KEY, readers=2)
         self.hub = HubLedger(
-            self.hub_database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, entropy=numbered
+            self.hub_database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, entropy=self._entropy
         )
+
+    def _entropy(self, length: int) -> bytes:
+        """Instead of randomness: the series, and another distance for each run of positions."""
+        if length == SERIES_BYTES:
+            return b"S" * length
+        self._distance += 1000
+        return self._distance.to_bytes(length, "big")
 
     def close(self) -> None:
         """Close everything."""

@@ -501,6 +501,59 @@ def test_a_terminal_ahead_of_its_hub_is_loaded_anew(fleet: Fleet, tmp_path: Path
     assert fleet.hub.digest().result() == expected == one.ledger.digest() == other.ledger.digest()
 
 
+@pytest.mark.parametrize("staging", [False, True])
+def test_a_hub_restored_and_gone_on_loads_anew_what_it_has_forgotten(
+    fleet: Fleet, tmp_path: Path, staging: bool
+) -> None:
+    """Invariant 4 and 6: the same series and a higher position, but of another history."""
+    one, other = fleet.terminals
+    fleet.book(card(1), Draft(Kind.TOPUP, 100))
+    fleet.heal()
+    backup = tmp_path / "backup.db"
+    fleet.hub_database.close()
+    shutil.copy(tmp_path / "hub.db", backup)
+    fleet.open_hub()
+    for number in range(1, 5):
+        fleet.book(card(number), Draft(Kind.TOPUP, 10_000))
+    if staging:
+        assert not fleet.pull_one(one, limit=2)
+    else:
+        fleet.pull(one)
+        assert one.ledger.view(card(1)).balance_minor == 10_100
+    fleet.hub_database.close()
+    shutil.copy(backup, tmp_path / "hub.db")
+    fleet.open_hub()
+    del fleet.booked[1:]
+    for number in range(10, 20):
+        other.tap(card(number))
+        fleet.push(other)
+    assert fleet.next_page(one).restarts
+    fleet.heal()
+    check(fleet, one)
+    assert one.ledger.view(card(1)).balance_minor == 100
+    assert one.ledger.digest() == fleet.hub.digest().result() == other.ledger.digest()
+
+
+def test_a_hub_that_is_started_again_goes_on_with_increments(fleet: Fleet) -> None:
+    """What it said before its restarts it still knows, changes or none in between."""
+    one, other = fleet.terminals
+    ride(fleet, 6)
+    fleet.heal()
+    for number in range(3):
+        for _ in range(2):
+            fleet.hub_database.close()
+            fleet.open_hub()
+        assert fleet.next_page(one).base == one.ledger.settled()[1] > 0
+        fleet.book(card(number), Draft(Kind.TOPUP, 100))
+        page = fleet.next_page(one)
+        assert [row.card for row in page.rows] == [card(number)]
+        fleet.pull(one)
+        check(fleet, one)
+    assert [row.card for row in fleet.next_page(other).rows] == [card(0), card(1), card(2)]
+    fleet.heal()
+    assert one.ledger.digest() == fleet.hub.digest().result() == other.ledger.digest()
+
+
 def test_a_settlement_of_facts_this_ledger_never_wrote_proves_a_restored_image(fleet: Fleet) -> None:
     """Invariant 5: installing it would drop or double money, so it is refused and nothing changes."""
     one = fleet.terminals[0]
