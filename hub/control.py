@@ -3,7 +3,6 @@
 Whoever may open the socket (mode 0600, in the state directory) may do everything; there is no password.
 """
 
-import json
 import os
 import socket
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from hub.bodies import json_object
 from hub.errors import RequestRefused, SetupError
 from hub.keys import ABOUT, OVERVIEW, SERVICE
 from hub.overview import TapRow
@@ -70,7 +70,7 @@ async def terminals(request: web.Request) -> web.Response:
 
 async def revoke(request: web.Request) -> web.Response:
     """POST /terminals/revoke {"terminal": name or id}"""
-    name = await request.app[SERVICE].revoke(_text(await _body(request), "terminal"))
+    name = await request.app[SERVICE].revoke(_text(await json_object(request), "terminal"))
     return _answer({"name": name})
 
 
@@ -111,7 +111,7 @@ async def latest(request: web.Request) -> web.Response:
 
 async def top_up(request: web.Request) -> web.Response:
     """POST /topup {"card", "amount": decimal text, "request": id}"""
-    body = await _body(request)
+    body = await json_object(request)
     booking = await request.app[SERVICE].top_up(
         _text(body, "card"), _text(body, "amount"), _text(body, "request")
     )
@@ -125,30 +125,20 @@ async def fleet(request: web.Request) -> web.Response:
 
 async def set_fleet(request: web.Request) -> web.Response:
     """POST /fleet {name: text}, see hub.fleettext"""
-    body = await _body(request)
+    body = await json_object(request)
     changes = {name: _text(body, name) for name in body}
     return _answer(asdict(await request.app[SERVICE].set_fleet(changes)))
 
 
 async def set_password(request: web.Request) -> web.Response:
     """POST /password {"password"}: a new operator's password; every session ends"""
-    await request.app[SERVICE].set_password(_text(await _body(request), "password"))
+    await request.app[SERVICE].set_password(_text(await json_object(request), "password"))
     return _answer({})
 
 
 async def _set_blocked(request: web.Request, *, blocked: bool) -> web.Response:
     await request.app[SERVICE].set_blocked(request.match_info["card"], blocked)
     return _answer({})
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.text())
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise RequestRefused("malformed", "The request is not a JSON object.")
-    return body
 
 
 def _text(body: dict[str, Any], name: str) -> str:

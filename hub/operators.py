@@ -16,6 +16,7 @@ inline style, nothing from elsewhere.
 
 import asyncio
 import hmac
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ CONCURRENT_HASHES = 2  # each takes 19 MiB and a core
 
 VISITOR = web.RequestKey("VISITOR", str)  # the browser's cookie, or the one it is about to get
 NEW_VISITOR = web.RequestKey("NEW_VISITOR", bool)
+
+_COOKIE = re.compile(f"[0-9a-f]{{{2 * TOKEN_BYTES}}}", re.ASCII)
 
 # OWASP's argon2id parameters; 22 ms on a small server.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
@@ -114,12 +117,12 @@ class Operators:
 
     async def log_out(self, request: web.Request, response: web.StreamResponse) -> None:
         """End the session, here and in the browser."""
-        await self._sessions.end(request.cookies.get(SESSION_COOKIE, ""))
+        await self._sessions.end(cookie_of(request))
         response.del_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="Lax")
 
     async def signed_in(self, request: web.Request, *, touch: bool = False) -> bool:
         """Whether the request's session still stands (not logged out, not idle too long, not too old)."""
-        token = request.cookies.get(SESSION_COOKIE, "")
+        token = cookie_of(request)
         return bool(token) and await self._sessions.stands(token, touch=touch)
 
     def csrf_for(self, visitor: str) -> str:
@@ -136,6 +139,12 @@ class Operators:
 
 
 OPERATORS = web.AppKey("OPERATORS", Operators)
+
+
+def cookie_of(request: web.Request) -> str:
+    """The browser's cookie; empty when it has none, or one that is not of our making."""
+    cookie = request.cookies.get(SESSION_COOKIE, "")
+    return cookie if _COOKIE.fullmatch(cookie) else ""
 
 
 def csrf_token(request: web.Request) -> str:

@@ -8,7 +8,6 @@ invite burns after three, and with the first success, in the transaction that en
 import asyncio
 import base64
 import binascii
-import json
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -28,6 +27,7 @@ from crdt.signing import PUBLIC_KEY_BYTES
 from crdt.store.database import Database
 from hub import invites, registry
 from hub.authority import Authority, ClientCertificate
+from hub.bodies import json_object
 from hub.errors import RequestRefused
 from hub.invites import Invites
 from hub.ratelimit import RateLimit
@@ -114,7 +114,7 @@ class Pairing:
                 HTTPStatus.TOO_MANY_REQUESTS,
             )
         self._rate.count(address)
-        body = await _json(request)
+        body = await json_object(request)
         message = _base64(body, "message")
         nameplate = str(body.get("nameplate", ""))[:8]
         code = await self._invites.code(nameplate, self._now_ms())
@@ -128,7 +128,7 @@ class Pairing:
 
     async def finish(self, request: web.Request) -> web.Response:
         """POST PAIR_FINISH"""
-        body = await _json(request)
+        body = await json_object(request)
         session = body.get("session")
         pairing = self._open.get(session) if isinstance(session, str) else None
         if pairing is None or self._monotonic() - pairing.began_s > OPEN_S:
@@ -214,16 +214,6 @@ def _gone() -> RequestRefused:
         "No pairing with this code is open: it was used, burned, expired or mistyped. Ask for a new one.",
         HTTPStatus.NOT_FOUND,
     )
-
-
-async def _json(request: web.Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.text())
-    except (ValueError, LookupError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise RequestRefused(RefusalCode.MALFORMED.name.lower(), "The request is not a JSON object.")
-    return body
 
 
 def _base64(body: dict[str, Any], field: str) -> bytes:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from crdt.errors import InputRefused, RefusalCode, StoreError
+from hub.bodies import FORM, form_fields
 from hub.connections import Guard
 from hub.errors import RequestRefused
 from hub.operators import (
@@ -20,6 +21,7 @@ from hub.operators import (
     PUBLIC_PATHS,
     SESSION_COOKIE,
     VISITOR,
+    cookie_of,
     set_cookie,
 )
 
@@ -29,11 +31,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MACHINES = "/api/v1/"  # terminals: certificates instead of cookies
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
-FORM = "application/x-www-form-urlencoded"
 FORBIDDEN = frozenset(
     {RefusalCode.NOT_PERMITTED, RefusalCode.REVOKED, RefusalCode.UNKNOWN_AUTHOR, RefusalCode.WRONG_CODE}
 )
-MAX_COOKIE_CHARACTERS = 128
 
 JSON_ERRORS = web.AppKey("JSON_ERRORS", bool)  # the whole application is for programs
 ErrorPage = Callable[[web.Request, int, str], web.Response]
@@ -98,8 +98,7 @@ async def operators_only(request: web.Request, handler: Handler) -> web.StreamRe
     """Pages are for who is signed in, and changes are for forms from our own pages."""
     if request.path.startswith(MACHINES):
         return await handler(request)
-    cookie = request.cookies.get(SESSION_COOKIE, "")
-    request[VISITOR] = cookie if len(cookie) <= MAX_COOKIE_CHARACTERS else ""
+    request[VISITOR] = cookie_of(request)
     if request.method not in SAFE_METHODS:
         await _check_form(request)
     if not request.path.startswith(PUBLIC_PATHS) and not await _signed_in(request):
@@ -138,12 +137,13 @@ async def _signed_in(request: web.Request) -> bool:
 
 async def _check_form(request: web.Request) -> None:
     given = request.headers.get(CSRF_HEADER, "")
-    if not given:
-        if request.content_type != FORM:
-            raise RequestRefused("csrf", "Changes come from this hub's own forms only.", HTTPStatus.FORBIDDEN)
-        given = str((await request.post()).get(CSRF_FIELD, ""))
+    if request.content_type == FORM:
+        fields = await form_fields(request)
+        given = given or str(fields.get(CSRF_FIELD, ""))
+    elif not given or request.can_read_body:
+        raise RequestRefused("csrf", "Changes come from this hub's own forms only.", HTTPStatus.FORBIDDEN)
     wanted = request.app[OPERATORS].csrf_for(request[VISITOR])
-    if not request[VISITOR] or not hmac.compare_digest(given.encode(), wanted.encode()):
+    if not request[VISITOR] or not hmac.compare_digest(given.encode(errors="replace"), wanted.encode()):
         log.warning("refused a form from %s without this visitor's token", request.remote)
         raise RequestRefused(
             "csrf", "This form is too old or not from this hub. Go back, reload the page and try again.", 403

@@ -204,7 +204,7 @@ async def test_the_currency_is_set_before_there_is_money(depot: Depot) -> None:
         await depot.ask("POST", "/fleet", {"exponent": "2"})
 
 
-@pytest.mark.parametrize("body", ["[]", "", "{", '{"card": 1}', "\\"])
+@pytest.mark.parametrize("body", ["[]", "", "{", '{"card": 1}', "\\", "[" * 50_000, '{"card": "\\ud800"}'])
 async def test_nonsense_on_the_control_socket_is_refused(depot: Depot, body: str) -> None:
     connector = aiohttp.UnixConnector(str(depot.hub.settings.control_socket))
     async with (
