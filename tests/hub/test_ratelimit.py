@@ -43,6 +43,24 @@ def test_a_success_starts_over() -> None:
     assert limit.wait_s("a") == 0
 
 
+def test_a_network_of_one_host_counts_as_one_address() -> None:
+    """Else a single machine has 2^64 addresses to guess passwords from."""
+    limit = RateLimit(2, 10.0, Clock())
+    limit.count("2001:db8:1:2::1")
+    limit.count("2001:db8:1:2:ffff:ffff:ffff:ffff%eth0")
+    assert limit.wait_s("2001:db8:1:2::77") > 0
+    assert limit.wait_s("2001:db8:1:3::1") == 0
+    limit.forget("2001:db8:1:2:3::")
+    assert limit.wait_s("2001:db8:1:2::1") == 0
+
+
+def test_an_ipv4_address_is_the_same_on_a_socket_for_both() -> None:
+    limit = RateLimit(1, 10.0, Clock())
+    limit.count("::ffff:192.0.2.1")
+    assert limit.wait_s("192.0.2.1") > 0
+    assert limit.wait_s("::ffff:192.0.2.2") == 0
+
+
 def test_addresses_are_forgotten_oldest_first() -> None:
     limit = RateLimit(1, 10.0, Clock())
     for number in range(MAX_ADDRESSES + 1):
