@@ -101,9 +101,15 @@ def found(settings: HubSettings, password: str, environment: Mapping[str, str]) 
 
 
 def write_root(places: Places, authority: Authority) -> Path:
-    """Put the fleet's TLS root, which is public, beside the settings, for browsers; the file."""
+    """Put the fleet's TLS root, which is public, beside the settings; the file. Raises SetupError."""
     file = places.settings.with_name(ROOT_FILE)
-    file.write_text(authority.root_pem, encoding="ascii")
+    try:
+        file.write_text(authority.root_pem, encoding="ascii")
+    except OSError as error:
+        raise SetupError(
+            f"The fleet is founded and `farebox-hub run` can serve it, but its TLS root {file}, for "
+            f"browsers, cannot be written: {error.strerror}. Without it they warn before they show the hub."
+        ) from error
     return file
 
 

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from crdt.store.database import Database
 from hub import founding
-from hub.authority import new_secrets
+from hub.authority import Authority, new_secrets
 from hub.cli import main
 from hub.errors import SetupError
 from hub.keyfile import create_key, read_key
@@ -73,6 +73,14 @@ def test_an_interrupted_init_is_finished_by_the_next(tmp_path: Path) -> None:
     founding.found(settings, PASSWORD, {})
     with founding.opened(settings, {}) as (_, kept):
         assert kept == secrets
+
+
+def test_a_root_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    """It is the last step: the fleet is founded, and whoever runs `init` is told so."""
+    (tmp_path / founding.ROOT_FILE).mkdir()
+    places = founding.Places(tmp_path / "hub.toml", tmp_path / "state", tmp_path / "hub.key")
+    with pytest.raises(SetupError, match=r"is founded .*fleet-root\.pem, for browsers, cannot be written"):
+        founding.write_root(places, Authority(new_secrets()))
 
 
 def test_the_password_may_come_from_a_file(tmp_path: Path) -> None:
