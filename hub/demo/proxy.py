@@ -7,6 +7,7 @@ byte stream.
 
 import asyncio
 import contextlib
+import ipaddress
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -22,7 +23,7 @@ class Refused(Exception):
 
 
 class Router:
-    """Carries CONNECT requests to one port number, as long as it is not cut."""
+    """Carries CONNECT requests to one port number of loopback addresses, as long as it is not cut."""
 
     def __init__(self, port_allowed: int) -> None:
         self._port_allowed = port_allowed
@@ -114,7 +115,7 @@ class Router:
         if self._cut:
             raise Refused("503 This bus has no network")
         host, port = parse_connect(head)
-        if port != self._port_allowed:
+        if port != self._port_allowed or not _is_loopback(host):  # the demo's hub listens nowhere else
             raise Refused("403 Only the hub is reached from here")
         return host, port
 
@@ -152,6 +153,13 @@ def parse_connect(head: bytes) -> tuple[str, int]:
     if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise Refused("400 Bad Request")
     return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which might be anybody's
+        return False
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -105,6 +105,14 @@ async def test_carries_nothing_but_the_way_to_the_hub(
     assert status in await ask(await dial(), target)
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "localhost", "[::]", "[2001:db8::1]", "hub.example"])
+async def test_other_machines_are_not_reached_at_the_hubs_port(
+    dial: Callable[[], Awaitable[Stream]], echo: int, host: str
+) -> None:
+    """The router would be a way for anybody on this machine to the whole network."""
+    assert b"403" in await ask(await dial(), f"{host}:{echo}")
+
+
 async def test_an_endless_request_head_is_refused(dial: Callable[[], Awaitable[Stream]]) -> None:
     reader, writer = await dial()
     writer.write(b"CONNECT x:1 HTTP/1.1\r\n" + b"A: b\r\n" * 4000)
