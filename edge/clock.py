@@ -4,6 +4,9 @@ A Pi has no clock worth trusting. It starts at some time of the past, jumps when
 sometimes set wrong by hand. So terminal time is the system clock plus a lead that keeps it from running
 backwards over what the ledger already holds; each jump of the system clock starts a new epoch; and each
 reading says how wrong it may be. Reports can be corrected afterwards, one epoch at a time.
+
+One exception: where the clock was once far in the future, and a tap was dated so, the lead would date all
+later taps the same for ever. So a lead beyond a day ends, with a new epoch, when NTP or the hub disproves it.
 """
 
 import threading
@@ -11,6 +14,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from crdt.facts import MAX_CLOCK_ERROR_MS
 
 STEP_MS = 1_000
 """A difference between system clock and monotonic clock beyond this (and beyond slewing) is a step."""
@@ -20,8 +25,11 @@ DRIFT_PPM = 100
 """What a Pi's crystal may drift: 100 parts per million, twice the datasheet's figure."""
 SYNCHRONISED_ERROR_MS = 500
 """What a clock set by NTP over a mobile network may be wrong by."""
-UNKNOWN_ERROR_MS = 10 * 365 * 86_400_000
-"""Said when nothing has set the clock since boot: ten years, in milliseconds."""
+UNKNOWN_ERROR_MS = 100 * 365 * 86_400_000
+"""Said, at least, when nothing has set the clock since boot: a hundred years, in milliseconds. A Pi may start
+in 1970, or where somebody's hand has put it."""
+MAX_LEAD_MS = 86_400_000
+"""A lead over the true time up to this, in milliseconds, is kept: a night in the depot mends it. A day."""
 
 SYNCHRONISED_FILE = Path("/run/systemd/timesync/synchronized")
 """systemd-timesyncd touches this each time it has set the clock; /run is empty after a boot."""
@@ -55,7 +63,8 @@ def synchronised_at_ms(file: Path = SYNCHRONISED_FILE) -> int | None:
 
 
 class TerminalClock:
-    """Readings that never run backwards, also over a restart. Safe to use from several threads."""
+    """Readings that never run backwards within an epoch, also over a restart, and between epochs only out of
+    a future that was proved wrong. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -79,6 +88,7 @@ class TerminalClock:
         self._seen_wall = wall_ms()
         self._seen_elapsed = elapsed_ms()
         self._lead_ms = max(0, floor_ms - self._seen_wall)
+        self._set_back_ms = 0
         self._synchronised = synchronised_ms()
         self._outdated: int | None = None
         self._compared: tuple[int, int] | None = None
@@ -86,14 +96,25 @@ class TerminalClock:
     def read(self) -> Reading:
         """The time now. Blocks on `save_epoch` in the rare case of a step: not for the event loop."""
         with self._lock:
-            wall, elapsed = self._wall_ms(), self._elapsed_ms()
+            wall, elapsed, epoch = self._wall_ms(), self._elapsed_ms(), self._epoch
             self._notice_step(wall, elapsed)
+            error_ms = self._bound_ms(wall, elapsed)
             self._last_ms = max(self._last_ms, wall + self._lead_ms)
-            return Reading(self._last_ms, self._epoch, self._error_ms(wall, elapsed))
+            if error_ms is not None and self._last_ms > wall + error_ms + MAX_LEAD_MS:
+                self._set_back(wall, new_epoch=self._epoch == epoch)
+            if error_ms is None:
+                error_ms = max(UNKNOWN_ERROR_MS, wall)  # wherever it stands, it is not before 1970
+            error_ms += max(0, self._last_ms - wall)
+            return Reading(self._last_ms, self._epoch, min(error_ms, MAX_CLOCK_ERROR_MS))
+
+    def as_now(self, at_ms: int) -> int:
+        """An earlier reading as the clock counts now: another where it has been set back since."""
+        with self._lock:
+            return at_ms - self._set_back_ms if at_ms > self._last_ms else at_ms
 
     def compare(self, reference_ms: int, uncertainty_ms: int) -> None:
         """Take note of another clock that may be trusted (the hub's, over mutual TLS): how far it is from the
-        system clock now bounds the error of later readings. It never sets the time."""
+        system clock now bounds the error of later readings. It never sets the time, but may end a lead."""
         with self._lock:
             distance = abs(reference_ms - self._wall_ms()) + uncertainty_ms
             self._compared = (self._elapsed_ms(), distance)
@@ -112,15 +133,23 @@ class TerminalClock:
                 self._outdated = synchronised  # somebody moved the clock after it was set from the network
         self._seen_wall, self._seen_elapsed, self._synchronised = wall, elapsed, synchronised
 
-    def _error_ms(self, wall: int, elapsed: int) -> int:
-        estimates = [UNKNOWN_ERROR_MS]
+    def _set_back(self, wall: int, *, new_epoch: bool) -> None:
+        if new_epoch:
+            self._save_epoch(self._epoch + 1)
+            self._epoch += 1
+        self._set_back_ms = self._last_ms - wall
+        self._last_ms, self._lead_ms = wall, 0
+
+    def _bound_ms(self, wall: int, elapsed: int) -> int | None:
+        """How wrong the system clock may be; None when nobody knows."""
+        estimates = []
         synchronised = self._synchronised
         if synchronised is not None and synchronised != self._outdated and synchronised <= wall:
             estimates.append(SYNCHRONISED_ERROR_MS + _drift_ms(wall - synchronised))
         if self._compared is not None:
             since, distance = self._compared
             estimates.append(distance + _drift_ms(elapsed - since))
-        return min(UNKNOWN_ERROR_MS, min(estimates) + max(0, self._last_ms - wall))
+        return min(estimates, default=None)
 
 
 def _drift_ms(passed_ms: int) -> int:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crdt.errors import LedgerError, NotPermitted
 from crdt.facts import CardId, CardView, Context, Draft
@@ -33,6 +33,8 @@ from hardware.reader import Arrived, Reader, Watcher
 LOOK_S = 0.25
 """Longest wait for a card before the thread looks at everything else again."""
 READY = (Signal.READY, "")
+FAULT_S = 3.0
+"""How long a tap that could not be written shows, before the lights show again how the terminal is."""
 REOPEN_MIN_S, REOPEN_MAX_S = 1.0, 30.0
 """Waits between attempts to bring a lost reader back."""
 
@@ -72,6 +74,7 @@ class TapPath:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taps")
         self._resting: tuple[Signal, str] | None = None
+        self._fault_until_s = elapsed_s()
         self.beat_s = elapsed_s()
         """When the thread last came round, by `elapsed_s`; for the watchdog."""
         self.reader = "starting"
@@ -139,6 +142,8 @@ class TapPath:
     def _rest(self) -> None:
         """Show what the terminal shows while nobody taps, when that has changed."""
         resting = self._resting_signal()
+        if resting == READY and self._elapsed_s() < self._fault_until_s:
+            return
         if resting != self._resting:
             self._resting = resting
             self._feedback.show(*resting)
@@ -173,11 +178,17 @@ class TapPath:
                 self._tap(CardId(card), enrolment)
         except NotPermitted as error:
             _log_tap(card, result="failed", reason=str(error))
-            self._feedback.show(Signal.OUT_OF_SERVICE, NOT_PERMITTED)
+            self._fault(NOT_PERMITTED)
         except LedgerError as error:
             log.exception("tap not written")
             _log_tap(card, result="failed", reason=str(error))
-            self._feedback.show(Signal.OUT_OF_SERVICE, STORE_FAILED)
+            self._fault(STORE_FAILED)
+
+    def _fault(self, text: str) -> None:
+        """Show that this tap failed; it need not be the terminal that did."""
+        self._fault_until_s = self._elapsed_s() + FAULT_S
+        self._resting = None
+        self._feedback.show(Signal.OUT_OF_SERVICE, text)
 
     def _out_of_service(self, card: bytes) -> None:
         signal, text = self._resting_signal()
@@ -192,6 +203,8 @@ class TapPath:
         route = self._place.route
 
         def choose(view: CardView) -> tuple[tuple[Draft, ...], Verdict]:
+            if view.last_fare_at_ms is not None:
+                view = replace(view, last_fare_at_ms=self._clock.as_now(view.last_fare_at_ms))
             verdict = decide(view, fares, route, now.at_ms)
             return (verdict.drafts if isinstance(verdict, Accepted) else ()), verdict
 

@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.clock import STEP_MS, SYNCHRONISED_ERROR_MS, UNKNOWN_ERROR_MS, TerminalClock, system_clock_ms
+from crdt.facts import MAX_CLOCK_ERROR_MS
+from edge.clock import (
+    MAX_LEAD_MS,
+    STEP_MS,
+    SYNCHRONISED_ERROR_MS,
+    UNKNOWN_ERROR_MS,
+    TerminalClock,
+    system_clock_ms,
+)
 
 NOON = 1_780_000_000_000
+IN_2099 = 4_080_000_000_000
 
 
 @dataclass
@@ -101,6 +110,86 @@ def test_a_failing_disk_at_a_step_loses_no_epoch() -> None:
     assert world.epochs == [2]
 
 
+def test_a_failing_disk_keeps_a_disproved_lead_for_the_next_reading() -> None:
+    world = World()
+    failures = [OSError("disk full")]
+
+    def save(_epoch: int) -> None:
+        if failures:
+            raise failures.pop()
+
+    clock = TerminalClock(
+        floor_ms=IN_2099,
+        epoch=1,
+        save_epoch=save,
+        wall_ms=lambda: world.wall,
+        elapsed_ms=lambda: world.elapsed,
+        synchronised_ms=lambda: None,
+    )
+    clock.compare(NOON, 1_000)
+    with pytest.raises(OSError, match="disk full"):
+        clock.read()
+    reading = clock.read()
+    assert (reading.at_ms, reading.epoch) == (NOON, 2)
+
+
+def test_the_stated_error_covers_a_far_future_that_nothing_has_disproved_yet() -> None:
+    """Invariant 9: the estimate is an estimate, not a cap."""
+    world = World(wall=NOON)
+    reading = world.clock(floor_ms=IN_2099).read()
+    assert reading.at_ms == IN_2099
+    assert reading.error_ms == UNKNOWN_ERROR_MS + IN_2099 - NOON
+    year_9999 = World(wall=253_000_000_000_000).clock().read()
+    assert year_9999.error_ms >= year_9999.at_ms - NOON
+
+
+@pytest.mark.parametrize("by_hub", [True, False], ids=["hub", "NTP"])
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_tap_dated_2099_does_not_date_all_later_taps(by_hub: bool, restarted: bool) -> None:
+    """Once NTP or the hub shows that 2099 has not come, a new epoch starts at the system clock."""
+    world = World(wall=NOON)
+    clock = world.clock()
+    world.wall = IN_2099
+    wrong = clock.read()
+    world.pass_ms(1_000)
+    world.wall = NOON + 60_000
+    if restarted:
+        clock = world.clock(floor_ms=wrong.at_ms, epoch=wrong.epoch + 1)
+    before = clock.read()
+    assert before.at_ms >= IN_2099, "nothing has shown yet which of the two is right"
+    if by_hub:
+        clock.compare(world.wall, 1_000)
+    else:
+        world.synchronised = world.wall
+    world.pass_ms(500)
+    after = clock.read()
+    assert after.at_ms == world.wall
+    assert after.error_ms <= 2_000
+    assert after.epoch == before.epoch + 1
+    assert world.epochs[-1] == after.epoch, "saved before it was used"
+    assert abs(clock.as_now(before.at_ms) - after.at_ms) <= 1_000, "passback still counts the time between"
+    assert clock.as_now(after.at_ms) == after.at_ms
+    assert clock.read().epoch == after.epoch
+
+
+def test_a_hub_that_agrees_with_a_wrong_system_clock_sets_nothing() -> None:
+    """The system clock itself is in 2099: the hub's clock bounds the error and never sets the time."""
+    world = World(wall=IN_2099)
+    clock = world.clock()
+    clock.compare(NOON, 1_000)
+    reading = clock.read()
+    assert (reading.at_ms, reading.epoch) == (IN_2099, 5)
+    assert reading.error_ms == IN_2099 - NOON + 1_000
+
+
+def test_a_lead_that_a_night_mends_is_kept() -> None:
+    world = World(wall=NOON)
+    clock = world.clock(floor_ms=NOON + MAX_LEAD_MS)
+    clock.compare(NOON, 1_000)
+    assert clock.read().at_ms == NOON + MAX_LEAD_MS
+    assert world.epochs == []
+
+
 def test_never_synchronised_means_a_large_error() -> None:
     assert World().clock().read().error_ms == UNKNOWN_ERROR_MS
 
@@ -138,24 +227,28 @@ def test_the_real_clocks_are_the_defaults() -> None:
 
 
 MOVES = st.lists(
-    st.tuples(st.integers(0, 10_000_000), st.one_of(st.just(0), st.integers(-NOON, NOON))), max_size=30
+    st.tuples(st.integers(0, 10_000_000), st.one_of(st.just(0), st.integers(-NOON, NOON)), st.booleans()),
+    max_size=30,
 )
 
 
 @given(MOVES, st.integers(0, 2 * NOON))
-def test_no_sequence_of_steps_makes_it_run_backwards_or_reuse_an_epoch(
-    moves: list[tuple[int, int]], floor_ms: int
+def test_no_sequence_of_steps_makes_it_run_backwards_within_an_epoch_or_reuse_one(
+    moves: list[tuple[int, int, bool]], floor_ms: int
 ) -> None:
     world = World()
     clock = world.clock(floor_ms=floor_ms)
     last = clock.read()
     assert last.at_ms >= floor_ms
-    for passed, jump in moves:
+    for passed, jump, compared in moves:
         world.pass_ms(passed)
         world.wall = max(0, world.wall + jump)
+        if compared:
+            clock.compare(world.wall, 1_000)
         now = clock.read()
-        assert now.at_ms >= last.at_ms
-        assert 0 <= now.error_ms <= UNKNOWN_ERROR_MS
+        in_the_future = last.at_ms > world.wall + MAX_LEAD_MS
+        assert now.at_ms >= last.at_ms or (compared and in_the_future and now.epoch > last.epoch)
+        assert 0 <= now.error_ms <= MAX_CLOCK_ERROR_MS
         assert now.epoch in (last.epoch, last.epoch + 1)
         last = now
     assert world.epochs == sorted(set(world.epochs))

@@ -14,7 +14,8 @@ import sqlcipher3.dbapi2
 
 from crdt.facts import CardId, Kind
 from crdt.store.database import Database
-from edge.taps import Place, TapPath
+from edge.clock import TerminalClock
+from edge.taps import FAULT_S, Place, TapPath
 from edge.terminal import Terminal
 from edge.words import NO_FARES, NOT_PAIRED, NOT_PERMITTED, READER_FAILED, STORE_FAILED
 from hardware.cards import PresentedCard
@@ -80,13 +81,20 @@ def line() -> Iterator[PtyLine]:
 
 @contextlib.contextmanager
 def taking_taps(
-    terminal: Terminal, line: PtyLine, passenger: Passenger, tapped: threading.Event | None = None
+    terminal: Terminal,
+    line: PtyLine,
+    passenger: Passenger,
+    tapped: threading.Event | None = None,
+    *,
+    elapsed_s: Callable[[], float] = time.monotonic,
+    clock: TerminalClock | None = None,
 ) -> Iterator[TapPath]:
     def open_it() -> Reader:
         return open_reader(f"uart:{line.path}")
 
     wake = (tapped or threading.Event()).set
-    taps = TapPath(terminal, clock_of(terminal), open_it, passenger, BUS, wake)
+    clock = clock or clock_of(terminal)
+    taps = TapPath(terminal, clock, open_it, passenger, BUS, wake, elapsed_s=elapsed_s)
     taps.start()
     try:
         yield taps
@@ -212,11 +220,42 @@ def test_a_fare_beyond_the_certificate_is_no_acceptance(
 ) -> None:
     """Invariant 10 at the source: a terminal does not write what every peer would refuse."""
     pair(terminal, fleet, dataclasses.replace(FARES, flat_fare_minor=20_000, opening_balance_minor=20_000))
-    with taking_taps(terminal, line, passenger):
+    now_s = 0.0
+    with taking_taps(terminal, line, passenger, elapsed_s=lambda: now_s):
+        passenger.sees(Signal.READY)
         assert tap(line, passenger, Signal.OUT_OF_SERVICE) == NOT_PERMITTED
+        now_s = FAULT_S
+        assert passenger.next()[0] is Signal.READY, "the tap failed, and not the terminal"
     enrolment = terminal.enrolment
     assert enrolment is not None
     assert enrolment.ledger.status()["head_seq"] == 0
+
+
+def test_a_clock_that_is_set_right_forgives_no_second_boarding(
+    paired: Terminal, fleet: Fleet, line: PtyLine, passenger: Passenger
+) -> None:
+    """Passback counts the time that has passed, also when the clock comes back from 2099 in between."""
+    paired.adopt(document(fleet, dataclasses.replace(FARES, passback_window_s=60), 2))
+    wall = 4_080_000_000_000
+    clock = TerminalClock(
+        floor_ms=0,
+        epoch=1,
+        save_epoch=paired.save_clock_epoch,
+        wall_ms=lambda: wall,
+        elapsed_ms=lambda: 0,
+        synchronised_ms=lambda: None,
+    )
+    with taking_taps(paired, line, passenger, clock=clock):
+        tap(line, passenger, Signal.ACCEPTED)
+    wall = 1_780_000_000_000
+    clock.read()
+    clock.compare(wall, 1_000)
+    with taking_taps(paired, line, passenger, clock=clock):
+        tap(line, passenger, Signal.REFUSED)
+        tap(line, passenger, Signal.ACCEPTED, "04000000000002")
+    enrolment = paired.enrolment
+    assert enrolment is not None
+    assert enrolment.ledger.last_at_ms() == wall
 
 
 def test_a_card_that_is_no_identity_is_refused_with_the_reason(
