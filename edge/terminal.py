@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
-from crdt.errors import ForeignFleet, InputRefused
+from crdt.errors import ForeignFleet, InputRefused, LedgerError
 from crdt.fleet import FleetSettings
 from crdt.store.database import Database
 from crdt.store.terminal import TerminalLedger
@@ -64,8 +64,8 @@ class Terminal:
     def syncing(self, identity: Identity) -> Iterator[None]:
         """The ledger is this identity's until the block ends. For the uplink, one step at a time.
 
-        Raises Superseded when the terminal is another by now: two ledgers on one database, each with its own
-        memory of it, would undo each other's work.
+        Raises Superseded when the terminal is another by now: a ledger retires when the next is made, because
+        two on one database, each with its own memory of it, would undo each other's work.
         """
         with self._syncing:
             enrolment = self._enrolment
@@ -87,7 +87,12 @@ class Terminal:
                 before.ledger.seal()
             # The ledger first: where it refuses, the earlier identity is still the one that is stored.
             enrolment = self._enrolled(identity)
-            save_identity(self._database, identity)
+            try:
+                save_identity(self._database, identity)
+            except LedgerError:
+                if before is not None:  # the new ledger has retired the old one
+                    self._enrolment = self._enrolled(before.identity)
+                raise
             self._enrolment = enrolment
 
     def adopt(self, document: SignedDocument) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crdt.errors import RefusalCode
+from crdt.errors import Overloaded, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, Hello, Message
 from crdt.store.database import Database
@@ -281,3 +281,21 @@ def test_pairing_again_waits_for_the_step_that_uses_the_ledger(paired: Terminal,
     assert enrolled(paired).identity is not before.identity
     with pytest.raises(Superseded), paired.syncing(before.identity):
         pass
+
+
+def test_a_pairing_that_cannot_be_stored_leaves_a_terminal_that_works(
+    paired: Terminal, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new ledger had retired the old one already; the terminal is what it was, and takes taps."""
+    before = enrolled(paired).identity
+
+    def overloaded(*_args: object) -> None:
+        raise Overloaded("too many writes are waiting")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge.terminal.save_identity", overloaded)
+        with pytest.raises(Overloaded):
+            paired.enrol(fleet.enrol())
+    ride(paired, CARDS[0])
+    assert enrolled(paired).identity is before
+    assert enrolled(paired).ledger.held() == (2, 750)
