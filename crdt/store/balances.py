@@ -8,21 +8,30 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Final
 
-from sqlalchemy import Connection, case, func, select, tuple_
+from sqlalchemy import Connection, and_, case, func, not_, select, tuple_
 
 from crdt.columns import Columns
 from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
-from crdt.settlement import START, CardRow, Cursor, beginning
+from crdt.settlement import HOTLISTED, START, CardRow, Cursor, beginning
 from crdt.store.blocks import heads_of
-from crdt.store.schema import CARD, HEAD, HUB, RUN
+from crdt.store.schema import CARD, HEAD, HUB, LISTED, RUN
+
+UNMET: Final = 2  # in CARD.flags, and nowhere else: no fact mentions the card, it was only hotlisted once
 
 _ADD: Final = (
     "INSERT INTO card (card, sum_minor, opening_minor, flags, position) VALUES (?, ?, ?, 0, ?) "
     "ON CONFLICT (card) DO UPDATE SET sum_minor = sum_minor + excluded.sum_minor, "
-    "opening_minor = max(opening_minor, excluded.opening_minor), position = excluded.position"
+    "opening_minor = max(opening_minor, excluded.opening_minor), position = excluded.position, "
+    "flags = flags & 1"  # HOTLISTED stays, UNMET goes
 )
-_ROW: Final = (CARD.c.card, CARD.c.sum_minor, CARD.c.opening_minor, CARD.c.flags)
+_ROW: Final = (
+    CARD.c.card,
+    CARD.c.sum_minor,
+    CARD.c.opening_minor,
+    CARD.c.flags.op("&")(HOTLISTED).label("flags"),
+)
+_NOTHING: Final = CARD.c.flags == UNMET  # nothing is left to say of the card
 
 
 @dataclass(slots=True)
@@ -124,28 +133,32 @@ def add_gain(connection: Connection, gain: Gain, position: int) -> None:
 
 
 def read_card(connection: Connection, card: CardId) -> CardRow | None:
-    """A card's row; None for a card that nobody has met."""
-    row = connection.execute(select(*_ROW).where(CARD.c.card == card)).one_or_none()
+    """A card's row; None for a card that nobody has met and that is not hotlisted."""
+    row = connection.execute(select(*_ROW).where(CARD.c.card == card, not_(_NOTHING))).one_or_none()
     return None if row is None else CardRow(*row)
 
 
 def cards_after(connection: Connection, after: bytes, limit: int) -> list[CardRow]:
     """Cards by ascending id, after `after`."""
-    query = select(*_ROW).where(CARD.c.card > after).order_by(CARD.c.card).limit(limit)
+    query = select(*_ROW).where(CARD.c.card > after, not_(_NOTHING)).order_by(CARD.c.card).limit(limit)
     return [CardRow(*row) for row in connection.execute(query)]
 
 
 def set_flags(connection: Connection, card: CardId, flags: int) -> bool:
     """Set a card's flags, as a change with a position of its own; False when they are so already."""
-    row = read_card(connection, card)
-    if (row.flags if row else 0) == flags:
+    stored: int | None = connection.execute(
+        select(CARD.c.flags).where(CARD.c.card == card)
+    ).scalar_one_or_none()
+    unmet = UNMET if stored is None else stored & UNMET
+    if flags == (stored or 0) & HOTLISTED:
         return False
     position = next_position(connection)
-    if row is None:
-        new = CARD.insert().values(card=card, sum_minor=0, opening_minor=0, flags=flags, position=position)
-        connection.execute(new)
+    change = {"flags": flags | unmet, "position": position}
+    if stored is None:
+        connection.execute(CARD.insert().values(card=card, sum_minor=0, opening_minor=0, **change))
+        connection.execute(LISTED.insert().values(card=card, since=position))
     else:
-        connection.execute(CARD.update().where(CARD.c.card == card).values(flags=flags, position=position))
+        connection.execute(CARD.update().where(CARD.c.card == card).values(**change))
     return True
 
 
@@ -162,7 +175,8 @@ def read_books(connection: Connection) -> Books:
 
 def count_cards(connection: Connection) -> int:
     """How many cards the ledger has met."""
-    return int(connection.execute(select(func.count()).select_from(CARD)).scalar_one())
+    query = select(func.count()).select_from(CARD).where(CARD.c.flags < UNMET)
+    return int(connection.execute(query).scalar_one())
 
 
 def states_by_id(connection: Connection) -> Iterable[tuple[CardId, CardState]]:
@@ -198,7 +212,11 @@ def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor,
     ):
         base, after = 0, START
     place = tuple_(CARD.c.position, CARD.c.card)
-    query = select(CARD.c.position, *_ROW).where(place > tuple_(after.position, after.card))
+    # A row without facts and flag takes a card off the hotlist; to whom it was never on it says nothing.
+    never_listed = select(LISTED.c.card).where(LISTED.c.since > max(base, after.position))
+    query = select(CARD.c.position, *_ROW).where(
+        place > tuple_(after.position, after.card), not_(and_(_NOTHING, CARD.c.card.in_(never_listed)))
+    )
     found = connection.execute(query.order_by(CARD.c.position, CARD.c.card).limit(limit + 1)).all()
     rows = found[:limit]
     return Answer(

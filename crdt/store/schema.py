@@ -185,6 +185,15 @@ CARD: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# Cards that were hotlisted before any fact mentioned them, and the position that did it.
+LISTED: Final = Table(
+    "listed",
+    METADATA,
+    Column("card", _bytes(16), primary_key=True),
+    _number("since"),
+    sqlite_with_rowid=False,
+)
+
 # The facts as rows, for people: a projection of the blocks that may lag and can be made again.
 HISTORY: Final = Table(
     "history",

@@ -28,7 +28,7 @@ from crdt.errors import (
 from crdt.facts import Books, CardId, CardState, Delta, Draft, Kind
 from crdt.frontier import GENESIS, Head
 from crdt.ledger import Ledger, MergeReport
-from crdt.settlement import NO_SERIES, START, Cursor, Page, beginning, verify_page
+from crdt.settlement import HOTLISTED, NO_SERIES, START, Cursor, Page, beginning, verify_page
 from crdt.store import hub as module
 from crdt.store.database import Database
 from crdt.store.hub import Change, HubLedger
@@ -37,7 +37,7 @@ from tests.crdt.store.fleet import KEY, Fleet, added_up, card, deltas_of
 
 TOPUP = Draft(Kind.TOPUP, 1000)
 PATIENCE_S = 30
-ONE, OTHER = world.TERMINALS[:2]
+ONE, OTHER, STRANGER = world.TERMINALS  # a fleet of two does not have the last
 
 
 @pytest.fixture
@@ -336,6 +336,64 @@ def test_a_terminal_the_hub_cannot_continue_begins_anew(
     assert page.restarts
     assert len(page.rows) == 2
     assert page.series == b"S" * 16
+
+
+def test_a_card_that_was_only_hotlisted_once_is_not_known(tmp_path: Path) -> None:
+    """Blocked by mistake and unblocked: it is met for the first time when it rides, as any other card."""
+    fleet = Fleet(tmp_path, 2)
+    hub, (early, late) = fleet.hub, fleet.terminals
+    merge(hub, *STRANGER.blocks(fares(STRANGER, [5]), []))
+    hub.set_hotlisted(card(1), True).result()
+    assert hub.card(card(1)).result() == (card(1), 0, 0, HOTLISTED)
+    fleet.pull(early)
+    assert not fleet.pull_one(late, limit=1)
+    assert hub.set_hotlisted(card(1), False).result()
+    assert not hub.set_hotlisted(card(1), False).result()
+    assert hub.card(card(1)).result() is None
+    assert hub.cards().result() == [(card(5), -250, 0, 0)]
+    assert hub.totals().result().cards == 1
+    fleet.pull(early)
+    fleet.pull(late, limit=1)
+    assert not early.ledger.view(card(1)).hotlisted
+    assert not late.ledger.view(card(1)).known
+    assert early.ledger.digest() == late.ledger.digest() == hub.digest().result()
+    hub.append(card(1), [TOPUP], 5).result()
+    assert hub.card(card(1)).result() == (card(1), 1000, 0, 0)
+    fleet.pull(late)
+    assert late.ledger.view(card(1)).known
+    fleet.close()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_a_card_taken_off_the_hotlist_while_one_is_paging_is_taken_off_there(
+    tmp_path: Path, limit: int
+) -> None:
+    """A removal is left out only where the card was never on the list."""
+    fleet = Fleet(tmp_path, 1)
+    hub, one = fleet.hub, fleet.terminals[0]
+    for number in range(1, 5):
+        hub.set_hotlisted(card(number), True).result()
+    done = fleet.pull_one(one, limit)
+    for number in (2, 4):
+        hub.set_hotlisted(card(number), False).result()
+    while not done:
+        done = fleet.pull_one(one, limit)
+    fleet.pull(one, limit)
+    assert [one.ledger.view(card(number)).hotlisted for number in range(1, 5)] == [True, False, True, False]
+    fleet.close()
+
+
+def test_a_free_ride_makes_a_card_known(tmp_path: Path) -> None:
+    """Sums of zero do not mean that nobody has met the card."""
+    fleet = Fleet(tmp_path, 1)
+    fleet.hub.set_hotlisted(card(1), True).result()
+    ride = Delta(STRANGER.key.replica, 1, card(1), Kind.FARE, 0, 5)
+    merge(fleet.hub, *STRANGER.blocks([ride], []))
+    fleet.hub.set_hotlisted(card(1), False).result()
+    assert fleet.hub.card(card(1)).result() == (card(1), 0, 0, 0)
+    fleet.pull(fleet.terminals[0])
+    assert fleet.terminals[0].ledger.view(card(1)).known
+    fleet.close()
 
 
 def test_positions_only_grow_and_each_change_has_its_own(hub: HubLedger) -> None:
