@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crdt.errors import LedgerBusy, LedgerError, StoreFailed
 from edge.app import run
-from edge.errors import EdgeError, KeyFileError, SettingsError
+from edge.errors import EdgeError, SettingsError
 from edge.settings import load_settings
 
 # sysexits.h: a service manager can tell what a restart may mend.
@@ -40,7 +40,7 @@ def exit_code(error: EdgeError | LedgerError) -> int:
             return EX_TEMPFAIL
         case StoreFailed():
             return EX_IOERR
-        case SettingsError() | KeyFileError() | LedgerError():
+        case SettingsError() | LedgerError():
             return EX_CONFIG
         case _:
             return EX_UNAVAILABLE

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from crdt.facts import FleetId
 from crdt.store.database import Database
+from crdt.store.keyfile import load_key
 from edge.addresses import AddressBook, HubAddress, parse_address
 from edge.backoff import Backoff
 from edge.clock import TerminalClock
@@ -25,7 +26,6 @@ from edge.enrolling import Enroller, Way
 from edge.errors import EdgeError, ReaderTrouble
 from edge.exchange import HubClient, Limits
 from edge.identity import Identity
-from edge.keyfile import load_key
 from edge.notify import ServiceManager
 from edge.report import Report
 from edge.settings import Settings

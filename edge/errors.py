@@ -2,7 +2,6 @@
 
 EdgeError
 |- SettingsError        the settings file
-|- KeyFileError         the key of the ledger database
 |- IdentityError        what pairing stored
 |- ReaderTrouble        the card reader or the lights
 |- PairingError         pairing with a hub
@@ -32,10 +31,6 @@ class EdgeError(Exception):
 
 class SettingsError(EdgeError):
     """The settings file is missing, unreadable, or holds a setting that cannot be used."""
-
-
-class KeyFileError(EdgeError):
-    """The file with the ledger's key cannot be read, cannot be created, or is open to others."""
 
 
 class IdentityError(EdgeError):

@@ -79,12 +79,6 @@ class Identity:
         """The replica it writes as."""
         return self.certificate.replica
 
-    @property
-    def tls_until_ms(self) -> int:
-        """When the TLS certificate ends, Unix ms: the terminal has to be paired again before."""
-        certificate = x509.load_pem_x509_certificate(self.tls_certificate_pem.encode("ascii"))
-        return round(certificate.not_valid_after_utc.timestamp() * 1000)
-
     def encode(self) -> bytes:
         """The record for the secret store."""
         record = {

@@ -94,14 +94,13 @@ class Report:
     def _belongs(self) -> dict[str, Any]:
         enrolment = self._terminal.enrolment
         if enrolment is None:
-            return {"paired": False, "fleet": "", "terminal": "", "replica": "", "certificate_until_ms": None}
+            return {"paired": False, "fleet": "", "terminal": "", "replica": ""}
         identity = enrolment.identity
         return {
             "paired": True,
             "fleet": identity.fleet.hex(),
             "terminal": identity.certificate.terminal.hex(),
             "replica": identity.replica.hex(),
-            "certificate_until_ms": identity.tls_until_ms,
         }
 
     def _ledger_sums(self) -> dict[str, Any]:

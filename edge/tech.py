@@ -128,7 +128,6 @@ def _tell_status(said: Json) -> str:
     rows = {
         "terminal": f"{said['name']} (route {said['route'] or '-'}, door {said['door'] or '-'})",
         "paired": f"fleet {said['fleet']}, replica {said['replica']}" if said["paired"] else "no",
-        "certified": f"until {_time(said['certificate_until_ms'])}" if said["paired"] else "-",
         "uplink": f"online, hub at {said['hub']}" if said["online"] else f"offline: {said['trouble']}",
         "disputed": said["disputed"] or "nothing",
         "last sync": _time(said["last_sync_at_ms"]),

@@ -15,7 +15,7 @@ from typing import Self
 
 from crdt.fleet import FleetSettings
 from crdt.store.database import Database
-from edge.keyfile import load_key
+from crdt.store.keyfile import load_key
 from edge.settings import Settings, load_settings
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet

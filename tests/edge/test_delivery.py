@@ -188,7 +188,7 @@ async def test_a_busy_hub_disputes_nothing(paired: Terminal, fleet: Fleet, hub: 
 
 
 async def test_offline_attempts_do_not_cut_the_taps_into_small_blocks(paired: Terminal, hub: TestHub) -> None:
-    """A month offline is a few full blocks (DESIGN 10: bytes a delta), however often the hub was called."""
+    """A month offline is a few full blocks, however often the hub was called."""
 
     async def nobody(_messages: Sequence[Message]) -> Answer:
         raise HubUnreachable("No hub answers.")

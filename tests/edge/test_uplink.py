@@ -256,7 +256,7 @@ async def test_the_hubs_clock_bounds_the_terminals_error(
 async def test_a_re_paired_terminal_also_sends_what_its_earlier_identity_left(
     paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
 ) -> None:
-    """Re-pairing keeps every unsettled delta (DESIGN 8)."""
+    """Re-pairing keeps every unsettled delta."""
     await asyncio.to_thread(ride, paired, CARDS[0])
     await asyncio.to_thread(paired.enrol, fleet.enrol())
     await asyncio.to_thread(ride, paired, CARDS[0])

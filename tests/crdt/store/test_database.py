@@ -79,7 +79,7 @@ def test_a_write_is_durable_before_its_future_is_done(table: Database, path: Pat
 
 
 def test_the_connection_makes_commits_durable_and_the_file_private(table: Database, path: Path) -> None:
-    """DESIGN section 3, invariant 1: WAL with synchronous=FULL; the reader cannot write."""
+    """Invariant 1: WAL with synchronous=FULL; the reader cannot write."""
 
     def pragmas(connection: Connection) -> list[Any]:
         names = ("journal_mode", "synchronous", "query_only")

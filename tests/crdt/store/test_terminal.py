@@ -225,7 +225,7 @@ def test_history_is_newest_first_over_open_and_sealed_taps(terminal: OpenTermina
 
 
 def test_a_new_identity_keeps_every_unsettled_delta_of_the_old_one(terminal: OpenTerminal) -> None:
-    """DESIGN section 8: re-pairing replaces identity and keeps what is unsettled, as it was signed."""
+    """Re-pairing replaces identity and keeps what is unsettled, as it was signed."""
     terminal.write(card(1), [FARE])
     old = terminal.ledger.replica
     terminal.close()
