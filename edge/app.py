@@ -91,7 +91,7 @@ async def _serve(
     def hinted(hints: Iterable[HubAddress]) -> None:
         known = list(hints)
         uplink.hinted(known)
-        enroller.hinted(known)
+        enroller.hinted()
 
     runner = web.AppRunner(control_app(Controls(report, uplink, enroller.pair)), access_log=None)
     taps.start()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from crdt.pairing import PairingCode
@@ -15,6 +15,8 @@ from edge.terminal import Terminal
 
 FIND_TIMEOUT_S = 10.0
 """How long to wait for a hub to be announced; zeroconf takes one to three seconds."""
+LATE_S = 3.0
+"""How long to wait for another hub's announcement after those heard so far have failed."""
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +48,12 @@ class Enroller:
         self._way = way
         self._proven = proven
         self._entropy = entropy
-        self._found = asyncio.Event()
+        self._heard = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
 
-    def hinted(self, addresses: Iterable[HubAddress]) -> None:
-        """The network announces these hubs now."""
-        if list(addresses):
-            self._found.set()
-        else:
-            self._found.clear()
+    def hinted(self) -> None:
+        """The network announces other hubs than before; the address book has them."""
+        self._heard.set()
 
     async def pair(self, code_text: str, address: HubAddress | None) -> None:
         """Pair at `address`, or with whichever known hub takes the code.
@@ -63,31 +62,33 @@ class Enroller:
         """
         code = parse_code(code_text)
         async with self._one_at_a_time:
-            await self._pair_somewhere(code, [address] if address is not None else await self._find())
-
-    async def _find(self) -> list[HubAddress]:
-        if not self._addresses.candidates():
-            try:
-                await asyncio.wait_for(self._found.wait(), FIND_TIMEOUT_S)
-            except TimeoutError:
-                raise HubUnreachable(
-                    "No hub is announced on this network. Check that the hub runs and is on the same network,"
-                    " or give its address: farebox-tech pair CODE --hub HOST:PORT"
-                ) from None
-        return self._addresses.candidates()
-
-    async def _pair_somewhere(self, code: PairingCode, candidates: list[HubAddress]) -> None:
-        failure: EdgeError = HubUnreachable("No hub is announced on this network.")
-        for address in candidates:
-            try:
+            if address is not None:
                 await self._pair_at(code, address)
-            except PairingError as error:
-                failure = error  # there may be a neighbour's hub too, which does not know the code
-            except HubUnreachable as error:
-                failure = failure if isinstance(failure, PairingError) else error
             else:
-                return
-        raise failure
+                await self._pair_somewhere(code)
+
+    async def _pair_somewhere(self, code: PairingCode) -> None:
+        tried: set[HubAddress] = set()
+        failure: EdgeError = HubUnreachable(
+            "No hub is announced on this network. Check that the hub runs and is on the same network,"
+            " or give its address: farebox-tech pair CODE --hub HOST:PORT"
+        )
+        while True:
+            self._heard.clear()
+            for address in self._addresses.candidates():
+                if address in tried:
+                    continue
+                tried.add(address)
+                try:
+                    return await self._pair_at(code, address)
+                except PairingError as error:
+                    failure = error  # there may be a neighbour's hub too, which does not know the code
+                except HubUnreachable as error:
+                    failure = failure if isinstance(failure, PairingError) else error
+            try:
+                await asyncio.wait_for(self._heard.wait(), LATE_S if tried else FIND_TIMEOUT_S)
+            except TimeoutError:
+                raise failure from None
 
     async def _pair_at(self, code: PairingCode, address: HubAddress) -> None:
         enrolment = self._terminal.enrolment

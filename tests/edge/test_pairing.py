@@ -226,9 +226,38 @@ async def test_it_waits_a_moment_for_a_hub_to_be_announced(
         waiting = asyncio.create_task(enroller.pair("4-7K2M9QX", None))
         await asyncio.sleep(0)
         book.hint([address])
-        enroller.hinted([address])
+        enroller.hinted()
         await waiting
     assert terminal.enrolment is not None
+
+
+async def test_a_neighbours_hub_that_is_heard_first_does_not_end_the_search(
+    terminal: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """Discovery hears one hub at a time; the one that knows the code may be the second."""
+    neighbour = TestHub(Fleet(9), hub.ledger)
+    async with hub.serving(tmp_path) as address, neighbour.serving(tmp_path) as other:
+        book = AddressBook(None, None)
+        book.hint([other])
+        enroller = enroller_of(terminal, book, [])
+        waiting = asyncio.create_task(enroller.pair("4-7K2M9QX", None))
+        await neighbour.code_refused.wait()
+        book.hint([other, address])
+        enroller.hinted()
+        await waiting
+    assert enrolled(terminal).identity.fleet == hub.fleet.id
+
+
+async def test_when_no_other_hub_is_heard_the_refusal_is_told(
+    terminal: Terminal, hub: TestHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.enrolling.LATE_S", 0.01)
+    neighbour = TestHub(Fleet(9), hub.ledger)
+    async with neighbour.serving(tmp_path) as other:
+        book = AddressBook(None, None)
+        book.hint([other])
+        with pytest.raises(CodeRefused):
+            await enroller_of(terminal, book, []).pair("4-7K2M9QX", None)
 
 
 async def test_no_hub_announced_says_how_to_name_one(

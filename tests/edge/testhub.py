@@ -66,6 +66,7 @@ class TestHub:
     heard: list[list[Message]] = field(default_factory=list)
     """The messages of each exchange so far."""
     merged: asyncio.Event = field(default_factory=asyncio.Event)
+    code_refused: asyncio.Event = field(default_factory=asyncio.Event)
     statuses: list[dict[str, Any]] = field(default_factory=list)
     peers: list[bytes | None] = field(default_factory=list)
 
@@ -144,6 +145,7 @@ class TestHub:
     async def _pair_start(self, request: web.Request) -> web.Response:
         body = await request.json()
         if self.code is None or body["nameplate"] != str(self.code.nameplate):
+            self.code_refused.set()
             return _refusal("no_code", "No pairing with this code is open.", 404)
         spki = spki_sha256(ssl.PEM_cert_to_DER_cert(self._hub_pem()))
         self._pairing = HubPairing(self.code, spki, lambda length: b"\x07" * length)
