@@ -8,27 +8,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import closing
-from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
-from crdt.facts import CardId, CardState, Delta, Kind, ReplicaId
+from crdt.facts import CardId, Delta, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.store.blocks import NO_HEAD, SegmentRow, facts_of, heads_of, newest_first
 from crdt.store.held import RECENT_FARES, Held, RecentFares, held_beyond
 from crdt.store.schema import OPEN_DELTA
 from crdt.store.settled import Standing, read_standing, settled_heads
-
-
-class Tapped(NamedTuple):
-    """What a tap adds to the memory."""
-
-    card: CardId
-    rows: Sequence[SegmentRow]
-    state: CardState  # what is held of the card then
-    sum_minor: int
-    openings_minor: int
-    fare_at_ms: int | None
 
 
 class Memory:
@@ -72,36 +60,13 @@ class Memory:
         """The number of the last delta written here."""
         return self.head.seq + len(self.segment)
 
-    def foresee(self, card: CardId, rows: Sequence[SegmentRow]) -> Tapped:
-        """What `wrote` will have to change for these rows, all of one card.
-
-        Worked out before the commit: what runs right after the wait for the disk runs in cold caches, three
-        times as slowly.
-        """
-        gain = Held()
-        held = self.held.cards.get(card)
-        if held is not None:
-            gain.cards[card] = held
-        fare_at_ms = None
-        for _seq, _card, kind, amount_minor, at_ms, *_ in rows:
-            gain.add(card, kind, amount_minor)
-            if kind == Kind.FARE:
-                fare_at_ms = at_ms
-        return Tapped(card, rows, gain.cards[card], gain.sum_minor, gain.openings_minor, fare_at_ms)
-
-    def wrote(self, tapped: Tapped) -> None:
-        """The rows were committed to the open segment."""
-        card, rows, state, sum_minor, openings_minor, fare_at_ms = tapped
-        held = self.held
+    def wrote(self, card: CardId, rows: Sequence[SegmentRow]) -> None:
+        """These were committed to the open segment, all of one card."""
         with self.mutex:
             self.segment += rows
-            self.last_at_ms = rows[-1][4]
-            held.cards[card] = state
-            held.count += len(rows)
-            held.sum_minor += sum_minor
-            held.openings_minor += openings_minor
-        if fare_at_ms is not None:
-            self.fares.add(card, fare_at_ms)
+            for _seq, _card, kind, amount_minor, at_ms, *_ in rows:
+                self.held.add(card, kind, amount_minor)
+                self._met(card, kind, at_ms)
 
     def _met(self, card: CardId, kind: int, at_ms: int) -> None:
         self.last_at_ms = at_ms

@@ -270,9 +270,8 @@ class TerminalLedger:
             if not self._certificate.permits(draft.kind, draft.amount_minor):
                 raise NotPermitted(f"this terminal may not write a {draft.kind.name} of {draft.amount_minor}")
             rows.append((seq, card, int(draft.kind), draft.amount_minor, at_ms, *place))
-        tapped = self._memory.foresee(card, rows)
         sql.commit(_INSERT, rows)
-        self._memory.wrote(tapped)
+        self._memory.wrote(card, rows)
 
     def _draft_block(self) -> Block | None:
         """The open segment as a block, or None when it is empty."""

@@ -26,13 +26,13 @@ def main(path: str, max_file_bytes: str = "") -> int:
         for number in itertools.count(ledger.status()["head_seq"] + 1):
             try:
                 tap(ledger, number)
+                sys.stdout.write(f"{number}\n")
+                sys.stdout.flush()
+                if number % 7 == 0:
+                    ledger.seal()
             except StoreError as error:
                 sys.stderr.write(str(error))
                 return 3 if _refuses_everything(ledger, database) else 4
-            sys.stdout.write(f"{number}\n")
-            sys.stdout.flush()
-            if number % 7 == 0:
-                ledger.seal()
     return 0
 
 
