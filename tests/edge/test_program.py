@@ -141,6 +141,7 @@ def test_a_failing_disk_ends_the_program_and_turns_nothing_green(
         assert "accepted" not in " ".join(terminal.kill())
         assert "the terminal starts again" in sentence(terminal.errors.split("Traceback")[-1])
     reader.say("remove")  # or the next start takes it
+    reader.line_with("removed")
     with bus.terminal() as again:
         again.line_with("ready")
         assert tech.ask(bus.settings.control_socket, "GET", "/status")["head_seq"] == 0
