@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -66,7 +67,8 @@ class Installer:
             if page.final and self._is_small(page):
                 self._show(page, page.rows, 0)
                 return True
-            self._write(lambda connection: _stage_page(connection, page), self._memory.stands)
+            for at in range(0, max(1, len(page.rows)), CHUNK_ROWS):
+                self._write(partial(_stage_some, page=page, at=at), self._memory.stands)
             if page.final:
                 try:
                     self._show(page, (), self._build(page))
@@ -170,13 +172,18 @@ class Installer:
         return self._database.write_and_wait(checked, after=after)
 
 
-def _stage_page(connection: Connection, page: Page) -> Standing:
+def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
+    """Append CHUNK_ROWS of a page to the log. The cursor moves with the last of them.
+
+    A page that was cut short is asked for again; of a row that comes twice the later one counts.
+    """
     standing = read_standing(connection)
-    if page.restarts or not standing.staged_series:
+    if at == 0 and (page.restarts or not standing.staged_series):
         end = staged_end(connection, standing)
         standing = replace(standing, staged_series=page.series, staged_base=page.base, staged_from=end)
-    stage(connection, standing, page.rows)
-    standing = replace(standing, staged_position=page.until.position, staged_card=page.until.card)
+    stage(connection, standing, page.rows[at : at + CHUNK_ROWS])
+    cursor = page.until if at + CHUNK_ROWS >= len(page.rows) else page.after
+    standing = replace(standing, staged_position=cursor.position, staged_card=cursor.card)
     write_standing(connection, standing)
     return standing
 
