@@ -514,7 +514,7 @@ def test_the_history_follows_the_merges(hub: HubLedger) -> None:
 
 
 def test_the_history_can_be_made_again_and_catches_up_after_a_restart(tmp_path: Path) -> None:
-    """DESIGN section 5: rows are a projection that may lag and can be rebuilt from blocks."""
+    """Rows are a projection that may lag and can be rebuilt from blocks."""
     fleet = Fleet(tmp_path, 0)
     release = _hold_writer(fleet.hub)
     merging = fleet.hub.merge(
