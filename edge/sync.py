@@ -1,4 +1,4 @@
-"""Brings ledger and hub together: settlement and fares down, blocks up, until both agree.
+"""Brings ledger and hub together: blocks up, settlement and fares down, until both agree.
 
 Everything the hub says is verified here before the ledger sees it. Blocks go first: whatever of the answer
 this terminal will not take, its taps are up before that is said. Whatever stops this half way, the next run

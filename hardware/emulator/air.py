@@ -1,7 +1,7 @@
 """What travels between reader and card: ISO/IEC 14443-3 type A frames."""
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 CRC_BYTES: Final = 2
 
@@ -28,16 +28,6 @@ class Air:
 
 ACK: Final = Air(b"\x0a", 4)
 NAK: Final = Air(b"\x00", 4)
-
-
-class Picc(Protocol):
-    """A card as the antenna knows it."""
-
-    def receive(self, frame: Air) -> Air | None:
-        """The card's answer, or None when it stays silent."""
-
-    def power_off(self) -> None:
-        """The field is gone, and with it whatever the card keeps in RAM."""
 
 
 def crc_a(data: bytes) -> bytes:

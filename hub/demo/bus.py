@@ -164,10 +164,6 @@ class Bus:
             return self.reading
         return None
 
-    async def push(self) -> None:
-        """Asks the terminal to talk to the hub now."""
-        await self._control.post("/sync")
-
     def state(self, now_s: float) -> BusState:
         """How the bus stands."""
         display = self._shown if now_s < self._shown_until_s else self._resting
