@@ -1,11 +1,11 @@
 """A block: a sealed run of one replica's deltas, chained to the one before and signed by its author.
 
     version u8 = 1 | fleet 16 | replica 16 | previous 32 | first_seq u64 | count u16 | encoding u8
-    | payload | signature 64
+    | card ids | the rest of the payload | signature 64
 
 The signature covers BLOCK_TAG and the SHA-256 of everything before it; that SHA-256 is the block's hash,
-and the next block carries it as `previous`. The payload is that of columns.py, raw or as one zstd frame,
-whichever is shorter.
+and the next block carries it as `previous`. The payload is that of columns.py: the section of its card ids
+as it is, then the rest, raw or as one zstd frame, whichever is shorter.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from typing import Final
 import zstandard
 
 from crdt.certificate import AuthorCertificate
-from crdt.columns import MAX_BLOCK_DELTAS, Columns, Payload, decode, encode
+from crdt.columns import MAX_BLOCK_DELTAS, Columns, Payload, decode_rest, encode, read_ids
 from crdt.errors import (
     BadSignature,
     ForeignFleet,
@@ -34,18 +34,19 @@ from crdt.facts import MAX_SEQ, Delta, FleetId, ReplicaId
 from crdt.frontier import GENESIS, Head
 from crdt.signing import BLOCK_TAG, SIGNATURE_BYTES, SigningKey
 from crdt.signing import verify as signed_by
+from crdt.wire import Reader
 
 VERSION: Final = 1
 NOMINAL_BLOCK_DELTAS: Final = 250  # what a terminal seals at; the signature is then 0.26 bytes a delta
 MAX_PAYLOAD_BYTES: Final = 256 * 1024  # decompressed
 ZSTD_LEVEL: Final = 9
-_HEADER: Final = struct.Struct(">B16s16s32sQHB")
-OVERHEAD_BYTES: Final = _HEADER.size + SIGNATURE_BYTES
+HEADER: Final = struct.Struct(">B16s16s32sQHB")  # the fields above, up to the encoding
+OVERHEAD_BYTES: Final = HEADER.size + SIGNATURE_BYTES
 MAX_BLOCK_BYTES: Final = OVERHEAD_BYTES + MAX_PAYLOAD_BYTES
 
 
 class Encoding(IntEnum):
-    """How the payload is stored."""
+    """How the payload is stored, except for its card ids."""
 
     RAW = 0
     ZSTD = 1
@@ -101,7 +102,7 @@ def seal(key: SigningKey, fleet: FleetId, deltas: Sequence[Delta], previous: byt
     if (previous == GENESIS) != (deltas[0].seq == 1):
         raise MisuseError("a replica's first block, and only that, starts at 1 and follows GENESIS")
     encoding, payload = _pack(encode(deltas))
-    body = _HEADER.pack(VERSION, fleet, key.replica, previous, deltas[0].seq, len(deltas), encoding) + payload
+    body = HEADER.pack(VERSION, fleet, key.replica, previous, deltas[0].seq, len(deltas), encoding) + payload
     return parse(body + key.sign(BLOCK_TAG + hashlib.sha256(body).digest()))
 
 
@@ -111,7 +112,7 @@ def parse(raw: bytes) -> Block:
         raise TooLarge(f"a block has at most {MAX_BLOCK_BYTES} bytes")
     if len(raw) <= OVERHEAD_BYTES:
         raise Malformed("the block is cut short")
-    version, fleet, replica, previous, first_seq, count, encoding = _HEADER.unpack_from(raw)
+    version, fleet, replica, previous, first_seq, count, encoding = HEADER.unpack_from(raw)
     if version != VERSION:
         raise Unsupported("the block has a version this program does not know")
     if (
@@ -125,7 +126,7 @@ def parse(raw: bytes) -> Block:
     body = raw[:-SIGNATURE_BYTES]
     header = Header(fleet, replica, first_seq, count, previous)
     digest = hashlib.sha256(body).digest()
-    return Block(header, Encoding(encoding), body[_HEADER.size :], raw[-SIGNATURE_BYTES:], digest, raw)
+    return Block(header, Encoding(encoding), body[HEADER.size :], raw[-SIGNATURE_BYTES:], digest, raw)
 
 
 def verify(block: Block, certificate: AuthorCertificate) -> Columns:
@@ -154,12 +155,15 @@ def contents(block: Block) -> Columns:
 
     Raises Malformed, TooLarge or Unsupported.
     """
-    return decode(_unpacked(block), block.header.count)
+    reader = Reader(block.payload)
+    ids = read_ids(reader, block.header.count)
+    ids_bytes = reader.at
+    return decode_rest(ids, _unpacked(block.encoding, reader.rest(), ids_bytes), block.header.count)
 
 
 def _pack(payload: Payload) -> tuple[Encoding, bytes]:
-    data = payload.data
-    if len(data) > MAX_PAYLOAD_BYTES:
+    data = payload.rest
+    if len(payload.ids) + len(data) > MAX_PAYLOAD_BYTES:
         raise MisuseError(
             f"the deltas of one block need more than {MAX_PAYLOAD_BYTES} bytes; seal fewer of them"
         )
@@ -167,17 +171,19 @@ def _pack(payload: Payload) -> tuple[Encoding, bytes]:
     packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj(size=len(data))
     packed = packer.compress(data[: payload.noise_bytes]) + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
     packed += packer.compress(data[payload.noise_bytes :]) + packer.flush()
-    return (Encoding.ZSTD, packed) if len(packed) < len(data) else (Encoding.RAW, data)
+    if len(packed) < len(data):
+        return Encoding.ZSTD, payload.ids + packed
+    return Encoding.RAW, payload.data
 
 
-def _unpacked(block: Block) -> bytes:
-    if block.encoding is Encoding.RAW:
-        return block.payload
+def _unpacked(encoding: Encoding, rest: bytes, ids_bytes: int) -> bytes:
+    if encoding is Encoding.RAW:
+        return rest
     try:
-        size = zstandard.frame_content_size(block.payload)  # read before memory is set aside for it
-        if not 0 <= size <= MAX_PAYLOAD_BYTES:
+        size = zstandard.frame_content_size(rest)  # read before memory is set aside for it
+        if not 0 <= size <= MAX_PAYLOAD_BYTES - ids_bytes:
             raise TooLarge(f"a block's payload declares its size, at most {MAX_PAYLOAD_BYTES} bytes")
-        return _UNPACKER.zstd.decompress(block.payload, allow_extra_data=False)
+        return _UNPACKER.zstd.decompress(rest, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Malformed("the block's payload does not decompress") from error
 

@@ -1,7 +1,7 @@
 """The certificate that binds an author's key to a fleet, a terminal, a role and limits.
 
 It travels with blocks, so that a peer can judge them without asking the hub. The fleet's key signs it once,
-at enrolment; the limits are the most that a single delta of this author may do.
+at enrolment; the limits are the most that this author may do, with one delta and with all of them together.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final, Self
 
-from crdt.errors import BadSignature, ForeignFleet, Malformed, MisuseError, Unsupported
+from crdt.errors import BadSignature, ForeignFleet, Malformed, MisuseError, NotPermitted, Unsupported
 from crdt.facts import ID_BYTES, MAX_AMOUNT_MINOR, FleetId, Kind, ReplicaId, TerminalId, text_fits
 from crdt.signing import (
     CERTIFICATE_TAG,
@@ -23,7 +23,8 @@ from crdt.signing import (
 from crdt.wire import Reader, Writer
 
 VERSION: Final = 1
-MAX_CERTIFICATE_BYTES: Final = 256  # 1 + 16 + 16 + 1 + 32 + (1 + 64) + 1 + 6 + 6 + 64 = 208, rounded up
+MAX_CERTIFICATE_BYTES: Final = 256  # 1 + 16 + 16 + 1 + 32 + (1 + 64) + 1 + 6 + 6 + 9 + 64 = 217, rounded up
+MAX_ALLOWANCE_MINOR: Final = 2**62  # as good as none: no chain of deltas comes near it
 
 
 class Role(IntEnum):
@@ -35,17 +36,24 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one delta of the author may be: a kind in `kinds`, and -max_debit <= amount <= max_credit."""
+    """What the author may write: of each delta its kind and -max_debit <= amount <= max_credit.
+
+    `allowance_minor`: the most that all its credits (every amount above zero, openings included) may ever
+    add up to. A chain's deltas have one order, so everybody finds the same block to be the first beyond it.
+    """
 
     kinds: frozenset[Kind]
     max_credit_minor: int
     max_debit_minor: int
+    allowance_minor: int = MAX_ALLOWANCE_MINOR
 
     def __post_init__(self) -> None:
-        """Raise MisuseError unless the limits are integers from 0 to MAX_AMOUNT_MINOR."""
+        """Raise MisuseError unless the limits are integers within their ranges."""
         for amount in (self.max_credit_minor, self.max_debit_minor):
             if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT_MINOR:
                 raise MisuseError("a limit is an integer of minor units from 0 to 2**40")
+        if type(self.allowance_minor) is not int or not 0 <= self.allowance_minor <= MAX_ALLOWANCE_MINOR:
+            raise MisuseError("an allowance is an integer of minor units from 0 to 2**62")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,14 @@ class AuthorCertificate:
         """Whether the author may write one such delta. The same answer everywhere, for ever."""
         limits = self.limits
         return kind in limits.kinds and -limits.max_debit_minor <= amount_minor <= limits.max_credit_minor
+
+    def check_allowance(self, credit_minor: int) -> None:
+        """Raise NotPermitted when all credits of the author's chain together are more than it may give."""
+        if credit_minor > self.limits.allowance_minor:
+            raise NotPermitted(
+                f"{self.name or 'the author'} may give {self.limits.allowance_minor} minor units of credit "
+                f"in all, and this would make it {credit_minor}"
+            )
 
     def verify(self, fleet_public_key: bytes) -> Self:
         """This certificate, when the fleet's key signed it. Raises ForeignFleet or BadSignature."""
@@ -109,7 +125,8 @@ class AuthorCertificate:
         writer = Writer().uint(VERSION, 1).raw(self.fleet).raw(self.terminal).uint(self.role, 1)
         writer.raw(self.public_key).text(self.name)
         writer.uint(_kind_mask(self.limits.kinds), 1)
-        return writer.varint(self.limits.max_credit_minor).varint(self.limits.max_debit_minor).done()
+        writer.varint(self.limits.max_credit_minor).varint(self.limits.max_debit_minor)
+        return writer.varint(self.limits.allowance_minor).done()
 
 
 def issue(
@@ -127,4 +144,5 @@ def _kind_mask(kinds: Iterable[Kind]) -> int:
 def _read_limits(reader: Reader) -> Limits:
     mask = reader.uint(1, 0, _kind_mask(Kind))
     kinds = frozenset(kind for kind in Kind if mask >> (kind - 1) & 1)
-    return Limits(kinds, reader.varint(0, MAX_AMOUNT_MINOR), reader.varint(0, MAX_AMOUNT_MINOR))
+    credit, debit = reader.varint(0, MAX_AMOUNT_MINOR), reader.varint(0, MAX_AMOUNT_MINOR)
+    return Limits(kinds, credit, debit, reader.varint(0, MAX_ALLOWANCE_MINOR))

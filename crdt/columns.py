@@ -1,7 +1,8 @@
 """A block's payload: its deltas in columns, with exactly one encoding for each list of deltas.
 
-Card ids and times come first, because they are noise to a compressor; then which cards repeat, kinds and
-amounts, and contexts. Reading is strict: whatever `encode` would not have written is Malformed, so that
+Card ids are a section of their own, because they do not compress and because numbering.py replaces them on
+the wire. The rest begins with the times, which are noise to a compressor too; then which cards repeat, kinds
+and amounts, and contexts. Reading is strict: whatever `encode` would not have written is Malformed, so that
 equal facts have equal bytes. Sums are made straight from the columns, deltas only on demand.
 """
 
@@ -12,7 +13,7 @@ from operator import not_
 from typing import Final
 
 from crdt.card_column import Cards, read_card_ids, read_repeats, write_card_ids, write_repeats
-from crdt.errors import Malformed, MisuseError, Unsupported
+from crdt.errors import Malformed, MisuseError
 from crdt.facts import (
     MAX_AMOUNT_MINOR,
     MAX_CLOCK_EPOCH,
@@ -30,9 +31,6 @@ from crdt.planes import Runs, read_dictionary, read_runs, write_dictionary, writ
 from crdt.time_column import Times, read_times, write_times
 from crdt.wire import Reader, Writer
 
-PLAIN_CARDS: Final = (
-    1  # payload version: card ids in full; a later one may use card indexes issued by the hub
-)
 MAX_BLOCK_DELTAS: Final = 4096
 
 Money = tuple[Kind, int]  # a kind and an amount in minor units
@@ -67,6 +65,11 @@ class Columns:
         amounts = [amount for _, amount in self.money]
         return sum(map(amounts.__getitem__, self.index))
 
+    def credit_minor(self) -> int:
+        """The sum of all amounts above zero, openings included: what an author's allowance is used up by."""
+        amounts = [max(0, amount) for _, amount in self.money]
+        return sum(map(amounts.__getitem__, self.index)) if any(amounts) else 0
+
     def openings_minor(self) -> int:
         """The sum of all openings, also of those that lose to a larger one."""
         amounts = [amount if kind is Kind.OPENING else 0 for kind, amount in self.money]
@@ -90,20 +93,25 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """An encoded payload. Its first `noise_bytes` do not compress: better coded apart from the rest."""
+    """An encoded payload: the section of card ids, and the rest, of which `noise_bytes` do not compress."""
 
-    data: bytes
+    ids: bytes
+    rest: bytes
     noise_bytes: int
+
+    @property
+    def data(self) -> bytes:
+        """All of it."""
+        return self.ids + self.rest
 
 
 def encode(deltas: Sequence[Delta]) -> Payload:
     """The payload of 1 to MAX_BLOCK_DELTAS deltas. Replica and numbers are the block header's matter."""
     if not 1 <= len(deltas) <= MAX_BLOCK_DELTAS:
         raise MisuseError(f"a block holds 1 to {MAX_BLOCK_DELTAS} deltas")
-    writer = Writer().uint(PLAIN_CARDS, 1)
     cards = [delta.card for delta in deltas]
     ids = list(dict.fromkeys(cards))
-    write_card_ids(writer.varint(len(ids)), ids)
+    writer = Writer()
     noise_bytes = write_times(writer, [delta.at_ms for delta in deltas])
     write_repeats(writer, cards, ids)
     write_dictionary(writer, [(delta.kind, delta.amount_minor) for delta in deltas], _write_money)
@@ -112,15 +120,31 @@ def encode(deltas: Sequence[Delta]) -> Payload:
         write_runs(writer, [getattr(context, name) for context in contexts], Writer.text)
     for name in ("clock_epoch", "clock_error_ms"):
         write_runs(writer, [getattr(context, name) for context in contexts], Writer.varint)
-    return Payload(writer.done(), noise_bytes)
+    return Payload(ids_section(ids), writer.done(), noise_bytes)
 
 
 def decode(data: bytes, count: int) -> Columns:
     """The columns of a payload of `count` deltas. Malformed unless `encode` would write exactly `data`."""
     reader = Reader(data)
-    if reader.uint(1) != PLAIN_CARDS:
-        raise Unsupported("the block's payload has a version this program does not know")
-    ids = read_card_ids(reader, reader.varint(1, count))
+    ids = read_ids(reader, count)
+    return decode_rest(ids, reader.rest(), count)
+
+
+def ids_section(ids: Sequence[CardId]) -> bytes:
+    """The section of a payload's distinct cards, in order of first appearance: how many, and the ids."""
+    writer = Writer().varint(len(ids))
+    write_card_ids(writer, ids)
+    return writer.done()
+
+
+def read_ids(reader: Reader, count: int) -> Sequence[CardId]:
+    """The cards of the section written by ids_section, for `count` deltas."""
+    return read_card_ids(reader, reader.varint(1, count))
+
+
+def decode_rest(ids: Sequence[CardId], rest: bytes, count: int) -> Columns:
+    """The columns of a payload whose cards are `ids`. Malformed unless `encode` would write just that."""
+    reader = Reader(rest)
     times = read_times(reader, count)
     cards = Cards(ids, read_repeats(reader, count, len(ids)))
     money, index = read_dictionary(reader, count, _read_money)

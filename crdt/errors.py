@@ -14,6 +14,8 @@ LedgerError
 |  |- Revoked           the author was enrolled and is no longer
 |  |- WrongCode         the pairing code, or the TLS key under the pairing, is not the expected one
 |  |- Unsupported       a newer protocol than this program speaks
+|  |- Restored          the author's storage is older than what it has sealed before
+|  |- UnknownCardNumber a short block names a card by a number that is not known here
 |- StoreError         the world below the ledger failed
    |- KeyUnusable       the file with the database key is missing, damaged, or open to others
    |- WrongKey          the database key does not open this database
@@ -43,6 +45,8 @@ class RefusalCode(IntEnum):
     REVOKED = 9
     WRONG_CODE = 10
     UNSUPPORTED = 11
+    RESTORED = 12
+    UNKNOWN_CARD_NUMBER = 13
 
 
 class LedgerError(Exception):
@@ -123,6 +127,18 @@ class Unsupported(InputRefused):
     """The other side speaks a newer protocol; update this program."""
 
     code = RefusalCode.UNSUPPORTED
+
+
+class Restored(InputRefused):
+    """The author's storage is older than what it sealed before; it needs a new identity."""
+
+    code = RefusalCode.RESTORED
+
+
+class UnknownCardNumber(InputRefused):
+    """A block names a card by a number that is not known here; send the block in full."""
+
+    code = RefusalCode.UNKNOWN_CARD_NUMBER
 
 
 class StoreError(LedgerError):

@@ -19,6 +19,7 @@ CardId = NewType("CardId", bytes)  # 4..16 bytes: 4, 7, 10 are ISO/IEC 14443-3 U
 ID_BYTES: Final = 16
 MIN_CARD_BYTES: Final = 4
 MAX_CARD_BYTES: Final = 16
+MAX_CARD_NUMBER: Final = 2**40 - 1  # cards are numbered from 1 by the hub that meets them
 MAX_AMOUNT_MINOR: Final = 2**40  # absolute, per delta: four million of them still fit a signed 64-bit sum
 MAX_SEQ: Final = 2**48 - 1
 MAX_AT_MS: Final = 2**48 - 1

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self, get_args
 
-from crdt.block import MAX_BLOCK_BYTES
+from crdt.block import MAX_BLOCK_BYTES, MAX_PAYLOAD_BYTES
 from crdt.certificate import MAX_CERTIFICATE_BYTES
-from crdt.documents import MAX_SIGNED_DOCUMENT_BYTES
+from crdt.columns import MAX_BLOCK_DELTAS
+from crdt.documents import MAX_SIGNED_DOCUMENT_BYTES, MAX_VERSION
 from crdt.errors import InputRefused, Malformed, MisuseError, RefusalCode, TooLarge
-from crdt.facts import ID_BYTES, FleetId, ReplicaId
-from crdt.frontier import Frontier, read_frontier, write_frontier
+from crdt.facts import ID_BYTES, MAX_SEQ, FleetId, ReplicaId
+from crdt.frontier import GENESIS, MAX_FRONTIER, Frontier, Head, read_frontier, write_frontier
 from crdt.protocol import PROTOCOL_VERSION
 from crdt.settlement import (
     MAX_PAGE_BYTES,
@@ -28,6 +29,7 @@ from crdt.settlement import (
     read_cursor,
     write_cursor,
 )
+from crdt.signing import HASH_BYTES
 from crdt.wire import Reader, Writer
 
 _HEADER: Final = struct.Struct(">BI")
@@ -37,6 +39,7 @@ MAX_EXCHANGE_BYTES: Final = 4 * 1024 * 1024  # one session, one way
 MAX_EXCHANGE_FRAMES: Final = 8192
 MAX_STATUS_BYTES: Final = 4096
 MAX_REFUSAL_BYTES: Final = 1 + 512
+MAX_DOCUMENTS: Final = 8  # that a terminal names in a PULL
 _MAX_FRONTIER_BYTES: Final = MAX_FRAME_BYTES - FRAME_HEADER_BYTES
 
 
@@ -132,30 +135,38 @@ class BlockFrame(_Sealed):
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """A terminal asks for settlement pages, from where it stands, and for a newer fleet document."""
+    """A terminal asks for settlement pages, from where it stands, and for newer documents."""
 
     TYPE: ClassVar[int] = 5
-    MAX_BODY_BYTES: ClassVar[int] = 64
+    MAX_BODY_BYTES: ClassVar[int] = 1024
 
     series: bytes = NO_SERIES  # of the installed (or half staged) settlement
     base: int = 0  # the installed position
     after: Cursor = START  # the last cursor staged
-    document_version: int = 0  # of the fleet document held, 0 for none
+    documents: Mapping[str, int] = field(default_factory=dict)  # the version held of each, by name
 
     def body(self) -> bytes:
-        """Series 16, base varint, cursor, document version varint."""
+        """Series 16, base varint, cursor, count of documents u8, of each by name: text, version varint."""
         writer = Writer().raw(self.series).varint(self.base)
         write_cursor(writer, self.after)
-        return writer.varint(self.document_version).done()
+        writer.uint(len(self.documents), 1)
+        for name in sorted(self.documents):
+            writer.text(name).varint(self.documents[name])
+        return writer.done()
 
     @classmethod
     def from_body(cls, body: bytes) -> Self:
         """The message in `body`."""
         reader = Reader(body)
         series, base, after = reader.raw(SERIES_BYTES), reader.varint(0, MAX_POSITION), read_cursor(reader)
-        pull = cls(series, base, after, reader.varint(0, MAX_POSITION))
+        documents: dict[str, int] = {}
+        for _ in range(reader.uint(1, 0, MAX_DOCUMENTS)):
+            name = reader.text()
+            if documents and name <= max(documents):
+                raise Malformed("the documents are not in ascending order")
+            documents[name] = reader.varint(0, MAX_VERSION)
         reader.end()
-        return pull
+        return cls(series, base, after, documents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +237,129 @@ class Refusal:
         return cls(code, "".join(character if character.isprintable() else "\ufffd" for character in text))
 
 
-Message = Hello | Status | CertificateFrame | BlockFrame | Pull | Ack | PageFrame | DocumentFrame | Refusal
+@dataclass(frozen=True, slots=True)
+class ShortBlockFrame(_Sealed):
+    """A block with its cards as numbers: `numbering.restore(raw, …)`. To whoever gave the numbers."""
+
+    TYPE: ClassVar[int] = 10
+    MAX_BODY_BYTES: ClassVar[int] = MAX_BLOCK_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """The speaker asks for certificates and blocks: of each replica here, what is held beyond its head.
+
+    `others`: of replicas that are not named too. A replica named with seq 0 is wanted from the beginning.
+    """
+
+    TYPE: ClassVar[int] = 11
+    MAX_BODY_BYTES: ClassVar[int] = _MAX_FRONTIER_BYTES
+
+    after: Mapping[ReplicaId, int]
+    others: bool = False
+
+    def body(self) -> bytes:
+        """Others u8 (0 or 1), count varint, then by ascending replica id: replica 16, seq varint."""
+        writer = Writer().uint(self.others, 1).varint(len(self.after))
+        for replica in sorted(self.after):
+            writer.raw(replica).varint(self.after[replica])
+        return writer.done()
+
+    @classmethod
+    def from_body(cls, body: bytes) -> Self:
+        """The message in `body`. Malformed when out of order, TooLarge past MAX_FRONTIER."""
+        reader = Reader(body)
+        others, size = bool(reader.uint(1, 0, 1)), reader.varint()
+        if size > MAX_FRONTIER:
+            raise TooLarge(f"at most {MAX_FRONTIER} replicas can be asked for")
+        after: dict[ReplicaId, int] = {}
+        last = b""
+        for _ in range(size):
+            replica = ReplicaId(reader.raw(ID_BYTES))
+            if replica <= last:
+                raise Malformed("the replicas asked for are not in ascending order")
+            after[replica] = reader.varint(0, MAX_SEQ)
+            last = replica
+        reader.end()
+        return cls(after, others)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSegment:
+    """What the speaker has written after its last sealed block: facts that are durable and not signed yet.
+
+    To a peer that knows the speaker from TLS. It believes them of the speaker's replica only, keeps them in
+    memory only, and drops them for the next OpenSegment or for the block that seals them.
+    """
+
+    TYPE: ClassVar[int] = 12
+    MAX_BODY_BYTES: ClassVar[int] = 64 + MAX_PAYLOAD_BYTES
+
+    after: Head  # the speaker's sealed head; Head(0, GENESIS) before the first block
+    count: int  # deltas; 0 when everything is sealed
+    payload: bytes  # of them, as `columns.encode` makes it; empty for none
+
+    def body(self) -> bytes:
+        """Seq varint, hash 32, count u16, payload."""
+        return (
+            Writer().varint(self.after.seq).raw(self.after.hash).uint(self.count, 2).raw(self.payload).done()
+        )
+
+    @classmethod
+    def from_body(cls, body: bytes) -> Self:
+        """The message in `body`; the payload is not looked at."""
+        reader = Reader(body)
+        after = Head(reader.varint(0, MAX_SEQ), reader.raw(HASH_BYTES))
+        count = reader.uint(2, 0, MAX_BLOCK_DELTAS)
+        payload = reader.rest()
+        if bool(count) != bool(payload) or (after.seq == 0) != (after.hash == GENESIS):
+            raise Malformed("the open segment does not say what it follows, or what is in it")
+        return cls(after, count, payload)
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The speaker knows of blocks up to these heads, whether it holds them or not.
+
+    A terminal tells a restored hub which heads its settlement had included. At the end of a courier file:
+    everything in it goes up to here, and nothing of it is missing.
+    """
+
+    TYPE: ClassVar[int] = 13
+    MAX_BODY_BYTES: ClassVar[int] = _MAX_FRONTIER_BYTES
+
+    frontier: Frontier
+
+    def body(self) -> bytes:
+        """The frontier."""
+        writer = Writer()
+        write_frontier(writer, self.frontier)
+        return writer.done()
+
+    @classmethod
+    def from_body(cls, body: bytes) -> Self:
+        """The message in `body`."""
+        reader = Reader(body)
+        heads = cls(read_frontier(reader))
+        reader.end()
+        return heads
+
+
+Message = (
+    Hello
+    | Status
+    | CertificateFrame
+    | BlockFrame
+    | Pull
+    | Ack
+    | PageFrame
+    | DocumentFrame
+    | Refusal
+    | ShortBlockFrame
+    | Want
+    | OpenSegment
+    | Heads
+)
 MESSAGES: Final[tuple[type[Message], ...]] = get_args(Message)
 _BY_TYPE: Final = {message.TYPE: message for message in MESSAGES}
 

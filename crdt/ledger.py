@@ -45,6 +45,7 @@ class Ledger:
         self._fleet_public_key = fleet_public_key
         self._authors: dict[ReplicaId, AuthorCertificate] = {}
         self._chains: dict[ReplicaId, list[Block]] = {}
+        self._credit_minor: dict[ReplicaId, int] = {}  # of each chain, so far
         self._hashes: set[bytes] = set()
         self._cards: dict[CardId, CardState] = {}
         self._deltas_minor = 0
@@ -142,6 +143,7 @@ class Ledger:
             )
         if block.header.previous != head.hash:
             raise ChainBroken("the block does not follow the one held before it")
+        certificate.check_allowance(self._credit_minor.get(certificate.replica, 0) + columns.credit_minor())
         return columns
 
     def _add(self, block: Block, columns: Columns) -> None:
@@ -149,5 +151,7 @@ class Ledger:
         self._hashes.add(block.hash)
         for card, state in columns.totals().items():
             self._cards[card] = self._cards.get(card, NEW_CARD).combined(state)
+        credit_minor = self._credit_minor.get(block.header.replica, 0) + columns.credit_minor()
+        self._credit_minor[block.header.replica] = credit_minor
         self._deltas_minor += columns.total_minor()
         self._openings_minor += columns.openings_minor()

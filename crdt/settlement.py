@@ -30,6 +30,7 @@ from crdt.facts import (
     ID_BYTES,
     MAX_AMOUNT_MINOR,
     MAX_CARD_BYTES,
+    MAX_CARD_NUMBER,
     MIN_CARD_BYTES,
     CardId,
     CardState,
@@ -45,7 +46,11 @@ VERSION: Final = 1
 MAX_PAGE_ROWS: Final = 4096
 MAX_POSITION: Final = 2**63 - 2
 MAX_PAGE_BYTES: Final = 1_047_552  # MAX_PAGE_ROWS and MAX_FRONTIER at their largest, and still one frame
-HOTLISTED: Final = 1  # CardRow.flags
+HOTLISTED: Final = 1  # CardRow.flags: an operator blocked the card
+UNMET: Final = 2  # no fact mentions the card; it was only hotlisted once
+OVERDRAWN: Final = 4  # the balance is lower than the fleet's rules let it get; goes when it is paid
+REFUSED: Final = HOTLISTED | OVERDRAWN  # the card is to be refused
+_ALL_FLAGS: Final = REFUSED | UNMET
 SERIES_BYTES: Final = 16
 NO_SERIES: Final = bytes(SERIES_BYTES)  # what a terminal without a settlement asks with
 
@@ -72,6 +77,7 @@ class CardRow(NamedTuple):
     sum_minor: int
     opening_minor: int
     flags: int = 0
+    number: int = 0  # the hub's short name of the card, from 1; 0 where it has none
 
     @property
     def state(self) -> CardState:
@@ -80,8 +86,8 @@ class CardRow(NamedTuple):
 
     @property
     def hotlisted(self) -> bool:
-        """Whether the card is to be refused."""
-        return bool(self.flags & HOTLISTED)
+        """Whether the card is to be refused, for whichever reason."""
+        return bool(self.flags & REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +213,7 @@ def _problem(page: Page) -> str | None:
     if len({row.card for row in page.rows}) != len(page.rows):
         return "a settlement page gives a card once"
     if not all(map(_row_fits, page.rows)):
-        return "a settled card has a sum, an opening or flags out of range"
+        return "a settled card has a sum, an opening, flags or a number out of range"
     advances = page.after < page.until if page.rows else page.after == page.until
     if not advances or page.until.position > max(page.position, page.after.position):
         return "a settlement page's cursors do not match its rows and position"
@@ -218,7 +224,7 @@ def _problem(page: Page) -> str | None:
 
 def _row_fits(row: CardRow) -> bool:
     in_range = -(2**63) <= row.sum_minor < 2**63 and 0 <= row.opening_minor <= MAX_AMOUNT_MINOR
-    return in_range and 0 <= row.flags <= HOTLISTED
+    return in_range and 0 <= row.flags <= _ALL_FLAGS and 0 <= row.number <= MAX_CARD_NUMBER
 
 
 def _body(page: Page) -> bytes:
@@ -237,6 +243,7 @@ def _write_rows(writer: Writer, rows: Sequence[CardRow]) -> None:
     write_numbers(writer, [zigzag(row.sum_minor) for row in rows])
     write_numbers(writer, [row.opening_minor for row in rows])
     write_numbers(writer, [row.flags for row in rows])
+    write_numbers(writer, [row.number for row in rows])
 
 
 def _read_rows(reader: Reader) -> tuple[CardRow, ...]:
@@ -247,5 +254,5 @@ def _read_rows(reader: Reader) -> tuple[CardRow, ...]:
     sums, _ = read_numbers(reader, size, 8)
     openings, _ = read_numbers(reader, size, 6)
     flags, _ = read_numbers(reader, size, 1)
-
-    return tuple(map(CardRow, cards, map(unzigzag, sums), openings, flags))
+    numbers, _ = read_numbers(reader, size, 5)
+    return tuple(map(CardRow, cards, map(unzigzag, sums), openings, flags, numbers))

@@ -127,7 +127,7 @@ class Sync:
         status = await asyncio.to_thread(self.describe)
         series, base, after = self._ledger.settled()
         version = (self.terminal.enrolment or self.enrolment).fares_version
-        answer = await self._say(mine, [Status(status), Pull(series, base, after, version)])
+        answer = await self._say(mine, [Status(status), Pull(series, base, after, {FLEET_DOCUMENT: version})])
         self._compare(mine, answer.hello.frontier)
         return answer
 

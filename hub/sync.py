@@ -166,7 +166,7 @@ class Sync:
 
     async def _settlement(self, session: Session, pull: Pull) -> AsyncIterator[bytes]:
         document = await asyncio.wrap_future(self._ledger.document(FLEET_DOCUMENT))
-        if document is not None and document.version > pull.document_version:
+        if document is not None and document.version > pull.documents.get(FLEET_DOCUMENT, 0):
             yield session.send(DocumentFrame(document.encode()))
         page = await asyncio.wrap_future(
             self._ledger.page(pull.series, pull.base, pull.after, self._page_rows)

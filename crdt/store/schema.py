@@ -1,6 +1,6 @@
 """The tables of a ledger. One schema for terminal and hub; each uses its part, and `block`, `head`, `author`.
 
-Only what SQL in general has: the hub's tables are to be carried by a server database too. Times are Unix
+Only what SQL in general has: the hub's tables lie in a server database too (see `sql`). Times are Unix
 milliseconds, money is minor units, both 64 bits.
 """
 
@@ -8,8 +8,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
-from sqlalchemy.dialects.mysql import VARBINARY
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    text,
+)
+from sqlalchemy.dialects.mysql import MEDIUMBLOB, VARBINARY
 
 from crdt.facts import MAX_TEXT_BYTES
 
@@ -17,6 +28,7 @@ METADATA: Final = MetaData()
 
 _NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite's own row number is an INTEGER
 _TEXT: Final = String(MAX_TEXT_BYTES)
+_RAW: Final = LargeBinary().with_variant(MEDIUMBLOB, "mysql", "mariadb")  # their BLOB ends at 64 KiB
 
 
 def _bytes(length: int) -> Any:
@@ -50,7 +62,7 @@ BLOCK: Final = Table(
     _number("first_seq"),
     _number("last_seq"),
     Column("hash", _bytes(32), nullable=False),
-    Column("raw", LargeBinary, nullable=False),
+    Column("raw", _RAW, nullable=False),
     Index("block_by_seq", "replica", "first_seq", unique=True),
 )
 
@@ -94,6 +106,7 @@ SETTLED: Final = Table(
     _number("sum_minor"),
     _number("opening_minor"),
     Column("flags", SmallInteger, nullable=False),
+    _number("number"),  # the hub's short name of the card; 0: none
     sqlite_with_rowid=False,
 )
 
@@ -117,6 +130,7 @@ STAGED: Final = Table(
     _number("sum_minor"),
     _number("opening_minor"),
     Column("flags", SmallInteger, nullable=False),
+    _number("number"),
 )
 
 # One row: who writes here, what is installed, and how far staging has come.
@@ -145,7 +159,7 @@ DOCUMENT: Final = Table(
     METADATA,
     Column("name", _TEXT, primary_key=True),
     _number("version"),
-    Column("raw", LargeBinary, nullable=False),
+    Column("raw", _RAW, nullable=False),
 )
 
 # ---- A hub's ----
@@ -179,7 +193,7 @@ CARD: Final = Table(
     Column("card", _bytes(16), primary_key=True),
     _number("sum_minor"),
     _number("opening_minor"),
-    Column("flags", SmallInteger, nullable=False),
+    Column("flags", SmallInteger, nullable=False, server_default=text("0")),
     _number("position"),  # the merge that last changed it
     Index("card_by_position", "position", "card"),
     sqlite_with_rowid=False,
@@ -215,7 +229,7 @@ REQUEST: Final = Table(
 
 
 def inserting(table: Table, *, columns: tuple[str, ...] = (), or_replace: bool = False) -> str:
-    """A driver-level INSERT of a row given as a tuple: SQLAlchemy's own costs four times as much in bulk."""
+    """A terminal's INSERT of a row given as a tuple, in SQLite's words; `sql.Bulk` is for every database."""
     names = columns or tuple(column.name for column in table.columns)
     verb = "INSERT OR REPLACE" if or_replace else "INSERT"
     return f"{verb} INTO {table.name}({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - our own names

@@ -127,9 +127,9 @@ def staged_parts(connection: Connection, standing: Standing) -> list[bytes]:
 
 def staged_part(
     connection: Connection, standing: Standing, low: bytes, high: bytes | None
-) -> list[tuple[bytes, int, int, int]]:
+) -> list[tuple[bytes, int, int, int, int]]:
     """The staged rows of one part by card; of several rows of a card the last."""
-    query = select(STAGED.c.card, STAGED.c.sum_minor, STAGED.c.opening_minor, STAGED.c.flags)
+    query = select(*(STAGED.c[name] for name in CardRow._fields))
     query = query.where(STAGED.c.id >= standing.staged_from, STAGED.c.card >= low)
     if high is not None:
         query = query.where(STAGED.c.card < high)
@@ -138,7 +138,7 @@ def staged_part(
 
 
 def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[Any]]) -> None:
-    """Write rows of (card, sum, opening, flags) into a generation."""
+    """Write rows of (card, sum, opening, flags, number) into a generation."""
     if rows:
         connection.exec_driver_sql(_PUT_ROWS, [(generation, *row) for row in rows])
 
@@ -174,9 +174,9 @@ def _sink_overlay(connection: Connection, standing: Standing) -> Standing:
         write_standing(connection, sunk)
         return sunk
     connection.exec_driver_sql(
-        "INSERT OR REPLACE INTO settled (generation, card, sum_minor, opening_minor, flags) "
-        "SELECT ?, card, sum_minor, opening_minor, flags FROM settled WHERE generation = ? AND card <= ? "
-        "ORDER BY card",
+        "INSERT OR REPLACE INTO settled (generation, card, sum_minor, opening_minor, flags, number) "
+        "SELECT ?, card, sum_minor, opening_minor, flags, number FROM settled "
+        "WHERE generation = ? AND card <= ? ORDER BY card",
         (base, overlay, until),
     )
     _delete_until(connection, SETTLED, overlay, until)

@@ -29,7 +29,7 @@ from crdt.facts import (
     check_card,
 )
 from crdt.frontier import Head
-from crdt.settlement import HOTLISTED, Cursor, Page
+from crdt.settlement import REFUSED, Cursor, Page
 from crdt.signing import SigningKey
 from crdt.store import blocks, papers, view
 from crdt.store.blocks import SegmentRow
@@ -255,7 +255,7 @@ class TerminalLedger:
         if row is not None:
             sum_minor += row[0]
             opening_minor = max(opening_minor, row[1])
-            hotlisted = bool(row[2] & HOTLISTED)
+            hotlisted = bool(row[2] & REFUSED)
         known = row is not None or held is not None
         return CardView(card, known, sum_minor + opening_minor, hotlisted, memory.fares[card])
 

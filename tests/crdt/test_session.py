@@ -66,7 +66,7 @@ later_messages: st.SearchStrategy[Message] = st.one_of(
         series=st.binary(min_size=16, max_size=16),
         base=st.integers(0, 2**63 - 2),
         after=cursors,
-        document_version=st.integers(0, 2**63 - 2),
+        documents=st.dictionaries(st.sampled_from(["fleet", "revoked", "terminal"]), st.integers(0, 2**63 - 2)),
     ),
     st.builds(Ack, frontiers),
     st.builds(PageFrame, st.binary(max_size=300)),

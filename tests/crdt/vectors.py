@@ -128,7 +128,7 @@ def messages() -> dict[str, Message]:
         "STATUS": Status({"held": 5, "name": "bus 12, front door"}),
         "CERTIFICATE": CertificateFrame(terminal.encode()),
         "BLOCK": BlockFrame(blocks()[0].raw),
-        "PULL": Pull(SERIES, 1, Cursor(2, NTAG), 3),
+        "PULL": Pull(SERIES, 1, Cursor(2, NTAG), {"fleet": 3}),
         "ACK": Ack(frontier),
         "PAGE": PageFrame(page().raw),
         "DOCUMENT": DocumentFrame(document().encode()),

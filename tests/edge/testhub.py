@@ -121,7 +121,7 @@ class TestHub:
 
     async def _settlement(self, pull: Pull) -> list[Message]:
         found: list[Message] = []
-        if self.document is not None and self.document.version > pull.document_version:
+        if self.document is not None and self.document.version > pull.documents.get(self.document.name, 0):
             found.append(DocumentFrame(self.document.encode()))
         page = self.ledger.page(pull.series, pull.base, pull.after, self.page_rows)
         return [*found, PageFrame((await asyncio.wrap_future(page)).raw)]

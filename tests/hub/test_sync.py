@@ -81,11 +81,11 @@ async def test_a_pull_brings_the_signed_settlement_and_the_fares(depot: Depot) -
 
 async def test_fares_that_the_terminal_has_are_not_sent_again(depot: Depot) -> None:
     terminal = await depot.pair()
-    events = await terminal.exchange(Pull(document_version=1))
+    events = await terminal.exchange(Pull(documents={"fleet": 1}))
     assert [type(event) for event in events] == [Hello, PageFrame, Ended]
     await depot.ask("POST", "/fleet", {"flat_fare": "3.10"})
     document = SignedDocument.decode(
-        first(await terminal.exchange(Pull(document_version=1)), "DocumentFrame").raw
+        first(await terminal.exchange(Pull(documents={"fleet": 1})), "DocumentFrame").raw
     )
     assert document.version == 2
     assert FleetDocument.load(document.body).settings.flat_fare_minor == 310

@@ -1,0 +1,70 @@
+"""Revocations: up to which number a revoked replica's facts count. Signed by the hub, carried by everybody.
+
+What a stolen terminal earned before still counts; what it writes after the cut-off is refused by everybody
+who knows the list, whoever carries it. The list travels as the body of the document `revoked`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Self
+
+from crdt.errors import Malformed, MisuseError, Revoked, TooLarge
+from crdt.facts import ID_BYTES, MAX_SEQ, ReplicaId
+from crdt.frontier import MAX_FRONTIER
+from crdt.wire import Reader, Writer
+
+REVOKED_DOCUMENT: Final = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Revocations:
+    """The revoked replicas of a fleet, each with its cut-off: the last number that counts, 0 for none."""
+
+    cut_offs: Mapping[ReplicaId, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Keep a read-only copy. Raises MisuseError past MAX_FRONTIER replicas or for a wrong number."""
+        if len(self.cut_offs) > MAX_FRONTIER or not all(
+            0 <= seq <= MAX_SEQ for seq in self.cut_offs.values()
+        ):
+            raise MisuseError("a cut-off is a number from 0 to 2**48 - 1, of a bounded number of replicas")
+        object.__setattr__(self, "cut_offs", MappingProxyType(dict(self.cut_offs)))
+
+    def check(self, replica: ReplicaId, last_seq: int) -> None:
+        """Raise Revoked when the replica's fact `last_seq` does not count."""
+        cut_off = self.cut_offs.get(replica)
+        if cut_off is not None and last_seq > cut_off:
+            raise Revoked(f"the author was revoked; what it wrote after {cut_off} does not count")
+
+    def with_cut_off(self, replica: ReplicaId, cut_off: int) -> Self:
+        """The list with a replica revoked, or its cut-off moved."""
+        return type(self)({**self.cut_offs, replica: cut_off})
+
+    def encode(self) -> bytes:
+        """Count varint, then by ascending replica id: replica 16, cut-off varint."""
+        writer = Writer().varint(len(self.cut_offs))
+        for replica in sorted(self.cut_offs):
+            writer.raw(replica).varint(self.cut_offs[replica])
+        return writer.done()
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """The list in `body`. Raises Malformed or TooLarge."""
+        reader = Reader(body)
+        size = reader.varint()
+        if size > MAX_FRONTIER:
+            raise TooLarge(f"at most {MAX_FRONTIER} replicas can be revoked")
+        cut_offs: dict[ReplicaId, int] = {}
+        last = b""
+        for _ in range(size):
+            replica = ReplicaId(reader.raw(ID_BYTES))
+            if replica <= last:
+                raise Malformed("the revoked replicas are not in ascending order")
+            cut_offs[replica] = reader.varint(0, MAX_SEQ)
+            last = replica
+        reader.end()
+        return cls(cut_offs)
+
+
+NONE_REVOKED: Final = Revocations()
