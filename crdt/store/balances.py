@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Final
 
-from sqlalchemy import Connection, and_, case, func, not_, select, tuple_
+from sqlalchemy import Connection, and_, case, func, not_, select
 
 from crdt.columns import Columns
 from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind, ReplicaId
@@ -16,20 +16,25 @@ from crdt.frontier import Head
 from crdt.settlement import HOTLISTED, START, CardRow, Cursor, beginning
 from crdt.store.blocks import heads_of
 from crdt.store.schema import CARD, HEAD, HUB, LISTED, RUN
+from crdt.store.sql import ADDED, GIVEN, LARGER, Bulk, beyond, total
 
 UNMET: Final = 2  # in CARD.flags, and nowhere else: no fact mentions the card, it was only hotlisted once
 
-_ADD: Final = (
-    "INSERT INTO card (card, sum_minor, opening_minor, flags, position) VALUES (?, ?, ?, 0, ?) "
-    "ON CONFLICT (card) DO UPDATE SET sum_minor = sum_minor + excluded.sum_minor, "
-    "opening_minor = max(opening_minor, excluded.opening_minor), position = excluded.position, "
-    "flags = flags & 1"  # HOTLISTED stays, UNMET goes
+_ADD: Final = Bulk(
+    CARD,
+    ("card", "sum_minor", "opening_minor", "position"),
+    {
+        "sum_minor": ADDED,
+        "opening_minor": LARGER,
+        "position": GIVEN,
+        "flags": f"{{old}} & {HOTLISTED}",  # it stays, UNMET goes
+    },
 )
 _ROW: Final = (
     CARD.c.card,
     CARD.c.sum_minor,
     CARD.c.opening_minor,
-    CARD.c.flags.op("&")(HOTLISTED).label("flags"),
+    CARD.c.flags.bitwise_and(HOTLISTED).label("flags"),
 )
 _NOTHING: Final = CARD.c.flags == UNMET  # nothing is left to say of the card
 
@@ -122,7 +127,7 @@ def add_gain(connection: Connection, gain: Gain, position: int) -> None:
     """Add to the balances and totals what some blocks gained, as the change at `position`."""
     openings = gain.openings
     rows = [(card, minor, openings.get(card, 0), position) for card, minor in sorted(gain.sums.items())]
-    connection.exec_driver_sql(_ADD, rows)
+    _ADD.run(connection, rows)
     connection.execute(
         HUB.update().values(
             deltas=HUB.c.deltas + gain.deltas,
@@ -164,9 +169,7 @@ def set_flags(connection: Connection, card: CardId, flags: int) -> bool:
 
 def read_books(connection: Connection) -> Books:
     """What was merged against what every card has."""
-    sums = select(
-        func.coalesce(func.sum(CARD.c.sum_minor), 0), func.coalesce(func.sum(CARD.c.opening_minor), 0)
-    )
+    sums = select(total(CARD.c.sum_minor), total(CARD.c.opening_minor))
     sum_minor, opening_minor = connection.execute(sums).one()
     standing = read_standing(connection)
     voided = standing.openings_minor - int(opening_minor)
@@ -211,11 +214,11 @@ def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor,
         is_made(connection, position, standing.position) for position in {base, reached}
     ):
         base, after = 0, START
-    place = tuple_(CARD.c.position, CARD.c.card)
     # A row without facts and flag takes a card off the hotlist; to whom it was never on it says nothing.
     never_listed = select(LISTED.c.card).where(LISTED.c.since > max(base, after.position))
     query = select(CARD.c.position, *_ROW).where(
-        place > tuple_(after.position, after.card), not_(and_(_NOTHING, CARD.c.card.in_(never_listed)))
+        beyond(connection, (CARD.c.position, CARD.c.card), after),
+        not_(and_(_NOTHING, CARD.c.card.in_(never_listed))),
     )
     found = connection.execute(query.order_by(CARD.c.position, CARD.c.card).limit(limit + 1)).all()
     rows = found[:limit]

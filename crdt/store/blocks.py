@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from crdt.block import Block, contents, parse
 from crdt.certificate import AuthorCertificate
@@ -13,13 +13,16 @@ from crdt.columns import Columns
 from crdt.errors import InputRefused, StoreFailed
 from crdt.facts import CardId, Context, Delta, Kind, ReplicaId
 from crdt.frontier import GENESIS, Head
-from crdt.store.schema import AUTHOR, BLOCK, HEAD, inserting
+from crdt.store.schema import AUTHOR, BLOCK, HEAD
+from crdt.store.sql import Bulk, replacing
 
 NO_HEAD: Final = Head(0, GENESIS)  # of a replica that has sealed nothing
 
-_INSERT_BLOCK: Final = inserting(BLOCK, columns=("replica", "first_seq", "last_seq", "hash", "raw"))
-_PUT_HEAD: Final = inserting(HEAD, or_replace=True)
-_INSERT_AUTHOR: Final = inserting(AUTHOR)
+_PART_BLOCKS: Final = 32  # read at a time, so that a long chain is never in memory at once
+
+_INSERT_BLOCK: Final = Bulk(BLOCK, ("replica", "first_seq", "last_seq", "hash", "raw"))
+_PUT_HEAD: Final = replacing(HEAD)
+_INSERT_AUTHOR: Final = Bulk(AUTHOR)
 _SPAN: Final = (BLOCK.c.first_seq, BLOCK.c.last_seq, BLOCK.c.hash)
 
 
@@ -37,15 +40,13 @@ def store_blocks(connection: Connection, blocks: Sequence[Block]) -> None:
         (block.header.replica, block.header.first_seq, block.last_seq, block.hash, block.raw)
         for block in blocks
     ]
-    if rows:
-        connection.exec_driver_sql(_INSERT_BLOCK, rows)
+    _INSERT_BLOCK.run(connection, rows)
 
 
 def put_heads(connection: Connection, heads: Iterable[tuple[ReplicaId, Head]], position: int = 0) -> None:
     """Move the heads of these chains, changed by the merge at `position`."""
     rows = [(replica, head.seq, head.hash, position) for replica, head in heads]
-    if rows:
-        connection.exec_driver_sql(_PUT_HEAD, rows)
+    _PUT_HEAD.run(connection, rows)
 
 
 def heads_of(connection: Connection, replicas: Sequence[ReplicaId] | None = None) -> dict[ReplicaId, Head]:
@@ -84,10 +85,12 @@ def stored_blocks(connection: Connection, replica: ReplicaId, after_seq: int) ->
 
 
 def newest_first(connection: Connection) -> Generator[Block]:
-    """Every stored block, the last to arrive first; streamed."""
-    query = select(BLOCK.c.raw).order_by(BLOCK.c.ordinal.desc()).execution_options(yield_per=16)
-    with connection.execute(query) as result:
-        yield from map(parse, result.scalars())
+    """Every stored block, the last to arrive first; a part at a time."""
+    query = select(BLOCK.c.ordinal, BLOCK.c.raw).order_by(BLOCK.c.ordinal.desc()).limit(_PART_BLOCKS)
+    part = connection.execute(query).all()
+    while part:
+        yield from (parse(raw) for _, raw in part)
+        part = connection.execute(query.where(BLOCK.c.ordinal < part[-1][0])).all()
 
 
 def facts_of(block: Block) -> Columns:
@@ -112,8 +115,7 @@ def enrol(
     rows = connection.execute(query.where(AUTHOR.c.replica.in_(replicas)))
     stored: dict[bytes, bytes] = {row[0]: row[1] for row in rows}
     new = [(one.replica, one.encode()) for one in certificates if one.replica not in stored]
-    if new:
-        connection.exec_driver_sql(_INSERT_AUTHOR, new)
+    _INSERT_AUTHOR.run(connection, new)
     stored.update(new)
     good = [one for one in certificates if stored[one.replica] == one.encode()]
     return good, [one for one in certificates if stored[one.replica] != one.encode()]
@@ -153,12 +155,15 @@ def delta_of(replica: bytes, seq: int, fact: FactRow) -> Delta:
 
 
 def _raw_after(connection: Connection, replica: ReplicaId, seq: int) -> Iterator[bytes]:
-    """Row by row, so that a long chain is never in memory at once."""
-    query = (
-        select(BLOCK.c.raw)
-        .where(BLOCK.c.replica == replica, BLOCK.c.last_seq > seq)
-        .order_by(BLOCK.c.first_seq)
-        .execution_options(stream_results=True)
-    )
-    with connection.execute(query) as result:
-        yield from result.scalars()
+    """A part at a time. No streamed result: MariaDB's driver would read it to its end, wanted or not."""
+    chain = select(BLOCK.c.last_seq, BLOCK.c.raw).where(BLOCK.c.replica == replica)
+    query = chain.order_by(BLOCK.c.first_seq).limit(_PART_BLOCKS)
+    other = BLOCK.alias()
+    nearest = select(func.coalesce(func.max(other.c.first_seq), 0)).where(other.c.replica == replica)
+    while True:
+        first = nearest.where(other.c.first_seq <= seq).scalar_subquery()  # so that an index finds the place
+        part = connection.execute(query.where(BLOCK.c.first_seq >= first, BLOCK.c.last_seq > seq)).all()
+        if not part:
+            return
+        yield from (raw for _, raw in part)
+        seq = part[-1][0]

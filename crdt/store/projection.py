@@ -12,12 +12,13 @@ from crdt.block import parse
 from crdt.facts import CardId, Delta
 from crdt.store.blocks import delta_of, fact_row, facts_of
 from crdt.store.database import Database
-from crdt.store.schema import BLOCK, HISTORY, HUB, inserting
+from crdt.store.schema import BLOCK, HISTORY, HUB
+from crdt.store.sql import Bulk
 from crdt.store.trouble import Trouble
 
 STEP_BLOCKS: Final = 4  # blocks of one background transaction, about 1,000 rows
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
-_INSERT: Final = inserting(HISTORY, columns=_COLUMNS)
+_INSERT: Final = Bulk(HISTORY, _COLUMNS)
 
 
 class Step(NamedTuple):
@@ -77,7 +78,7 @@ def project_some(connection: Connection) -> Step:
         block = parse(raw)
         deltas += facts_of(block).deltas(block.header.replica, block.header.first_seq)
     rows = [(delta.replica, delta.seq, *fact_row(delta)) for delta in deltas]
-    connection.exec_driver_sql(_INSERT, rows)
+    _INSERT.run(connection, rows)
     connection.execute(HUB.update().values(projected=found[-1].ordinal))
     return Step(frozenset(delta.card for delta in deltas), more=len(found) == STEP_BLOCKS)
 

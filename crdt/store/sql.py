@@ -1,0 +1,113 @@
+"""Statements for many rows at once, in the words of each database: SQLite, PostgreSQL, MariaDB and MySQL.
+
+SQLAlchemy's own INSERT costs four times as much in bulk, so these go to the driver as text, with the rows as
+tuples. PostgreSQL gets one array a column in one statement (`unnest`), because its driver sends a row at a
+time otherwise; PyMySQL makes one statement of many rows by itself, as long as all values are parameters.
+Everything that is not bulk is SQLAlchemy Core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Column, ColumnElement, Connection, Dialect, Table, and_, func, or_, tuple_
+
+# What an upsert makes of a column, of its old value and the new row's.
+GIVEN: Final = "{new}"
+ADDED: Final = "{old} + {new}"
+LARGER: Final = "{greatest}({old}, {new})"
+
+_MYSQL: Final = ("mysql", "mariadb")
+
+
+class Bulk:
+    """Inserts many rows of a table at once. `changes`: what to do where a row has the key already."""
+
+    def __init__(
+        self, table: Table, columns: Sequence[str] = (), changes: Mapping[str, str] | None = None
+    ) -> None:
+        """`columns`: in the order of the rows' values; all of the table's, for none.
+
+        `changes`: column to one of GIVEN, ADDED, LARGER, or SQL of `{old}`; None: such a row is an error.
+        """
+        self._table = table
+        self._columns = tuple(columns or table.columns.keys())
+        self._changes = changes
+        self._texts: dict[str, str] = {}  # by dialect
+
+    def run(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert the rows; none is fine."""
+        if not rows:
+            return
+        dialect = connection.dialect
+        text = self._texts.get(dialect.name)
+        if text is None:
+            text = self._texts[dialect.name] = self._text(dialect)
+        if dialect.name == "postgresql":
+            connection.exec_driver_sql(text, tuple(map(list, zip(*rows, strict=True))))
+        else:
+            connection.exec_driver_sql(text, [*rows])
+
+    def _text(self, dialect: Dialect) -> str:
+        quote = dialect.identifier_preparer.quote
+        table, columns = quote(self._table.name), ", ".join(map(quote, self._columns))
+        into = f"INSERT INTO {table} ({columns}) {self._values(dialect)}"
+        if self._changes is None:
+            return into
+        return f"{into} {_on_conflict(self._table, dialect)} {self._assignments(dialect)}"
+
+    def _values(self, dialect: Dialect) -> str:
+        if dialect.name == "postgresql":
+            types = (self._table.c[name].type.compile(dialect) for name in self._columns)
+            return f"SELECT * FROM unnest({', '.join(f'%b::{_array_of(one)}' for one in types)})"  # noqa: S608 - our own names
+        mark = "%s" if dialect.name in _MYSQL else "?"
+        return f"VALUES ({', '.join([mark] * len(self._columns))})"
+
+    def _assignments(self, dialect: Dialect) -> str:
+        quote = dialect.identifier_preparer.quote
+        table = quote(self._table.name)
+        new = "VALUES({})" if dialect.name in _MYSQL else "excluded.{}"
+        greatest = "max" if dialect.name == "sqlite" else "greatest"
+        return ", ".join(
+            f"{quote(name)} = "
+            + rule.format(old=f"{table}.{quote(name)}", new=new.format(quote(name)), greatest=greatest)
+            for name, rule in (self._changes or {}).items()
+        )
+
+
+def replacing(table: Table) -> Bulk:
+    """Rows that take the place of those with the same key."""
+    key = {column.name for column in table.primary_key}
+    names = table.columns.keys()
+    return Bulk(table, names, {name: GIVEN for name in names if name not in key})
+
+
+def beyond(
+    connection: Connection, columns: tuple[Column[Any], Column[Any]], values: tuple[Any, Any]
+) -> ColumnElement[bool]:
+    """Rows after a place in an index of two columns, found by the index.
+
+    MariaDB and MySQL read the whole index for a comparison of rows; SQLite and PostgreSQL for the long form.
+    """
+    (first, second), (low, key) = columns, values
+    if connection.dialect.name in _MYSQL:
+        return or_(first > low, and_(first == low, second > key))
+    return tuple_(first, second) > tuple_(*values, types=[first.type, second.type])
+
+
+def total(column: ColumnElement[int]) -> ColumnElement[int]:
+    """The exact sum of a column of minor units; a Decimal on some databases, so `int` it."""
+    return func.coalesce(func.sum(column), 0)
+
+
+def _on_conflict(table: Table, dialect: Dialect) -> str:
+    if dialect.name in _MYSQL:
+        return "ON DUPLICATE KEY UPDATE"
+    quote = dialect.identifier_preparer.quote
+    return f"ON CONFLICT ({', '.join(quote(column.name) for column in table.primary_key)}) DO UPDATE SET"
+
+
+def _array_of(type_: str) -> str:
+    """The array type of a column's; without the length, which the column itself checks."""
+    return type_.split("(")[0] + "[]"
