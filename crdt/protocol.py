@@ -5,15 +5,19 @@ from typing import Final
 PROTOCOL_VERSION: Final = 1  # in HELLO, and in the TXT record below
 
 # Discovery (DNS-SD, RFC 6763). A record is a hint of an address and never trusted.
-SERVICE_TYPE: Final = "_farebox._tcp.local."
+SERVICE_TYPE: Final = "_farebox._tcp.local."  # of hubs
+PEER_SERVICE_TYPE: Final = "_farebox-peer._tcp.local."  # of paired terminals, for each other
 TXT_FLEET: Final = "fleet"  # the fleet id, 32 hex digits
 TXT_VERSION: Final = "v"  # PROTOCOL_VERSION in decimal
+TXT_REPLICA: Final = "replica"  # of a peer: its replica id, 32 hex digits
+TXT_VEHICLE: Final = "vehicle"  # of a peer: which vehicle it is on, a text; empty where nobody said
 DEFAULT_PORT: Final = 8443
 
-# HTTPS. SYNC and IDENTIFY want the terminal's client certificate; PAIR_* come before there is one.
+# HTTPS. SYNC, RENEW and IDENTIFY want the terminal's client certificate; PAIR_* come before there is one.
 SYNC: Final = "/api/v1/sync"  # POST, CONTENT_TYPE both ways: one session each way
 PAIR_START: Final = "/api/v1/pair/start"  # POST JSON {nameplate, message} -> {session, message}
 PAIR_FINISH: Final = "/api/v1/pair/finish"  # POST JSON {session, request} -> {response}
+RENEW: Final = "/api/v1/renew"  # POST JSON {public_key, csr, reissued} -> as a pairing's answer, unsealed
 IDENTIFY: Final = "/api/v1/identify"  # GET -> JSON about the hub
 CONTENT_TYPE: Final = "application/vnd.farebox.sync"
 JSON_TYPE: Final = "application/json"
