@@ -63,8 +63,13 @@ def prepare(
 ) -> Prepared:
     """Parse and verify what is given, outside any write. What is held already is not verified again."""
     refused: list[RefusedInput] = []
+    unread: list[RefusedInput] = []
+    presented = tuple(presented)
+    blocks = _parsed(raws, unread)
+    authors.learn(connection, [one.replica for one in presented])
+    authors.learn(connection, [block.header.replica for block in blocks])
     certificates = authors.checked(presented, refused)
-    blocks = _parsed(raws, refused)
+    refused += unread
     heads = heads_of(connection, list({block.header.replica for block in blocks}))
     candidates, known = [], []
     for block in blocks:

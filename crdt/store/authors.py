@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import InputRefused, NotPermitted
 from crdt.facts import ReplicaId
 from crdt.ledger import RefusedInput
-from crdt.store.blocks import enrol
+from crdt.store.blocks import authors_of, enrol
+from crdt.store.schema import AUTHOR
 
 
 class Authors:
@@ -27,6 +28,18 @@ class Authors:
         """The certificates that are in the store."""
         with self._mutex:
             return {replica: self.seen[replica] for replica in self._stored}
+
+    def learn(self, connection: Connection, replicas: Iterable[ReplicaId]) -> None:
+        """Within a read: look up those of these authors that another process may have stored."""
+        absent = [replica for replica in {*replicas} if replica not in self._stored]
+        if absent:
+            self._learn(authors_of(connection, absent))
+
+    def learn_new(self, connection: Connection) -> None:
+        """Within a read: take note of all authors that other processes stored."""
+        count = connection.execute(select(func.count()).select_from(AUTHOR)).scalar_one()
+        if count != len(self._stored):
+            self._learn(authors_of(connection))
 
     def check(self, certificate: AuthorCertificate) -> None:
         """Take note of a certificate. Raises ForeignFleet, BadSignature, or NotPermitted for a second one."""
@@ -68,6 +81,11 @@ class Authors:
         """These are stored for certain now."""
         with self._mutex:
             self._stored.update(certificate.replica for certificate in certificates)
+
+    def _learn(self, found: Mapping[ReplicaId, AuthorCertificate]) -> None:
+        with self._mutex:
+            self.seen.update(found)
+            self._stored.update(found)
 
 
 def second_certificate() -> NotPermitted:

@@ -121,9 +121,14 @@ def enrol(
     return good, [one for one in certificates if stored[one.replica] != one.encode()]
 
 
-def authors_of(connection: Connection) -> dict[ReplicaId, AuthorCertificate]:
-    """Every author's certificate."""
-    stored = connection.execute(select(AUTHOR.c.certificate)).scalars()
+def authors_of(
+    connection: Connection, replicas: Sequence[ReplicaId] | None = None
+) -> dict[ReplicaId, AuthorCertificate]:
+    """The stored certificates of these authors (of all, for None)."""
+    query = select(AUTHOR.c.certificate)
+    if replicas is not None:
+        query = query.where(AUTHOR.c.replica.in_(replicas))
+    stored = connection.execute(query).scalars()
     return {certificate.replica: certificate for certificate in map(AuthorCertificate.decode, stored)}
 
 

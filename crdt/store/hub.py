@@ -26,10 +26,11 @@ from crdt.store import balances, blocks, papers, projection
 from crdt.store.admission import Admitted, Prepared, admit, prepare
 from crdt.store.authors import Authors, second_certificate
 from crdt.store.balances import begin_standing
-from crdt.store.database import Database
 from crdt.store.futures import first, then
+from crdt.store.neighbours import Neighbours, Place, place_of
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order, book, record
 from crdt.store.schema import HUB, METADATA
+from crdt.store.store import Shared, Store
 
 __all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLedger", "Totals"]
 
@@ -62,7 +63,7 @@ class HubLedger:
 
     def __init__(
         self,
-        database: Database,
+        database: Store,
         fleet_public_key: bytes,
         key: SigningKey,
         certificate: AuthorCertificate,
@@ -86,9 +87,13 @@ class HubLedger:
         self._mutex = threading.Lock()
         self._digest: tuple[int, bytes] | None = None  # the last one computed, and its position
         database.create(METADATA)
-        stored = database.write_and_wait(lambda connection: self._begin(connection, entropy))
+        stored, place = database.write_and_wait(lambda connection: self._begin(connection, entropy))
         self._authors = Authors(fleet_public_key, stored)
         self._projection = projection.Projection(database, self._projected)
+        self._neighbours: Neighbours | None = None
+        if isinstance(database, Shared):
+            self._neighbours = Neighbours(database, place, self._authors, self._tell, self._projection.follow)
+            database.on_others(self._neighbours.look)
 
     @property
     def replica(self) -> ReplicaId:
@@ -156,8 +161,9 @@ class HubLedger:
 
         def work(connection: Connection) -> bool:
             self._authors.check(certificate)
-            new = certificate.replica not in self._authors.stored()
-            self._authors.store(connection, [certificate], [])
+            new = not blocks.authors_of(connection, [certificate.replica])
+            if blocks.enrol(connection, [certificate])[1]:
+                raise second_certificate()
             return new
 
         return self._database.write(work, after=lambda _new: self._authors.remember([certificate]))
@@ -240,7 +246,10 @@ class HubLedger:
         return self._database.read(self._state_digest)
 
     def on_commit(self, listener: Callable[[Change], None]) -> Callable[[], None]:
-        """Call `listener` after every change, on the writer's thread, so it is quick. Returns how to stop."""
+        """Call `listener` after every change, on a thread of the store's, so quickly; returns how to stop.
+
+        Changes by other processes that share the store are heard too, several of them as one.
+        """
         with self._mutex:
             self._listeners = [*self._listeners, listener]
 
@@ -252,7 +261,9 @@ class HubLedger:
 
     # ---- Within ----
 
-    def _begin(self, connection: Connection, entropy: Callable[[int], bytes]) -> list[AuthorCertificate]:
+    def _begin(
+        self, connection: Connection, entropy: Callable[[int], bytes]
+    ) -> tuple[list[AuthorCertificate], Place]:
         fleet = connection.execute(select(HUB.c.fleet)).scalar_one_or_none()
         if fleet is None:
             begin_standing(connection, self.fleet, entropy(SERIES_BYTES))
@@ -263,7 +274,7 @@ class HubLedger:
             balances.begin_run(connection, int.from_bytes(entropy(RUN_BYTES), "big"))
         if blocks.enrol(connection, [self._certificate])[1]:
             raise second_certificate()
-        return list(blocks.authors_of(connection).values())
+        return list(blocks.authors_of(connection).values()), place_of(connection)
 
     def _commit(self, outcome: Future[MergeReport], prepared: Prepared) -> None:
         def work(connection: Connection) -> tuple[Admitted, Change | None]:
@@ -311,6 +322,8 @@ class HubLedger:
 
     def _publish(self, change: Change | None) -> None:
         if change is not None:
+            if self._neighbours is not None:
+                self._neighbours.own(change.position)
             self._tell(change)
             if change.replicas:
                 self._projection.follow()

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Select, func, select
 from crdt.block import parse
 from crdt.facts import CardId, Delta
 from crdt.store.blocks import delta_of, fact_row, facts_of
-from crdt.store.database import Database
 from crdt.store.schema import BLOCK, HISTORY, HUB
 from crdt.store.sql import Bulk
+from crdt.store.store import Store
 from crdt.store.trouble import Trouble
 
 STEP_BLOCKS: Final = 4  # blocks of one background transaction, about 1,000 rows
@@ -31,7 +31,7 @@ class Step(NamedTuple):
 class Projection:
     """Follows the record, in the background, a few blocks at a time."""
 
-    def __init__(self, database: Database, projected: Callable[[frozenset[CardId]], None]) -> None:
+    def __init__(self, database: Store, projected: Callable[[frozenset[CardId]], None]) -> None:
         """`projected` hears, on the writer's thread, whose history grew."""
         self._database = database
         self._projected = projected

@@ -6,8 +6,8 @@ import logging
 from concurrent.futures import Future
 from typing import Any
 
-from crdt.store.database import Database
 from crdt.store.health import first_line
+from crdt.store.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 class Trouble:
     """Judges the steps of one kind of background work."""
 
-    def __init__(self, database: Database, sentence: str) -> None:
+    def __init__(self, database: Store, sentence: str) -> None:
         """`sentence`: what does not work now, and what that means for people."""
         self._database = database
         self._sentence = sentence

@@ -1,0 +1,174 @@
+"""What other processes do to a ledger that several hub processes share: read by cursor, told as changes.
+
+A process learns of its own commits as they happen. Of others' it only hears that there may be some, and then
+reads what lies beyond the last position it knows: positions, and the numbers of blocks and history rows,
+become visible in their order, so nothing is ever skipped, and a lost call only delays.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, func, select
+
+from crdt.facts import CardId, ReplicaId
+from crdt.settlement import Cursor, beginning
+from crdt.store.authors import Authors
+from crdt.store.balances import read_standing
+from crdt.store.recording import Change
+from crdt.store.schema import BLOCK, CARD, HEAD, HISTORY, HUB
+from crdt.store.sql import beyond
+from crdt.store.store import Store
+from crdt.store.trouble import Trouble
+
+PART_ROWS: Final = 10_000  # cards, or history rows, of one look
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a process has looked."""
+
+    cards: Cursor
+    heads: int  # the position up to which moved heads were seen
+    history: int  # the last history row seen
+    projected: int  # how far the history had come
+    lagging: bool  # whether blocks lay beyond that
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look found."""
+
+    place: Place
+    changes: tuple[Change, ...]
+    more: bool  # whether there is more to read at once
+    stuck: bool  # whether the history did not grow since the last look although there are blocks for it
+
+
+def place_of(connection: Connection) -> Place:
+    """The end of everything: nothing before it is told."""
+    position = read_standing(connection).position
+    history = connection.execute(select(func.coalesce(func.max(HISTORY.c.id), 0))).scalar_one()
+    return Place(beginning(position), position, history, _projected(connection), lagging=False)
+
+
+class Neighbours:
+    """Tells what other processes changed in the ledger, and keeps this one's memory right."""
+
+    def __init__(
+        self,
+        store: Store,
+        place: Place,
+        authors: Authors,
+        tell: Callable[[Change], None],
+        follow: Callable[[], None],
+    ) -> None:
+        """`tell` hears the changes, on a reader's thread; `follow` makes the history catch up."""
+        self._store = store
+        self._place = place
+        self._authors = authors
+        self._tell = tell
+        self._follow = follow
+        self._mutex = threading.Lock()
+        self._own: set[int] = set()  # positions this process made and told
+        self._looking = False
+        self._again = False
+        self._trouble = Trouble(
+            store,
+            "What other processes of the hub change is not shown live; balances are right, and it is tried "
+            "again every moment.",
+        )
+
+    def own(self, position: int) -> None:
+        """This process made the change at this position, and tells it itself."""
+        with self._mutex:
+            self._own.add(position)
+
+    def look(self) -> None:
+        """Read what is new and tell it; in the background, one look at a time."""
+        with self._mutex:
+            self._again = self._looking
+            if self._looking:
+                return
+            self._looking = True
+        self._store.read(self._read).add_done_callback(self._done)
+
+    def _read(self, connection: Connection) -> Look:
+        self._authors.learn_new(connection)
+        with self._mutex:
+            own = frozenset(self._own)
+        return read_beyond(connection, self._place, own)
+
+    def _done(self, done: Future[Look]) -> None:
+        more = False
+        if self._trouble.judge(done):
+            more = self._found(done.result())
+        with self._mutex:
+            self._looking = False
+            more = (more or self._again) and not self._store.closed
+        if more:
+            self.look()
+
+    def _found(self, look: Look) -> bool:
+        self._place = look.place
+        with self._mutex:
+            self._own = {position for position in self._own if position >= look.place.cards.position}
+        for change in look.changes:
+            self._tell(change)
+        if look.stuck:
+            self._follow()
+        return look.more
+
+
+def read_beyond(connection: Connection, place: Place, own: frozenset[int]) -> Look:
+    """Everything beyond a place in this snapshot, except changes at the process's `own` positions."""
+    position = read_standing(connection).position
+    cursor, cards, more_cards = _changed_cards(connection, place.cards, position, own)
+    replicas = _moved_heads(connection, place.heads, own)
+    last, remembered, more_history = _new_history(connection, place.history)
+    projected = _projected(connection)
+    lagging = connection.execute(select(func.max(BLOCK.c.ordinal))).scalar_one() not in (None, projected)
+    changes = []
+    if cards or replicas:
+        changes.append(Change(position, cards, replicas))
+    if remembered:
+        changes.append(Change(0, remembered, history=True))
+    return Look(
+        Place(cursor, position, last, projected, lagging),
+        tuple(changes),
+        more=more_cards or more_history,
+        stuck=lagging and place.lagging and projected == place.projected,
+    )
+
+
+def _changed_cards(
+    connection: Connection, after: Cursor, position: int, own: frozenset[int]
+) -> tuple[Cursor, list[CardId], bool]:
+    """How far this look comes, the cards that others changed, and whether there are more."""
+    place = (CARD.c.position, CARD.c.card)
+    query = select(*place).where(beyond(connection, place, after)).order_by(*place).limit(PART_ROWS)
+    rows = connection.execute(query).all()
+    cards = [CardId(card) for at, card in rows if at not in own]
+    if len(rows) == PART_ROWS:
+        return Cursor(*rows[-1]), cards, True
+    return max(after, beginning(position)), cards, False
+
+
+def _moved_heads(connection: Connection, after: int, own: frozenset[int]) -> list[ReplicaId]:
+    query = select(HEAD.c.replica, HEAD.c.position).where(HEAD.c.position > after)
+    return [ReplicaId(replica) for replica, at in connection.execute(query) if at not in own]
+
+
+def _new_history(connection: Connection, after: int) -> tuple[int, list[CardId], bool]:
+    query = select(HISTORY.c.id, HISTORY.c.card).where(HISTORY.c.id > after).order_by(HISTORY.c.id)
+    rows = connection.execute(query.limit(PART_ROWS)).all()
+    last = rows[-1][0] if rows else after
+    return last, list(dict.fromkeys(CardId(card) for _, card in rows)), len(rows) == PART_ROWS
+
+
+def _projected(connection: Connection) -> int:
+    return int(connection.execute(select(HUB.c.projected)).scalar_one())

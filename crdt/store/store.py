@@ -1,0 +1,87 @@
+"""What a hub's ledger asks of its database, whichever it is: an encrypted file or a database server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Protocol, Self, TypeVar, runtime_checkable
+
+from sqlalchemy import Connection, MetaData
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """An open database. `write` and `read` never wait; the other methods that reach it do. For any thread.
+
+    `crdt.store.database.Database` says what each does; a server database differs where its own methods say.
+    """
+
+    def write(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        urgent: bool = False,
+        background: bool = False,
+        after: Callable[[T], None] | None = None,
+    ) -> Future[T]:
+        """Run `work` in a write transaction; the future is done once it is durable."""
+
+    def read(self, work: Callable[[Connection], T]) -> Future[T]:
+        """Run `work` in one snapshot of everything that was committed before."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has failed and refuses everything until the program starts again."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or is being closed."""
+
+    def write_and_wait(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        urgent: bool = False,
+        after: Callable[[T], None] | None = None,
+    ) -> T:
+        """`write`, and wait until it is durable. Raises MisuseError within a write."""
+
+    def read_and_wait(self, work: Callable[[Connection], T]) -> T:
+        """`read`, and wait for the answer. Raises MisuseError within a write."""
+
+    def wait(self, future: Future[T]) -> T:
+        """The result of something begun before. Raises MisuseError within a write."""
+
+    def check_may_wait(self) -> None:
+        """Raise MisuseError within a write: whoever waits for the database there waits for itself."""
+
+    def create(self, metadata: MetaData) -> None:
+        """Make the tables of `metadata` that are not there yet; waits."""
+
+    def get_secret(self, name: str) -> bytes | None:
+        """A value put by `put_secret`, such as a private key; waits."""
+
+    def put_secret(self, name: str, value: bytes) -> None:
+        """Keep a value under a name, replacing the one before; waits until it is durable."""
+
+    def close(self) -> None:
+        """Finish what is queued and let go of it. Idempotent."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A store that other processes write to as well."""
+
+    def on_others(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` when another process may have written; now and then also when none has.
+
+        On a thread of the store's own, so it is quick. Returns how to stop.
+        """
