@@ -4,7 +4,8 @@ Two trees, both rooted here and both kept in the encrypted database:
 
 - the fleet key (Ed25519) signs author certificates, which travel with blocks;
 - the TLS root (X.509, ECDSA P-256, because browsers refuse Ed25519) signs the hub's server certificate and
-  the terminals' client certificates.
+  the terminals' certificates. Those are good for servers too, as terminals answer each other; so who is who
+  lies in the names (crdt.tlsnames), and everybody insists on the one it expects.
 
 A Pi may believe it is 1970, so all certificates are valid from then on and for long, a terminal's too: there
 is no renewal that a bus could miss. What ends a certificate is the registry, which is asked on every request.
@@ -25,8 +26,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crdt.certificate import AuthorCertificate, Limits, Role, issue
-from crdt.facts import MAX_AMOUNT_MINOR, FleetId, Kind, TerminalId
+from crdt.facts import MAX_AMOUNT_MINOR, FleetId, Kind, ReplicaId, TerminalId
 from crdt.signing import SEED_BYTES, SigningKey, fleet_id
+from crdt.tlsnames import HUB_TLS_NAME, replica_tls_name, terminal_tls_name
 from hub.errors import RequestRefused
 
 HUB_NAME = "hub"
@@ -104,24 +106,22 @@ class Authority:
         """A terminal's author certificate. The caller has checked name and key."""
         return issue(self.fleet_key, terminal, name, Role.TERMINAL, public_key, limits)
 
-    def client_certificate(self, csr_pem: str, terminal: TerminalId) -> ClientCertificate:
-        """A TLS client certificate for a terminal; RequestRefused unless the request is sound."""
+    def client_certificate(self, csr_pem: str, terminal: TerminalId, replica: ReplicaId) -> ClientCertificate:
+        """A terminal's TLS certificate under this identity; RequestRefused unless the request is sound."""
         public_key = _requested_key(csr_pem)
         builder = _certificate(public_key, terminal.hex(), self._root.subject)
-        builder = builder.not_valid_before(LONG_FROM).not_valid_after(LONG_UNTIL)
-        builder = self._for_purpose(builder, ExtendedKeyUsageOID.CLIENT_AUTH)
-        certificate = builder.sign(self._root_key, hashes.SHA256())
+        names = [x509.DNSName(terminal_tls_name(terminal)), x509.DNSName(replica_tls_name(replica))]
+        certificate = self._signed(
+            builder, names, ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+        )
         return ClientCertificate(_pem(certificate).decode("ascii"), serial_text(certificate.serial_number))
 
     def server_certificate(self, names: Iterable[str], addresses: Iterable[str]) -> bytes:
         """The hub's TLS certificate for these host names and IP addresses, PEM."""
-        subjects: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+        subjects: list[x509.GeneralName] = [x509.DNSName(name) for name in (HUB_TLS_NAME, *names)]
         subjects += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
         builder = _certificate(self._hub_key.public_key(), "Farebox hub", self._root.subject)
-        builder = builder.not_valid_before(LONG_FROM).not_valid_after(LONG_UNTIL)
-        builder = builder.add_extension(x509.SubjectAlternativeName(subjects), critical=False)
-        builder = self._for_purpose(builder, ExtendedKeyUsageOID.SERVER_AUTH)
-        return _pem(builder.sign(self._root_key, hashes.SHA256()))
+        return _pem(self._signed(builder, subjects, ExtendedKeyUsageOID.SERVER_AUTH))
 
     def server_context(self, certificate_pem: bytes) -> ssl.SSLContext:
         """TLS for the HTTPS server: client certificates asked for, and checked against the fleet's root.
@@ -148,15 +148,21 @@ class Authority:
         finally:
             os.close(descriptor)
 
-    def _for_purpose(
-        self, builder: x509.CertificateBuilder, purpose: x509.ObjectIdentifier
-    ) -> x509.CertificateBuilder:
+    def _signed(
+        self,
+        builder: x509.CertificateBuilder,
+        names: Iterable[x509.GeneralName],
+        *purposes: x509.ObjectIdentifier,
+    ) -> x509.Certificate:
+        """The certificate of the fleet's TLS root for these names and uses."""
+        builder = builder.not_valid_before(LONG_FROM).not_valid_after(LONG_UNTIL)
+        builder = builder.add_extension(x509.SubjectAlternativeName(list(names)), critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         # RFC 5280 wants it, and Python 3.13 and later clients insist.
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._root_key.public_key())
-        return builder.add_extension(issuer, critical=False)
+        return builder.add_extension(issuer, critical=False).sign(self._root_key, hashes.SHA256())
 
 
 def serial_text(serial: int) -> str:

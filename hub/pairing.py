@@ -171,7 +171,7 @@ class Pairing:
 
         def issue(terminal: TerminalId) -> tuple[ReplicaId, ClientCertificate]:
             author = self._authority.terminal_certificate(terminal, wanted.name, wanted.public_key, limits)
-            client = self._authority.client_certificate(wanted.csr_pem, terminal)
+            client = self._authority.client_certificate(wanted.csr_pem, terminal, author.replica)
             issued.append(Enrolled(terminal, author, client))
             return author.replica, client
 

@@ -301,7 +301,7 @@ async def test_tls_of_another_fleet_does_not_get_as_far_as_http(depot: Depot) ->
     terminal = await depot.pair()
     key = await asyncio.to_thread(new_tls_key)
     foreign = await asyncio.to_thread(lambda: Authority(new_secrets()))
-    issued = foreign.client_certificate(key.csr_pem, terminal.certificate.terminal)
+    issued = foreign.client_certificate(key.csr_pem, terminal.certificate.terminal, terminal.key.replica)
     terminal.tls = await asyncio.to_thread(
         client_context, depot.hub.authority.root_pem, key.key_pem, issued.pem
     )
