@@ -1,41 +1,56 @@
-"""Measures the ledger's figures, each as a ratio within one run beside its target, and prints a table."""
+"""Measures the ledger's figures, ratios within one run beside their targets, and prints a table."""
 
 import argparse
 import random
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import merge, tap
+from tests.bench import depot, merge, settle, tap
 from tests.bench.table import Figure, rendered
+
+PARTS = ("tap", "merge", "settle", "depot")
 
 
 def main() -> int:
     """Print the table; 1 with --strict when a target is missed."""
     parser = argparse.ArgumentParser(prog="tests/bench/run", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument(
         "--taps", type=int, default=3_000, help="taps and bare commits to compare (%(default)s)"
     )
     parser.add_argument("--merges", type=int, default=5, help="merges to compare (%(default)s)")
+    parser.add_argument("--cards", type=int, default=1_000_000, help="cards of the settlement (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="of each kind of load on the hub (%(default)s)"
+    )
     parser.add_argument(
         "--directory", type=Path, help="where the databases are made: the disk that is measured"
     )
     parser.add_argument("--strict", action="store_true", help="fail when a target is missed")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        figures = _figures(Path(directory), arguments.taps, arguments.merges)
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"there is no part {min(unknown)!r}")
+    figures: list[Figure] = []
+    for part in arguments.parts or PARTS:
+        _say(f"{part} ...")
+        with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
+            figures += _MEASURES[part](Path(directory), arguments)
     sys.stdout.write(rendered(figures) + "\n")
     return int(arguments.strict and not all(figure.met for figure in figures))
 
 
-def _figures(directory: Path, taps: int, merges: int) -> list[Figure]:
-    source = random.Random(1)  # noqa: S311 - the same load every time
-    _say("taps ...")
-    figures = [tap.measure(directory, taps, source)]
-    _say("sealing 200,000 deltas ...")
-    load = merge.prepared(source)
-    _say("merges ...")
-    return [*figures, merge.measure(directory, load, merges), merge.wire(load)]
+def _source() -> random.Random:
+    return random.Random(1)  # noqa: S311 - the same load every time
+
+
+_MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
+    "tap": lambda directory, wanted: [tap.measure(directory, wanted.taps, _source())],
+    "merge": lambda directory, wanted: merge.measure(directory, merge.prepared(_source()), wanted.merges),
+    "settle": lambda directory, wanted: settle.measure(directory, wanted.cards, _source()),
+    "depot": lambda directory, wanted: depot.measure(directory, wanted.seconds),
+}
 
 
 def _say(what: str) -> None:

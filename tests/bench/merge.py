@@ -1,4 +1,4 @@
-"""The hub's merge, verified and durable, against a bare `executemany` of the same rows; bytes on the wire."""
+"""The hub's merge, verified and durable, against bare rows and other libraries; bytes on the wire."""
 
 import random
 import shutil
@@ -10,9 +10,10 @@ from pathlib import Path
 
 from crdt.block import NOMINAL_BLOCK_DELTAS
 from crdt.facts import CardId, Delta
+from crdt.numbering import shorten
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
-from tests.bench import bare
+from tests.bench import bare, rivals
 from tests.bench.table import Figure
 from tests.crdt import world
 from tests.crdt.test_wire_size import bus_taps
@@ -22,52 +23,98 @@ WIRE_TARGET = 6.0
 REPLICAS = 100
 TAPS = 2_000  # of each replica
 CARDS = 20_000
+RIVAL_RUNS = 2  # some of them take seconds
 
 
 @dataclass(frozen=True)
 class Load:
-    """100 buses' day, sealed, and the same as rows."""
+    """100 buses' day: the deltas, sealed, sealed and short, and as rows."""
 
     authors: Sequence[world.Terminal]
+    chains: Sequence[Sequence[Delta]]
     blocks: Sequence[bytes]
+    short: Sequence[bytes]
     rows: Sequence[tuple[bytes, int, bytes, int, int, int]]
 
 
 def prepared(source: random.Random, unit_ms: int = 1) -> Load:
     """The load: 200,000 deltas on 20,000 cards by 100 replicas, in blocks of 250."""
     cards = [CardId(source.randbytes(7)) for _ in range(CARDS)]
+    numbers = {card: number for number, card in enumerate(cards, 1)}
     authors = [world.terminal(number) for number in range(1, REPLICAS + 1)]
-    blocks: list[bytes] = []
-    rows: list[tuple[bytes, int, bytes, int, int, int]] = []
-    for number, author in enumerate(authors, 1):
-        deltas = bus_taps(number, cards, unit_ms, stops=False)
-        sizes = [NOMINAL_BLOCK_DELTAS] * (TAPS // NOMINAL_BLOCK_DELTAS)
-        blocks += [block.raw for block in author.blocks(deltas, sizes)]
-        rows += map(_row, deltas)
-    return Load(authors, blocks, rows)
+    chains = [bus_taps(number, cards, unit_ms, stops=False) for number in range(1, REPLICAS + 1)]
+    sizes = [NOMINAL_BLOCK_DELTAS] * (TAPS // NOMINAL_BLOCK_DELTAS)
+    sealed = [
+        block for author, chain in zip(authors, chains, strict=True) for block in author.blocks(chain, sizes)
+    ]
+    short = [shorten(block, numbers) or block.raw for block in sealed]
+    rows = [_row(delta) for chain in chains for delta in chain]
+    return Load(authors, chains, [block.raw for block in sealed], short, rows)
 
 
-def measure(directory: Path, load: Load, repetitions: int) -> Figure:
-    """Both in turn, each into a new database; medians."""
-    ours, theirs = [], []
+def measure(directory: Path, load: Load, repetitions: int) -> list[Figure]:
+    """Ours, bare rows and the other libraries over the same deltas; medians."""
+    ours, theirs, lags = [], [], []
     for _ in range(repetitions):
         theirs.append(_bare(directory / "bare", load))
-        ours.append(_merge(directory / "hub", load))
-    rates = [len(load.rows) / statistics.median(times) for times in (ours, theirs)]
+        merged, lagged = _merge(directory / "hub", load)
+        ours.append(merged)
+        lags.append(lagged)
+    count = len(load.rows)
+    ours_a_second, bare_a_second = (count / statistics.median(times) for times in (ours, theirs))
     detail = (
-        f"{rates[0]:,.0f} / {rates[1]:,.0f} bare deltas a second; {len(load.rows):,} deltas, "
+        f"{ours_a_second:,.0f} / {bare_a_second:,.0f} bare deltas a second; {count:,} deltas, "
         f"{CARDS:,} cards, {REPLICAS} replicas, one commit"
     )
-    return Figure(
-        "hub merge / bare executemany", rates[0] / rates[1], MERGE_TARGET, at_least=True, detail=detail
-    )
+    return [
+        Figure(
+            "hub merge / bare executemany",
+            ours_a_second / bare_a_second,
+            MERGE_TARGET,
+            at_least=True,
+            detail=detail,
+        ),
+        *_against(rivals.measure(load.chains, min(repetitions, RIVAL_RUNS)), ours_a_second),
+        *_wire(load),
+        Figure(
+            "history behind the merge: seconds",
+            statistics.median(lags),
+            None,
+            at_least=False,
+            detail=f"until it has all rows: {count / statistics.median(lags):,.0f} a second",
+        ),
+    ]
 
 
-def wire(load: Load) -> Figure:
-    """Bytes of a sealed block for each of its deltas."""
-    each = sum(map(len, load.blocks)) / len(load.rows)
-    detail = f"blocks of {NOMINAL_BLOCK_DELTAS}, card ids in full, times in milliseconds, signature included"
-    return Figure("wire: bytes a delta", each, WIRE_TARGET, at_least=False, detail=detail)
+def _against(others: Sequence[rivals.Rival], ours_a_second: float) -> list[Figure]:
+    """Our merge, verified and on the disk, against merges that are neither."""
+    return [
+        Figure(
+            f"hub merge / {other.name}",
+            ours_a_second / other.deltas_a_second,
+            1.0,
+            at_least=True,
+            detail=f"it merges and sums {other.deltas_a_second:,.0f} deltas a second in memory, unsigned, "
+            f"at {other.bytes_a_delta:.1f} bytes a delta on the wire",
+        )
+        for other in others
+    ]
+
+
+def _wire(load: Load) -> list[Figure]:
+    """Bytes on the wire for each delta: signature, hashes and headers included."""
+    count = len(load.rows)
+    kinds = {"": (load.short, "cards by number"), ", never settled": (load.blocks, "card ids in full")}
+    return [
+        Figure(
+            f"wire: bytes a delta{name}",
+            sum(map(len, blocks)) / count,
+            WIRE_TARGET if not name else None,
+            at_least=False,
+            detail=f"blocks of {NOMINAL_BLOCK_DELTAS}, {cards}, times in milliseconds, signature included",
+        )
+        for name, (blocks, cards) in kinds.items()
+    ]
 
 
 def _row(delta: Delta) -> tuple[bytes, int, bytes, int, int, int]:
@@ -88,7 +135,8 @@ def _bare(directory: Path, load: Load) -> float:
     return took
 
 
-def _merge(directory: Path, load: Load) -> float:
+def _merge(directory: Path, load: Load) -> tuple[float, float]:
+    """Seconds until it is durable, and until the history has it too."""
     directory.mkdir()
     with Database.open(directory / "hub.db", bare.KEY, readers=2) as database:
         hub = HubLedger(database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB)
@@ -97,5 +145,8 @@ def _merge(directory: Path, load: Load) -> float:
         report = hub.merge(load.blocks).result()
         took = time.perf_counter() - began
         assert len(report.added) == len(load.blocks)
+        while hub.lag().result():
+            time.sleep(0.02)
+        lagged = time.perf_counter() - began
     shutil.rmtree(directory)
-    return took
+    return took, lagged

@@ -6,24 +6,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """`value` and `target` in the same unit; `at_least`: the target is a minimum, else a maximum."""
+    """`value` and `target` in the same unit; `at_least`: the target is a minimum, else a maximum.
+
+    Without a target (None) the figure is for comparison over time only.
+    """
 
     name: str
     value: float
-    target: float
+    target: float | None
     at_least: bool
     detail: str
 
     @property
     def met(self) -> bool:
-        """Whether the target is reached."""
+        """Whether the target is reached, if there is one."""
+        if self.target is None:
+            return True
         return self.value >= self.target if self.at_least else self.value <= self.target
 
     def cells(self) -> tuple[str, ...]:
         """What the table shows."""
+        if self.target is None:
+            return self.name, f"{self.value:,.2f}", "", "", self.detail
         sign = ">=" if self.at_least else "<="
         verdict = "yes" if self.met else "NO"
-        return self.name, f"{self.value:.2f}", f"{sign} {self.target:.2f}", verdict, self.detail
+        return self.name, f"{self.value:,.2f}", f"{sign} {self.target:.2f}", verdict, self.detail
 
 
 def rendered(figures: Sequence[Figure]) -> str:
