@@ -14,6 +14,8 @@ from typing import NoReturn
 import pytest
 
 _PACKAGES = Path(__file__).with_name("debian-packages")
+# Where Debian puts programs that are not on everybody's PATH; tests/run looks there too.
+_OFF_PATH = ("usr/sbin", "usr/lib/postgresql/*/bin")
 
 
 def needs_program(name: str, why: str) -> Path:
@@ -22,7 +24,8 @@ def needs_program(name: str, why: str) -> Path:
     `why` finishes the sentence "... is not installed: needed to". Works in tests, fixtures and at the top
     of a test module.
     """
-    found = shutil.which(name)
+    beside = sorted(str(path) for pattern in _OFF_PATH for path in Path("/").glob(pattern))
+    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(beside))
     if found is None:
         package = debian_packages().get(name)
         hint = f" (apt-get install {package})" if package else ""

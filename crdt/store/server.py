@@ -1,0 +1,252 @@
+"""A hub's database on a server: PostgreSQL, MariaDB or MySQL. Several processes may share one."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from sqlalchemy import Connection, Engine, MetaData, func, select
+
+from crdt.errors import MisuseError, StoreFailed
+from crdt.store import sealed
+from crdt.store.jobs import Job, JobQueue, Rank
+from crdt.store.link import Link
+from crdt.store.sealed import SealedSecrets
+from crdt.store.server_url import LOCK_TIMEOUT_S, Server, check_server
+from crdt.store.server_writer import LOCK, LOCK_METADATA, ServerReader, ServerWriter
+from crdt.store.watch import Watch
+
+T = TypeVar("T")
+
+PATIENCE_S: Final = 10.0  # how long work waits for a server that is away before it fails
+INTERVAL_S: Final = 1.0  # the longest time until a change by another process is noticed
+_CREATION: Final = 0x66617265626F78  # "farebox": the number of the lock under which tables are made
+_COLLATIONS: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin")  # MariaDB's and MySQL's
+
+
+class ServerDatabase:
+    """An open database on a server. Made by `open`; `close` it, or use it in a `with` statement.
+
+    A `crdt.store.store.Store`, for any thread. It never fails for good: work that was under way when the
+    server went away fails with StoreFailed, which says whether it was written; work that had not begun waits
+    for the server for some seconds, and fails then. As soon as the server is back it goes on.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        key: bytes,
+        readers: int,
+        interval_s: float,
+        patience_s: float,
+        clock: Callable[[], float],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._server = server
+        self._secrets = SealedSecrets(key, entropy)
+        self._name = entropy(8).hex()
+        self._stopping = threading.Event()
+        self._closed = False
+        self._mutex = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+        self._writes = JobQueue()
+        self._reads = JobQueue()
+        writing, reading = server.engine(read_only=False), server.engine(read_only=True)
+
+        def link(engine: Engine) -> Link:
+            return Link(engine, server.place, patience_s, clock, self._stopping)
+
+        self._writer = ServerWriter(link(writing), self._writes, self._name)
+        self._readers = [ServerReader(link(reading), self._reads, number) for number in range(readers)]
+        self._watch = Watch(reading if server.is_postgresql else None, self._name, interval_s, self._others)
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        key: bytes,
+        *,
+        readers: int = 2,
+        interval_s: float = INTERVAL_S,
+        patience_s: float = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> Self:
+        """Open the database at `url`, such as postgresql://user:password@host/database; it must be there.
+
+        `key`: 32 secret bytes that seal the secrets in it. `interval_s`: the longest time until a change by
+        another process is noticed. `patience_s`: how long work waits for a server that is away. `clock`:
+        seconds that only grow. Raises WrongKey, DriverUnusable, StoreFailed: each a sentence.
+        """
+        database = cls(Server.parse(url), key, readers, interval_s, patience_s, clock, entropy)
+        try:
+            database._begin()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def write(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        urgent: bool = False,
+        background: bool = False,
+        after: Callable[[T], None] | None = None,
+    ) -> Future[T]:
+        """Run `work` in a write transaction on the writer's thread; the future is done once it is durable.
+
+        As `Database.write`. No other process writes at the same time. When the server goes away meanwhile the
+        future fails with StoreFailed, which says whether `work` was written; where that is not known, doing
+        the same once more has to be harmless.
+        """
+        rank = Rank.URGENT if urgent else Rank.BACKGROUND if background else Rank.NORMAL
+        job = Job(rank, work) if after is None else Job(rank, work, after)
+        self._writes.put(job)
+        return job.future
+
+    def read(self, work: Callable[[Connection], T]) -> Future[T]:
+        """Run `work` on a reader's thread, in one snapshot; perhaps twice, when the connection is lost."""
+        job = Job(Rank.NORMAL, work)
+        self._reads.put(job)
+        return job.future
+
+    @property
+    def failed(self) -> bool:
+        """False: a server that comes back is used again."""
+        return False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the database was closed, or is being closed."""
+        return self._closed
+
+    def write_and_wait(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        urgent: bool = False,
+        after: Callable[[T], None] | None = None,
+    ) -> T:
+        """`write`, and wait until it is durable. Raises MisuseError within a write."""
+        self.check_may_wait()
+        return self.write(work, urgent=urgent, after=after).result()
+
+    def read_and_wait(self, work: Callable[[Connection], T]) -> T:
+        """`read`, and wait for the answer. Raises MisuseError within a write."""
+        self.check_may_wait()
+        return self.read(work).result()
+
+    def wait(self, future: Future[T]) -> T:
+        """The result of something begun before. Raises MisuseError within a write."""
+        self.check_may_wait()
+        return future.result()
+
+    def check_may_wait(self) -> None:
+        """Raise MisuseError within a write: whoever waits for the database there waits for itself."""
+        if self._writer.mine:
+            raise MisuseError("a write waits for the database; it would wait for itself")
+
+    def create(self, metadata: MetaData) -> None:
+        """Make the tables of `metadata` that are not there yet, one process after the other; waits."""
+        self.check_may_wait()
+        job = Job(Rank.NORMAL, lambda connection: _create(connection, metadata), plain=True)
+        self._writes.put(job)
+        job.future.result()
+
+    def get_secret(self, name: str) -> bytes | None:
+        """A value put by `put_secret`, such as a private key; waits. Raises WrongKey."""
+        return self.read_and_wait(lambda connection: self._secrets.get(connection, name))
+
+    def put_secret(self, name: str, value: bytes) -> None:
+        """Seal a value and keep it under a name, replacing the one before; waits until it is durable."""
+        self.write_and_wait(lambda connection: self._secrets.put(connection, name, value))
+
+    def on_others(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` when another process may have written, or an interval is over; returns how to stop.
+
+        On a thread that nothing else waits for, but the next call does.
+        """
+        with self._mutex:
+            self._listeners = [*self._listeners, listener]
+
+        def stop() -> None:
+            with self._mutex:
+                self._listeners = [other for other in self._listeners if other is not listener]
+
+        return stop
+
+    def close(self) -> None:
+        """Finish what is queued, end the threads, close the connections. Idempotent.
+
+        What is queued while the server is away fails.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._stopping.set()
+        self._watch.close()
+        self._writes.close()
+        self._reads.close()
+        for reader in self._readers:
+            reader.join()
+        self._writer.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        self.read_and_wait(lambda connection: check_server(connection, self._server.place))
+        self.create(LOCK_METADATA)
+        self.create(sealed.METADATA)
+        self.write_and_wait(self._secrets.check)
+
+    def _others(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+
+def _create(connection: Connection, metadata: MetaData) -> None:
+    """One process after the other. Not in a write's transaction: MySQL ends that at every CREATE TABLE."""
+    with _creating(connection):
+        metadata.create_all(connection)
+        if metadata is LOCK_METADATA and connection.execute(select(LOCK.c.id)).first() is None:
+            connection.execute(LOCK.insert().values(id=1))
+
+
+@contextmanager
+def _creating(connection: Connection) -> Iterator[None]:
+    """Tables may be made here. Raises StoreFailed while another process makes some, and does not end."""
+    with connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.execute(select(func.pg_advisory_xact_lock(_CREATION)))
+            yield
+            return
+        name = func.concat("farebox ", func.database())
+        if connection.execute(select(func.get_lock(name, LOCK_TIMEOUT_S))).scalar_one() != 1:
+            raise StoreFailed(
+                "Another process of the hub has been making tables for long; start this one again."
+            )
+        try:
+            _compare_text_exactly(connection)
+            yield
+        finally:
+            connection.execute(select(func.release_lock(name)))
+
+
+def _compare_text_exactly(connection: Connection) -> None:
+    """Tables made from now on tell "a" from "A" and from "a ": MariaDB and MySQL by themselves do not."""
+    collation = _COLLATIONS[0] if getattr(connection.dialect, "is_mariadb", False) else _COLLATIONS[1]
+    if connection.exec_driver_sql("SELECT @@collation_database").scalar_one() != collation:
+        connection.exec_driver_sql(f"ALTER DATABASE CHARACTER SET utf8mb4 COLLATE {collation}")

@@ -1,0 +1,97 @@
+"""Hears when other processes may have written to a database server, and says so."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from crdt.store.server_writer import CHANNEL
+
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """Calls `tell` after every notification of another process, and every `interval_s` in any case.
+
+    PostgreSQL notifies; a notification lost with its connection only delays until the interval is over. The
+    other servers have nothing of the kind.
+    """
+
+    def __init__(self, engine: Engine | None, name: str, interval_s: float, tell: Callable[[], None]) -> None:
+        """`engine`: of a PostgreSQL, or None. `name`: this process's; its own notifications do not count."""
+        self._engine = engine
+        self._name = name
+        self._interval_s = interval_s
+        self._tell = tell
+        self._connection: Connection | None = None
+        self._closing, self._closed = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="server-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and its connection."""
+        self._closing.send(b".")
+        self._thread.join()
+        self._closing.close()
+        self._closed.close()
+
+    def _run(self) -> None:
+        while self._wait():
+            try:
+                self._tell()
+            except Exception:
+                _log.exception("a listener of the database failed")
+        self._drop()
+
+    def _wait(self) -> bool:
+        """Until there may be something new; False when it is time to end."""
+        try:
+            raw = self._listening()
+            if raw is None:
+                return not self._ended(None)
+            ended = self._ended(raw)
+            while not ended and self._heard_only_own(raw):
+                ended = self._ended(raw)
+        except DBAPIError:
+            self._drop()
+            return not self._ended(None)
+        except Exception as err:  # the driver's own, outside SQLAlchemy: the connection is gone
+            _log.warning("changes by other processes are noticed late for now: %s", err)
+            self._drop()
+            return not self._ended(None)
+        return not ended
+
+    def _ended(self, raw: Any | None) -> bool:
+        """Wait for a notification, the interval's end, or the time to end; whether it was that."""
+        sockets = [self._closed] if raw is None else [self._closed, raw]
+        ready, _, _ = select.select(sockets, [], [], self._interval_s)
+        return self._closed in ready
+
+    def _heard_only_own(self, raw: Any) -> bool:
+        """Whether nothing was heard but this process's own notifications; not where nothing was heard."""
+        names = [notify.payload for notify in raw.notifies(timeout=0)]
+        return bool(names) and all(name == self._name for name in names)
+
+    def _listening(self) -> Any | None:
+        """psycopg's connection that listens, made now if there is none; None on another server."""
+        if self._engine is None:
+            return None
+        if self._connection is None:
+            self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+        return self._connection.connection.driver_connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(DBAPIError):
+                connection.invalidate()
+            connection.close()

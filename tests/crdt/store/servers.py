@@ -1,0 +1,210 @@
+"""Real database servers from Debian's packages, in a temporary directory, while a test needs them."""
+
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from tests.needs import needs_program
+
+PATIENCE_S = 60
+_NOBODY = "nobody"  # servers refuse to run as root
+
+
+class Server(ABC):
+    """One server on Unix sockets in a directory of its own; no port, so none can be taken."""
+
+    name: str
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._numbers = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.found()
+        self.start()
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Self]:
+        """A fresh server, stopped and removed afterwards."""
+        cls.needs()
+        directory = Path(
+            tempfile.mkdtemp(prefix=f"farebox-{cls.name}-")
+        )  # a short name: a socket is in it
+        try:
+            if os.geteuid() == 0:
+                shutil.chown(directory, _NOBODY)
+            server = cls(directory)
+            try:
+                yield server
+            finally:
+                server.stop()
+        finally:
+            shutil.rmtree(directory)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        log = (self.directory / "log").open("ab")
+        with log:
+            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, **self.somebody())
+        pause = threading.Event()
+        for _ in range(PATIENCE_S * 50):
+            if self._process.poll() is not None or self.answers():
+                break
+            pause.wait(0.02)
+        if not self.answers():
+            text = (self.directory / "log").read_text(errors="replace")
+            raise AssertionError(f"{self.name} does not start:\n{text[-4000:]}")
+
+    def stop(self) -> None:
+        """Stop it in good order; connections are cut."""
+        self._end(signal.SIGINT if self.name == "postgresql" else signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Stop it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def fresh(self) -> str:
+        """A new, empty database; its address."""
+        name = f"ledger{next(self._numbers)}"
+        self.run(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def run(self, statement: str) -> None:
+        """Run a statement as the server's owner, outside any transaction."""
+        engine = create_engine(self.driver_url(), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+    def answers(self) -> bool:
+        """Whether it can be asked something."""
+        try:
+            self.run("SELECT 1")
+        except DBAPIError:
+            return False
+        return True
+
+    def somebody(self) -> dict[str, Any]:
+        """Who runs it, for subprocess: whoever runs the tests, but not root."""
+        if os.geteuid() != 0:
+            return {}
+        nobody = pwd.getpwnam(_NOBODY)
+        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": ()}
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(PATIENCE_S)
+            self._process = None
+
+    @classmethod
+    @abstractmethod
+    def needs(cls) -> None:
+        """Skip the test where its programs are not installed."""
+
+    @abstractmethod
+    def found(self) -> None:
+        """Make the directory of its data."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """How it is started."""
+
+    @abstractmethod
+    def url(self, database: str) -> str:
+        """The address a hub is given."""
+
+    @abstractmethod
+    def driver_url(self) -> str:
+        """Where its owner may make databases."""
+
+
+class PostgreSQL(Server):
+    """As Debian brings it; its programs are not on PATH."""
+
+    name = "postgresql"
+
+    @classmethod
+    def needs(cls) -> None:
+        needs_program("initdb", "run the ledger on PostgreSQL")
+
+    def found(self) -> None:
+        initdb = needs_program("initdb", "run the ledger on PostgreSQL")
+        data = self.directory / "data"
+        subprocess.run(
+            [initdb, "-D", data, "-U", "farebox", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=self.directory,
+            **self.somebody(),
+        )
+
+    def command(self) -> list[str]:
+        server = needs_program("initdb", "run the ledger on PostgreSQL").with_name("postgres")
+        data = str(self.directory / "data")
+        return [str(server), "-D", data, "-k", str(self.directory), "-c", "listen_addresses="]
+
+    def url(self, database: str) -> str:
+        return f"postgresql://farebox@/{database}?host={self.directory}"
+
+    def driver_url(self) -> str:
+        return self.url("postgres").replace("postgresql:", "postgresql+psycopg:")
+
+
+class MariaDB(Server):
+    """As Debian brings it."""
+
+    name = "mariadb"
+
+    @classmethod
+    def needs(cls) -> None:
+        needs_program("mariadbd", "run the ledger on MariaDB")
+
+    def found(self) -> None:
+        install = needs_program("mariadb-install-db", "run the ledger on MariaDB")
+        data = self.directory / "data"
+        subprocess.run(
+            [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self.directory,
+            **self.somebody(),
+        )
+
+    def command(self) -> list[str]:
+        server = needs_program("mariadbd", "run the ledger on MariaDB")
+        return [
+            str(server),
+            "--no-defaults",
+            f"--datadir={self.directory / 'data'}",
+            f"--socket={self._socket}",
+            f"--pid-file={self.directory / 'pid'}",
+            "--skip-networking",
+        ]
+
+    def url(self, database: str) -> str:
+        return f"mariadb://root@/{database}?unix_socket={self._socket}"
+
+    def driver_url(self) -> str:
+        return self.url("").replace("mariadb:", "mariadb+pymysql:")
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "socket"
+
+
+SERVERS: dict[str, type[Server]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}
