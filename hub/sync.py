@@ -1,8 +1,9 @@
 """The sync endpoint: a terminal's bytes through the session into the ledger, settlement and fares back.
 
-Who it is comes from the TLS certificate, whose serial number is looked up on every request. Nothing is merged
-before the whole request was received and understood, so bytes that break off or break the protocol leave no
-trace. A terminal may carry blocks of others: what counts is the author's own certificate and signature.
+`answering.py` says what is answered; here is who asks, and how much of it at a time. Who it is comes from the
+TLS certificate, whose serial number is looked up on every request. Nothing is merged before the whole request
+was received and understood, so bytes that break off or break the protocol leave no trace. A terminal may
+carry blocks of others: what counts is the author's own certificate and signature.
 
 Refusals: about the request as a whole (no certificate, revoked, too busy) as an HTTP error with JSON; about
 what is in the session as `Refusal` messages in the answer, beside the `Ack` of what was taken.
@@ -12,32 +13,19 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from aiohttp import web
 
-from crdt.certificate import AuthorCertificate
-from crdt.documents import FLEET_DOCUMENT
-from crdt.errors import InputRefused, Malformed, NotPermitted, Revoked, UnknownAuthor
+from crdt.errors import InputRefused, Malformed, Revoked, UnknownAuthor
 from crdt.facts import TerminalId
-from crdt.frames import (
-    Ack,
-    BlockFrame,
-    CertificateFrame,
-    DocumentFrame,
-    Hello,
-    PageFrame,
-    Pull,
-    Refusal,
-    Status,
-)
 from crdt.ledger import MergeReport
 from crdt.protocol import CONTENT_TYPE, PROTOCOL_VERSION
-from crdt.session import Ended, Event, Refused, Session
+from crdt.session import Refused, Session
 from crdt.store.hub import HubLedger
+from hub.answering import MAX_REFUSALS, Answerer, Heard
 from hub.authority import serial_of
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
@@ -46,21 +34,7 @@ from hub.registry import REVOKED, Client, Registry
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 1024
-MAX_CERTIFICATES = 1024  # in one exchange; each costs a signature verification
-MAX_REFUSALS = 16  # in one answer; the first ones say what is wrong
 EXCHANGES_PER_TERMINAL = 2  # at a time: a terminal needs one, and one that it has given up
-
-
-@dataclass(slots=True)
-class Heard:
-    """What a terminal said in one exchange."""
-
-    hello: Hello | None = None
-    status: Status | None = None
-    pull: Pull | None = None
-    certificates: list[AuthorCertificate] = field(default_factory=list)
-    blocks: list[bytes] = field(default_factory=list)
-    refused: Refused | None = None  # it broke the protocol; nothing of it counts
 
 
 class Slots:
@@ -104,7 +78,7 @@ class Sync:
         self._registry = registry
         self._bus = bus
         self._slots = slots
-        self._page_rows = page_rows
+        self._answerer = Answerer(ledger, page_rows, asyncio.wrap_future)
         self._now_ms = now_ms
 
     async def sync(self, request: web.Request) -> web.Response:
@@ -144,34 +118,13 @@ class Sync:
         return client
 
     async def _answer(self, session: Session, client: Client, heard: Heard, address: str) -> bytes:
-        report = await self._merge(heard)
+        answer = await self._answerer.answer(heard)
         status = None if heard.status is None else dict(heard.status.values)
         await self._registry.saw(client.terminal, self._now_ms(), address, status)
         self._bus.publish(Topic.TERMINALS, (client.terminal.hex(),))
-        asked = {client.replica, *(heard.hello.frontier if heard.hello is not None else ())}
-        heads = await asyncio.wrap_future(self._ledger.heads(sorted(asked)))
-        parts = [session.hello(heads)]
-        if report is not None:
-            parts.append(session.send(Ack(report.heads)))
-            parts += [session.send(Refusal.of(refused.error)) for refused in report.refused[:MAX_REFUSALS]]
-            self._log(client, report)
-        if heard.pull is not None:
-            parts += [part async for part in self._settlement(session, heard.pull)]
-        return b"".join(parts)
-
-    async def _merge(self, heard: Heard) -> MergeReport | None:
-        if not heard.blocks and not heard.certificates:
-            return None
-        return await asyncio.wrap_future(self._ledger.merge(heard.blocks, heard.certificates))
-
-    async def _settlement(self, session: Session, pull: Pull) -> AsyncIterator[bytes]:
-        document = await asyncio.wrap_future(self._ledger.document(FLEET_DOCUMENT))
-        if document is not None and document.version > pull.documents.get(FLEET_DOCUMENT, 0):
-            yield session.send(DocumentFrame(document.encode()))
-        page = await asyncio.wrap_future(
-            self._ledger.page(pull.series, pull.base, pull.after, self._page_rows)
-        )
-        yield session.send(PageFrame(page.raw))
+        if answer.report is not None:
+            self._log(client, answer.report)
+        return session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
 
     def _refuse(self, session: Session, client: Client, heard: Heard) -> web.Response:
         refused = heard.refused
@@ -191,44 +144,18 @@ class Sync:
 
 async def _hear(request: web.Request, session: Session, client: Client) -> Heard:
     """Everything the terminal says, to the end of the request; in bounded memory (the session's limits)."""
-    heard = Heard()
+    heard = Heard(client.replica, client.name)
     try:
         async for chunk in request.content.iter_chunked(CHUNK_BYTES):
             for event in session.receive_data(chunk):
-                _take(heard, event, client)
+                heard.take(event)
             if heard.refused is not None:
                 return heard
         for event in session.receive_eof():
-            _take(heard, event, client)
+            heard.take(event)
     except InputRefused as error:
         heard.refused = Refused(error.code, str(error))
     return heard
-
-
-def _take(heard: Heard, event: Event, client: Client) -> None:
-    match event:
-        case Hello():
-            if event.replica != client.replica:
-                raise NotPermitted("The TLS certificate belongs to another replica than HELLO names.")
-            heard.hello = event
-        case Status():
-            heard.status = event
-        case Pull():
-            heard.pull = event
-        case CertificateFrame(raw):
-            if len(heard.certificates) >= MAX_CERTIFICATES:
-                raise NotPermitted(f"At most {MAX_CERTIFICATES} certificates may come in one exchange.")
-            heard.certificates.append(AuthorCertificate.decode(raw))
-        case BlockFrame(raw):
-            heard.blocks.append(raw)
-        case Refusal():
-            log.warning("%s refused what it was sent: %s: %s", client.name, event.code.name, event.text)
-        case Refused():
-            heard.refused = event
-        case Ended() | Ack():
-            pass
-        case _:
-            raise NotPermitted(f"A hub takes no {type(event).__name__}.")
 
 
 def _serial(request: web.Request) -> str:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import delete
 
+from crdt.certificate import AuthorCertificate
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, Kind
@@ -12,6 +13,7 @@ from crdt.frames import (
     Ack,
     BlockFrame,
     CertificateFrame,
+    DocumentFrame,
     Hello,
     PageFrame,
     Pull,
@@ -19,7 +21,7 @@ from crdt.frames import (
 )
 from crdt.frontier import Head
 from crdt.session import Ended
-from crdt.settlement import verify_page
+from crdt.settlement import beginning, verify_page
 from hub import tables
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, Refused, first, reference
@@ -79,9 +81,21 @@ async def test_a_pull_brings_the_signed_settlement_and_the_fares(depot: Depot) -
     assert page.heads[terminal.key.replica] == terminal.head
 
 
+async def test_a_terminal_that_begins_anew_is_told_who_signs_the_settlement(depot: Depot) -> None:
+    """Before the page: its own pairing may have been with a hub of another key."""
+    terminal = await depot.pair()
+    events = await terminal.exchange(Pull())
+    assert [type(event) for event in events] == [Hello, CertificateFrame, DocumentFrame, PageFrame, Ended]
+    certificate = AuthorCertificate.decode(first(events, "CertificateFrame").raw)
+    assert certificate.verify(terminal.fleet_public_key) == terminal.hub_certificate
+
+
 async def test_fares_that_the_terminal_has_are_not_sent_again(depot: Depot) -> None:
     terminal = await depot.pair()
-    events = await terminal.exchange(Pull(documents={"fleet": 1}))
+    await terminal.push(terminal.taps(-250))
+    (page,) = await terminal.pull()
+    installed = Pull(page.series, page.position, beginning(page.position), {"fleet": 1})
+    events = await terminal.exchange(installed)
     assert [type(event) for event in events] == [Hello, PageFrame, Ended]
     await depot.ask("POST", "/fleet", {"flat_fare": "3.10"})
     document = SignedDocument.decode(
