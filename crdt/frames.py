@@ -147,6 +147,8 @@ class Pull:
 
     def body(self) -> bytes:
         """Series 16, base varint, cursor, count of documents u8, of each by name: text, version varint."""
+        if len(self.documents) > MAX_DOCUMENTS:
+            raise MisuseError(f"a terminal names at most {MAX_DOCUMENTS} documents")
         writer = Writer().raw(self.series).varint(self.base)
         write_cursor(writer, self.after)
         writer.uint(len(self.documents), 1)

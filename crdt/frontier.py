@@ -18,7 +18,7 @@ class Head(NamedTuple):
 
 Frontier = Mapping[ReplicaId, Head]
 
-MAX_FRONTIER: Final = 16_384  # heads on the wire: 55 bytes each at most, so a frontier fits a frame
+MAX_FRONTIER: Final = 16_000  # heads on the wire: 55 bytes each at most, so that a page of all still fits
 GENESIS: Final = bytes(HASH_BYTES)  # the `previous` of a replica's first block
 
 

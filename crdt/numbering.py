@@ -9,7 +9,7 @@ chained and stored does not know of numbers.
     | the rest of the payload | signature 64
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from crdt.block import HEADER, MAX_BLOCK_BYTES, Block
@@ -58,20 +58,21 @@ def restore(short: bytes, cards: Callable[[Sequence[int]], Sequence[CardId | Non
     size = reader.varint(1, MAX_BLOCK_DELTAS)
     column, _ = read_numbers(reader, size, _NUMBER_BYTES)
     zeros = column.count(0)
-    in_full = iter(read_card_ids(reader, zeros) if zeros else ())
+    in_full = read_card_ids(reader, zeros) if zeros else ()
     rest = reader.rest()
     if len(rest) < SIGNATURE_BYTES:
         raise Malformed("the block is cut short")
-    return header + ids_section(list(_found(cards(column), column, in_full))) + rest
+    found = cards(column)
+    if zeros:
+        found = _put_between(in_full, found, column)
+    if None in found:
+        number = column[found.index(None)]
+        raise UnknownCardNumber(f"there is no card with the number {number} here; send the block in full")
+    return header + ids_section(found) + rest  # type: ignore[arg-type]  # None is not among them
 
 
-def _found(
-    cards: Sequence[CardId | None], column: Sequence[int], in_full: Iterator[CardId]
-) -> Iterator[CardId]:
-    for card, number in zip(cards, column, strict=True):
-        if not number:
-            yield next(in_full)
-        elif card is None:
-            raise UnknownCardNumber(f"there is no card with the number {number} here; send the block in full")
-        else:
-            yield card
+def _put_between(
+    in_full: Sequence[CardId], found: Sequence[CardId | None], column: Sequence[int]
+) -> list[CardId | None]:
+    ids = iter(in_full)
+    return [card if number else next(ids) for card, number in zip(found, column, strict=True)]

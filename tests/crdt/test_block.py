@@ -20,7 +20,7 @@ from crdt.block import (
     verify,
 )
 from crdt.certificate import Limits
-from crdt.columns import decode, encode
+from crdt.columns import decode, encode, ids_section
 from crdt.errors import (
     BadSignature,
     ForeignFleet,
@@ -72,7 +72,9 @@ def test_sealing_is_deterministic_and_compresses_only_what_gets_smaller() -> Non
     small, large = seal(AUTHOR.key, FLEET, DELTAS[:1], GENESIS), seal(AUTHOR.key, FLEET, DELTAS, GENESIS)
     assert (small.encoding, large.encoding) == (Encoding.RAW, Encoding.ZSTD)
     assert small.payload == encode(DELTAS[:1]).data
-    assert zstandard.decompress(large.payload) == encode(DELTAS).data
+    parts = encode(DELTAS)
+    assert large.payload.startswith(parts.ids), "card ids are never compressed: numbers take their place"
+    assert zstandard.decompress(large.payload.removeprefix(parts.ids)) == parts.rest
     assert seal(AUTHOR.key, FLEET, DELTAS, GENESIS) == large
 
 
@@ -123,13 +125,15 @@ def test_random_bytes_are_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("encoding", Encoding)
-@given(payload=st.binary(max_size=300), count=st.integers(1, 4096))
+@given(rest=st.binary(max_size=300), ids=st.booleans(), count=st.integers(1, 4096))
 def test_a_hostile_authors_payload_is_refused_or_canonical(
-    encoding: Encoding, payload: bytes, count: int
+    encoding: Encoding, rest: bytes, ids: bool, count: int
 ) -> None:
     """Enrolled authors are not trusted either: a good signature over garbage is still garbage."""
+    if encoding is Encoding.ZSTD and ids:
+        rest = zstandard.compress(rest)
     try:
-        columns = verify(with_payload(count, encoding, payload), AUTHOR.certificate)
+        columns = verify(with_payload(count, encoding, (IDS if ids else b"") + rest), AUTHOR.certificate)
     except InputRefused:
         return
     assert decode(encode(columns.deltas(AUTHOR.key.replica, 1)).data, count) == columns
@@ -144,16 +148,22 @@ def zstd_frame(data: bytes, *, declare: int | None = None) -> bytes:
 
 
 BOMB = bytes(64 * 1024 * 1024)
+IDS = ids_section([CardId(bytes(7))])
 
 
 @pytest.mark.parametrize(
-    ("payload", "error"),
+    ("rest", "error"),
     [
         pytest.param(zstandard.compress(BOMB), TooLarge, id="64 MiB declared"),
         pytest.param(zstd_frame(BOMB), TooLarge, id="64 MiB undeclared"),
         pytest.param(zstd_frame(BOMB, declare=1000), Malformed, id="64 MiB declared as 1000 bytes"),
         pytest.param(zstd_frame(BOMB, declare=2**32 - 2), TooLarge, id="4 GiB declared"),
-        pytest.param(zstandard.compress(bytes(MAX_PAYLOAD_BYTES + 1)), TooLarge, id="one byte too many"),
+        pytest.param(
+            zstandard.compress(bytes(MAX_PAYLOAD_BYTES - len(IDS) + 1)), TooLarge, id="one byte too many"
+        ),
+        pytest.param(
+            zstandard.compress(bytes(MAX_PAYLOAD_BYTES - len(IDS))), Malformed, id="nothing but zeros"
+        ),
         pytest.param(zstandard.compress(bytes(1000)) + b"\0", Malformed, id="bytes after the frame"),
         pytest.param(zstandard.compress(bytes(1000)) * 2, Malformed, id="two frames"),
         pytest.param(b"\x50\x2a\x4d\x18\x04\0\0\0abcd", InputRefused, id="a skippable frame"),
@@ -161,9 +171,9 @@ BOMB = bytes(64 * 1024 * 1024)
         pytest.param(b"not zstd", Malformed, id="not zstd"),
     ],
 )
-def test_zstd_bombs_are_refused_within_bounded_memory(payload: bytes, error: type[InputRefused]) -> None:
-    """Signed by an enrolled author; no more memory is taken than a payload may have."""
-    block = with_payload(1, Encoding.ZSTD, payload[: MAX_BLOCK_BYTES - OVERHEAD_BYTES])
+def test_zstd_bombs_are_refused_within_bounded_memory(rest: bytes, error: type[InputRefused]) -> None:
+    """Signed by an enrolled author; no more memory is taken than a payload may have, card ids included."""
+    block = with_payload(1, Encoding.ZSTD, (IDS + rest)[: MAX_BLOCK_BYTES - OVERHEAD_BYTES])
     tracemalloc.start()
     try:
         with pytest.raises(error):

@@ -20,26 +20,28 @@ from crdt.frames import (
     BlockFrame,
     CertificateFrame,
     DocumentFrame,
+    Heads,
     Hello,
     Message,
+    OpenSegment,
     PageFrame,
     Pull,
     Refusal,
+    ShortBlockFrame,
     Status,
+    Want,
     encode_frame,
 )
-from crdt.frontier import MAX_FRONTIER, Head
+from crdt.frontier import GENESIS, MAX_FRONTIER, Head
 from crdt.session import TRANSITIONS, Ended, Event, Refused, Session, State, plan
 from crdt.settlement import MAX_PAGE_BYTES, Cursor
 from tests.crdt.world import FLEET, HUB_KEY, TERMINALS
 
 ME, PEER = TERMINALS[0].key.replica, HUB_KEY.replica
 
-frontiers = st.dictionaries(
-    st.binary(min_size=16, max_size=16).map(ReplicaId),
-    st.builds(Head, st.integers(1, MAX_SEQ), st.binary(min_size=32, max_size=32)),
-    max_size=4,
-)
+replicas = st.binary(min_size=16, max_size=16).map(ReplicaId)
+heads = st.builds(Head, st.integers(1, MAX_SEQ), st.binary(min_size=31, max_size=31).map(b"h".__add__))
+frontiers = st.dictionaries(replicas, heads, max_size=4)
 cursors = st.builds(
     Cursor, st.integers(0, 2**63 - 1), st.one_of(st.just(b""), st.binary(min_size=4, max_size=16))
 )
@@ -66,12 +68,28 @@ later_messages: st.SearchStrategy[Message] = st.one_of(
         series=st.binary(min_size=16, max_size=16),
         base=st.integers(0, 2**63 - 2),
         after=cursors,
-        documents=st.dictionaries(st.sampled_from(["fleet", "revoked", "terminal"]), st.integers(0, 2**63 - 2)),
+        documents=st.dictionaries(
+            st.sampled_from(["", "fleet", "revoked", "terminal"]), st.integers(0, 2**63 - 2)
+        ),
     ),
     st.builds(Ack, frontiers),
     st.builds(PageFrame, st.binary(max_size=300)),
     st.builds(DocumentFrame, st.binary(max_size=300)),
     st.builds(Refusal, st.sampled_from(RefusalCode), st.from_regex(r"[ -~]{0,60}", fullmatch=True)),
+    st.builds(ShortBlockFrame, st.binary(max_size=300)),
+    st.builds(
+        Want,
+        st.dictionaries(replicas, st.integers(0, MAX_SEQ), max_size=4),
+        st.booleans(),
+    ),
+    st.builds(
+        OpenSegment,
+        heads | st.just(Head(0, GENESIS)),
+        st.integers(1, 4096),
+        st.binary(min_size=1, max_size=300),
+    ),
+    st.builds(OpenSegment, heads, st.just(0), st.just(b"")),
+    st.builds(Heads, frontiers),
 )
 hellos = st.builds(Hello, st.just(FLEET), st.just(PEER), frontiers)
 
@@ -86,6 +104,10 @@ EXAMPLES: dict[type[Event], Message] = {
     PageFrame: PageFrame(b"p"),
     DocumentFrame: DocumentFrame(b"d"),
     Refusal: Refusal(RefusalCode.REVOKED, "this terminal was withdrawn"),
+    ShortBlockFrame: ShortBlockFrame(b"s"),
+    Want: Want({ME: 0}, others=True),
+    OpenSegment: OpenSegment(Head(0, GENESIS), 1, b"o"),
+    Heads: Heads({}),
 }
 
 
@@ -203,7 +225,7 @@ def frame(kind: int, length: int, body: bytes = b"") -> bytes:
     ("data", "code"),
     [
         pytest.param(frame(0, 0), RefusalCode.MALFORMED, id="type 0"),
-        pytest.param(frame(10, 0), RefusalCode.MALFORMED, id="an unknown type"),
+        pytest.param(HELLO + frame(14, 0), RefusalCode.MALFORMED, id="an unknown type"),
         pytest.param(b"GET / HTTP/1.1\r\n\r\n", RefusalCode.MALFORMED, id="HTTP"),
         pytest.param(frame(1, 2**32 - 1), RefusalCode.TOO_LARGE, id="a HELLO of 4 GiB"),
         pytest.param(HELLO + frame(4, MAX_BLOCK_BYTES + 1), RefusalCode.TOO_LARGE, id="a huge block"),

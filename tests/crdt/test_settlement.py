@@ -20,7 +20,7 @@ from crdt.errors import (
     UnknownAuthor,
     Unsupported,
 )
-from crdt.facts import MAX_AMOUNT_MINOR, MAX_SEQ, CardId, CardState, FleetId, ReplicaId
+from crdt.facts import MAX_AMOUNT_MINOR, MAX_CARD_NUMBER, MAX_SEQ, CardId, CardState, FleetId, ReplicaId
 from crdt.frames import MAX_FRAME_BYTES, PageFrame, encode_frame
 from crdt.frontier import MAX_FRONTIER, Head
 from crdt.settlement import (
@@ -29,7 +29,9 @@ from crdt.settlement import (
     MAX_PAGE_ROWS,
     MAX_POSITION,
     NO_SERIES,
+    OVERDRAWN,
     START,
+    UNMET,
     CardRow,
     Cursor,
     Page,
@@ -146,7 +148,8 @@ def test_a_page_reads_as_sealed(
             card,
             data.draw(st.integers(-(2**63), 2**63 - 1)),
             data.draw(st.integers(0, MAX_AMOUNT_MINOR)),
-            data.draw(st.integers(0, 1)),
+            data.draw(st.integers(0, HOTLISTED | UNMET | OVERDRAWN)),
+            data.draw(st.integers(0, MAX_CARD_NUMBER)),
         )
         for card in cards
     ]
@@ -156,7 +159,7 @@ def test_a_page_reads_as_sealed(
     assert found.rows == tuple(rows)
     for row in found.rows:
         assert row.state == CardState(row.sum_minor, row.opening_minor)
-        assert row.hotlisted is (row.flags == 1)
+        assert row.hotlisted is bool(row.flags & HOTLISTED or row.flags & OVERDRAWN)
 
 
 def test_every_truncation_and_flipped_bit_is_refused() -> None:
@@ -221,7 +224,9 @@ BAD_PARTS: list[dict[str, Any]] = [
     {"rows": [ROWS[0]._replace(sum_minor=2**63)]},
     {"rows": [ROWS[0]._replace(opening_minor=MAX_AMOUNT_MINOR + 1)]},
     {"rows": [ROWS[0]._replace(opening_minor=-1)]},
-    {"rows": [ROWS[0]._replace(flags=2)]},
+    {"rows": [ROWS[0]._replace(flags=8)]},
+    {"rows": [ROWS[0]._replace(number=-1)]},
+    {"rows": [ROWS[0]._replace(number=MAX_CARD_NUMBER + 1)]},
     {"rows": [CardRow(CardId(at.to_bytes(4, "big")), 0, 0) for at in range(MAX_PAGE_ROWS + 1)]},
 ]
 
@@ -236,7 +241,7 @@ def test_a_page_whose_parts_contradict_is_not_sealed(parts: dict[str, Any]) -> N
     ("at", "is_now", "becomes"),
     [
         pytest.param(1 + 16 + 16 + 16 + 1 + 2 + 9 + 1, 1, 0, id="heads on a page that is not final"),
-        pytest.param(-64 - (1 + 2 * 49) - 2, 1, 2, id="flags that nobody knows"),
+        pytest.param(-64 - (1 + 2 * 49) - 1 - 2, 1, 8, id="flags that nobody knows"),
     ],
 )
 def test_a_page_whose_parts_contradict_is_malformed_whoever_signed_it(
@@ -252,7 +257,8 @@ def test_a_page_whose_parts_contradict_is_malformed_whoever_signed_it(
 
 def test_the_largest_page_fits_one_frame() -> None:
     rows = [
-        CardRow(CardId(at.to_bytes(16, "big")), -(2**63), MAX_AMOUNT_MINOR, 1) for at in range(MAX_PAGE_ROWS)
+        CardRow(CardId(at.to_bytes(16, "big")), -(2**63), MAX_AMOUNT_MINOR, 7, MAX_CARD_NUMBER)
+        for at in range(MAX_PAGE_ROWS)
     ]
     heads = {ReplicaId(at.to_bytes(16, "big")): Head(MAX_SEQ, b"\xff" * 32) for at in range(MAX_FRONTIER)}
     last = Cursor(MAX_POSITION, rows[-1].card)
@@ -265,9 +271,9 @@ def test_the_largest_page_fits_one_frame() -> None:
 
 
 def test_a_million_cards_first_load_takes_at_most_25_bytes_a_card() -> None:
-    """At most 25 bytes a card, on one full page: 7-byte ids, balances up to 100.00, half with an opening."""
+    """On one full page: 7-byte ids, balances up to 100.00, half with an opening, numbers of three bytes."""
     rows = [
-        CardRow(CardId(at.to_bytes(7, "big")), at * 7 % 10_000 - 2000, 500 * (at % 2))
+        CardRow(CardId(at.to_bytes(7, "big")), at * 7 % 10_000 - 2000, 500 * (at % 2), 0, 900_000 + at)
         for at in range(MAX_PAGE_ROWS)
     ]
-    assert len(page(rows, None).raw) / MAX_PAGE_ROWS < 12
+    assert len(page(rows, None).raw) / MAX_PAGE_ROWS < 15

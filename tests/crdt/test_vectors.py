@@ -10,12 +10,15 @@ import pytest
 from crdt.block import parse, verify
 from crdt.certificate import AuthorCertificate
 from crdt.columns import decode, encode
+from crdt.courier import CourierReader
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import Kind
-from crdt.frames import MESSAGES
+from crdt.frames import MESSAGES, BlockFrame
 from crdt.ledger import Ledger
-from crdt.session import Session
+from crdt.numbering import restore
+from crdt.revocations import Revocations
+from crdt.session import Ended, Session
 from crdt.settlement import parse_page, verify_page
 from tests.crdt import vectors
 
@@ -51,6 +54,23 @@ def test_the_stored_vectors_read_back() -> None:
     assert list(columns.deltas(vectors.TERMINAL_KEY.replica, 1)) == vectors.deltas()
     verify_page(parse_page(bytes.fromhex(STORED["page"])), hub)
     SignedDocument.decode(bytes.fromhex(STORED["document"])).verify(hub)
+    assert Revocations.decode(bytes.fromhex(STORED["revocations"])) == vectors.revocations()
+
+
+def test_the_stored_short_block_is_the_second_block_again() -> None:
+    """Numbers become cards again, 0 is a card in full, and the signature is that of the whole block."""
+    cards = {1: vectors.NTAG, 2: vectors.CLASSIC}
+    raw = restore(bytes.fromhex(STORED["short_block"]), lambda numbers: [cards.get(each) for each in numbers])
+    assert raw.hex() == STORED["blocks"][1]["raw"]
+    verify(parse(raw), vectors.certificates()[1])
+
+
+def test_the_stored_courier_file_carries_both_blocks() -> None:
+    reader = CourierReader(vectors.FLEET, vectors.HUB_KEY.replica)
+    events = reader.receive_data(bytes.fromhex(STORED["courier"]))
+    raws = [event.raw.hex() for event in events if isinstance(event, BlockFrame)]
+    assert raws == [block["raw"] for block in STORED["blocks"]]
+    assert (reader.heads, reader.receive_eof()) == (vectors.ledger().frontier, [Ended()])
 
 
 def test_the_stored_compressed_block_reads_back() -> None:

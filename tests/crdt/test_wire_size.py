@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crdt.facts import CardId, Context, Delta, Kind
+from crdt.numbering import shorten
 from tests.crdt.world import terminal
 
 DAY_MS = 86_400_000
@@ -32,26 +33,36 @@ def bus_taps(replica_number: int, cards: list[CardId], unit_ms: int, *, stops: b
     ]
 
 
-def bytes_a_delta(unit_ms: int, *, stops: bool) -> float:
+def bytes_a_delta(unit_ms: int, *, short: bool, stops: bool) -> float:
     source = random.Random(1)  # noqa: S311  # a fixed seed, no secret
     cards = [CardId(source.randbytes(7)) for _ in range(20_000)]
-    numbers = range(1, 5)  # of the 100 buses in the README; each is alike
+    numbers = {card: number for number, card in enumerate(cards, 1)}
+    buses = range(1, 5)  # of the 100 in the README; each is alike
     total = 0
-    for number in numbers:
-        taps = bus_taps(number, cards, unit_ms, stops=stops)
-        total += sum(len(block.raw) for block in terminal(number).blocks(taps, [250] * 8))
-    return total / (2000 * len(numbers))
+    for bus in buses:
+        for block in terminal(bus).blocks(bus_taps(bus, cards, unit_ms, stops=stops), [250] * 8):
+            sent = shorten(block, numbers) if short else block.raw
+            assert sent is not None
+            total += len(sent)
+    return total / (2000 * len(buses))
 
 
-def test_the_readmes_bytes_a_delta_are_measured() -> None:
+COSTS = re.findall(
+    r"^\| (whole seconds|tenths|milliseconds) \| (\S+) \| (\S+) \| (\S+) \|$", README, re.MULTILINE
+)
+UNITS_MS = {"whole seconds": 1000, "tenths": 100, "milliseconds": 1}
+
+
+@pytest.mark.parametrize(("unit", "in_full", "short", "with_stops"), COSTS)
+def test_the_readmes_bytes_a_delta_are_measured(unit: str, in_full: str, short: str, with_stops: str) -> None:
     """Signature, hashes and headers included; a newer zstd may differ a little."""
-    found = re.search(
-        r"(\S+)\s+bytes a delta when times are whole seconds, (\S+) in tenths, (\S+) in mil", README
-    )
-    assert found
-    for unit_ms, stated in zip((1000, 100, 1), found.groups(), strict=True):
-        assert bytes_a_delta(unit_ms, stops=False) == pytest.approx(float(stated), abs=0.1)
-    more = re.search(r"another (\S+) where the stop changes", README)
-    assert more
-    difference = bytes_a_delta(1000, stops=True) - bytes_a_delta(1000, stops=False)
-    assert difference == pytest.approx(float(more[1]), abs=0.1)
+    unit_ms = UNITS_MS[unit]
+    assert bytes_a_delta(unit_ms, short=False, stops=False) == pytest.approx(float(in_full), abs=0.1)
+    assert bytes_a_delta(unit_ms, short=True, stops=False) == pytest.approx(float(short), abs=0.1)
+    assert bytes_a_delta(unit_ms, short=True, stops=True) == pytest.approx(float(with_stops), abs=0.1)
+
+
+def test_a_delta_costs_at_most_six_bytes_on_the_wire() -> None:
+    """The issue's figure, in the worst unit of time: milliseconds."""
+    assert {row[0] for row in COSTS} == set(UNITS_MS)
+    assert bytes_a_delta(1, short=True, stops=False) <= 6

@@ -10,6 +10,7 @@ from typing import Any, Final
 from crdt.block import Block, seal, verify
 from crdt.certificate import AuthorCertificate, Limits, Role, issue
 from crdt.columns import encode
+from crdt.courier import CourierWriter
 from crdt.digest import state_digest
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
@@ -19,17 +20,23 @@ from crdt.frames import (
     BlockFrame,
     CertificateFrame,
     DocumentFrame,
+    Heads,
     Hello,
     Message,
+    OpenSegment,
     PageFrame,
     Pull,
     Refusal,
+    ShortBlockFrame,
     Status,
+    Want,
     encode_frame,
 )
 from crdt.frontier import GENESIS
 from crdt.ledger import Ledger
+from crdt.numbering import shorten
 from crdt.pairing import HubPairing, PairingCode, TerminalPairing
+from crdt.revocations import Revocations
 from crdt.settlement import HOTLISTED, START, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey, fleet_id
 from crdt.wire import Writer
@@ -50,7 +57,7 @@ MORNING: Final = Context("110", "110-0800", "750123", 2, 500)
 def certificates() -> tuple[AuthorCertificate, AuthorCertificate]:
     """The hub's and the terminal's."""
     hub_limits = Limits(frozenset(Kind), 50_000, 50_000)
-    limits = Limits(frozenset({Kind.FARE, Kind.OPENING}), 500, 1000)
+    limits = Limits(frozenset({Kind.FARE, Kind.OPENING}), 500, 1000, 100_000)
     return (
         issue(FLEET_KEY, TerminalId(bytes(16)), "depot", Role.HUB, HUB_KEY.public_key, hub_limits),
         issue(
@@ -110,7 +117,7 @@ def ledger() -> Ledger:
 def page() -> Page:
     """A final page with two of the cards, one hotlisted."""
     cards = ledger().cards()
-    rows = [CardRow(CLASSIC, *cards[CLASSIC], HOTLISTED), CardRow(NTAG, *cards[NTAG])]
+    rows = [CardRow(CLASSIC, *cards[CLASSIC], HOTLISTED, 2), CardRow(NTAG, *cards[NTAG], 0, 1)]
     return seal_page(HUB_KEY, FLEET, SERIES, 0, START, Cursor(2, NTAG), rows, 2, ledger().frontier)
 
 
@@ -119,20 +126,46 @@ def document() -> SignedDocument:
     return SignedDocument.seal(HUB_KEY, FLEET, "fleet", 3, b"automerge document")
 
 
+def short_block() -> bytes:
+    """The second block, with numbers for the two cards that have one."""
+    short = shorten(blocks()[1], {NTAG: 1, CLASSIC: 2})
+    assert short
+    return short
+
+
+def revocations() -> Revocations:
+    """The terminal's replica, revoked after its second fact."""
+    return Revocations({TERMINAL_KEY.replica: 2})
+
+
+def courier_file() -> bytes:
+    """Both blocks as a technician carries them; the terminal exported them."""
+    writer = CourierWriter(FLEET, TERMINAL_KEY.replica)
+    frontier = ledger().frontier
+    parts = [writer.beginning(frontier), writer.message(CertificateFrame(certificates()[1].encode()))]
+    parts += [writer.message(BlockFrame(block.raw)) for block in blocks()]
+    return b"".join([*parts, writer.end(frontier)])
+
+
 def messages() -> dict[str, Message]:
     """One of each."""
-    hub, terminal = certificates()
+    _, terminal = certificates()
+    first, _ = blocks()
     frontier = ledger().frontier
     return {
         "HELLO": Hello(FLEET, TERMINAL_KEY.replica, frontier),
         "STATUS": Status({"held": 5, "name": "bus 12, front door"}),
         "CERTIFICATE": CertificateFrame(terminal.encode()),
-        "BLOCK": BlockFrame(blocks()[0].raw),
-        "PULL": Pull(SERIES, 1, Cursor(2, NTAG), {"fleet": 3}),
+        "BLOCK": BlockFrame(first.raw),
+        "PULL": Pull(SERIES, 1, Cursor(2, NTAG), {"fleet": 3, "revoked": 0}),
         "ACK": Ack(frontier),
         "PAGE": PageFrame(page().raw),
         "DOCUMENT": DocumentFrame(document().encode()),
         "REFUSAL": Refusal(RefusalCode.CHAIN_BROKEN, "the author's deltas 1 to 2 are missing"),
+        "SHORT_BLOCK": ShortBlockFrame(short_block()),
+        "WANT": Want({TERMINAL_KEY.replica: 2}, others=True),
+        "OPEN_SEGMENT": OpenSegment(first.head, 3, encode(deltas()[2:]).data),
+        "HEADS": Heads(frontier),
     }
 
 
@@ -182,6 +215,7 @@ def build() -> dict[str, Any]:
         "deltas": [_delta(delta) for delta in deltas()],
         "payload": encode(deltas()).data.hex(),
         "blocks": [{"raw": block.raw.hex(), "hash": block.hash.hex()} for block in (first, second)],
+        "short_block": short_block().hex(),
         "zstd_block": seal(TERMINAL_KEY, FLEET, busy_deltas(), GENESIS).raw.hex(),
         "state": {
             "heads": {replica.hex(): [head.seq, head.hash.hex()] for replica, head in state.frontier.items()},
@@ -190,6 +224,8 @@ def build() -> dict[str, Any]:
         },
         "page": page().raw.hex(),
         "document": document().encode().hex(),
+        "revocations": revocations().encode().hex(),
+        "courier": courier_file().hex(),
         "frames": {name: encode_frame(message).hex() for name, message in messages().items()},
         "pairing": pairing(),
     }
