@@ -13,6 +13,7 @@ from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
 from crdt.errors import ForeignFleet, InputRefused, LedgerError
 from crdt.fleet import FleetSettings
 from crdt.store.database import Database
+from crdt.store.marks import Marks
 from crdt.store.terminal import TerminalLedger
 from edge.errors import PairedElsewhere, Superseded
 from edge.identity import Identity, load_identity, save_identity
@@ -33,9 +34,13 @@ class Enrolment:
 class Terminal:
     """Holds the enrolment. Its methods wait for the disk: not for the event loop."""
 
-    def __init__(self, database: Database) -> None:
-        """Load what the database holds. Raises IdentityError or StoreError."""
+    def __init__(self, database: Database, marks: Marks | None = None) -> None:
+        """Load what the database holds. Raises IdentityError or StoreError.
+
+        `marks`: the high-water marks beside the database; without them nothing notices a restored one.
+        """
         self._database = database
+        self._marks = marks
         self._changing = threading.Lock()
         self._in_use = threading.Lock()
         self._syncing = threading.Lock()
@@ -123,7 +128,11 @@ class Terminal:
     def _enrolled(self, identity: Identity) -> Enrolment:
         try:
             ledger = TerminalLedger(
-                self._database, identity.fleet, identity.keys.signing, identity.certificate
+                self._database,
+                identity.fleet_public_key,
+                identity.keys.signing,
+                identity.certificate,
+                self._marks,
             )
         except ForeignFleet as error:
             raise PairedElsewhere(f"{error}.") from error

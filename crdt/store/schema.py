@@ -74,6 +74,7 @@ HEAD: Final = Table(
     _number("seq"),
     Column("hash", _bytes(32), nullable=False),
     _number("position"),
+    _number("credit_minor"),  # all credits of the chain up to here, see `Limits.allowance_minor`
     Index("head_by_position", "position"),
     sqlite_with_rowid=False,
 )
@@ -84,6 +85,24 @@ AUTHOR: Final = Table(
     METADATA,
     Column("replica", _bytes(16), primary_key=True),
     Column("certificate", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Signed blocks that do not count, each with the block of the record it contradicts: see `quarantine`.
+QUARANTINE: Final = Table(
+    "quarantine",
+    METADATA,
+    Column("hash", _bytes(32), primary_key=True),
+    Column("replica", _bytes(16), nullable=False),
+    _number("first_seq"),
+    _number("last_seq"),
+    Column("raw", _RAW, nullable=False),
+    Column("reason", SmallInteger, nullable=False),  # a RefusalCode
+    Column("counted", _RAW),  # the block it contradicts; NULL: none
+    Column("resolution", String(16), nullable=False),  # empty: what it says is not in the ledger otherwise
+    _number("noted_ms"),
+    _number("size_bytes"),  # of both blocks
+    Index("quarantine_by_replica", "replica", "first_seq"),
     sqlite_with_rowid=False,
 )
 
@@ -140,6 +159,8 @@ TERMINAL: Final = Table(
     Column("id", Integer, primary_key=True),
     Column("fleet", _bytes(16), nullable=False),
     Column("replica", _bytes(16), nullable=False),  # the author of the open segment
+    Column("suspended", SmallInteger, nullable=False),  # 1: nothing is sealed until a new identity takes over
+    Column("nonce", _bytes(16)),  # the last start's, see `marks`; NULL: kept without marks so far
     Column("series", _bytes(16), nullable=False),
     _number("position"),
     Column("base_generation", Integer, nullable=False),
@@ -184,6 +205,18 @@ RUN: Final = Table(
     METADATA,
     Column("first", BigInteger, primary_key=True, autoincrement=False),  # the run's first position
     _number("before"),  # the last position made before it
+)
+
+# Authors of whom the operator should know something: a fork, a broken limit, a write after the revocation.
+FLAG: Final = Table(
+    "flag",
+    METADATA,
+    Column("replica", _bytes(16), primary_key=True),
+    Column("code", SmallInteger, primary_key=True),  # a RefusalCode
+    _number("at_ms"),  # when it was first seen
+    _number("seq"),  # the first fact that it is about
+    Column("sentence", String(255), nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # A card's balance, kept with every merge.

@@ -24,17 +24,17 @@ from crdt.facts import (
     Context,
     Delta,
     Draft,
-    FleetId,
     ReplicaId,
     check_card,
 )
 from crdt.frontier import Head
 from crdt.settlement import REFUSED, Cursor, Page
-from crdt.signing import SigningKey
+from crdt.signing import SigningKey, fleet_id
 from crdt.store import blocks, papers, view
 from crdt.store.blocks import SegmentRow
 from crdt.store.database import Database
 from crdt.store.installer import Installer
+from crdt.store.marks import Marks
 from crdt.store.memory import Memory
 from crdt.store.schema import METADATA, OPEN_DELTA, TERMINAL, inserting
 from crdt.store.settled import FIND, Standing
@@ -70,13 +70,19 @@ class TerminalLedger:
     """
 
     def __init__(
-        self, database: Database, fleet: FleetId, key: SigningKey, certificate: AuthorCertificate
+        self,
+        database: Database,
+        fleet_public_key: bytes,
+        key: SigningKey,
+        certificate: AuthorCertificate,
+        marks: Marks | None = None,
     ) -> None:
-        """Load the ledger, or begin it. `certificate`: a verified one for `key`.
+        """Load the ledger, or begin it. `certificate`: a verified one for `key`. `marks`: those beside it.
 
         Raises ForeignFleet when the database belongs to another fleet, MisuseError when another replica left
         unsealed taps in it (seal them with its key first), StoreFailed when it does not read back.
         """
+        fleet = fleet_id(fleet_public_key)
         if certificate.fleet != fleet or certificate.replica != key.replica:
             raise MisuseError("a terminal's certificate is for its own key and fleet")
         self._database = database
@@ -84,13 +90,20 @@ class TerminalLedger:
         self._fleet = fleet
         self._key = key
         self._certificate = certificate
+        self._marks = marks
         self._sealing = False
         self._trouble = Trouble(
             database,
             "A full segment of taps was not sealed; the taps are safe, and the next one tries again.",
         )
         database.create(METADATA)
-        self._memory = database.write_and_wait(self._begin)
+        restored = False
+        if marks is not None:
+            restored = database.read_and_wait(lambda connection: _was_put_back(connection, marks))
+            marks.save()
+        self._memory = database.write_and_wait(lambda connection: self._begin(connection, restored))
+        if marks is not None:
+            marks.started()
         self._installer = Installer(database, self._memory, fleet, key.replica)
 
     @property
@@ -222,11 +235,13 @@ class TerminalLedger:
         """The last facts about a card that are held here, newest first."""
         return self._read(lambda connection: view.card_history(connection, self.replica, card, limit))
 
-    def _begin(self, connection: Connection) -> Memory:
-        row = connection.execute(select(TERMINAL.c.fleet, TERMINAL.c.replica)).one_or_none()
+    def _begin(self, connection: Connection, restored: bool) -> Memory:
+        row = connection.execute(
+            select(TERMINAL.c.fleet, TERMINAL.c.replica, TERMINAL.c.suspended)
+        ).one_or_none()
         if row is None:
-            standing = asdict(Standing())
-            connection.execute(insert(TERMINAL).values(fleet=self._fleet, replica=self.replica, **standing))
+            first = {"fleet": self._fleet, "replica": self.replica, "suspended": int(restored)}
+            connection.execute(insert(TERMINAL).values(**first, **asdict(Standing())))
         elif row.fleet != self._fleet:
             raise ForeignFleet("this ledger belongs to another fleet; give the terminal a new ledger file")
         elif row.replica != self.replica:
@@ -234,7 +249,11 @@ class TerminalLedger:
                 raise MisuseError(
                     "seal the open taps with the old key before a new one takes the ledger over"
                 )
-            connection.execute(update(TERMINAL).values(replica=self.replica))
+            connection.execute(update(TERMINAL).values(replica=self.replica, suspended=0))
+        elif restored:
+            connection.execute(update(TERMINAL).values(suspended=1))
+        if self._marks is not None:
+            connection.execute(update(TERMINAL).values(nonce=self._marks.nonce))
         if blocks.enrol(connection, [self._certificate])[1]:
             raise MisuseError("this key has another certificate in this ledger already")
         memory = Memory.load(connection, self.replica)
@@ -286,11 +305,14 @@ class TerminalLedger:
 
         def work(connection: Connection) -> bool:
             self._database.check_owner(self._memory)
-            head = blocks.heads_of(connection, [self.replica]).get(self.replica, blocks.NO_HEAD)
+            head, credit_minor = blocks.chains_of(connection, [self.replica]).get(
+                self.replica, blocks.NO_CHAIN
+            )
             if head.hash != block.header.previous:
                 return False
             blocks.store_blocks(connection, [block])
-            blocks.put_heads(connection, [(self.replica, block.head)])
+            credit_minor += blocks.facts_of(block).credit_minor()
+            blocks.put_heads(connection, [(self.replica, block.head, credit_minor)])
             connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq <= block.last_seq))
             return True
 
@@ -321,3 +343,11 @@ class TerminalLedger:
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         return self._database.read_and_wait(work)
+
+
+def _was_put_back(connection: Connection, marks: Marks) -> bool:
+    """Whether this database is an older copy of the one that was here last."""
+    row = connection.execute(select(TERMINAL.c.nonce, TERMINAL.c.replica)).one_or_none()
+    if row is None:
+        return marks.check_start(None, {}, ())
+    return marks.check_start(row.nonce, blocks.heads_of(connection), [ReplicaId(row.replica)])

@@ -37,7 +37,7 @@ def measure(directory: Path, taps: int, source: random.Random) -> Figure:
     )
     with Database.open(directory / "terminal.db", bare.KEY) as database:
         author = world.TERMINALS[0]
-        ledger = TerminalLedger(database, world.FLEET, author.key, author.certificate)
+        ledger = TerminalLedger(database, world.FLEET_KEY.public_key, author.key, author.certificate)
         for page in _settlement(cards):
             ledger.install(page)
         numbers = iter(range(1, 10**9))

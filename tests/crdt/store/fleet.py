@@ -50,7 +50,9 @@ class OpenTerminal:
         """Open the database and the ledger."""
         self.database = Database.open(self.path, KEY)
         try:
-            self.ledger = TerminalLedger(self.database, world.FLEET, self.author.key, self.author.certificate)
+            self.ledger = TerminalLedger(
+                self.database, world.FLEET_KEY.public_key, self.author.key, self.author.certificate
+            )
         except BaseException:
             self.database.close()
             raise

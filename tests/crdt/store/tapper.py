@@ -20,7 +20,7 @@ def main(path: str, max_file_bytes: str = "") -> int:
     """Tap until killed; 3 when the disk is full."""
     author = world.TERMINALS[0]
     with Database.open(Path(path), KEY) as database:
-        ledger = TerminalLedger(database, world.FLEET, author.key, author.certificate)
+        ledger = TerminalLedger(database, world.FLEET_KEY.public_key, author.key, author.certificate)
         if max_file_bytes:
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(max_file_bytes), resource.RLIM_INFINITY))
         for number in itertools.count(ledger.status()["head_seq"] + 1):

@@ -334,7 +334,7 @@ def taken_over(terminal: OpenTerminal) -> OpenTerminal:
     """The terminal paired anew while its old ledger is still in somebody's hands."""
     author = world.terminal(7)
     terminal.ledger.seal()
-    new = TerminalLedger(terminal.database, world.FLEET, author.key, author.certificate)
+    new = TerminalLedger(terminal.database, world.FLEET_KEY.public_key, author.key, author.certificate)
     again = shallow_copy(terminal)
     again.author, again.ledger = author, new
     return again

@@ -12,7 +12,7 @@ from crdt.block import NOMINAL_BLOCK_DELTAS, parse, verify
 from crdt.certificate import Limits, Role, issue
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
 from crdt.errors import ForeignFleet, MisuseError, NotPermitted
-from crdt.facts import CardId, CardView, Context, Draft, FleetId, Kind
+from crdt.facts import CardId, CardView, Context, Draft, Kind
 from crdt.frontier import GENESIS, Head
 from crdt.store.database import Database
 from crdt.store.schema import OPEN_DELTA
@@ -252,7 +252,7 @@ def test_a_ledger_retires_when_another_takes_its_database(terminal: OpenTerminal
     terminal.tap(card(1))
     terminal.ledger.seal()
     old, new = terminal.ledger, world.TERMINALS[1]
-    ledger = TerminalLedger(terminal.database, world.FLEET, new.key, new.certificate)
+    ledger = TerminalLedger(terminal.database, world.FLEET_KEY.public_key, new.key, new.certificate)
     before = ledger.status(), ledger.digest()
     body = FleetDocument.new().body
     for use in (
@@ -275,7 +275,7 @@ def test_a_ledger_that_may_not_take_a_database_leaves_the_one_before_at_work(
     terminal.tap(card(1))
     new = world.TERMINALS[1]
     with pytest.raises(MisuseError, match="seal the open taps"):
-        TerminalLedger(terminal.database, world.FLEET, new.key, new.certificate)
+        TerminalLedger(terminal.database, world.FLEET_KEY.public_key, new.key, new.certificate)
     terminal.tap(card(1))
     assert terminal.ledger.view(card(1)).balance_minor == 0
 
@@ -290,7 +290,10 @@ def test_an_error_of_a_statement_is_not_its_own_cause(terminal: OpenTerminal) ->
 def test_a_ledger_belongs_to_one_fleet(terminal: OpenTerminal, tmp_path: Path) -> None:
     with pytest.raises(MisuseError, match="its own key and fleet"):
         TerminalLedger(
-            terminal.database, FleetId(bytes(16)), terminal.author.key, terminal.author.certificate
+            terminal.database,
+            world.OTHER_FLEET_KEY.public_key,
+            terminal.author.key,
+            terminal.author.certificate,
         )
     foreign = issue(
         world.OTHER_FLEET_KEY,
@@ -301,7 +304,7 @@ def test_a_ledger_belongs_to_one_fleet(terminal: OpenTerminal, tmp_path: Path) -
         world.ANYTHING,
     )
     with pytest.raises(ForeignFleet):
-        TerminalLedger(terminal.database, foreign.fleet, terminal.author.key, foreign)
+        TerminalLedger(terminal.database, world.OTHER_FLEET_KEY.public_key, terminal.author.key, foreign)
 
 
 def test_documents_are_replaced_by_newer_ones_only(terminal: OpenTerminal) -> None:
@@ -376,5 +379,7 @@ def test_an_open_ledger_can_be_given_to_the_next_process(terminal: OpenTerminal)
     terminal.tap(card(1))
     terminal.close()
     with Database.open(terminal.path, KEY) as database:
-        ledger = TerminalLedger(database, world.FLEET, terminal.author.key, terminal.author.certificate)
+        ledger = TerminalLedger(
+            database, world.FLEET_KEY.public_key, terminal.author.key, terminal.author.certificate
+        )
         assert ledger.view(card(1)).balance_minor == 250
