@@ -24,14 +24,14 @@ from edge.control import Controls, bind, control_app
 from edge.discovery import Discovery
 from edge.enrolling import Enroller, Way
 from edge.errors import EdgeError, ReaderTrouble
-from edge.exchange import HubClient, Limits
+from edge.exchange import ExchangeClient, Limits
 from edge.identity import Identity
 from edge.notify import ServiceManager
 from edge.report import Report
 from edge.settings import Settings
 from edge.taps import Place, TapPath
 from edge.terminal import Terminal
-from edge.tls import hub_context
+from edge.tls import client_context
 from edge.uplink import Uplink
 from hardware.errors import HardwareError
 from hardware.feedback import Feedback, open_feedback
@@ -118,9 +118,9 @@ def _uplink(
     way: Way,
     keep_proven: Any,
 ) -> Uplink:
-    async def connect(identity: Identity) -> HubClient:
-        context = await asyncio.to_thread(hub_context, identity)
-        return HubClient(identity.fleet, identity.replica, context, way.limits, way.proxy)
+    async def connect(identity: Identity) -> ExchangeClient:
+        context = await asyncio.to_thread(client_context, identity)
+        return ExchangeClient(identity.fleet, identity.replica, context, way.limits, way.proxy)
 
     backoff = Backoff(settings.uplink_backoff_min_s, settings.uplink_backoff_max_s, random.random)
     return Uplink(

@@ -1,37 +1,17 @@
-"""Finding hubs on the LAN (DNS-SD, RFC 6763). A record is a hint of an address; nothing here is trusted.
+"""Finding hubs on the LAN. A record is a hint of an address; nothing here is trusted."""
 
-A listener goes deaf when an interface appears after the start or is made anew, as Wi-Fi and USB modems do, so
-the interfaces are looked at again and again.
-"""
+from collections.abc import Callable, Iterable, Sequence
 
-import asyncio
-import logging
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-
-from zeroconf import BadTypeInNameException, InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
-from zeroconf import Error as ZeroconfError
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+from zeroconf import IPVersion
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from crdt.facts import FleetId
 from crdt.protocol import PROTOCOL_VERSION, SERVICE_TYPE, TXT_FLEET, TXT_VERSION
 from edge.addresses import HubAddress
-
-INTERFACE_POLL_S = 5.0
-"""How often the network interfaces are looked at."""
-RESOLVE_TIMEOUT_MS = 3_000
-MAX_RECORDS = 32
-"""Most records looked at at a time; a LAN full of lies stays a small table."""
-
-log = logging.getLogger(__name__)
+from edge.lan import INTERFACE_POLL_S, Lan, all_interfaces
 
 Announce = Callable[[Iterable[HubAddress]], None]
 """Called in the event loop with all addresses that are announced now."""
-
-
-def all_interfaces() -> AsyncZeroconf:
-    """Multicast on every interface there is now. Raises OSError while the network cannot be used."""
-    return AsyncZeroconf(interfaces=InterfaceChoice.All)
 
 
 class Discovery:
@@ -47,50 +27,15 @@ class Discovery:
     ) -> None:
         self._announce = announce
         self._fleet = fleet
-        self._network = network
-        self._poll_s = poll_s
-        self._names: dict[str, None] = {}
-        self._changed = asyncio.Event()
+        self._lan = Lan(SERVICE_TYPE, self._heard, network=network, poll_s=poll_s)
 
     async def run(self) -> None:
         """Watch until cancelled; a network that cannot be used yet is tried again."""
-        while True:
-            try:
-                await self._watch()
-            except (OSError, ZeroconfError) as error:
-                log.warning("zeroconf cannot use the network yet: %s", error)
-            await asyncio.sleep(self._poll_s)
+        await self._lan.run()
 
-    async def _watch(self) -> None:
-        async with self._network() as network:
-            browser = AsyncServiceBrowser(network.zeroconf, SERVICE_TYPE, handlers=[self._noticed])
-            try:
-                await self._follow(network)
-            finally:
-                await browser.async_cancel()
-
-    async def _follow(self, network: AsyncZeroconf) -> None:
-        while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._poll_s)
-            if not self._changed.is_set():
-                await network.async_update_interfaces()
-            self._changed.clear()
-            self._announce(await self._resolve(network.zeroconf))
-
-    def _noticed(
-        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
-        if state_change is ServiceStateChange.Removed:
-            self._names.pop(name, None)
-        elif len(self._names) < MAX_RECORDS:
-            self._names[name] = None
-        self._changed.set()
-
-    async def _resolve(self, zeroconf: Zeroconf) -> list[HubAddress]:
-        found = await asyncio.gather(*(_ask(zeroconf, name) for name in self._names))
+    def _heard(self, records: Sequence[AsyncServiceInfo]) -> None:
         fleet = self._fleet()
-        return [address for info in found if info is not None for address in addresses_of(info, fleet)]
+        self._announce([address for record in records for address in addresses_of(record, fleet)])
 
 
 def addresses_of(info: AsyncServiceInfo, fleet: FleetId | None) -> list[HubAddress]:
@@ -102,11 +47,3 @@ def addresses_of(info: AsyncServiceInfo, fleet: FleetId | None) -> list[HubAddre
         return []
     hosts = info.parsed_scoped_addresses(IPVersion.V4Only) + info.parsed_scoped_addresses(IPVersion.V6Only)
     return [HubAddress(host, info.port) for host in hosts]
-
-
-async def _ask(zeroconf: Zeroconf, name: str) -> AsyncServiceInfo | None:
-    try:
-        info = AsyncServiceInfo(SERVICE_TYPE, name)
-    except BadTypeInNameException:
-        return None
-    return info if await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS) else None

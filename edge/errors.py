@@ -89,7 +89,7 @@ class AnswerRefused(UplinkError):
     """The hub's answer is not acceptable, `code` says why; nothing of what was refused is stored."""
 
     def __init__(self, code: RefusalCode, sentence: str) -> None:
-        super().__init__(f"The answer of the hub was refused ({code.name.lower()}): {sentence}")
+        super().__init__(f"The answer was refused ({code.name.lower()}): {sentence}")
         self.code = code
 
 

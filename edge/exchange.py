@@ -1,4 +1,4 @@
-"""One exchange with the hub: one POST, a sync session each way, everything about it bounded.
+"""One exchange with the hub or a peer: one POST, a sync session each way, everything about it bounded.
 
 What can go wrong with networks, proxies, TLS and strangers becomes one of these errors here, each a sentence:
 HubUnreachable, HubDistrusted, HubRefused, AnswerRefused.
@@ -22,6 +22,7 @@ from crdt.facts import FleetId, ReplicaId
 from crdt.frames import MAX_EXCHANGE_BYTES, Hello, Message, Refusal
 from crdt.protocol import CONTENT_TYPE, MAX_JSON_BYTES, SYNC
 from crdt.session import Ended, Event, Refused, Session
+from crdt.tlsnames import HUB_TLS_NAME, replica_tls_name
 from edge.addresses import HubAddress
 from edge.errors import AnswerRefused, HubDistrusted, HubRefused, HubTooSlow, HubUnreachable
 
@@ -39,8 +40,24 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherSide:
+    """Who has to answer: the name in its TLS certificate, and what sentences call it."""
+
+    tls_name: str
+    word: str
+
+
+HUB = OtherSide(HUB_TLS_NAME, "hub")
+
+
+def peer(replica: ReplicaId) -> OtherSide:
+    """The terminal that writes as `replica`."""
+    return OtherSide(replica_tls_name(replica), "terminal")
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What the hub said: its HELLO, then the rest in order.
+    """What the other side said: its HELLO, then the rest in order; refusals among it.
 
     `at_ms` is its clock (Unix ms) by the Date header, None when it sent none; `took_ms` how long it all took.
     """
@@ -50,9 +67,14 @@ class Answer:
     at_ms: int | None
     took_ms: int
 
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What the other side refused of what it was sent."""
+        return tuple(message for message in self.messages if isinstance(message, Refusal))
 
-class HubClient:
-    """Exchanges with the hub as one terminal; keeps its connection. Use it in an `async with`."""
+
+class ExchangeClient:
+    """Exchanges with one other side as one terminal; keeps its connection. Use it in an `async with`."""
 
     def __init__(
         self,
@@ -62,6 +84,7 @@ class HubClient:
         limits: Limits,
         proxy: str = "",
         clock_s: Callable[[], float] = time.monotonic,
+        other_side: OtherSide = HUB,
     ) -> None:
         self._fleet = fleet
         self._replica = replica
@@ -69,6 +92,7 @@ class HubClient:
         self._limits = limits
         self._proxy = proxy or None
         self._clock_s = clock_s
+        self._other_side = other_side
 
     async def __aenter__(self) -> Self:
         self._http = open_http(self._context, self._limits)
@@ -83,17 +107,18 @@ class HubClient:
         body = b"".join(session.send(message) for message in messages)
         began_s = self._clock_s()
         async with (
-            translated(address),
+            translated(address, self._other_side.word),
             self._http.post(
                 address.url(SYNC),
                 data=body,
                 headers={"Content-Type": CONTENT_TYPE},
                 proxy=self._proxy,
                 allow_redirects=False,
+                server_hostname=self._other_side.tls_name,
             ) as response,
         ):
             if response.status != HTTPStatus.OK:
-                raise await refusal_of(response)
+                raise await refusal_of(response, self._other_side.word)
             received = await _receive(response, session)
             at_ms = _date_ms(response)
         took_ms = round((self._clock_s() - began_s) * 1000)
@@ -117,14 +142,14 @@ def open_http(context: ssl.SSLContext, limits: Limits) -> aiohttp.ClientSession:
 
 
 @asynccontextmanager
-async def translated(address: HubAddress) -> AsyncIterator[None]:
+async def translated(address: HubAddress, word: str = HUB.word) -> AsyncIterator[None]:
     """Turns what aiohttp and ssl raise into this package's errors."""
     try:
         yield
     except (aiohttp.ClientSSLError, ssl.SSLError) as error:
         raise HubDistrusted(
-            f"What answers at {address} is not this fleet's hub, or does not take this terminal's certificate"
-            f" ({_reason(error)})."
+            f"What answers at {address} is not this fleet's {word}, or does not take this terminal's"
+            f" certificate ({_reason(error)})."
         ) from error
     except (
         aiohttp.ClientPayloadError,
@@ -139,20 +164,25 @@ async def translated(address: HubAddress) -> AsyncIterator[None]:
             RefusalCode.MALFORMED, f"it is damaged or cut short ({_reason(error)})"
         ) from error
     except TimeoutError as error:
-        raise HubTooSlow(f"The hub at {address} took too long to answer.") from error
+        raise HubTooSlow(f"The {word} at {address} took too long to answer.") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise HubUnreachable(f"No hub answers at {address} ({_reason(error)}).") from error
+        raise HubUnreachable(f"No {word} answers at {address} ({_reason(error)}).") from error
 
 
-async def refusal_of(response: aiohttp.ClientResponse) -> HubRefused:
-    """What a hub's error answer says, made safe to show: {"error", "message"} or the bare HTTP status."""
+async def refusal_of(response: aiohttp.ClientResponse, word: str = HUB.word) -> HubRefused:
+    """What an error answer says, made safe to show: {"error", "message"} or the bare HTTP status."""
     raw = await read_at_most(response, MAX_JSON_BYTES)
     try:
         said = json.loads(raw)
         code, text = str(said["error"]), str(said["message"])
     except (ValueError, KeyError, TypeError, RecursionError):
         code, text = "", f"HTTP {response.status} {response.reason}"
-    return HubRefused(f"The hub refused: {shown(text)}", shown(code))
+    return HubRefused(f"The {word} refused: {shown(text)}", shown(code))
+
+
+def refusal_in(refusal: Refusal, word: str = HUB.word) -> HubRefused:
+    """A refusal within an answer as an error."""
+    return HubRefused(f"The {word} refused: {shown(refusal.text)}", refusal.code.name.lower())
 
 
 def shown(text: str) -> str:
@@ -187,7 +217,7 @@ async def _receive(response: aiohttp.ClientResponse, session: Session) -> list[E
 
 
 def _split(events: list[Event]) -> tuple[Hello, tuple[Message, ...]]:
-    """The messages in order, without the session's own events. Raises AnswerRefused or HubRefused."""
+    """The messages in order, without the session's own events. Raises AnswerRefused."""
     match events:
         case [*_, Refused(code, text)]:
             raise AnswerRefused(code, text)
@@ -195,9 +225,6 @@ def _split(events: list[Event]) -> tuple[Hello, tuple[Message, ...]]:
             messages = tuple(event for event in rest if not isinstance(event, Refused | Ended))
         case _:  # the session's own table forbids it
             raise AnswerRefused(RefusalCode.MALFORMED, "it is no session")
-    for message in messages:
-        if isinstance(message, Refusal):
-            raise HubRefused(f"The hub refused: {shown(message.text)}", message.code.name.lower())
     return hello, messages
 
 

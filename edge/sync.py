@@ -31,7 +31,7 @@ from crdt.session import plan
 from crdt.settlement import parse_page, verify_page
 from crdt.store.terminal import TerminalLedger
 from edge.errors import AnswerRefused, HubRefused, HubTooSlow, LedgerBehind, UplinkError
-from edge.exchange import Answer
+from edge.exchange import Answer, refusal_in
 from edge.identity import Identity
 from edge.terminal import Enrolment, Terminal
 
@@ -214,7 +214,10 @@ class Sync:
 
     async def _say(self, heads: Frontier, messages: Sequence[Message]) -> Answer:
         self._exchanges += 1
-        return await self.exchange([Hello(self._identity.fleet, self._identity.replica, heads), *messages])
+        answer = await self.exchange([Hello(self._identity.fleet, self._identity.replica, heads), *messages])
+        for refusal in answer.refusals:
+            raise refusal_in(refusal)
+        return answer
 
     async def _use(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do something with the ledger, off the event loop, unless the terminal has another by now."""

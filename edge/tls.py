@@ -1,4 +1,4 @@
-"""TLS as the terminal uses it: both ways with its own fleet's hub, and with a stranger in order to pair."""
+"""TLS as the terminal uses it: both ways within its own fleet, and with a stranger in order to pair."""
 
 import hashlib
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from crdt.tlsnames import TlsIdentity, tls_identity
 from edge.identity import Identity
 
 NO_CHECK_TIME = 0x200000
@@ -15,20 +16,33 @@ NO_CHECK_TIME = 0x200000
 Chain and purpose are checked as ever; what ends a certificate early is the hub's registry, not a date."""
 
 
-def hub_context(identity: Identity) -> ssl.SSLContext:
-    """A context that accepts only a server certificate of this fleet's root, and shows the terminal's own.
+def client_context(identity: Identity) -> ssl.SSLContext:
+    """A context for asking this fleet's hub and peers, which shows the terminal's own certificate.
 
-    Host names are not compared: addresses come from hints, and the root signs server certificates only for
-    hubs (a terminal's certificate is for clients, and OpenSSL refuses it here).
+    It accepts a server certificate of the fleet's root for the name that is asked for (crdt.tlsnames), so
+    give one as `server_hostname`: addresses come from hints, and every terminal has a server's certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=identity.tls_root_pem)
-    context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
-    _load_own(context, identity)
-    return context
+    return _both_ways(context, identity)
+
+
+def peer_server_context(identity: Identity) -> ssl.SSLContext:
+    """A context for answering this fleet's terminals: no handshake ends without a certificate of the root.
+
+    No session resumption: a resumed session would bring a certificate nobody has looked at again.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    context.set_alpn_protocols(["http/1.1"])
+    return _both_ways(context, identity)
+
+
+def caller(tls: ssl.SSLObject) -> TlsIdentity:
+    """Who is at the other end, by the names in its certificate. Raises UnknownAuthor for no terminal's."""
+    certificate = tls.getpeercert() or {}
+    names = certificate.get("subjectAltName", ())
+    return tls_identity(str(name) for kind, name in names if kind == "DNS")
 
 
 def stranger_context(witness: Callable[[bytes], None]) -> ssl.SSLContext:
@@ -61,6 +75,16 @@ def spki_sha256(certificate_der: bytes) -> bytes:
     except ValueError as error:
         raise ssl.SSLError("the server's certificate cannot be read") from error
     return hashlib.sha256(info).digest()
+
+
+def _both_ways(context: ssl.SSLContext, identity: Identity) -> ssl.SSLContext:
+    """Insist on certificates of the fleet's root, whatever the clock says, and show the terminal's own."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=identity.tls_root_pem)
+    context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
+    _load_own(context, identity)
+    return context
 
 
 def _load_own(context: ssl.SSLContext, identity: Identity) -> None:

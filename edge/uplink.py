@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Client(Protocol):
-    """What is used of exchange.HubClient."""
+    """What is used of exchange.ExchangeClient."""
 
     async def __aenter__(self) -> "Client": ...
     async def __aexit__(self, *error: object) -> None: ...

@@ -4,9 +4,9 @@ The real hub is another package; what the terminal must accept is written down h
 """
 
 import datetime
-import ipaddress
 import os
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crdt.certificate import AuthorCertificate, Limits, Role, issue
-from crdt.facts import MAX_AMOUNT_MINOR, FleetId, Kind, TerminalId
+from crdt.facts import MAX_AMOUNT_MINOR, FleetId, Kind, ReplicaId, TerminalId
 from crdt.signing import SigningKey, fleet_id
+from crdt.tlsnames import HUB_TLS_NAME, replica_tls_name, terminal_tls_name
 from edge.identity import Identity, Keys, checked, new_keys
 
 LONG_AGO = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -59,44 +60,71 @@ class Fleet:
     def tls_certificate(
         self,
         key: ec.EllipticCurvePublicKey,
-        purpose: x509.ObjectIdentifier,
+        names: Sequence[str],
+        purposes: Sequence[x509.ObjectIdentifier],
         until: datetime.datetime = LONG_AHEAD,
     ) -> str:
         """A certificate of the fleet's root for `key`, PEM."""
         serial = x509.random_serial_number()
         builder = x509.CertificateBuilder(_name("fleet root"), _name("x"), key, serial, LONG_AGO, until)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        subjects = [x509.DNSName(name) for name in names]
+        builder = builder.add_extension(x509.SubjectAlternativeName(subjects), critical=False)
         return _pem(builder.sign(self.root_key, hashes.SHA256()))
 
+    def hub_tls_certificate(self, until: datetime.datetime = LONG_AHEAD) -> str:
+        """The hub's TLS certificate, PEM."""
+        key = self.hub_tls_key.public_key()
+        return self.tls_certificate(key, [HUB_TLS_NAME], [ExtendedKeyUsageOID.SERVER_AUTH], until)
+
+    def terminal_tls_certificate(
+        self, key: ec.EllipticCurvePublicKey, terminal: TerminalId, replica: ReplicaId
+    ) -> str:
+        """A terminal's TLS certificate, PEM: for answering peers too."""
+        names = [terminal_tls_name(terminal), replica_tls_name(replica)]
+        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        return self.tls_certificate(key, names, purposes)
+
     def given(
-        self, keys: Keys, *, name: str = "Bus 12 front", role: Role = Role.TERMINAL
+        self,
+        keys: Keys,
+        *,
+        name: str = "Bus 12 front",
+        role: Role = Role.TERMINAL,
+        terminal: TerminalId | None = None,
+        limits: Limits = TERMINAL_LIMITS,
     ) -> dict[str, object]:
-        """What the hub's sealed response holds for these keys."""
-        terminal = TerminalId(keys.signing.replica)
+        """What the hub's sealed response holds for these keys. `terminal`: of one that had an identity."""
+        terminal = terminal or TerminalId(keys.signing.replica)
         public_key = keys.signing.public_key
-        certificate = issue(self.key, terminal, name, role, public_key, TERMINAL_LIMITS)
+        certificate = issue(self.key, terminal, name, role, public_key, limits)
         tls_key = serialization.load_pem_private_key(keys.tls_key_pem, None)
         assert isinstance(tls_key, ec.EllipticCurvePrivateKey)
         return {
             "fleet_public_key": self.key.public_key.hex(),
             "certificate": certificate.encode().hex(),
             "hub_certificate": self.hub_certificate.encode().hex(),
-            "tls_certificate": self.tls_certificate(tls_key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH),
+            "tls_certificate": self.terminal_tls_certificate(
+                tls_key.public_key(), terminal, certificate.replica
+            ),
             "tls_root": self.root_pem,
         }
 
-    def enrol(self, keys: Keys | None = None, name: str = "Bus 12 front") -> Identity:
+    def enrol(
+        self,
+        keys: Keys | None = None,
+        name: str = "Bus 12 front",
+        terminal: TerminalId | None = None,
+        limits: Limits = TERMINAL_LIMITS,
+    ) -> Identity:
         """A terminal's identity, as pairing would make it."""
         keys = keys or new_keys(os.urandom)
-        return checked(keys, self.given(keys, name=name))
+        return checked(keys, self.given(keys, name=name, terminal=terminal, limits=limits))
 
     def server_context(self, tmp_path: Path, *, expired: bool = False) -> ssl.SSLContext:
         """The hub's TLS: its own certificate, and client certificates of the fleet's root asked for."""
         until = LONG_AGO + datetime.timedelta(days=1) if expired else LONG_AHEAD
-        purpose = ExtendedKeyUsageOID.SERVER_AUTH
-        certificate = self.tls_certificate(self.hub_tls_key.public_key(), purpose, until)
+        certificate = self.hub_tls_certificate(until)
         return server_context(tmp_path, certificate, key_pem(self.hub_tls_key), self.root_pem)
 
     def certificates(self) -> dict[bytes, AuthorCertificate]:

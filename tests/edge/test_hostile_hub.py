@@ -38,11 +38,11 @@ from edge.errors import (
     LedgerBehind,
     UplinkError,
 )
-from edge.exchange import HubClient, Limits
+from edge.exchange import ExchangeClient, Limits
 from edge.identity import Identity
 from edge.sync import Sync
 from edge.terminal import Terminal
-from edge.tls import hub_context
+from edge.tls import client_context
 from tests.edge.authority import Fleet, server_context
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.test_uplink import enrolled, ride, running, uplink_of
@@ -70,8 +70,8 @@ async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
 async def synced(terminal: Terminal, address: HubAddress, limits: Limits = LIMITS) -> None:
     """One run of the sync, without the uplink around it: raises what the uplink would catch."""
     identity = enrolled(terminal).identity
-    context = await asyncio.to_thread(hub_context, identity)
-    async with HubClient(identity.fleet, identity.replica, context, limits) as client:
+    context = await asyncio.to_thread(client_context, identity)
+    async with ExchangeClient(identity.fleet, identity.replica, context, limits) as client:
         await Sync(
             terminal, enrolled(terminal), lambda messages: client.exchange(address, messages), dict
         ).run()

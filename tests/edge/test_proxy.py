@@ -14,10 +14,10 @@ from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.enrolling import Enroller, Way
 from edge.errors import HubUnreachable
-from edge.exchange import HubClient, Limits
+from edge.exchange import ExchangeClient, Limits
 from edge.sync import Sync
 from edge.terminal import Terminal
-from edge.tls import hub_context
+from edge.tls import client_context
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.test_uplink import enrolled
@@ -81,8 +81,8 @@ def hub_database(tmp_path: Path) -> Iterator[Database]:
 
 async def synced(terminal: Terminal, address: HubAddress, proxy: str) -> None:
     now = enrolled(terminal)
-    context = await asyncio.to_thread(hub_context, now.identity)
-    async with HubClient(now.identity.fleet, now.identity.replica, context, LIMITS, proxy) as client:
+    context = await asyncio.to_thread(client_context, now.identity)
+    async with ExchangeClient(now.identity.fleet, now.identity.replica, context, LIMITS, proxy) as client:
         await Sync(terminal, now, lambda messages: client.exchange(address, messages), dict).run()
 
 

@@ -10,8 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from crdt.tlsnames import HUB_TLS_NAME
 from edge.identity import Identity, new_keys
-from edge.tls import hub_context, spki_sha256, stranger_context
+from edge.tls import client_context, spki_sha256, stranger_context
 from tests.edge.authority import Fleet, server_context
 
 FLEET, OTHER = Fleet(1), Fleet(2)
@@ -19,11 +20,11 @@ FLEET, OTHER = Fleet(1), Fleet(2)
 
 async def made(identity: Identity) -> ssl.SSLContext:
     """As the uplink does it: OpenSSL reads the key through a file, so off the event loop."""
-    return await asyncio.to_thread(hub_context, identity)
+    return await asyncio.to_thread(client_context, identity)
 
 
-async def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> bytes | None:
-    """One real connection over loopback; the client certificate (DER) the server saw."""
+async def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = HUB_TLS_NAME) -> bytes | None:
+    """One real connection over loopback to who has this name; the client certificate (DER) the server saw."""
     seen: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,7 +35,7 @@ async def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> bytes | N
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=server) as listener:
         port = listener.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client, server_hostname=name)
         try:
             assert await reader.read() == b"!"
         finally:
@@ -60,10 +61,10 @@ async def test_another_fleets_hub_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_stolen_terminals_certificate_cannot_play_the_hub(tmp_path: Path) -> None:
-    """Every terminal has a certificate of the same root; it is for clients."""
+    """Every terminal has a server's certificate of the same root, for peers; it has not the hub's name."""
     thief = FLEET.enrol(new_keys(os.urandom))
     server = server_context(tmp_path, thief.tls_certificate_pem, thief.keys.tls_key_pem, thief.tls_root_pem)
-    with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
         await handshake(server, await made(FLEET.enrol()))
 
 

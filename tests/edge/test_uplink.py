@@ -14,10 +14,10 @@ from crdt.frames import Message, Pull
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
-from edge.exchange import HubClient, Limits
+from edge.exchange import ExchangeClient, Limits
 from edge.identity import Identity
 from edge.terminal import Enrolment, Terminal
-from edge.tls import hub_context
+from edge.tls import client_context
 from edge.uplink import Uplink, Wait, wait_for
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, clock_of, document, pair
@@ -65,9 +65,9 @@ def uplink_of(
     heartbeat_s: float = 3_600,
     backoff: Backoff | None = None,
 ) -> Uplink:
-    async def connect(identity: Identity) -> HubClient:
-        context = await asyncio.to_thread(hub_context, identity)
-        return HubClient(identity.fleet, identity.replica, context, limits)
+    async def connect(identity: Identity) -> ExchangeClient:
+        context = await asyncio.to_thread(client_context, identity)
+        return ExchangeClient(identity.fleet, identity.replica, context, limits)
 
     return Uplink(
         terminal,

@@ -15,8 +15,6 @@ from typing import Any
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from crdt.certificate import AuthorCertificate, Role, issue
 from crdt.documents import SignedDocument
@@ -178,14 +176,12 @@ class TestHub:
             "fleet_public_key": self.fleet.key.public_key.hex(),
             "certificate": certificate.encode().hex(),
             "hub_certificate": self.fleet.hub_certificate.encode().hex(),
-            "tls_certificate": self.fleet.tls_certificate(key, ExtendedKeyUsageOID.CLIENT_AUTH),
+            "tls_certificate": self.fleet.terminal_tls_certificate(key, terminal, certificate.replica),
             "tls_root": self.fleet.root_pem,
         }
 
     def _hub_pem(self) -> str:
-        public = self.fleet.hub_tls_key.public_key()
-        assert public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return self.fleet.tls_certificate(public, ExtendedKeyUsageOID.SERVER_AUTH)
+        return self.fleet.hub_tls_certificate()
 
 
 def answer(messages: list[Message]) -> web.Response:

@@ -1,0 +1,147 @@
+"""Hearing a LAN, and being heard on it (DNS-SD, RFC 6763). Records are hints; nothing here is trusted.
+
+A listener goes deaf when an interface appears after the start (Wi-Fi, USB modems) or is made anew. So
+the interfaces are looked at again and again: zeroconf is told of new ones, and begun again for a changed one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+import ifaddr
+from zeroconf import (
+    BadTypeInNameException,
+    InterfaceChoice,
+    ServiceInfo,
+    ServiceStateChange,
+    Zeroconf,
+)
+from zeroconf import Error as ZeroconfError
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+INTERFACE_POLL_S = 5.0
+"""How often the network interfaces are looked at."""
+RESOLVE_TIMEOUT_MS = 3_000
+MAX_RECORDS = 32
+"""Most records looked at at a time; a LAN full of lies stays a small table."""
+
+log = logging.getLogger(__name__)
+
+Interfaces = Mapping[str, int]
+"""The IPv4 addresses of this machine, each with the kernel's number of the interface that has it."""
+
+
+def all_interfaces() -> AsyncZeroconf:
+    """Multicast on every interface there is now. Raises OSError while the network cannot be used."""
+    return AsyncZeroconf(interfaces=InterfaceChoice.All)
+
+
+def local_interfaces() -> Interfaces:
+    """The IPv4 addresses of this machine now. Reads files of the kernel's."""
+    adapters = ifaddr.get_adapters()
+    return {str(ip.ip): adapter.index or 0 for adapter in adapters for ip in adapter.ips if ip.is_IPv4}
+
+
+class Lan:
+    """Follows the records of one service type, and keeps one of our own announced where there is one."""
+
+    def __init__(
+        self,
+        service_type: str,
+        heard: Callable[[Sequence[AsyncServiceInfo]], object],
+        own: Callable[[Interfaces], ServiceInfo | None] = lambda _interfaces: None,
+        *,
+        network: Callable[[], AsyncZeroconf] = all_interfaces,
+        interfaces: Callable[[], Interfaces] = local_interfaces,
+        poll_s: float = INTERFACE_POLL_S,
+    ) -> None:
+        """`heard` gets all records there are, each time they may have changed; `own` says what to announce
+        on a machine with these interfaces, None for nothing. `interfaces` may wait for the kernel."""
+        self._service_type = service_type
+        self._heard = heard
+        self._own = own
+        self._network = network
+        self._interfaces = interfaces
+        self._poll_s = poll_s
+        self._names: dict[str, None] = {}
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled; a network that cannot be used yet is tried again."""
+        while True:
+            try:
+                await self._watch()
+            except (OSError, ZeroconfError) as error:
+                log.warning("zeroconf cannot use the network yet: %s", error)
+            await asyncio.sleep(self._poll_s)
+
+    async def _watch(self) -> None:
+        self._names.clear()
+        async with self._network() as network:
+            browser = AsyncServiceBrowser(network.zeroconf, self._service_type, handlers=[self._noticed])
+            try:
+                await self._follow(network)
+            finally:
+                await browser.async_cancel()
+
+    async def _follow(self, network: AsyncZeroconf) -> None:
+        """Until an interface was made anew, on which this listener is deaf."""
+        announced: ServiceInfo | None = None
+        at_first = await asyncio.to_thread(self._interfaces)
+        interfaces = at_first
+        while not _made_anew(at_first, interfaces):
+            self._heard(await self._resolve(network.zeroconf))
+            announced = await _announce(network, announced, self._own(interfaces))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._poll_s)
+            if not self._changed.is_set():
+                await network.async_update_interfaces()
+            self._changed.clear()
+            interfaces = await asyncio.to_thread(self._interfaces)
+
+    def _noticed(
+        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
+    ) -> None:
+        if state_change is ServiceStateChange.Removed:
+            self._names.pop(name, None)
+        elif len(self._names) < MAX_RECORDS:
+            self._names[name] = None
+        self._changed.set()
+
+    async def _resolve(self, zeroconf: Zeroconf) -> list[AsyncServiceInfo]:
+        found = await asyncio.gather(*(self._ask(zeroconf, name) for name in self._names))
+        return [info for info in found if info is not None]
+
+    async def _ask(self, zeroconf: Zeroconf, name: str) -> AsyncServiceInfo | None:
+        try:
+            info = AsyncServiceInfo(self._service_type, name)
+        except BadTypeInNameException:
+            return None
+        return info if await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS) else None
+
+
+async def _announce(
+    network: AsyncZeroconf, announced: ServiceInfo | None, wanted: ServiceInfo | None
+) -> ServiceInfo | None:
+    """Have `wanted` on the network in place of `announced`; what is announced then."""
+    if announced is not None and wanted is not None and announced.name == wanted.name:
+        if _content(announced) != _content(wanted):
+            await (await network.async_update_service(wanted))
+            return wanted
+        return announced
+    if announced is not None:
+        await (await network.async_unregister_service(announced))
+    if wanted is not None:
+        # The first await probes, the second waits until the record is announced. Names are ids, so nobody
+        # else's probe answers but this machine's own from a moment ago.
+        await (await network.async_register_service(wanted, cooperating_responders=True))
+    return wanted
+
+
+def _content(info: ServiceInfo) -> object:
+    return info.port, info.text, sorted(info.addresses)
+
+
+def _made_anew(before: Interfaces, now: Interfaces) -> bool:
+    return any(now.get(address, index) != index for address, index in before.items())
