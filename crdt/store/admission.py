@@ -1,25 +1,65 @@
 """Whether a block may enter the record: verified before the writer sees it, put in its chain by the writer.
 
 The questions and their order are those of `crdt.ledger.Ledger`, the model: known, author, signature and
-contents, then the chain.
+contents, then the chain, then the author's allowance; and before the chain, whether the author was revoked.
+What is refused because it contradicts the record, or was written after a revocation, is evidence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy import Connection
 
 from crdt.block import Block, parse, verify
 from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
-from crdt.errors import ChainBroken, ForkDetected, InputRefused, UnknownAuthor
+from crdt.errors import (
+    ChainBroken,
+    ForkDetected,
+    InputRefused,
+    NotPermitted,
+    RefusalCode,
+    Revoked,
+    UnknownAuthor,
+)
 from crdt.facts import ReplicaId
+from crdt.forks import contradict
 from crdt.frontier import Head
 from crdt.ledger import RefusedInput
+from crdt.revocations import NONE_REVOKED, Revocations
 from crdt.store.authors import Authors, second_certificate
-from crdt.store.blocks import NO_HEAD, heads_of, overlapping
+from crdt.store.blocks import NO_CHAIN, Chain, chains_of, overlapping, stored_blocks
+from crdt.store.quarantine import Quarantined, is_forked
+
+
+class Record:
+    """What is held already, for judging a block: all of it in the tables `block` and `head`."""
+
+    def chains(self, connection: Connection, replicas: Sequence[ReplicaId]) -> dict[ReplicaId, Chain]:
+        """How far these replicas' chains are held; those without one are left out."""
+        return chains_of(connection, replicas)
+
+    def holds(self, connection: Connection, block: Block) -> bool:
+        """Whether this very block, which begins at or before its chain's head, is held."""
+        header = block.header
+        spans = overlapping(connection, header.replica, header.first_seq, header.first_seq)
+        return any(span.hash == block.hash for span in spans)
+
+    def contradicted(self, connection: Connection, block: Block) -> bytes | None:
+        """The first block held that cannot be in one chain with this one, as it was signed."""
+        header = block.header
+        for held in stored_blocks(connection, header.replica, max(0, header.first_seq - 2)):
+            if contradict(held, block):
+                return held.raw
+            if held.header.first_seq > block.last_seq + 1:
+                break
+        return None
+
+
+RECORD: Final = Record()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +82,34 @@ class Prepared:
     refused: Sequence[RefusedInput]
 
 
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A verified author did what it may not: the operator should know."""
+
+    replica: ReplicaId
+    code: RefusalCode  # FORK_DETECTED, REVOKED or NOT_PERMITTED
+    seq: int  # of the first fact that it is about
+    sentence: str
+
+
 @dataclass(slots=True)
 class Admitted:
     """What a merge adds to the record."""
 
     blocks: list[Block] = field(default_factory=list)
     facts: list[Columns] = field(default_factory=list)
-    heads: dict[ReplicaId, Head] = field(default_factory=dict)  # of every replica given and held
-    moved: dict[ReplicaId, Head] = field(default_factory=dict)  # those of them that are new
+    chains: dict[ReplicaId, Chain] = field(default_factory=dict)  # of every replica given and held
+    moved: dict[ReplicaId, Chain] = field(default_factory=dict)  # those of them that are new
     authors: list[AuthorCertificate] = field(default_factory=list)  # stored now
     refused: list[RefusedInput] = field(default_factory=list)
+    evidence: list[Quarantined] = field(default_factory=list)  # refused blocks for the quarantine
+    suspicions: list[Suspicion] = field(default_factory=list)
     known: int = 0
+
+    @property
+    def heads(self) -> dict[ReplicaId, Head]:
+        """How far every replica given is held: what to acknowledge."""
+        return {replica: chain.head for replica, chain in self.chains.items()}
 
 
 def prepare(
@@ -60,6 +117,7 @@ def prepare(
     authors: Authors,
     raws: Iterable[bytes],
     presented: Iterable[AuthorCertificate],
+    record: Record = RECORD,
 ) -> Prepared:
     """Parse and verify what is given, outside any write. What is held already is not verified again."""
     refused: list[RefusedInput] = []
@@ -70,58 +128,133 @@ def prepare(
     authors.learn(connection, [block.header.replica for block in blocks])
     certificates = authors.checked(presented, refused)
     refused += unread
-    heads = heads_of(connection, list({block.header.replica for block in blocks}))
+    chains = record.chains(connection, list({block.header.replica for block in blocks}))
     candidates, known = [], []
     for block in blocks:
-        head = heads.get(block.header.replica, NO_HEAD)
-        if block.header.first_seq <= head.seq and _is_stored(connection, block):
+        head = chains.get(block.header.replica, NO_CHAIN).head
+        if block.header.first_seq <= head.seq and record.holds(connection, block):
             known.append(block.header.replica)
         else:
             candidates.append(_verified(block, authors))
     return Prepared(candidates, known, certificates, refused)
 
 
-def admit(connection: Connection, authors: Authors, prepared: Prepared) -> Admitted:
-    """Judge a prepared merge against the record in this transaction. Stores certificates, nothing else."""
+def admit(
+    connection: Connection,
+    authors: Authors,
+    prepared: Prepared,
+    record: Record = RECORD,
+    revocations: Revocations = NONE_REVOKED,
+) -> Admitted:
+    """Judge a prepared merge against the record in this transaction. Stores certificates, nothing else.
+
+    `revocations`: those that hold in this transaction.
+    """
     result = Admitted(known=len(prepared.known), refused=list(prepared.refused))
     enrolling = {certificate.replica: certificate for certificate in prepared.certificates}
     enrolling |= {one.author.replica: one.author for one in prepared.candidates if one.author is not None}
     result.authors, barred = authors.store(connection, enrolling.values(), result.refused)
     given = {candidate.block.header.replica for candidate in prepared.candidates}
-    result.heads = heads_of(connection, list(given.union(prepared.known)))
-    fresh: set[bytes] = set()
+    result.chains = record.chains(connection, list(given.union(prepared.known)))
+    judge = _Judge(connection, record, revocations, result)
     for candidate in prepared.candidates:
         try:
             if candidate.block.header.replica in barred:
                 raise second_certificate()  # noqa: TRY301 - refused like any other block
-            if candidate.block.hash in fresh or _continue(connection, candidate, result):
-                result.known += 1
-            else:
-                fresh.add(candidate.block.hash)
+            judge.take(candidate)
         except InputRefused as error:
             result.refused.append(RefusedInput(candidate.block.raw, error))
     return result
 
 
-def _continue(connection: Connection, candidate: Candidate, result: Admitted) -> bool:
-    """Add a block that continues its chain; True when it is held after all. Raises InputRefused."""
-    block, header = candidate.block, candidate.block.header
-    head = result.heads.get(header.replica, NO_HEAD)
-    behind = header.first_seq <= head.seq
-    if behind and _is_stored(connection, block):
-        return True
-    if candidate.error is not None or candidate.facts is None or candidate.author is None:
+class _Judge:
+    """Takes the verified blocks of one merge, each replica's in chain order."""
+
+    def __init__(
+        self, connection: Connection, record: Record, revocations: Revocations, result: Admitted
+    ) -> None:
+        self._connection = connection
+        self._record = record
+        self._revocations = revocations
+        self._result = result
+        self._fresh: set[bytes] = set()
+        self._branches: set[bytes] = set()  # hashes of this merge's blocks beside the record
+
+    def take(self, candidate: Candidate) -> None:
+        """Add a block that continues its chain, or note that it is held after all. Raises InputRefused."""
+        block, result = candidate.block, self._result
+        head, credit_minor = result.chains.get(block.header.replica, NO_CHAIN)
+        behind = block.header.first_seq <= head.seq
+        if block.hash in self._fresh or (behind and self._record.holds(self._connection, block)):
+            result.known += 1
+            return
+        facts, author = self._verified(candidate)
+        self._check_revoked(block)
+        self._check_chain(block, head)
+        credit_minor += facts.credit_minor()
+        self._check_allowance(block, author, credit_minor)
+        self._fresh.add(block.hash)
+        result.blocks.append(block)
+        result.facts.append(facts)
+        chain = Chain(block.head, credit_minor)
+        result.chains[block.header.replica] = result.moved[block.header.replica] = chain
+
+    def _verified(self, candidate: Candidate) -> tuple[Columns, AuthorCertificate]:
+        if candidate.facts is not None and candidate.author is not None:
+            return candidate.facts, candidate.author
+        if isinstance(candidate.error, NotPermitted):  # found after the signature
+            self._suspect(candidate.block, candidate.error)
         raise candidate.error or UnknownAuthor("the block was not verified")
-    if behind:
-        raise ForkDetected("the author sealed two different blocks for the same sequence numbers")
-    if header.first_seq > head.seq + 1:
-        raise ChainBroken(f"the author's deltas {head.seq + 1} to {header.first_seq - 1} are missing")
-    if header.previous != head.hash:
-        raise ChainBroken("the block does not follow the one held before it")
-    result.blocks.append(block)
-    result.facts.append(candidate.facts)
-    result.heads[header.replica] = result.moved[header.replica] = block.head
-    return False
+
+    def _check_revoked(self, block: Block) -> None:
+        try:
+            self._revocations.check(block.header.replica, block.last_seq)
+        except Revoked as error:
+            self._keep(block, error, None)
+            raise
+
+    def _check_chain(self, block: Block, head: Head) -> None:
+        header = block.header
+        if header.first_seq == head.seq + 1 and header.previous == head.hash:
+            return
+        if header.first_seq <= head.seq:
+            fork = ForkDetected("the author sealed two different blocks for the same sequence numbers")
+            self._keep(block, fork, self._contradicted(block))
+            raise fork
+        if self._is_branch(header.previous):
+            fork = ForkDetected("the block continues a branch of its author's chain that does not count")
+            self._keep(block, fork, None)
+            raise fork
+        if header.first_seq > head.seq + 1:
+            raise ChainBroken(f"the author's deltas {head.seq + 1} to {header.first_seq - 1} are missing")
+        error = ChainBroken("the block does not follow the one held before it")
+        self._keep(block, ForkDetected(str(error)), self._contradicted(block))
+        raise error
+
+    def _check_allowance(self, block: Block, author: AuthorCertificate, credit_minor: int) -> None:
+        try:
+            author.check_allowance(credit_minor)
+        except NotPermitted as error:
+            self._suspect(block, error)
+            raise
+
+    def _is_branch(self, hash_: bytes) -> bool:
+        return hash_ in self._branches or is_forked(self._connection, hash_)
+
+    def _contradicted(self, block: Block) -> bytes | None:
+        fresh = (held for held in self._result.blocks if contradict(held, block))
+        found = next(fresh, None)
+        return self._record.contradicted(self._connection, block) if found is None else found.raw
+
+    def _keep(self, block: Block, error: InputRefused, counted: bytes | None) -> None:
+        self._result.evidence.append(Quarantined.of(block, error.code, counted))
+        if error.code is RefusalCode.FORK_DETECTED:
+            self._branches.add(block.hash)
+        self._suspect(block, error)
+
+    def _suspect(self, block: Block, error: InputRefused) -> None:
+        header = block.header
+        self._result.suspicions.append(Suspicion(header.replica, error.code, header.first_seq, str(error)))
 
 
 def _parsed(raws: Iterable[bytes], refused: list[RefusedInput]) -> list[Block]:
@@ -136,13 +269,6 @@ def _parsed(raws: Iterable[bytes], refused: list[RefusedInput]) -> list[Block]:
 
 def _order(block: Block) -> tuple[bytes, int, bytes]:
     return block.header.replica, block.header.first_seq, block.raw
-
-
-def _is_stored(connection: Connection, block: Block) -> bool:
-    """Whether this very block is in the record."""
-    header = block.header
-    spans = overlapping(connection, header.replica, header.first_seq, header.first_seq)
-    return any(span.hash == block.hash for span in spans)
 
 
 def _verified(block: Block, authors: Authors) -> Candidate:

@@ -16,7 +16,16 @@ from crdt.frontier import GENESIS, Head
 from crdt.store.schema import AUTHOR, BLOCK, HEAD
 from crdt.store.sql import Bulk, replacing
 
+
+class Chain(NamedTuple):
+    """How far a replica's chain is held, and what its credits add up to."""
+
+    head: Head
+    credit_minor: int = 0
+
+
 NO_HEAD: Final = Head(0, GENESIS)  # of a replica that has sealed nothing
+NO_CHAIN: Final = Chain(NO_HEAD)
 
 _PART_BLOCKS: Final = 32  # read at a time, so that a long chain is never in memory at once
 
@@ -43,18 +52,45 @@ def store_blocks(connection: Connection, blocks: Sequence[Block]) -> None:
     _INSERT_BLOCK.run(connection, rows)
 
 
-def put_heads(connection: Connection, heads: Iterable[tuple[ReplicaId, Head]], position: int = 0) -> None:
-    """Move the heads of these chains, changed by the merge at `position`."""
-    rows = [(replica, head.seq, head.hash, position) for replica, head in heads]
+def put_heads(
+    connection: Connection, heads: Iterable[tuple[ReplicaId, Head, int]], position: int = 0
+) -> None:
+    """Move the heads of these chains, each with its credits so far, changed by the merge at `position`."""
+    rows = [(replica, *head, position, credit_minor) for replica, head, credit_minor in heads]
     _PUT_HEAD.run(connection, rows)
+
+
+def chains_of(connection: Connection, replicas: Sequence[ReplicaId] | None = None) -> dict[ReplicaId, Chain]:
+    """How far these replicas' chains are stored (of all, for None); those without one are left out."""
+    query = select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash, HEAD.c.credit_minor)
+    if replicas is not None:
+        query = query.where(HEAD.c.replica.in_(replicas))
+    rows = connection.execute(query)
+    return {ReplicaId(replica): Chain(Head(seq, hash_), minor) for replica, seq, hash_, minor in rows}
 
 
 def heads_of(connection: Connection, replicas: Sequence[ReplicaId] | None = None) -> dict[ReplicaId, Head]:
     """The stored heads of these replicas (of all, for None); replicas without one are left out."""
-    query = select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash)
-    if replicas is not None:
-        query = query.where(HEAD.c.replica.in_(replicas))
-    return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in connection.execute(query)}
+    return {replica: chain.head for replica, chain in chains_of(connection, replicas).items()}
+
+
+def cut_off(connection: Connection, replica: ReplicaId, seq: int, position: int = 0) -> list[Block]:
+    """Remove a replica's blocks that end after `seq`, in order; the chain then ends before the first of them.
+
+    `position`: of the change. A chain of which nothing is left has no head.
+    """
+    removed = list(stored_blocks(connection, replica, seq))
+    if not removed:
+        return []
+    chain = chains_of(connection, [replica]).get(replica, NO_CHAIN)
+    credit_minor = chain.credit_minor - sum(facts_of(block).credit_minor() for block in removed)
+    first = removed[0].header
+    connection.execute(BLOCK.delete().where(BLOCK.c.replica == replica, BLOCK.c.last_seq > seq))
+    if first.first_seq == 1:
+        connection.execute(HEAD.delete().where(HEAD.c.replica == replica))
+    else:
+        put_heads(connection, [(replica, Head(first.first_seq - 1, first.previous), credit_minor)], position)
+    return removed
 
 
 def overlapping(connection: Connection, replica: ReplicaId, first_seq: int, last_seq: int) -> list[Span]:

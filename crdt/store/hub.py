@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,19 +17,22 @@ from sqlalchemy import Connection, select
 from crdt.certificate import AuthorCertificate
 from crdt.digest import state_digest
 from crdt.documents import SignedDocument
-from crdt.errors import ForeignFleet, MisuseError, Overloaded
+from crdt.errors import ForeignFleet, MisuseError, Overloaded, RefusalCode
 from crdt.facts import NO_CONTEXT, Books, CardId, Context, Delta, Draft, ReplicaId, check_card
 from crdt.frontier import Head
 from crdt.ledger import MergeReport
 from crdt.settlement import HOTLISTED, MAX_PAGE_ROWS, SERIES_BYTES, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import balances, blocks, papers, projection
-from crdt.store.admission import Admitted, Prepared, admit, prepare
+from crdt.store import balances, blocks, flags, papers, projection, quarantine
+from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors, second_certificate
 from crdt.store.balances import begin_standing
+from crdt.store.flags import Flag
 from crdt.store.futures import first, then
+from crdt.store.merging import Merged, merge_prepared
 from crdt.store.neighbours import Neighbours, Place, place_of
-from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order, book, record
+from crdt.store.quarantine import Quarantined
+from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order, book
 from crdt.store.schema import HUB, METADATA
 from crdt.store.store import Shared, Store
 
@@ -41,6 +45,11 @@ RUN_BYTES: Final = (
     5  # of the random distance between two runs of positions: a month's merges are 2**-20 of it
 )
 _log = logging.getLogger(__name__)
+
+
+def wall_clock_ms() -> int:
+    """Unix time in milliseconds, by this machine's clock."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +77,12 @@ class HubLedger:
         key: SigningKey,
         certificate: AuthorCertificate,
         entropy: Callable[[int], bytes] = os.urandom,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Load the ledger, or begin it. `certificate`: a verified one for `key`.
 
-        `entropy`: a new ledger's series, and how far from the last position a loaded one goes on.
-
+        `entropy`: a new ledger's series, and how far from the last position a loaded one goes on. `now_ms`:
+        the hub's clock, for people: when it learnt something.
 
         Raises ForeignFleet when the database belongs to another fleet, StoreFailed.
         """
@@ -82,6 +92,7 @@ class HubLedger:
         self._database = database
         self._key = key
         self._certificate = certificate
+        self._now_ms = now_ms
         self._listeners: list[Callable[[Change], None]] = []
         self._merging_bytes = 0
         self._mutex = threading.Lock()
@@ -171,6 +182,24 @@ class HubLedger:
     def put_document(self, document: SignedDocument) -> Future[bool]:
         """Keep a verified settings document; False unless it is newer than the one kept."""
         return self._database.write(lambda connection: papers.put_document(connection, document))
+
+    # ---- Evidence ----
+
+    def forks(self) -> Future[list[Quarantined]]:
+        """Every block in quarantine, by author and number, with what became of its facts."""
+        return self._database.read(quarantine.entries)
+
+    def flags(self) -> Future[list[Flag]]:
+        """What authors did that an operator should know, the newest first."""
+        return self._database.read(flags.read)
+
+    def dismiss_flag(self, replica: ReplicaId, code: RefusalCode) -> Future[bool]:
+        """Take a flag off, because somebody has seen to it; whether there was one."""
+
+        def after(dismissed: bool) -> None:
+            self._publish(Change(0, (), suspects=(replica,)) if dismissed else None)
+
+        return self._database.write(lambda connection: flags.dismiss(connection, replica, code), after=after)
 
     # ---- Settlements and blocks out ----
 
@@ -277,18 +306,17 @@ class HubLedger:
         return list(blocks.authors_of(connection).values()), place_of(connection)
 
     def _commit(self, outcome: Future[MergeReport], prepared: Prepared) -> None:
-        def work(connection: Connection) -> tuple[Admitted, Change | None]:
-            admitted = admit(connection, self._authors, prepared)
-            if not admitted.blocks:
-                return admitted, None
-            return admitted, record(connection, admitted.blocks, admitted.facts, admitted.moved)
+        at_ms = self._now_ms()
 
-        def after(result: tuple[Admitted, Change | None]) -> None:
-            self._authors.remember(result[0].authors)
-            self._publish(result[1])
+        def work(connection: Connection) -> Merged:
+            return merge_prepared(connection, self._authors, prepared, at_ms)
+
+        def after(merged: Merged) -> None:
+            self._authors.remember(merged.admitted.authors)
+            self._publish(merged.change)
 
         merging = self._database.write(work, after=after)
-        merging.add_done_callback(then(outcome, lambda result: outcome.set_result(_report(result[0]))))
+        merging.add_done_callback(then(outcome, lambda merged: outcome.set_result(merged.report)))
 
     def _page(self, connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Page:
         answer = balances.answer_pull(connection, series, base, after, limit)
@@ -322,7 +350,7 @@ class HubLedger:
 
     def _publish(self, change: Change | None) -> None:
         if change is not None:
-            if self._neighbours is not None:
+            if self._neighbours is not None and change.position:
                 self._neighbours.own(change.position)
             self._tell(change)
             if change.replicas:
@@ -343,7 +371,3 @@ def _totals(connection: Connection) -> Totals:
     standing = balances.read_standing(connection)
     books = balances.read_books(connection)
     return Totals(balances.count_cards(connection), standing.deltas, books, standing.position)
-
-
-def _report(admitted: Admitted) -> MergeReport:
-    return MergeReport(tuple(admitted.blocks), admitted.known, tuple(admitted.refused), admitted.heads)

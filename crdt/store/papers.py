@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, select
 
 from crdt.documents import SignedDocument
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store.schema import DOCUMENT
 
 
@@ -25,3 +26,9 @@ def put_document(connection: Connection, document: SignedDocument) -> bool:
         DOCUMENT.insert().values(name=document.name, version=document.version, raw=document.encode())
     )
     return True
+
+
+def revocations(connection: Connection) -> Revocations:
+    """Who is revoked, by the list kept here."""
+    document = get_document(connection, REVOKED_DOCUMENT)
+    return NONE_REVOKED if document is None else Revocations.decode(document.body)

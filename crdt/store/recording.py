@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import Connection, insert, select
@@ -16,6 +16,7 @@ from crdt.facts import CardId, CardState, Context, Delta, Draft, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import balances, blocks
+from crdt.store.blocks import Chain
 from crdt.store.schema import REQUEST
 
 MAX_REQUEST_CHARS: Final = 64
@@ -27,10 +28,15 @@ Money = tuple[CardId, Kind, int]  # one entry's card, kind and minor units
 class Change:
     """What a commit changed, for whoever shows the ledger live."""
 
-    position: int  # the settlement position after it; 0 where only the history has caught up
+    position: int  # the settlement position after it; 0 where no balance, card's flag or head changed
     cards: Collection[CardId]  # whose balance, flag or history changed
     replicas: Collection[ReplicaId] = ()  # whose heads moved
     history: bool = False  # the history rows of `cards` are there now; else they may lag
+    suspects: Collection[ReplicaId] = ()  # whose evidence in quarantine, or whose flags, changed
+
+    def about(self, suspects: Collection[ReplicaId]) -> Change:
+        """The same change, which is also about these authors' evidence."""
+        return replace(self, suspects=suspects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +87,32 @@ class Order:
 
 
 def record(
-    connection: Connection, new: Sequence[Block], facts: Sequence[Columns], heads: Mapping[ReplicaId, Head]
+    connection: Connection, new: Sequence[Block], facts: Sequence[Columns], chains: Mapping[ReplicaId, Chain]
 ) -> Change:
-    """Store admitted blocks, their heads and what they do to balances: one change with one position."""
+    """Store admitted blocks, their chains and what they do to balances: one change with one position."""
     position = balances.next_position(connection)
     blocks.store_blocks(connection, new)
-    blocks.put_heads(connection, heads.items(), position)
+    blocks.put_heads(connection, ((replica, *chain) for replica, chain in chains.items()), position)
     gain = balances.Gain()
     for columns in facts:
         gain.add(columns)
     balances.add_gain(connection, gain, position)
-    return Change(position, gain.sums.keys(), heads.keys())
+    return Change(position, gain.sums.keys(), chains.keys())
 
 
 def book(
     connection: Connection, key: SigningKey, certificate: AuthorCertificate, order: Order
 ) -> tuple[Booking, Change | None]:
     """Write an order as a block of the hub's own, unless its request has booked before."""
-    head = blocks.heads_of(connection, [key.replica]).get(key.replica, blocks.NO_HEAD)
+    head, credit_minor = blocks.chains_of(connection, [key.replica]).get(key.replica, blocks.NO_CHAIN)
     before = _booked(connection, key.replica, order.request) if order.request else None
     change = None
     if before is None:
         block = order.sealed(key, certificate, head)
-        head = block.head
-        change = record(connection, [block], [contents(block)], {key.replica: head})
+        head, facts = block.head, contents(block)
+        credit_minor += facts.credit_minor()
+        certificate.check_allowance(credit_minor)
+        change = record(connection, [block], [facts], {key.replica: Chain(head, credit_minor)})
         if order.request:
             connection.execute(insert(REQUEST).values(id=order.request, seq=head.seq))
     state = balances.state_of(balances.read_card(connection, order.card))

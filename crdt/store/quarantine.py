@@ -1,0 +1,194 @@
+"""Quarantine: signed blocks that do not count, kept as evidence and for what has to become of their facts.
+
+A block gets here when it cannot be in the chain that counts (a fork), or when its author was revoked before.
+Only blocks whose signature was verified may be put here, and of each replica only so much, so that nobody
+fills the disk with them: what comes beyond is refused all the same, and not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select
+
+from crdt.block import Block, parse
+from crdt.errors import RefusalCode
+from crdt.facts import ReplicaId
+from crdt.forks import ForkProof
+from crdt.store.schema import QUARANTINE
+from crdt.store.sql import Bulk
+
+MAX_QUARANTINED_BYTES: Final = 8 * 1024 * 1024  # of one replica: some months of a bus, with the proofs
+OPEN: Final = ""  # nobody has written the facts again
+REISSUED: Final = "reissued"  # the terminal has, under its new identity
+ADOPTED: Final = "adopted"  # the hub has, by an operator's decision
+
+_INSERT: Final = Bulk(QUARANTINE)
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A block in quarantine."""
+
+    hash: bytes
+    replica: ReplicaId
+    first_seq: int
+    last_seq: int
+    raw: bytes
+    reason: RefusalCode  # FORK_DETECTED or REVOKED
+    counted: bytes | None = None  # the block it contradicts, as signed; None where its predecessor does
+    resolution: str = OPEN
+    noted_ms: int = 0
+
+    @classmethod
+    def of(cls, block: Block, reason: RefusalCode, counted: bytes | None = None) -> Quarantined:
+        """The entry of a verified block."""
+        header = block.header
+        return cls(block.hash, header.replica, header.first_seq, block.last_seq, block.raw, reason, counted)
+
+    @property
+    def block(self) -> Block:
+        """The block, parsed."""
+        return parse(self.raw)
+
+    @property
+    def proof(self) -> ForkProof | None:
+        """That its author forked; None when this entry alone does not prove it."""
+        return None if self.counted is None else ForkProof(self.counted, self.raw)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes of the replica's share."""
+        return len(self.raw) + len(self.counted or b"")
+
+
+def put(connection: Connection, entries: Iterable[Quarantined], noted_ms: int) -> list[Quarantined]:
+    """Keep what is not here yet and fits its author's share; returns what was kept, in order.
+
+    `noted_ms`: by the caller's clock, for people.
+    """
+    given = {entry.hash: entry for entry in entries}
+    held = hashes_in(connection, given)
+    used: dict[ReplicaId, int] = {}
+    kept = []
+    for entry in given.values():
+        if entry.hash in held:
+            continue
+        if entry.replica not in used:
+            used[entry.replica] = _used_bytes(connection, entry.replica)
+        if used[entry.replica] + entry.size_bytes <= MAX_QUARANTINED_BYTES:
+            used[entry.replica] += entry.size_bytes
+            kept.append(entry)
+    _INSERT.run(connection, [_row(entry, noted_ms) for entry in kept])
+    return kept
+
+
+def entries(
+    connection: Connection,
+    replica: ReplicaId | None = None,
+    resolution: str | None = None,
+    limit: int | None = None,
+    reason: RefusalCode | None = None,
+) -> list[Quarantined]:
+    """What is in quarantine, by replica and number; of one replica, resolution or reason where given."""
+    conditions: list[ColumnElement[bool]] = []
+    if replica is not None:
+        conditions.append(QUARANTINE.c.replica == replica)
+    if resolution is not None:
+        conditions.append(QUARANTINE.c.resolution == resolution)
+    if reason is not None:
+        conditions.append(QUARANTINE.c.reason == int(reason))
+    order = (QUARANTINE.c.replica, QUARANTINE.c.first_seq, QUARANTINE.c.hash)
+    query = select(*_COLUMNS).where(and_(True, *conditions)).order_by(*order).limit(limit)
+    return [_entry(row) for row in connection.execute(query)]
+
+
+def find(connection: Connection, hashes: Collection[bytes]) -> list[Quarantined]:
+    """Those of these blocks that are in quarantine, by replica and number."""
+    found = [
+        _entry(row)
+        for part in _parts(hashes)
+        for row in connection.execute(select(*_COLUMNS).where(QUARANTINE.c.hash.in_(part)))
+    ]
+    return sorted(found, key=lambda entry: (entry.replica, entry.first_seq, entry.hash))
+
+
+def hashes_in(connection: Connection, hashes: Collection[bytes]) -> set[bytes]:
+    """Which of these blocks are in quarantine."""
+    return {
+        hash_
+        for part in _parts(hashes)
+        for hash_ in connection.execute(
+            select(QUARANTINE.c.hash).where(QUARANTINE.c.hash.in_(part))
+        ).scalars()
+    }
+
+
+def is_forked(connection: Connection, hash_: bytes) -> bool:
+    """Whether this block is in quarantine because of a fork: what follows it is of the same branch."""
+    query = select(QUARANTINE.c.reason).where(QUARANTINE.c.hash == hash_)
+    return connection.execute(query).scalar_one_or_none() == RefusalCode.FORK_DETECTED
+
+
+def resolve(connection: Connection, hashes: Collection[bytes], how: str) -> int:
+    """Note what became of these blocks' facts; how many entries changed."""
+    changed = 0
+    for part in _parts(hashes):
+        here = QUARANTINE.c.hash.in_(part) & (QUARANTINE.c.resolution != how)
+        changed += connection.execute(QUARANTINE.update().where(here).values(resolution=how)).rowcount
+    return changed
+
+
+def take_out(connection: Connection, hashes: Collection[bytes]) -> None:
+    """Forget these entries: their blocks count now."""
+    for part in _parts(hashes):
+        connection.execute(QUARANTINE.delete().where(QUARANTINE.c.hash.in_(part)))
+
+
+_COLUMNS: Final = (
+    QUARANTINE.c.hash,
+    QUARANTINE.c.replica,
+    QUARANTINE.c.first_seq,
+    QUARANTINE.c.last_seq,
+    QUARANTINE.c.raw,
+    QUARANTINE.c.reason,
+    QUARANTINE.c.counted,
+    QUARANTINE.c.resolution,
+    QUARANTINE.c.noted_ms,
+)
+
+
+def _entry(row: Sequence[Any]) -> Quarantined:
+    hash_, replica, first, last, raw, reason, counted, resolution, noted_ms = row
+    return Quarantined(
+        hash_, ReplicaId(replica), first, last, raw, RefusalCode(reason), counted, resolution, noted_ms
+    )
+
+
+def _row(entry: Quarantined, noted_ms: int) -> tuple[Any, ...]:
+    return (
+        entry.hash,
+        entry.replica,
+        entry.first_seq,
+        entry.last_seq,
+        entry.raw,
+        int(entry.reason),
+        entry.counted,
+        entry.resolution,
+        noted_ms,
+        entry.size_bytes,
+    )
+
+
+def _used_bytes(connection: Connection, replica: ReplicaId) -> int:
+    size = select(func.coalesce(func.sum(QUARANTINE.c.size_bytes), 0))
+    return int(connection.execute(size.where(QUARANTINE.c.replica == replica)).scalar_one())
+
+
+def _parts(hashes: Collection[bytes]) -> Iterable[list[bytes]]:
+    """Few enough at a time for one statement."""
+    every = list(hashes)
+    return (every[at : at + _CHUNK] for at in range(0, len(every), _CHUNK))
