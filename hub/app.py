@@ -18,7 +18,7 @@ from aiohttp import web
 from crdt.certificate import Limits
 from crdt.errors import StoreFailed
 from crdt.facts import Kind
-from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, SYNC
+from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
 from crdt.store.database import Database
 from crdt.store.hub import Change, HubLedger
 from hub import control, founding, pages, server
@@ -32,6 +32,7 @@ from hub.announce import (
     watch_interfaces,
 )
 from hub.authority import Authority
+from hub.callers import Callers
 from hub.connections import GuardedSite
 from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
 from hub.invites import Invites
@@ -42,6 +43,8 @@ from hub.overview import Overview, card_text
 from hub.pairing import RATE_WINDOW_S, Pairing
 from hub.ratelimit import RateLimit
 from hub.registry import Registry
+from hub.renewal import RATE_WINDOW_S as RENEWAL_WINDOW_S
+from hub.renewal import Renewal
 from hub.service import Author, Service
 from hub.sessions import Sessions
 from hub.settings import HubSettings
@@ -161,7 +164,9 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
     settings, database, ledger = hub.settings, hub.database, hub.ledger
     registry = Registry(database)
     invites = Invites(database, settings.invite_expiry_s, settings.invite_tries)
-    limits = Limits(TERMINAL_KINDS, settings.max_credit_minor, settings.max_debit_minor)
+    limits = Limits(
+        TERMINAL_KINDS, settings.max_credit_minor, settings.max_debit_minor, settings.allowance_minor
+    )
     author = Author(hub.authority.fleet, hub.authority.ledger_key, hub.authority.hub_certificate, limits)
     overview = Overview(ledger, registry, settings.online_s, now_ms, time.monotonic)
     service = Service(database, ledger, author, registry, invites, bus, now_ms, os.urandom)
@@ -188,11 +193,13 @@ def _terminal_routes(
     hub: Hub, service: Service, registry: Registry, invites: Invites, bus: EventBus
 ) -> list[web.RouteDef]:
     settings = hub.settings
-    sync = Sync(hub.ledger, registry, bus, Slots(settings.exchanges), settings.page_rows, now_ms)
+    callers = Callers(registry)
+    sync = Sync(hub.ledger, callers, registry, bus, Slots(settings.exchanges), settings.page_rows, now_ms)
+    renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
+    renewal = Renewal(hub.database, hub.authority, hub.ledger, callers, bus, renewals, now_ms)
     pairing = Pairing(
         hub.database,
         hub.authority,
-        hub.authority.hub_certificate,
         invites,
         service.enrolment,
         RateLimit(settings.pairings_per_minute, RATE_WINDOW_S, time.monotonic),
@@ -206,6 +213,7 @@ def _terminal_routes(
         web.get(IDENTIFY, sync.identify),
         web.post(PAIR_START, pairing.start),
         web.post(PAIR_FINISH, pairing.finish),
+        web.post(RENEW, renewal.renew),
     ]
 
 

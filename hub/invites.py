@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from crdt.store.database import Database
+from crdt.store.store import Store
 from hub import tables
 from hub.errors import RequestRefused
 
@@ -25,7 +25,7 @@ class Invite:
 class Invites:
     """The open invites. The coroutines never block the event loop."""
 
-    def __init__(self, database: Database, expiry_s: int, tries: int) -> None:
+    def __init__(self, database: Store, expiry_s: int, tries: int) -> None:
         self._database = database
         self._expiry_s = expiry_s
         self._tries = tries

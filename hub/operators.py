@@ -26,7 +26,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from sqlalchemy import Connection, select
 
-from crdt.store.database import Database
+from crdt.store.store import Store
 from hub import tables
 from hub.errors import SetupError
 from hub.ratelimit import RateLimit
@@ -72,7 +72,7 @@ def check_new_password(password: str) -> str:
     return password
 
 
-def set_password(database: Database, password: str) -> None:
+def set_password(database: Store, password: str) -> None:
     """Store the operator's password as an argon2id hash and end every session; waits for disk and hash."""
     row = {"name": OPERATOR, "password_hash": _HASHER.hash(check_new_password(password))}
     table = tables.operator
@@ -90,7 +90,7 @@ class Operators:
 
     def __init__(
         self,
-        database: Database,
+        database: Store,
         sessions: Sessions,
         cookie_key: bytes,
         login_attempts: int,

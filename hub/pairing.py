@@ -23,11 +23,11 @@ from crdt.certificate import AuthorCertificate, Limits
 from crdt.errors import RefusalCode, WrongCode
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId, text_fits
 from crdt.pairing import Entropy, HubPairing, PairingCode
-from crdt.signing import PUBLIC_KEY_BYTES
-from crdt.store.database import Database
+from crdt.store.store import Store
 from hub import invites, registry
 from hub.authority import Authority, ClientCertificate
 from hub.bodies import json_object
+from hub.enrolled import Enrolled, public_key_of
 from hub.errors import RequestRefused
 from hub.invites import Invites
 from hub.ratelimit import RateLimit
@@ -61,23 +61,13 @@ class Wanted:
     claimed: bytes  # the terminal id it had before, or b""
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    """What the terminal gets."""
-
-    terminal: TerminalId
-    author: AuthorCertificate
-    client: ClientCertificate
-
-
 class Pairing:
     """The two request handlers and the pairings between them."""
 
     def __init__(
         self,
-        database: Database,
+        database: Store,
         authority: Authority,
-        hub_certificate: AuthorCertificate,
         open_invites: Invites,
         limits: Callable[[], Awaitable[Limits]],
         rate: RateLimit,
@@ -92,7 +82,6 @@ class Pairing:
         """
         self._database = database
         self._authority = authority
-        self._hub_certificate = hub_certificate
         self._invites = open_invites
         self._limits = limits
         self._rate = rate
@@ -162,7 +151,7 @@ class Pairing:
         enrolled = await asyncio.wrap_future(self._database.write(work))
         await asyncio.wrap_future(self._enrol_author(enrolled.author))
         log.info("paired %r from %s as terminal %s", wanted.name, address, enrolled.terminal.hex())
-        return pairing.crypto.seal_response(self._response(enrolled))
+        return pairing.crypto.seal_response(enrolled.answer(self._authority))
 
     def _enter(
         self, connection: Connection, wanted: Wanted, limits: Limits, fresh: TerminalId, now_ms: int
@@ -178,15 +167,6 @@ class Pairing:
         registry.enrol(connection, wanted.name, wanted.claimed, fresh, issue, now_ms)
         return issued[0]
 
-    def _response(self, enrolled: Enrolled) -> dict[str, str]:
-        return {
-            "fleet_public_key": self._authority.fleet_key.public_key.hex(),
-            "certificate": enrolled.author.encode().hex(),
-            "hub_certificate": self._hub_certificate.encode().hex(),
-            "tls_certificate": enrolled.client.pem,
-            "tls_root": self._authority.root_pem,
-        }
-
     def _remember(self, pairing: Open) -> str:
         session = self._entropy(16).hex()
         self._open[session] = pairing
@@ -199,12 +179,13 @@ def _wanted(request: dict[str, str]) -> Wanted:
     name = request.get("name", "").strip()
     if not name or not text_fits(name) or not name.isprintable():
         raise RequestRefused("name", "The terminal's name must be 1 to 64 bytes of text.")
+    public_key = public_key_of(request.get("public_key"))
     try:
-        public_key, claimed = (bytes.fromhex(request.get(field, "")) for field in ("public_key", "terminal"))
+        claimed = bytes.fromhex(request.get("terminal", ""))
     except ValueError:
-        public_key = claimed = b""
-    if len(public_key) != PUBLIC_KEY_BYTES or len(claimed) not in (0, ID_BYTES):
-        raise RequestRefused("public_key", "The pairing request needs a public key of 64 hex digits.")
+        claimed = b"?"
+    if len(claimed) not in (0, ID_BYTES):
+        raise RequestRefused("terminal", "The terminal's id, if it brings one, has 32 hex digits.")
     return Wanted(name, public_key, request.get("csr", ""), claimed)
 
 

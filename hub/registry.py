@@ -12,8 +12,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
+from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
-from crdt.store.database import Database
+from crdt.store.store import Store
 from hub import tables
 from hub.authority import ClientCertificate
 from hub.errors import RequestRefused
@@ -45,12 +46,14 @@ class Terminal:
     seen_ms: int | None
     address: str
     status: dict[str, Any]
+    restored_ms: int | None  # when its storage was found to be older than what it had sealed
+    renewed_ms: int | None  # when it took its last new identity without being paired
 
 
 class Registry:
     """The terminals in the database. The coroutines never block the event loop."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Store) -> None:
         self._database = database
 
     async def client(self, serial: str) -> Client | None:
@@ -117,12 +120,45 @@ def enrol(
             serial=certificate.serial, terminal=terminal, replica=replica, issued_ms=now_ms
         )
     )
-    values = {"name": name, "replica": replica, "paired_ms": now_ms, "revoked_ms": None}
+    values = {
+        "name": name,
+        "replica": replica,
+        "paired_ms": now_ms,
+        "revoked_ms": None,
+        "restored_ms": None,
+        "renewed_ms": None,
+    }
     if by_name is None:
         connection.execute(table.insert().values(terminal=terminal, **values))
     else:
         connection.execute(table.update().where(table.c.terminal == terminal).values(values))
     return terminal
+
+
+def renew(
+    connection: Connection,
+    client: Client,
+    replica: ReplicaId,
+    certificate: ClientCertificate,
+    now_ms: int,
+) -> None:
+    """Enter another identity of a terminal, within the caller's transaction; again for the same one is fine.
+
+    RequestRefused when the key is of another terminal or this one's present one, Revoked when it was revoked.
+    """
+    table = tables.client_certificate
+    mine = tables.terminal.c.terminal == client.terminal
+    if connection.execute(select(tables.terminal.c.revoked_ms).where(mine)).scalar_one() is not None:
+        raise Revoked(f"The terminal {client.name} was revoked.")
+    known = connection.execute(select(table.c.terminal).where(table.c.replica == replica)).scalars().first()
+    if known is not None and (known != client.terminal or replica == client.replica):
+        raise key_in_use()
+    connection.execute(
+        table.insert().values(
+            serial=certificate.serial, terminal=client.terminal, replica=replica, issued_ms=now_ms
+        )
+    )
+    connection.execute(tables.terminal.update().where(mine).values(replica=replica, renewed_ms=now_ms))
 
 
 def _new_id(connection: Connection, claimed: bytes, fresh: TerminalId) -> TerminalId:
@@ -139,7 +175,12 @@ def _refuse_known_replica(connection: Connection, replica: ReplicaId) -> None:
     """A key is certified once: pairing makes a new replica, or two terminals would write as one."""
     table = tables.client_certificate
     if connection.execute(select(table.c.serial).where(table.c.replica == replica)).first():
-        raise RequestRefused("key_in_use", "A terminal was paired with this key before. Pair with a new key.")
+        raise key_in_use()
+
+
+def key_in_use() -> RequestRefused:
+    """The refusal of a key that somebody has: each identity has a key of its own."""
+    return RequestRefused("key_in_use", "A terminal was paired with this key before. Pair with a new key.")
 
 
 def _client(connection: Connection, serial: str) -> Row[Any] | None:
@@ -182,4 +223,6 @@ def _terminal(row: Row[Any]) -> Terminal:
         seen_ms=row.seen_ms,
         address=row.address,
         status=json.loads(row.status),
+        restored_ms=row.restored_ms,
+        renewed_ms=row.renewed_ms,
     )

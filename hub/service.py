@@ -18,9 +18,9 @@ from crdt.facts import Draft, FleetId, Kind
 from crdt.fleet import FleetSettings
 from crdt.pairing import Entropy, PairingCode
 from crdt.signing import SigningKey
-from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from crdt.store.recording import Money
+from crdt.store.store import Store
 from hub.errors import RequestRefused, SetupError
 from hub.events import EventBus, Topic
 from hub.fleettext import as_text, format_money, from_text, parse_money
@@ -69,7 +69,7 @@ class Service:
 
     def __init__(
         self,
-        database: Database,
+        database: Store,
         ledger: HubLedger,
         author: Author,
         registry: Registry,

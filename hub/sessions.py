@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, select
 
-from crdt.store.database import Database
+from crdt.store.store import Store
 from hub import tables
 
 MAX_SESSIONS = 200  # at a time; the longest silent ones end first
@@ -19,7 +19,7 @@ class Sessions:
 
     def __init__(
         self,
-        database: Database,
+        database: Store,
         idle_s: int,
         longest_s: int,
         now_ms: Callable[[], int],

@@ -10,6 +10,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from crdt.certificate import MAX_ALLOWANCE_MINOR
 from crdt.settlement import MAX_PAGE_ROWS
 from hub.errors import SettingsError
 
@@ -176,6 +177,18 @@ class HubSettings:
         2_000,
         "Most that one entry of a newly paired terminal may put on a card (opening balance), in minor units.",
         whole(0, 2**40),
+    )
+    allowance_minor: int = setting(
+        "enrolment.allowance",
+        1_000_000,
+        "Most that a newly paired terminal may ever put on cards, all its entries together, in minor units.",
+        whole(0, MAX_ALLOWANCE_MINOR),
+    )
+    renewals_per_hour: int = setting(
+        "enrolment.renewals_per_hour",
+        4,
+        "Most new identities in an hour for one terminal whose storage is found restored from an old copy.",
+        whole(1, 100),
     )
     invite_expiry_s: int = setting(
         "pairing.expiry_s", 600, "How long a pairing code is good, in seconds.", whole(1, 86_400)

@@ -11,7 +11,6 @@ what is in the session as `Refusal` messages in the answer, beside the `Ack` of 
 
 import asyncio
 import logging
-import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,17 +18,17 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from crdt.errors import InputRefused, Malformed, Revoked, UnknownAuthor
+from crdt.errors import InputRefused, Malformed
 from crdt.facts import TerminalId
 from crdt.ledger import MergeReport
 from crdt.protocol import CONTENT_TYPE, PROTOCOL_VERSION
 from crdt.session import Refused, Session
 from crdt.store.hub import HubLedger
 from hub.answering import MAX_REFUSALS, Answerer, Heard
-from hub.authority import serial_of
+from hub.callers import Callers
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
-from hub.registry import REVOKED, Client, Registry
+from hub.registry import Client, Registry
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +67,7 @@ class Sync:
     def __init__(
         self,
         ledger: HubLedger,
+        callers: Callers,
         registry: Registry,
         bus: EventBus,
         slots: Slots,
@@ -75,6 +75,7 @@ class Sync:
         now_ms: Callable[[], int],
     ) -> None:
         self._ledger = ledger
+        self._callers = callers
         self._registry = registry
         self._bus = bus
         self._slots = slots
@@ -83,7 +84,7 @@ class Sync:
 
     async def sync(self, request: web.Request) -> web.Response:
         """POST SYNC"""
-        client = await self._client(request)
+        client = await self._callers.admitted(request)
         if request.content_type != CONTENT_TYPE:
             raise RequestRefused(
                 "content_type", f"A sync request is {CONTENT_TYPE}.", HTTPStatus.UNSUPPORTED_MEDIA_TYPE
@@ -98,24 +99,10 @@ class Sync:
 
     async def identify(self, request: web.Request) -> web.Response:
         """GET IDENTIFY: whose hub this is, and what it thinks of the caller's certificate."""
-        standing = "none"
-        if _certificate(request):
-            client = await self._registry.client(_serial(request))
-            standing = "unknown" if client is None else client.stopped or "good"
+        standing = await self._callers.standing(request)
         return web.json_response(
             {"fleet": self._ledger.fleet.hex(), "protocol": PROTOCOL_VERSION, "certificate": standing}
         )
-
-    async def _client(self, request: web.Request) -> Client:
-        client = await self._registry.client(_serial(request))
-        if client is None:
-            raise UnknownAuthor("This hub did not issue the certificate; pair the terminal again.")
-        if client.stopped:
-            why = (
-                "was revoked" if client.stopped == REVOKED else "was paired anew and has another certificate"
-            )
-            raise Revoked(f"The terminal {client.name} {why}.")
-        return client
 
     async def _answer(self, session: Session, client: Client, heard: Heard, address: str) -> bytes:
         answer = await self._answerer.answer(heard)
@@ -156,16 +143,3 @@ async def _hear(request: web.Request, session: Session, client: Client) -> Heard
     except InputRefused as error:
         heard.refused = Refused(error.code, str(error))
     return heard
-
-
-def _serial(request: web.Request) -> str:
-    """The serial number of the client's certificate, which TLS has verified; UnknownAuthor without one."""
-    certificate = _certificate(request)
-    if not certificate:
-        raise UnknownAuthor("This needs the client certificate of a paired terminal.")
-    return serial_of(certificate)
-
-
-def _certificate(request: web.Request) -> bytes:
-    tls = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
-    return (tls.getpeercert(True) or b"") if isinstance(tls, ssl.SSLObject) else b""

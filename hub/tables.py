@@ -21,6 +21,8 @@ terminal = Table(
     Column("seen_ms", BigInteger),  # null: never synced
     Column("address", String(64), nullable=False, default=""),
     Column("status", Text, nullable=False, default="{}"),  # what it last said of itself, JSON
+    Column("restored_ms", BigInteger),  # null: its storage was never found older than what it had sealed
+    Column("renewed_ms", BigInteger),  # null: the identity it was paired with is its only one
 )
 
 client_certificate = Table(

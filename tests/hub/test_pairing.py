@@ -157,7 +157,7 @@ async def test_the_same_name_is_the_same_terminal_with_a_new_replica(depot: Depo
     # The old certificate is good until the new one is used: pairing may have broken off at the last moment.
     await old.push(old.taps(-250))
     await new.exchange()
-    with pytest.raises(Refused, match="paired anew") as caught:
+    with pytest.raises(Refused, match="has a newer certificate") as caught:
         await old.exchange()
     assert caught.value.code == "revoked"
     await new.push(new.taps(-100))

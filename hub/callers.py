@@ -1,0 +1,46 @@
+"""Who asks: the terminal behind a request's TLS certificate, as the registry has it at this moment."""
+
+import ssl
+
+from aiohttp import web
+
+from crdt.errors import Revoked, UnknownAuthor
+from hub.authority import serial_of
+from hub.registry import REVOKED, Client, Registry
+
+
+class Callers:
+    """Looks up the certificate of every request: TLS looks at one only when a connection is made."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def admitted(self, request: web.Request) -> Client:
+        """The caller. UnknownAuthor or Revoked when it may not go on."""
+        client = await self._registry.client(_serial(request))
+        if client is None:
+            raise UnknownAuthor("This hub did not issue the certificate; pair the terminal again.")
+        if client.stopped:
+            why = "was revoked" if client.stopped == REVOKED else "has a newer certificate than this one"
+            raise Revoked(f"The terminal {client.name} {why}.")
+        return client
+
+    async def standing(self, request: web.Request) -> str:
+        """What the caller's certificate is here: "none", "good", "revoked", "replaced" or "unknown"."""
+        if not _certificate(request):
+            return "none"
+        client = await self._registry.client(_serial(request))
+        return "unknown" if client is None else client.stopped or "good"
+
+
+def _serial(request: web.Request) -> str:
+    """The serial number of the client's certificate, which TLS has verified; UnknownAuthor without one."""
+    certificate = _certificate(request)
+    if not certificate:
+        raise UnknownAuthor("This needs the client certificate of a paired terminal.")
+    return serial_of(certificate)
+
+
+def _certificate(request: web.Request) -> bytes:
+    tls = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+    return (tls.getpeercert(True) or b"") if isinstance(tls, ssl.SSLObject) else b""

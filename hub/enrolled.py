@@ -1,0 +1,39 @@
+"""What a terminal gets when it is paired, or takes a new identity: the same papers either way."""
+
+from dataclasses import dataclass
+
+from crdt.certificate import AuthorCertificate
+from crdt.facts import TerminalId
+from crdt.signing import PUBLIC_KEY_BYTES
+from hub.authority import Authority, ClientCertificate
+from hub.errors import RequestRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A terminal's certificates, for the ledger and for TLS."""
+
+    terminal: TerminalId
+    author: AuthorCertificate
+    client: ClientCertificate
+
+    def answer(self, authority: Authority) -> dict[str, str]:
+        """All that the terminal is sent: hex, and PEM for TLS."""
+        return {
+            "fleet_public_key": authority.fleet_key.public_key.hex(),
+            "certificate": self.author.encode().hex(),
+            "hub_certificate": authority.hub_certificate.encode().hex(),
+            "tls_certificate": self.client.pem,
+            "tls_root": authority.root_pem,
+        }
+
+
+def public_key_of(text: object) -> bytes:
+    """The author's key that a request brings; RequestRefused unless it is one in hex."""
+    try:
+        key = bytes.fromhex(text) if isinstance(text, str) else b""
+    except ValueError:
+        key = b""
+    if len(key) != PUBLIC_KEY_BYTES:
+        raise RequestRefused("public_key", "The request needs a public key of 64 hex digits.")
+    return key

@@ -1,0 +1,151 @@
+"""A new identity for a restored terminal, over real TLS: same terminal, other author, no new allowance."""
+
+import asyncio
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from crdt.block import parse
+from crdt.certificate import AuthorCertificate
+from crdt.facts import Kind
+from crdt.frames import BlockFrame, CertificateFrame, Pull
+from crdt.frontier import GENESIS, Head
+from crdt.protocol import RENEW
+from crdt.signing import SigningKey
+from tests.hub.conftest import Depot
+from tests.hub.terminal import Refused, Terminal, first, post_json
+from tests.hub.tls import client_context, new_tls_key
+
+
+async def ask(terminal: Terminal, **changes: Any) -> dict[str, str]:
+    """One renewal by the terminal's present certificate, with a fresh key unless the test brings one."""
+    csr = (await asyncio.to_thread(new_tls_key)).csr_pem
+    body = {"public_key": SigningKey(os.urandom(32)).public_key.hex(), "csr": csr, "reissued": []}
+    async with terminal.connect() as http:
+        return await post_json(http, terminal.url + RENEW, body | changes)
+
+
+async def renewed(terminal: Terminal) -> Terminal:
+    """The terminal under a new identity."""
+    key, tls_key = SigningKey(os.urandom(32)), await asyncio.to_thread(new_tls_key)
+    given = await ask(terminal, public_key=key.public_key.hex(), csr=tls_key.csr_pem)
+    tls = await asyncio.to_thread(
+        client_context, given["tls_root"], tls_key.key_pem, given["tls_certificate"]
+    )
+    certificate = AuthorCertificate.decode(bytes.fromhex(given["certificate"]))
+    return replace(
+        terminal,
+        key=key,
+        tls=tls,
+        certificate=certificate.verify(terminal.fleet_public_key),
+        chain=[],
+        head=Head(0, GENESIS),
+    )
+
+
+async def test_a_new_identity_is_the_same_terminal_and_goes_on_at_once(depot: Depot) -> None:
+    """Invariant 5: no number of the old identity is used again, and nothing is paired by hand."""
+    old = await depot.pair("Bus 7")
+    await old.push(old.taps(-250))
+    new = await renewed(old)
+    assert (new.certificate.terminal, new.certificate.name) == (old.certificate.terminal, "Bus 7")
+    assert new.certificate.replica != old.certificate.replica
+    events = await new.push(new.taps(-180))
+    assert first(events, "Ack").frontier == {new.key.replica: new.head}
+    (row,) = await depot.ask("GET", "/terminals")
+    assert (row["name"], row["replica"], row["revoked"]) == ("Bus 7", new.key.replica.hex(), False)
+
+
+async def test_the_old_certificate_ends_with_the_first_use_of_the_new_one(depot: Depot) -> None:
+    """Not before: an answer that is lost must not leave the terminal without any."""
+    old = await depot.pair()
+    new = await renewed(old)
+    assert first(await old.exchange(Pull()), "PageFrame")
+    await new.exchange(Pull())
+    with pytest.raises(Refused, match="has a newer certificate") as caught:
+        await old.exchange(Pull())
+    assert (caught.value.status, caught.value.code) == (403, "revoked")
+
+
+async def test_late_blocks_of_the_old_identity_still_count(depot: Depot) -> None:
+    old = await depot.pair()
+    late = old.taps(-250)
+    new = await renewed(old)
+    events = await new.exchange(CertificateFrame(old.certificate.encode()), BlockFrame(late))
+    assert first(events, "Ack").frontier == {old.key.replica: parse(late).head}
+
+
+async def test_a_new_identity_is_no_new_allowance(depot: Depot) -> None:
+    """Invariant 10: else a stolen terminal would mint its allowance again with each identity."""
+    old = await depot.pair()
+    await old.push(old.taps(1500, 500, kind=Kind.OPENING), old.taps(-250))
+    new = await renewed(old)
+    assert new.certificate.limits == replace(
+        old.certificate.limits, allowance_minor=old.certificate.limits.allowance_minor - 2000
+    )
+
+
+async def test_the_same_request_again_gets_the_same_author(depot: Depot) -> None:
+    """The answer was lost on the way: the terminal asks again with the keys that it has kept."""
+    old = await depot.pair()
+    key = SigningKey(os.urandom(32)).public_key.hex()
+    one, two = await ask(old, public_key=key), await ask(old, public_key=key)
+    assert one["certificate"] == two["certificate"]
+    assert one["tls_certificate"] != two["tls_certificate"]
+
+
+@pytest.mark.parametrize("founded", ["enrolment.renewals_per_hour = 2\n"], indirect=True)
+async def test_a_terminal_that_asks_too_often_is_put_off(depot: Depot) -> None:
+    old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await ask(old)
+    await ask(old)
+    with pytest.raises(Refused, match="Its taps are safe") as caught:
+        await ask(old)
+    assert (caught.value.status, caught.value.code) == (429, "too_often")
+    await ask(other)
+
+
+async def test_a_key_that_somebody_has_is_refused(depot: Depot) -> None:
+    one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    for taken in (one.key, other.key, depot.hub.authority.ledger_key):
+        with pytest.raises(Refused) as caught:
+            await ask(one, public_key=taken.public_key.hex())
+        assert (caught.value.status, caught.value.code) == (400, "key_in_use")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"public_key": "zz"}, "public_key"),
+        ({"public_key": None}, "public_key"),
+        ({"csr": "none"}, "csr"),
+        ({"csr": 5}, "csr"),
+        ({"reissued": "ff"}, "reissued"),
+        ({"reissued": ["ff"]}, "reissued"),
+        ({"reissued": [5]}, "reissued"),
+        ({"reissued": ["00" * 32] * 901}, "reissued"),
+    ],
+)
+async def test_a_request_that_is_not_right_changes_nothing(
+    depot: Depot, changes: dict[str, Any], code: str
+) -> None:
+    """Invariant 8."""
+    terminal = await depot.pair()
+    with pytest.raises(Refused) as caught:
+        await ask(terminal, **changes)
+    assert (caught.value.status, caught.value.code) == (400, code)
+    (row,) = await depot.ask("GET", "/terminals")
+    assert row["replica"] == terminal.key.replica.hex()
+
+
+async def test_only_a_terminal_in_good_standing_gets_one(depot: Depot) -> None:
+    """Invariant 10."""
+    revoked, stranger = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 1"})
+    stranger.tls = await depot.browser_tls()
+    for terminal, code in ((revoked, "revoked"), (stranger, "unknown_author")):
+        with pytest.raises(Refused) as caught:
+            await ask(terminal)
+        assert (caught.value.status, caught.value.code) == (403, code)
