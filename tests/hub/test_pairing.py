@@ -55,7 +55,9 @@ async def test_a_code_ends_in_certificates_and_mutual_tls(depot: Depot) -> None:
 
 
 @pytest.mark.parametrize(
-    "founded", ["enrolment.max_debit_minor = 700\nenrolment.max_credit_minor = 300\n"], indirect=True
+    "founded",
+    ["enrolment.max_debit_minor = 700\nenrolment.max_credit_minor = 300\nenrolment.allowance = 5000\n"],
+    indirect=True,
 )
 async def test_the_certificate_has_the_limits_of_the_settings(depot: Depot) -> None:
     """Invariant 10: what a terminal may write is fixed at enrolment."""
@@ -65,6 +67,7 @@ async def test_the_certificate_has_the_limits_of_the_settings(depot: Depot) -> N
     assert not certificate.permits(Kind.FARE, -701)
     assert not certificate.permits(Kind.OPENING, 301)
     assert not any(certificate.permits(kind, 1) for kind in (Kind.TOPUP, Kind.REFUND, Kind.ADJUSTMENT))
+    assert certificate.limits.allowance_minor == 5000
 
 
 async def test_a_code_pairs_once(depot: Depot, http: aiohttp.ClientSession) -> None:
@@ -211,7 +214,7 @@ async def test_a_key_is_certified_once(depot: Depot, http: aiohttp.ClientSession
         ({"name": "a\nb"}, "name"),
         ({"public_key": "00" * 31}, "public_key"),
         ({"public_key": "zz"}, "public_key"),
-        ({"terminal": "00"}, "public_key"),
+        ({"terminal": "00"}, "terminal"),
         ({"csr": "no request"}, "csr"),
     ],
 )
