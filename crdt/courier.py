@@ -45,35 +45,43 @@ class CourierReader:
         """`fleet`: whose files are taken. `replica`: who reads."""
         self._session = Session(fleet, replica, max_bytes=MAX_COURIER_BYTES, max_frames=MAX_COURIER_FRAMES)
         self._magic = b""
+        self._over = False  # after a Refused or Ended; whatever else comes is dropped
         self.heads: Frontier | None = None  # what the file holds, once its end was seen
 
     def receive_data(self, data: bytes) -> list[Event]:
         """The messages that `data` completes; the last one is a Refused where the file is unusable."""
+        if self._over:
+            return []
         if len(self._magic) < len(MAGIC):
             wanted = len(MAGIC) - len(self._magic)
             self._magic += data[:wanted]
             data = data[wanted:]
             if not MAGIC.startswith(self._magic):
-                return self._refused("this is not a courier file")
-        events = self._session.receive_data(data)
-        return self._checked(events)
+                return [self._refused("this is not a courier file")]
+        return self._checked(self._session.receive_data(data))
 
     def receive_eof(self) -> list[Event]:
         """Ended, or Refused where the file was cut short."""
+        if self._over:
+            return []
         if self.heads is None:
-            return self._refused("the courier file was cut short; what came before its end was taken")
+            return [self._refused("the courier file was cut short; what came before its end was taken")]
+        self._over = True
         return self._session.receive_eof()
 
     def _checked(self, events: list[Event]) -> list[Event]:
         for at, event in enumerate(events):
             if self.heads is not None:
-                return events[:at] + self._refused("the courier file goes on after its end")
+                return [*events[:at], self._refused("the courier file goes on after its end")]
             if isinstance(event, Heads):
                 self.heads = event.frontier
-            elif not isinstance(event, Hello | CertificateFrame | BlockFrame | Refused):
-                return events[:at] + self._refused(f"a {type(event).__name__} is not for a courier file")
+            elif isinstance(event, Refused):
+                self._over = True
+            elif not isinstance(event, Hello | CertificateFrame | BlockFrame):
+                return [*events[:at], self._refused(f"a {type(event).__name__} is not for a courier file")]
         return events
 
-    def _refused(self, sentence: str) -> list[Event]:
+    def _refused(self, sentence: str) -> Event:
+        self._over = True
         error = Malformed(sentence)
-        return [Refused(error.code, str(error))]
+        return Refused(error.code, str(error))

@@ -15,6 +15,7 @@ from crdt.digest import state_digest
 from crdt.errors import ChainBroken, ForkDetected, InputRefused, NotPermitted, UnknownAuthor
 from crdt.facts import NEW_CARD, Books, CardId, CardState, ReplicaId
 from crdt.frontier import GENESIS, Head
+from crdt.revocations import NONE_REVOKED, Revocations
 from crdt.signing import fleet_id
 
 
@@ -39,9 +40,10 @@ class MergeReport:
 class Ledger:
     """A set of verified blocks of one fleet and what it adds up to."""
 
-    def __init__(self, fleet_public_key: bytes) -> None:
-        """An empty ledger of the fleet with this key."""
+    def __init__(self, fleet_public_key: bytes, revocations: Revocations = NONE_REVOKED) -> None:
+        """An empty ledger of the fleet with this key, and of what its revoked authors wrote in time."""
         self.fleet = fleet_id(fleet_public_key)
+        self._revocations = revocations
         self._fleet_public_key = fleet_public_key
         self._authors: dict[ReplicaId, AuthorCertificate] = {}
         self._chains: dict[ReplicaId, list[Block]] = {}
@@ -133,6 +135,7 @@ class Ledger:
         if certificate is None:
             raise UnknownAuthor("there is no certificate for the block's author")
         columns = verify(block, certificate)
+        self._revocations.check(certificate.replica, block.last_seq)
         chain = self._chains.get(block.header.replica)
         head = chain[-1].head if chain else Head(0, GENESIS)
         if block.header.first_seq <= head.seq:

@@ -25,9 +25,11 @@ class Revocations:
 
     def __post_init__(self) -> None:
         """Keep a read-only copy. Raises MisuseError past MAX_FRONTIER replicas or for a wrong number."""
-        if len(self.cut_offs) > MAX_FRONTIER or not all(
-            0 <= seq <= MAX_SEQ for seq in self.cut_offs.values()
-        ):
+        fits = len(self.cut_offs) <= MAX_FRONTIER and all(
+            len(replica) == ID_BYTES and type(seq) is int and 0 <= seq <= MAX_SEQ
+            for replica, seq in self.cut_offs.items()
+        )
+        if not fits:
             raise MisuseError("a cut-off is a number from 0 to 2**48 - 1, of a bounded number of replicas")
         object.__setattr__(self, "cut_offs", MappingProxyType(dict(self.cut_offs)))
 

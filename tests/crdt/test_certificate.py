@@ -7,8 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdt.certificate import MAX_CERTIFICATE_BYTES, AuthorCertificate, Limits, Role, issue
-from crdt.errors import BadSignature, ForeignFleet, InputRefused, Malformed, MisuseError, Unsupported
+from crdt.certificate import (
+    MAX_ALLOWANCE_MINOR,
+    MAX_CERTIFICATE_BYTES,
+    AuthorCertificate,
+    Limits,
+    Role,
+    issue,
+)
+from crdt.errors import (
+    BadSignature,
+    ForeignFleet,
+    InputRefused,
+    Malformed,
+    MisuseError,
+    NotPermitted,
+    Unsupported,
+)
 from crdt.facts import MAX_AMOUNT_MINOR, Kind, TerminalId, text_fits
 from crdt.signing import replica_id
 from tests.crdt.world import FLEET_KEY, HUB, OTHER_FLEET_KEY, TERMINALS, texts
@@ -24,11 +39,13 @@ PUBLIC = FLEET_KEY.public_key
     kinds=st.frozensets(st.sampled_from(Kind)),
     credit=st.integers(0, MAX_AMOUNT_MINOR),
     debit=st.integers(0, MAX_AMOUNT_MINOR),
+    allowance=st.integers(0, MAX_ALLOWANCE_MINOR),
 )
 def test_a_certificate_reads_as_issued(
-    name: str, role: Role, key: bytes, kinds: frozenset[Kind], credit: int, debit: int
+    name: str, role: Role, key: bytes, kinds: frozenset[Kind], credit: int, debit: int, allowance: int
 ) -> None:
-    made = issue(FLEET_KEY, TerminalId(bytes(16)), name, role, key, Limits(kinds, credit, debit))
+    limits = Limits(kinds, credit, debit, allowance)
+    made = issue(FLEET_KEY, TerminalId(bytes(16)), name, role, key, limits)
     data = made.encode()
     assert AuthorCertificate.decode(data).verify(PUBLIC) == made
     assert made.replica == replica_id(key)
@@ -36,6 +53,9 @@ def test_a_certificate_reads_as_issued(
     assert made.permits(Kind.TOPUP, credit) is (Kind.TOPUP in kinds)
     assert not made.permits(Kind.TOPUP, credit + 1)
     assert not made.permits(Kind.FARE, -debit - 1)
+    made.check_allowance(allowance)
+    with pytest.raises(NotPermitted):
+        made.check_allowance(allowance + 1)
 
 
 def test_every_truncation_and_flipped_bit_is_refused() -> None:
@@ -84,7 +104,14 @@ def test_limits_are_integers_in_range(limit: Any) -> None:
         Limits(frozenset(), 0, limit)
 
 
+@pytest.mark.parametrize("allowance", [-1, MAX_ALLOWANCE_MINOR + 1, 1.5, True])
+def test_an_allowance_is_an_integer_in_range(allowance: Any) -> None:
+    with pytest.raises(MisuseError):
+        Limits(frozenset(), 0, 0, allowance)
+
+
 def test_the_largest_certificate_fits() -> None:
     assert text_fits("x" * 64)
-    assert len(replace(CERTIFICATE, name="x" * 64).encode()) <= MAX_CERTIFICATE_BYTES
+    most = Limits(frozenset(Kind), MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR, MAX_ALLOWANCE_MINOR)
+    assert len(replace(CERTIFICATE, name="x" * 64, limits=most).encode()) <= MAX_CERTIFICATE_BYTES
     assert HUB.role is Role.HUB

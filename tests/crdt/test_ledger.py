@@ -11,6 +11,7 @@ from crdt.facts import CardId, Delta, Kind
 from crdt.frontier import GENESIS, disagreements, joined, missing
 from crdt.ledger import Ledger
 from tests.crdt.world import (
+    ANYTHING,
     CERTIFICATES,
     FLEET,
     FLEET_KEY,
@@ -18,6 +19,7 @@ from tests.crdt.world import (
     TERMINALS,
     chains,
     delta_lists,
+    money,
     terminal,
 )
 
@@ -238,3 +240,54 @@ def test_one_bad_block_does_not_keep_the_good_ones_out() -> None:
     report = Ledger(FLEET_KEY.public_key).merge([bad.raw, b"junk", first.raw, other.raw], CERTIFICATES)
     assert {block.hash for block in report.added} == {first.hash, other.hash}
     assert len(report.refused) == 2
+
+
+@given(
+    st.lists(st.tuples(money(), st.integers(0, 3)), min_size=1, max_size=12),
+    st.integers(0, 6000),
+    st.lists(st.integers(1, 4), max_size=6),
+    st.data(),
+)
+def test_invariant_10_everybody_refuses_the_same_block_as_the_first_beyond_its_authors_allowance(
+    facts: list[tuple[tuple[Kind, int], int]], allowance: int, sizes: list[int], data: st.DataObject
+) -> None:
+    """Credits add up along the chain, which has one order: how blocks come together does not matter."""
+    author = terminal(7, replace(ANYTHING, allowance_minor=allowance))
+    deltas = [
+        Delta(author.key.replica, seq, CardId(bytes([card]) * 4), kind, amount, 0)
+        for seq, ((kind, amount), card) in enumerate(facts, 1)
+    ]
+    blocks = author.blocks(deltas, sizes)
+    credits, allowed = 0, []
+    for block in blocks:
+        header = block.header
+        credits += sum(max(0, each.amount_minor) for each in deltas[header.first_seq - 1 : block.last_seq])
+        if credits > allowance:
+            break
+        allowed.append(block)
+    ledger = Ledger(FLEET_KEY.public_key)
+    left = data.draw(st.permutations(blocks))
+    for _ in range(len(blocks) + 1):
+        size = data.draw(st.integers(1, 4))
+        refused: dict[bytes, type[InputRefused]] = {}
+        for at in range(0, len(left), size):
+            report = ledger.merge([block.raw for block in left[at : at + size]], [author.certificate])
+            refused |= {item.raw: type(item.error) for item in report.refused}
+        left = [block for block in left if block.raw in refused]
+        assert ledger.books().balance
+    expected = [NotPermitted, *[ChainBroken] * len(blocks)][: len(blocks) - len(allowed)]
+    beyond = blocks[len(allowed) :]
+    assert [refused.get(block.raw) for block in beyond] == expected
+    assert ledger.blocks_after(author.key.replica, 0) == [block.raw for block in allowed]
+
+
+def test_an_allowance_is_used_up_to_the_last_unit_and_debits_do_not_give_it_back() -> None:
+    author = terminal(7, replace(ANYTHING, allowance_minor=1000))
+    rows = [(Kind.OPENING, 400), (Kind.FARE, -5000), (Kind.TOPUP, 600), (Kind.FARE, -1), (Kind.REFUND, 1)]
+    deltas = [Delta(author.key.replica, seq, CARD, *row, 0) for seq, row in enumerate(rows, 1)]
+    report = Ledger(FLEET_KEY.public_key).merge(
+        [block.raw for block in author.blocks(deltas, [1] * 5)], [author.certificate]
+    )
+    assert len(report.added) == 4
+    assert [type(item.error) for item in report.refused] == [NotPermitted]
+    assert "1000 minor units of credit in all" in str(report.refused[0].error)

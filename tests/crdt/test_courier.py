@@ -1,0 +1,186 @@
+"""Courier files: every piece of any file is taken or refused, never raised (invariants 2, 4 and 8)."""
+
+import tracemalloc
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdt.block import MAX_BLOCK_BYTES, Block
+from crdt.courier import MAGIC, CourierReader, CourierWriter
+from crdt.errors import RefusalCode
+from crdt.facts import FleetId
+from crdt.frames import (
+    MAX_EXCHANGE_BYTES,
+    MAX_FRAME_BYTES,
+    Ack,
+    BlockFrame,
+    CertificateFrame,
+    Heads,
+    Hello,
+    OpenSegment,
+    Pull,
+    ShortBlockFrame,
+    Status,
+    Want,
+    encode_frame,
+)
+from crdt.frontier import Head
+from crdt.ledger import Ledger
+from crdt.session import Ended, Event, Refused
+from tests.crdt.vectors import deltas
+from tests.crdt.world import CERTIFICATES, FLEET, FLEET_KEY, HUB_KEY, TERMINALS, chains
+
+EXPORTER = TERMINALS[0].key.replica
+
+
+def written(blocks: Iterable[Block], fleet: FleetId = FLEET) -> list[bytes]:
+    """A courier file of these blocks: its messages one by one, the beginning first."""
+    blocks = list(blocks)
+    ledger = Ledger(FLEET_KEY.public_key)
+    ledger.merge([block.raw for block in blocks], CERTIFICATES)
+    writer = CourierWriter(fleet, EXPORTER)
+    parts = [writer.beginning(ledger.frontier)]
+    for replica, certificate in sorted(ledger.certificates.items()):
+        parts.append(writer.message(CertificateFrame(certificate.encode())))
+        parts += [writer.message(BlockFrame(raw)) for raw in ledger.blocks_after(replica, 0)]
+    return [*parts, writer.end(ledger.frontier)]
+
+
+def reader() -> CourierReader:
+    return CourierReader(FLEET, HUB_KEY.replica)
+
+
+def read(data: bytes, sizes: Iterable[int] = ()) -> tuple[CourierReader, list[Event]]:
+    one, at, events = reader(), 0, []
+    for size in sizes:
+        events += one.receive_data(data[at : at + size])
+        at += size
+    events += one.receive_data(data[at:])
+    return one, events + one.receive_eof()
+
+
+def imported(events: Iterable[Event], ledger: Ledger | None = None) -> Ledger:
+    """A ledger after the blocks among the events; every certificate is known to it."""
+    ledger = ledger or Ledger(FLEET_KEY.public_key)
+    report = ledger.merge([event.raw for event in events if isinstance(event, BlockFrame)], CERTIFICATES)
+    assert not report.refused
+    return ledger
+
+
+BLOCKS = TERMINALS[0].blocks(
+    [
+        type(delta)(EXPORTER, delta.seq, delta.card, delta.kind, delta.amount_minor, delta.at_ms)
+        for delta in deltas()
+    ],
+    [2, 2],
+)
+PARTS = written(BLOCKS)
+FILE = b"".join(PARTS)
+
+
+@given(chains(), st.lists(st.integers(0, 400), max_size=20))
+def test_a_file_read_in_any_pieces_brings_the_whole_ledger(blocks: list[Block], sizes: list[int]) -> None:
+    one, events = read(b"".join(written(blocks)), sizes)
+    assert isinstance(events[0], Hello)
+    assert isinstance(events[-2], Heads)
+    assert events[-1] == Ended()
+    ledger = imported(events)
+    assert ledger.frontier == one.heads == events[0].frontier
+    assert {block.raw for block in blocks} == {event.raw for event in events if isinstance(event, BlockFrame)}
+
+
+@given(chains())
+def test_importing_twice_changes_nothing(blocks: list[Block]) -> None:
+    _, events = read(b"".join(written(blocks)))
+    ledger = imported(events)
+    before = ledger.digest(), ledger.books()
+    assert (imported(events, ledger).digest(), ledger.books()) == before
+
+
+def test_a_file_cut_at_any_byte_is_refused_and_what_came_whole_is_good() -> None:
+    """A stick pulled out too early, also between two blocks: said so, and the blocks before count."""
+    borders = [len(b"".join(PARTS[: count + 1])) for count in range(len(PARTS))]
+    for end in range(len(FILE)):
+        one, events = read(FILE[:end])
+        assert [type(event) for event in events].count(Refused) == 1
+        assert isinstance(events[-1], Refused)
+        assert len(events) - 1 == sum(border <= end for border in borders)
+        assert one.heads is None
+        imported(events)
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_every_damaged_byte_is_refused_or_reads_otherwise(bit: int) -> None:
+    _, right = read(FILE)
+    for at in range(bit, len(FILE), 4):
+        _, events = read(FILE[:at] + bytes([FILE[at] ^ 1 << bit]) + FILE[at + 1 :])
+        assert events != right
+
+
+@given(st.binary(max_size=300), st.integers(0, len(FILE)), st.lists(st.integers(0, 50), max_size=8))
+def test_garbage_gives_one_refusal_and_then_silence(garbage: bytes, begin: int, sizes: list[int]) -> None:
+    data = FILE[:begin] + garbage
+    one, events = read(data, sizes)
+    ends = [event for event in events if isinstance(event, Refused | Ended)]
+    assert ends == events[-1:]
+    assert ends != [Ended()] or data == FILE
+    assert one.receive_data(FILE) == one.receive_eof() == []
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        pytest.param(b"", RefusalCode.MALFORMED, id="an empty file"),
+        pytest.param(b"PK\x03\x04" + bytes(100), RefusalCode.MALFORMED, id="a zip file"),
+        pytest.param(FILE[len(MAGIC) :], RefusalCode.MALFORMED, id="a session and no file"),
+        pytest.param(
+            b"farebox courier v2\n" + FILE[len(MAGIC) :], RefusalCode.MALFORMED, id="another version"
+        ),
+        pytest.param(
+            b"".join(written(BLOCKS, FleetId(b"f" * 16))), RefusalCode.FOREIGN_FLEET, id="another fleet's"
+        ),
+        pytest.param(FILE + PARTS[2], RefusalCode.MALFORMED, id="a block after the end"),
+        pytest.param(FILE + PARTS[-1], RefusalCode.MALFORMED, id="a second end"),
+        pytest.param(FILE + b"\x04", RefusalCode.MALFORMED, id="a byte after the end"),
+        pytest.param(FILE + b"\xff" * 5, RefusalCode.MALFORMED, id="garbage after the end"),
+        pytest.param(PARTS[0] + FILE, RefusalCode.MALFORMED, id="two beginnings"),
+    ],
+)
+def test_a_file_that_is_not_one_is_refused_with_its_code(data: bytes, code: RefusalCode) -> None:
+    for sizes in ([], [1] * len(data)):
+        _, events = read(data, sizes)
+        assert [event.code for event in events if isinstance(event, Refused)] == [code]
+        assert isinstance(events[-1], Refused)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Status({}), Pull(), Ack({}), ShortBlockFrame(b"s"), Want({}), OpenSegment(Head(1, b"h" * 32), 0, b""),
+    ],
+)  # fmt: skip
+def test_only_certificates_blocks_and_the_end_are_for_a_file(
+    message: Status | Pull | Ack | ShortBlockFrame | Want | OpenSegment,
+) -> None:
+    """What follows something else is not taken: a session that somebody recorded is no courier file."""
+    one = reader()
+    events = one.receive_data(PARTS[0] + PARTS[1] + encode_frame(message) + PARTS[2])
+    assert [type(event) for event in events] == [Hello, CertificateFrame, Refused]
+    assert type(message).__name__ in str(events[-1])
+
+
+def test_a_file_larger_than_any_exchange_is_read_holding_one_message() -> None:
+    """A month of a fleet is one file: its size is no reason to refuse it, and no reason to hold it."""
+    one = reader()
+    one.receive_data(PARTS[0])
+    large = encode_frame(BlockFrame(bytes(MAX_BLOCK_BYTES)))
+    tracemalloc.start()
+    try:
+        for _ in range(2 * MAX_EXCHANGE_BYTES // len(large)):
+            assert len(one.receive_data(large[:1000]) + one.receive_data(large[1000:])) == 1
+        assert tracemalloc.get_traced_memory()[1] < 4 * MAX_FRAME_BYTES
+    finally:
+        tracemalloc.stop()
+    assert one.receive_data(PARTS[-1]) + one.receive_eof() == [Heads(one.heads or {}), Ended()]

@@ -1,0 +1,133 @@
+"""Revocations: what a revoked author wrote in time counts, and nothing after it, whoever brings it (10)."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdt.block import Block
+from crdt.documents import MAX_DOCUMENT_BYTES, SignedDocument
+from crdt.errors import ChainBroken, InputRefused, Malformed, MisuseError, Revoked, TooLarge
+from crdt.facts import MAX_SEQ, ReplicaId
+from crdt.frontier import MAX_FRONTIER
+from crdt.ledger import Ledger
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
+from crdt.wire import Writer
+from tests.crdt.vectors import deltas
+from tests.crdt.world import CERTIFICATES, FLEET, FLEET_KEY, HUB, HUB_KEY, TERMINALS, chains
+
+REPLICAS = [ReplicaId(bytes([at]) * 16) for at in range(1, 4)]
+revocations = st.dictionaries(
+    st.binary(min_size=16, max_size=16).map(ReplicaId), st.integers(0, MAX_SEQ)
+).map(Revocations)
+
+
+@given(revocations)
+def test_a_list_reads_as_written_and_travels_as_a_document(listed: Revocations) -> None:
+    assert Revocations.decode(listed.encode()) == listed
+    document = SignedDocument.seal(HUB_KEY, FLEET, REVOKED_DOCUMENT, 1, listed.encode())
+    assert Revocations.decode(SignedDocument.decode(document.encode()).verify(HUB).body) == listed
+
+
+@given(revocations)
+def test_every_truncation_and_any_appended_byte_is_refused(listed: Revocations) -> None:
+    body = listed.encode()
+    for changed in [*(body[:end] for end in range(len(body))), body + b"\0"]:
+        with pytest.raises(InputRefused):
+            Revocations.decode(changed)
+
+
+@given(st.binary(max_size=100))
+def test_random_bytes_are_refused_or_are_the_only_writing_of_a_list(data: bytes) -> None:
+    try:
+        listed = Revocations.decode(data)
+    except InputRefused:
+        return
+    assert listed.encode() == data
+
+
+def written(*rows: tuple[bytes, int]) -> bytes:
+    writer = Writer().varint(len(rows))
+    for replica, cut_off in rows:
+        writer.raw(replica).varint(cut_off)
+    return writer.done()
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        pytest.param(written((REPLICAS[1], 1), (REPLICAS[0], 1)), Malformed, id="out of order"),
+        pytest.param(written((REPLICAS[0], 1), (REPLICAS[0], 1)), Malformed, id="twice"),
+        pytest.param(written((REPLICAS[0], MAX_SEQ + 1)), Malformed, id="no such number"),
+        pytest.param(Writer().varint(MAX_FRONTIER + 1).done(), TooLarge, id="too many"),
+        pytest.param(Writer().varint(2**64 - 1).done(), TooLarge, id="far too many"),
+        pytest.param(b"", Malformed, id="nothing"),
+    ],
+)
+def test_a_list_that_breaks_a_rule_is_refused(body: bytes, error: type[InputRefused]) -> None:
+    with pytest.raises(error):
+        Revocations.decode(body)
+
+
+def test_the_longest_list_fits_its_document() -> None:
+    longest = Revocations({ReplicaId(at.to_bytes(16, "big")): MAX_SEQ for at in range(MAX_FRONTIER)})
+    assert len(longest.encode()) <= MAX_DOCUMENT_BYTES
+    assert Revocations.decode(longest.encode()) == longest
+    with pytest.raises(MisuseError):
+        longest.with_cut_off(ReplicaId(b"x" * 16), 0)
+
+
+@pytest.mark.parametrize("cut_off", [-1, MAX_SEQ + 1, 1.5, True])
+def test_a_cut_off_is_a_number(cut_off: int) -> None:
+    with pytest.raises(MisuseError):
+        NONE_REVOKED.with_cut_off(REPLICAS[0], cut_off)
+    with pytest.raises(MisuseError):
+        Revocations({ReplicaId(b"short"): 1})
+
+
+def test_a_cut_off_is_the_last_number_that_counts() -> None:
+    listed = NONE_REVOKED.with_cut_off(REPLICAS[0], 5).with_cut_off(REPLICAS[1], 0)
+    listed.check(REPLICAS[0], 5)
+    listed.check(REPLICAS[2], MAX_SEQ)
+    for replica, last_seq in ((REPLICAS[0], 6), (REPLICAS[1], 1)):
+        with pytest.raises(Revoked, match="after"):
+            listed.check(replica, last_seq)
+    assert listed.with_cut_off(REPLICAS[0], 3).cut_offs == {REPLICAS[0]: 3, REPLICAS[1]: 0}
+
+
+@given(chains(), st.data())
+def test_a_ledger_takes_what_was_written_in_time_in_any_order_and_nothing_later(
+    blocks: list[Block], data: st.DataObject
+) -> None:
+    """Invariants 2, 3 and 10: two ledgers that know one list agree, however the blocks came to them."""
+    ends = {author.key.replica: data.draw(st.integers(0, 12)) for author in TERMINALS[:2]}
+    listed = Revocations(ends)
+    in_time = [block for block in blocks if block.last_seq <= ends.get(block.header.replica, MAX_SEQ)]
+    expected = Ledger(FLEET_KEY.public_key)
+    expected.merge([block.raw for block in in_time], CERTIFICATES)
+    ledger = Ledger(FLEET_KEY.public_key, listed)
+    left = data.draw(st.permutations(blocks))
+    for _ in range(len(blocks) + 1):
+        size = data.draw(st.integers(1, 4))
+        refused = []
+        for at in range(0, len(left), size):
+            report = ledger.merge([block.raw for block in left[at : at + size]], CERTIFICATES)
+            assert all(isinstance(item.error, Revoked | ChainBroken) for item in report.refused)
+            refused += [item.raw for item in report.refused]
+        left = [block for block in left if block.raw in refused]
+        assert ledger.books().balance
+    assert {block.hash for block in left} == {block.hash for block in blocks} - {
+        block.hash for block in in_time
+    }
+    assert ledger.digest() == expected.digest()
+
+
+def test_a_block_that_reaches_beyond_the_cut_off_is_refused_whole() -> None:
+    """A block is signed as a whole: there is no part of it to take."""
+    author = TERMINALS[0]
+    from_vectors = [replace(delta, replica=author.key.replica) for delta in deltas()]
+    first, second = author.blocks(from_vectors, [2])
+    ledger = Ledger(FLEET_KEY.public_key, Revocations({author.key.replica: 3}))
+    report = ledger.merge([first.raw, second.raw], CERTIFICATES)
+    assert (report.added, [type(item.error) for item in report.refused]) == ((first,), [Revoked])
