@@ -122,7 +122,7 @@ class ExchangeClient:
             received = await _receive(response, session)
             at_ms = _date_ms(response)
         took_ms = round((self._clock_s() - began_s) * 1000)
-        return Answer(*_split(received), at_ms, took_ms)
+        return Answer(*split(received), at_ms, took_ms)
 
 
 def open_http(context: ssl.SSLContext, limits: Limits) -> aiohttp.ClientSession:
@@ -216,7 +216,7 @@ async def _receive(response: aiohttp.ClientResponse, session: Session) -> list[E
     return events + session.receive_eof()
 
 
-def _split(events: list[Event]) -> tuple[Hello, tuple[Message, ...]]:
+def split(events: list[Event]) -> tuple[Hello, tuple[Message, ...]]:
     """The messages in order, without the session's own events. Raises AnswerRefused."""
     match events:
         case [*_, Refused(code, text)]:
