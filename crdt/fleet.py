@@ -1,5 +1,6 @@
 """The fleet's settings: fares and the rules of a tap. The values; documents.py holds how they travel."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -12,6 +13,8 @@ REGISTER: Final = "register"
 REFUSE: Final = "refuse"
 MAX_ROUTE_FARES: Final = 2_000
 MAX_PASSBACK_S: Final = 86_400
+MAX_RETENTION_DAYS: Final = 3_650
+_ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]{0,63}", re.ASCII)
 
 
 class SettingRefused(Malformed):
@@ -31,6 +34,9 @@ class FleetSettings:
     low_balance_minor: int = 500  # below this after the ride, the passenger is told
     negative_ride: bool = True  # one ride may take a known card's balance below zero
     passback_window_s: int = 60  # the same card again within this time does not pay, and is not let through
+    timezone: str = "UTC"  # IANA name, of the operator's days: "Europe/Berlin"
+    day_starts_at_h: int = 3  # a day of service goes from this hour to the same one next morning
+    retention_days: int = 35  # how long terminals keep what the hub has settled
 
     def __post_init__(self) -> None:
         """Check every value; keep `route_fares` as a read-only copy."""
@@ -42,8 +48,11 @@ class FleetSettings:
             raise SettingRefused('unknown_card must be "register" or "refuse"')
         if type(self.negative_ride) is not bool:
             raise SettingRefused("negative_ride must be true or false")
-        if type(self.passback_window_s) is not int or not 0 <= self.passback_window_s <= MAX_PASSBACK_S:
-            raise SettingRefused("passback_window_s must be a whole number of seconds from 0 to 86400")
+        _check_whole("passback_window_s", self.passback_window_s, 0, MAX_PASSBACK_S, "seconds")
+        _check_whole("day_starts_at_h", self.day_starts_at_h, 0, 23, "hours")
+        _check_whole("retention_days", self.retention_days, 1, MAX_RETENTION_DAYS, "days")
+        if not isinstance(self.timezone, str) or not _ZONE.fullmatch(self.timezone):
+            raise SettingRefused("timezone must be the name of a time zone, like Europe/Berlin or UTC")
         object.__setattr__(self, "route_fares", MappingProxyType(dict(self.route_fares)))
 
     def fare_minor(self, route: str) -> int:
@@ -64,6 +73,11 @@ def _check_currency(currency: object, exponent: object) -> None:
 def _check_amount(name: str, amount: object) -> None:
     if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT_MINOR:
         raise SettingRefused(f"{name} must be a whole number of minor units from 0 to {MAX_AMOUNT_MINOR}")
+
+
+def _check_whole(name: str, value: object, lowest: int, highest: int, unit: str) -> None:
+    if type(value) is not int or not lowest <= value <= highest:
+        raise SettingRefused(f"{name} must be a whole number of {unit} from {lowest} to {highest}")
 
 
 def _check_routes(fares: object) -> None:

@@ -5,10 +5,12 @@ Names and forms (amounts are decimals in the fleet's currency, like "2.50"):
     currency "EUR" | exponent "2" | flat_fare "2.50" | route_fares "7=1.80\\nAirport=4.20" (a line a route)
     unknown_card "register" or "refuse" | opening_balance "0.00" | low_balance "5.00"
     negative_ride "yes" or "no" | passback_window_s "60"
+    timezone "Europe/Berlin" | day_starts_at_h "3" | retention_days "35"
 """
 
 import re
 from collections.abc import Callable, Mapping
+from zoneinfo import ZoneInfo
 
 from crdt.facts import MAX_AMOUNT_MINOR
 from crdt.fleet import MAX_ROUTE_FARES, FleetSettings
@@ -59,6 +61,9 @@ def as_text(settings: FleetSettings) -> dict[str, str]:
         "low_balance": format_money(settings.low_balance_minor, exponent),
         "negative_ride": "yes" if settings.negative_ride else "no",
         "passback_window_s": str(settings.passback_window_s),
+        "timezone": settings.timezone,
+        "day_starts_at_h": str(settings.day_starts_at_h),
+        "retention_days": str(settings.retention_days),
     }
 
 
@@ -108,6 +113,14 @@ def _whole(text: str, _exponent: int) -> int:
     return int(text)
 
 
+def _zone(text: str, _exponent: int) -> str:
+    try:
+        return ZoneInfo(text).key
+    except (KeyError, ValueError, OSError):  # unknown; no name at all; the name of a directory
+        sentence = f"{text[:64]!r} is no time zone here. Write one like Europe/Berlin or UTC."
+        raise RequestRefused("setting", sentence) from None
+
+
 def _same(text: str, _exponent: int) -> str:
     return text
 
@@ -122,4 +135,7 @@ _READERS: Mapping[str, tuple[str, Callable[[str, int], object]]] = {
     "low_balance": ("low_balance_minor", parse_money),
     "negative_ride": ("negative_ride", _yes_or_no),
     "passback_window_s": ("passback_window_s", _whole),
+    "timezone": ("timezone", _zone),
+    "day_starts_at_h": ("day_starts_at_h", _whole),
+    "retention_days": ("retention_days", _whole),
 }

@@ -157,7 +157,8 @@ class Service:
         """Change fares or policy; the names are those of `fleet().values`."""
         async with self._one_fleet_change:
             document = await self._document()
-            wanted = from_text(changes, _exponent_after(changes, await self._settings(document)))
+            exponent = _exponent_after(changes, await self._settings(document))
+            wanted = await asyncio.to_thread(from_text, changes, exponent)  # it looks up time zones
             await self._check_currency(wanted)
             changed = await asyncio.to_thread(_changed, document, wanted)
             await self._check_enrolments(changed.settings)

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
 
 from crdt.facts import MAX_AMOUNT_MINOR, text_fits
-from crdt.fleet import MAX_PASSBACK_S, MAX_ROUTE_FARES, REFUSE, REGISTER
+from crdt.fleet import MAX_PASSBACK_S, MAX_RETENTION_DAYS, MAX_ROUTE_FARES, REFUSE, REGISTER
 from hub.errors import RequestRefused
 from hub.keys import SERVICE
 from hub.pages import money
@@ -17,6 +18,11 @@ from hub.pages.render import page
 from hub.service import FleetView
 
 AMOUNTS = ("flat_fare", "opening_balance", "low_balance")
+WHOLE_NUMBERS = (
+    ("passback_window_s", 0, MAX_PASSBACK_S),
+    ("day_starts_at_h", 0, 23),
+    ("retention_days", 1, MAX_RETENTION_DAYS),
+)
 SPARE_LINES = 3
 
 
@@ -88,10 +94,20 @@ def _policy(form: Form, exponent: int) -> dict[str, str]:
             changes[name] = form.text(name)
         else:
             form.errors[name] = "Choose one of the two."
-    seconds = form.read("passback_window_s", lambda text: whole_number(text, 0, MAX_PASSBACK_S))
-    if seconds is not None:
-        changes["passback_window_s"] = str(seconds)
+    for name, lowest, highest in WHOLE_NUMBERS:
+        number = form.read(name, partial(whole_number, lowest=lowest, highest=highest))
+        if number is not None:
+            changes[name] = str(number)
+    zone = form.read("timezone", _zone)
+    if zone is not None:
+        changes["timezone"] = zone
     return changes
+
+
+def _zone(text: str) -> str:
+    if not text:
+        raise FieldError("Enter a time zone, for example Europe/Berlin or UTC.")
+    return text
 
 
 def _lines(form: Form, exponent: int) -> list[Line]:

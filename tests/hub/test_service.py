@@ -169,6 +169,12 @@ async def test_fares_change_as_a_new_version_of_the_document(depot: Depot) -> No
         ("passback_window_s", "1.5", "passback_window_s: write a whole number"),
         ("passback_window_s", "99999999", "passback_window_s must be"),
         ("currency", "euro", "currency must be"),
+        ("timezone", "Moon/Base", "timezone: 'Moon/Base' is no time zone here"),
+        ("timezone", "../../../etc/localtime", "is no time zone here"),
+        ("timezone", "Europe", "is no time zone here"),
+        ("timezone", "", "is no time zone here"),
+        ("day_starts_at_h", "24", "day_starts_at_h must be .* hours from 0 to 23"),
+        ("retention_days", "0", "retention_days must be .* days from 1"),
     ],
 )
 async def test_a_wrong_fleet_setting_changes_nothing(
@@ -265,6 +271,9 @@ _ROUTES = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=
         low_balance_minor=_AMOUNTS,
         negative_ride=st.booleans(),
         passback_window_s=st.integers(0, 86_400),
+        timezone=st.sampled_from(["UTC", "Europe/Berlin", "Etc/GMT+12"]),
+        day_starts_at_h=st.integers(0, 23),
+        retention_days=st.integers(1, 3650),
     )
 )
 def test_fleet_settings_as_text_and_back_are_the_same(settings: FleetSettings) -> None:

@@ -203,13 +203,27 @@ async def test_fares_are_saved_as_typed_or_not_at_all(depot: Depot) -> None:
             "low_balance": "4.00",
             "negative_ride": "no",
             "passback_window_s": "90",
+            "timezone": "Asia/Kolkata",
+            "day_starts_at_h": "4",
+            "retention_days": "40",
         }
         answer = await person.post("/fleet", right | policy, form="/fleet")
         assert answer.location == "/fleet?done=saved"
         page = (await person.get("/fleet")).text
-        for shown in ('value="3.00"', 'value="1.80"', 'value="7"', 'value="4.00"', 'value="90"'):
+        for shown in (
+            'value="3.00"',
+            'value="1.80"',
+            'value="7"',
+            'value="4.00"',
+            'value="90"',
+            'value="Asia/Kolkata"',
+        ):
             assert shown in page
         assert 'value="refuse" checked' in page
+
+        answer = await person.post("/fleet", right | policy | {"timezone": "Moon/Base"}, form="/fleet")
+        assert answer.status == 422
+        assert "is no time zone here" in text_of(answer.text)
 
         wrong = {"flat_fare": "free", "passback_window_s": "-1", "route-1": "7", "fare-1": "2"}
         answer = await person.post("/fleet", right | policy | wrong, form="/fleet")
@@ -231,6 +245,9 @@ async def test_two_people_changing_fares_do_not_undo_each_other(depot: Depot) ->
             "low_balance": "4.00",
             "negative_ride": "yes",
             "passback_window_s": "90",
+            "timezone": "Asia/Kolkata",
+            "day_starts_at_h": "4",
+            "retention_days": "40",
         }
         assert (await one.post("/fleet", policy, form="/fleet")).status == 303
         answer = await other.post("/fleet", opened | policy | {"flat_fare": "9"})
