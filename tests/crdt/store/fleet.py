@@ -22,6 +22,7 @@ from crdt.ledger import MergeReport
 from crdt.settlement import MAX_PAGE_ROWS, SERIES_BYTES, Page, verify_page
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
+from crdt.store.store import Store
 from crdt.store.terminal import TerminalLedger
 from tests.crdt import world
 
@@ -98,6 +99,8 @@ class OpenTerminal:
 
 class Fleet:
     """The world of a test: a hub, some terminals, and every delta that was ever acknowledged."""
+
+    hub_database: Store
 
     def __init__(self, directory: Path, terminals: int) -> None:
         self._directory = directory

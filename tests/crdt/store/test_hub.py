@@ -28,12 +28,13 @@ from crdt.errors import (
 from crdt.facts import Books, CardId, CardState, Delta, Draft, Kind
 from crdt.frontier import GENESIS, Head
 from crdt.ledger import Ledger, MergeReport
-from crdt.settlement import HOTLISTED, NO_SERIES, START, Cursor, Page, beginning, verify_page
+from crdt.settlement import HOTLISTED, NO_SERIES, START, CardRow, Cursor, Page, beginning, verify_page
 from crdt.store import hub as module
 from crdt.store.database import Database
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
-from tests.crdt.store.fleet import KEY, Fleet, added_up, card, deltas_of
+from tests.crdt.store.fleet import KEY, added_up, card, deltas_of
+from tests.crdt.store.stores import NewFleet
 
 TOPUP = Draft(Kind.TOPUP, 1000)
 PATIENCE_S = 30
@@ -41,9 +42,9 @@ ONE, OTHER, STRANGER = world.TERMINALS  # a fleet of two does not have the last
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubLedger]:
+def hub(new_fleet: NewFleet) -> Iterator[HubLedger]:
     """A new hub that knows the terminals."""
-    fleet = Fleet(tmp_path, 0)
+    fleet = new_fleet(0)
     fleet.hub.merge([], world.CERTIFICATES).result()
     yield fleet.hub
     fleet.close()
@@ -80,12 +81,12 @@ def caught_up(hub: HubLedger) -> None:
 @given(blocks=world.chains(), data=st.data())
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_invariant_2_any_order_repetition_and_grouping_give_the_models_digest(
-    blocks: list[Block], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    blocks: list[Block], data: st.DataObject, new_fleet: NewFleet
 ) -> None:
     """Merge is a join: shuffled, repeated, split over calls that wait together, with a restart in between."""
     model = Ledger(world.FLEET_KEY.public_key)
     model.merge([block.raw for block in blocks], world.CERTIFICATES)
-    with closing(Fleet(tmp_path_factory.mktemp("hub"), 0)) as fleet:
+    with closing(new_fleet(0)) as fleet:
         left = [block.raw for block in data.draw(st.permutations(blocks + blocks[:2]))]
         while left:
             size = data.draw(st.integers(1, 5))
@@ -103,8 +104,8 @@ def test_invariant_2_any_order_repetition_and_grouping_give_the_models_digest(
         assert {row.card: row.state for row in fleet.hub.cards(limit=100).result()} == model.cards()
 
 
-def test_a_merge_is_there_after_a_restart(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, 0)
+def test_a_merge_is_there_after_a_restart(new_fleet: NewFleet) -> None:
+    fleet = new_fleet(0)
     report = merge(fleet.hub, *ONE.blocks(fares(ONE, [1, 2, 1]), [2]))
     assert len(report.added) == 2
     assert report.heads == {ONE.key.replica: report.added[-1].head}
@@ -212,8 +213,8 @@ def test_certificates_are_checked_and_a_key_is_certified_once(hub: HubLedger) ->
     assert hub.authors()[new.replica] == new
 
 
-def test_an_author_enrolled_once_needs_no_certificate_later(tmp_path: Path) -> None:
-    fleet = Fleet(tmp_path, 0)
+def test_an_author_enrolled_once_needs_no_certificate_later(new_fleet: NewFleet) -> None:
+    fleet = new_fleet(0)
     blocks = ONE.blocks(fares(ONE, [1, 2]), [1])
     assert refusals(fleet.hub.merge([blocks[0].raw]).result()) == [UnknownAuthor]
     fleet.hub.merge([blocks[0].raw], [ONE.certificate]).result()
@@ -338,19 +339,19 @@ def test_a_terminal_the_hub_cannot_continue_begins_anew(
     assert page.series == b"S" * 16
 
 
-def test_a_card_that_was_only_hotlisted_once_is_not_known(tmp_path: Path) -> None:
+def test_a_card_that_was_only_hotlisted_once_is_not_known(new_fleet: NewFleet) -> None:
     """Blocked by mistake and unblocked: it is met for the first time when it rides, as any other card."""
-    fleet = Fleet(tmp_path, 2)
+    fleet = new_fleet(2)
     hub, (early, late) = fleet.hub, fleet.terminals
     merge(hub, *STRANGER.blocks(fares(STRANGER, [5]), []))
     hub.set_hotlisted(card(1), True).result()
-    assert hub.card(card(1)).result() == (card(1), 0, 0, HOTLISTED)
+    assert hub.card(card(1)).result() == CardRow(card(1), 0, 0, HOTLISTED)
     fleet.pull(early)
     assert not fleet.pull_one(late, limit=1)
     assert hub.set_hotlisted(card(1), False).result()
     assert not hub.set_hotlisted(card(1), False).result()
     assert hub.card(card(1)).result() is None
-    assert hub.cards().result() == [(card(5), -250, 0, 0)]
+    assert hub.cards().result() == [CardRow(card(5), -250, 0)]
     assert hub.totals().result().cards == 1
     fleet.pull(early)
     fleet.pull(late, limit=1)
@@ -358,7 +359,7 @@ def test_a_card_that_was_only_hotlisted_once_is_not_known(tmp_path: Path) -> Non
     assert not late.ledger.view(card(1)).known
     assert early.ledger.digest() == late.ledger.digest() == hub.digest().result()
     hub.append(card(1), [TOPUP], 5).result()
-    assert hub.card(card(1)).result() == (card(1), 1000, 0, 0)
+    assert hub.card(card(1)).result() == CardRow(card(1), 1000, 0)
     fleet.pull(late)
     assert late.ledger.view(card(1)).known
     fleet.close()
@@ -366,10 +367,10 @@ def test_a_card_that_was_only_hotlisted_once_is_not_known(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_a_card_taken_off_the_hotlist_while_one_is_paging_is_taken_off_there(
-    tmp_path: Path, limit: int
+    new_fleet: NewFleet, limit: int
 ) -> None:
     """A removal is left out only where the card was never on the list."""
-    fleet = Fleet(tmp_path, 1)
+    fleet = new_fleet(1)
     hub, one = fleet.hub, fleet.terminals[0]
     for number in range(1, 5):
         hub.set_hotlisted(card(number), True).result()
@@ -383,14 +384,14 @@ def test_a_card_taken_off_the_hotlist_while_one_is_paging_is_taken_off_there(
     fleet.close()
 
 
-def test_a_free_ride_makes_a_card_known(tmp_path: Path) -> None:
+def test_a_free_ride_makes_a_card_known(new_fleet: NewFleet) -> None:
     """Sums of zero do not mean that nobody has met the card."""
-    fleet = Fleet(tmp_path, 1)
+    fleet = new_fleet(1)
     fleet.hub.set_hotlisted(card(1), True).result()
     ride = Delta(STRANGER.key.replica, 1, card(1), Kind.FARE, 0, 5)
     merge(fleet.hub, *STRANGER.blocks([ride], []))
     fleet.hub.set_hotlisted(card(1), False).result()
-    assert fleet.hub.card(card(1)).result() == (card(1), 0, 0, 0)
+    assert fleet.hub.card(card(1)).result() == CardRow(card(1), 0, 0)
     fleet.pull(fleet.terminals[0])
     assert fleet.terminals[0].ledger.view(card(1)).known
     fleet.close()
@@ -436,9 +437,9 @@ def test_a_booking_is_sealed_at_once_and_says_the_balance(hub: HubLedger) -> Non
     assert model.digest() == hub.digest().result()
 
 
-def test_a_request_books_once_also_after_a_restart(tmp_path: Path) -> None:
+def test_a_request_books_once_also_after_a_restart(new_fleet: NewFleet) -> None:
     """A form that is sent twice tops up once."""
-    fleet = Fleet(tmp_path, 0)
+    fleet = new_fleet(0)
     first = [fleet.hub.append(card(1), [TOPUP], 5, request="form 1") for _ in range(3)]
     assert [future.result().repeated for future in first] == [False, True, True]
     fleet.hub_database.close()
@@ -513,9 +514,9 @@ def test_the_history_follows_the_merges(hub: HubLedger) -> None:
     assert hub.history(card(8)).result() == []
 
 
-def test_the_history_can_be_made_again_and_catches_up_after_a_restart(tmp_path: Path) -> None:
+def test_the_history_can_be_made_again_and_catches_up_after_a_restart(new_fleet: NewFleet) -> None:
     """Rows are a projection that may lag and can be rebuilt from blocks."""
-    fleet = Fleet(tmp_path, 0)
+    fleet = new_fleet(0)
     release = _hold_writer(fleet.hub)
     merging = fleet.hub.merge(
         [block.raw for block in ONE.blocks(fares(ONE, [1] * 30), [1] * 30)], [ONE.certificate]

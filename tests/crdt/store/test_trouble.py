@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Table
 
 from crdt.block import NOMINAL_BLOCK_DELTAS
 from crdt.facts import Draft, Kind
-from crdt.store.database import Database
 from crdt.store.schema import BLOCK, HISTORY, SETTLED_HEAD
+from crdt.store.store import Store
 from crdt.store.trouble import Trouble
 from tests.crdt.store.fleet import Fleet, card
 
@@ -26,7 +26,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     fleet.close()
 
 
-def without(database: Database, table: Table) -> None:
+def without(database: Store, table: Table) -> None:
     """Take a table away: every step of the work that needs it fails from now on, and the disk does not."""
 
     def rename(connection: Connection) -> None:
@@ -35,7 +35,7 @@ def without(database: Database, table: Table) -> None:
     database.write(rename).result()
 
 
-def settle(database: Database) -> None:
+def settle(database: Store) -> None:
     """Wait until the background work that is queued is done, and what it told is told."""
     for _ in range(3):
         database.write(lambda _connection: None, background=True).result()
