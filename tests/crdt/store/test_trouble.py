@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Table
 
 from crdt.block import NOMINAL_BLOCK_DELTAS
 from crdt.facts import Draft, Kind
+from crdt.store.database import Database
 from crdt.store.schema import BLOCK, HISTORY, SETTLED_HEAD
 from crdt.store.store import Store
 from crdt.store.trouble import Trouble
