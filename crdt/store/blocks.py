@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from crdt.block import Block, contents, parse
 from crdt.certificate import AuthorCertificate
@@ -120,9 +120,10 @@ def stored_blocks(connection: Connection, replica: ReplicaId, after_seq: int) ->
     return map(parse, _raw_after(connection, replica, after_seq))
 
 
-def newest_first(connection: Connection) -> Generator[Block]:
-    """Every stored block, the last to arrive first; a part at a time."""
-    query = select(BLOCK.c.ordinal, BLOCK.c.raw).order_by(BLOCK.c.ordinal.desc()).limit(_PART_BLOCKS)
+def newest_first(connection: Connection, *conditions: ColumnElement[bool]) -> Generator[Block]:
+    """Every stored block (that fits the conditions), the last to arrive first; a part at a time."""
+    query = select(BLOCK.c.ordinal, BLOCK.c.raw).where(*conditions)
+    query = query.order_by(BLOCK.c.ordinal.desc()).limit(_PART_BLOCKS)
     part = connection.execute(query).all()
     while part:
         yield from (parse(raw) for _, raw in part)

@@ -70,7 +70,7 @@ def _add_chain(held: Held, connection: Connection, replica: ReplicaId, included:
 
 
 class RecentFares:
-    """When each card last paid here, in terminal time; at least of the last RECENT_FARES fares."""
+    """When each card last paid, in the time of whoever took it; at least of the last RECENT_FARES fares."""
 
     def __init__(self) -> None:
         self._newer: dict[CardId, int] = {}

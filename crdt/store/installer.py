@@ -16,14 +16,13 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from crdt.certificate import AuthorCertificate
 from crdt.errors import ChainBroken, ForeignFleet, ForkDetected
-from crdt.facts import FleetId, ReplicaId
 from crdt.frontier import Frontier
 from crdt.settlement import Page
-from crdt.store.blocks import heads_of, overlapping
-from crdt.store.database import Database
-from crdt.store.held import Held
-from crdt.store.memory import Memory, held_in
+from crdt.store.concession import contested, give_way
+from crdt.store.local import LocalStore
+from crdt.store.memory import Memory, Snapshot, own_replicas, read_snapshot
 from crdt.store.settled import (
     CHUNK_ROWS,
     SMALL_ROWS,
@@ -46,11 +45,11 @@ T = TypeVar("T")
 class Installer:
     """The settlement side of one terminal's ledger. Methods wait for the disk."""
 
-    def __init__(self, database: Database, memory: Memory, fleet: FleetId, replica: ReplicaId) -> None:
+    def __init__(self, database: LocalStore, memory: Memory, certificate: AuthorCertificate) -> None:
         self._database = database
         self._memory = memory
-        self._fleet = fleet
-        self._replica = replica
+        self._fleet = certificate.fleet
+        self._replica = certificate.replica
         self._one_at_a_time = threading.Lock()
         self._building = 0  # the generation being made, which housekeeping leaves alone
         self._tidying = False
@@ -92,30 +91,25 @@ class Installer:
             self._database.read_and_wait(lambda connection: self._check_heads(connection, page.heads))
 
     def _check_heads(self, connection: Connection, settled: Frontier) -> None:
-        """A settlement that includes what was never written here, or was written otherwise, proves a fork."""
-        mine = heads_of(connection)
-        own = settled.get(self._replica)
-        if own is not None and (self._replica not in mine or own.seq > mine[self._replica].seq):
+        """A settlement that includes what this terminal never wrote, or wrote otherwise, proves a fork."""
+        own = own_replicas(connection)
+        for replica in contested(connection, settled, self._replica, own):
             raise ForkDetected(
-                f"the hub holds this terminal's facts up to {own.seq} and this ledger does not: "
-                "its storage was restored or copied"
+                f"the hub holds other facts of this terminal ({replica.hex()}, up to {settled[replica].seq})"
+                " than this ledger does: its storage was restored or copied"
             )
-        for replica in settled.keys() & mine.keys():
-            head = settled[replica]
-            for span in overlapping(connection, replica, head.seq, head.seq):
-                if (span.last_seq, span.hash) != head:
-                    raise ForkDetected(f"the hub holds other blocks of {replica.hex()} than this ledger")
 
     def _is_small(self, page: Page) -> bool:
         begins = page.restarts or not self._memory.standing.staged_series
         return begins and len(page.rows) <= SMALL_ROWS and len(page.heads) <= SMALL_ROWS
 
     def _show(self, page: Page, rows: Sequence[tuple[Any, ...]], built: int) -> None:
-        def work(connection: Connection) -> tuple[Standing, Held]:
-            standing = _swap(connection, page, rows, built)
-            return standing, held_in(connection, standing)
+        def work(connection: Connection) -> Snapshot:
+            _swap(connection, page, rows, built)
+            give_way(connection, page.heads, own_replicas(connection), self._memory.last_at_ms or 0)
+            return read_snapshot(connection, self._replica)
 
-        self._write(work, lambda result: self._memory.settled(*result))
+        self._write(work, self._memory.replaced)
 
     def _build(self, page: Page) -> int:
         """Make a generation of what is staged; nobody sees it yet. Returns its number."""
@@ -195,7 +189,7 @@ def _new_generation(connection: Connection) -> Standing:
     return standing
 
 
-def _swap(connection: Connection, page: Page, rows: Sequence[tuple[Any, ...]], built: int) -> Standing:
+def _swap(connection: Connection, page: Page, rows: Sequence[tuple[Any, ...]], built: int) -> None:
     """Make the settlement of this final page show: `rows` written here, or the generation `built`."""
     standing = read_standing(connection)
     if page.base == 0:
@@ -223,4 +217,3 @@ def _swap(connection: Connection, page: Page, rows: Sequence[tuple[Any, ...]], b
         staged_from=staged_end(connection, standing),
     )
     write_standing(connection, standing)
-    return standing

@@ -1,64 +1,95 @@
 """What a terminal keeps in memory of its database, so that a tap reads one row and writes one.
 
-It changes only after a commit, and is made again from the database when that is opened.
+It changes only after a commit. A tap, a seal and a merge change it by what they wrote; everything else makes
+it again from the database, in the transaction that changed that.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
+from crdt.columns import Columns
 from crdt.facts import CardId, Delta, Kind, ReplicaId
-from crdt.frontier import Head
-from crdt.store.blocks import NO_HEAD, SegmentRow, facts_of, heads_of, newest_first
+from crdt.frontier import Frontier, Head
+from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest_first
 from crdt.store.held import RECENT_FARES, Held, RecentFares, held_beyond
-from crdt.store.schema import OPEN_DELTA
+from crdt.store.peers_open import PeersOpen
+from crdt.store.schema import BLOCK, IDENTITY, OPEN_DELTA, QUARANTINE, TERMINAL
 from crdt.store.settled import Standing, read_standing, settled_heads
+
+Fare = tuple[CardId, int]  # a card, and when it paid, in ms
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What memory keeps, as one transaction sees it."""
+
+    chain: Chain  # this replica's, sealed
+    segment: list[SegmentRow]
+    suspended: bool
+    standing: Standing
+    settled: Frontier
+    held: Held
+    foreign_blocks: int
+    quarantined: int
 
 
 class Memory:
     """The state of one terminal. Writers hold the database's gate; `mutex` lets others look in between."""
 
-    def __init__(
-        self,
-        head: Head,
-        segment: Sequence[SegmentRow],
-        standing: Standing,
-        held: Held,
-        recent: Sequence[Delta],
-    ) -> None:
+    head: Head  # of the sealed chain
+    segment: list[SegmentRow]  # what is not sealed yet
+    suspended: bool
+    standing: Standing
+    held: Held
+    foreign_blocks: int
+    quarantined: int
+    credit_minor: int  # all credits written by this replica
+
+    def __init__(self, snapshot: Snapshot, own: Iterable[Delta], foreign: Iterable[Delta]) -> None:
+        """`own`, `foreign`: the last sealed facts of this terminal, and of all others; oldest first."""
         self.mutex = threading.Lock()
-        self.head = head  # of the sealed chain
-        self.segment = list(segment)  # what is not sealed yet
-        self.standing = standing
-        self.held = held
-        self.fares = RecentFares()
+        self.believed = PeersOpen()
+        self.fares = RecentFares()  # taken here, by whichever identity
+        self.heard = RecentFares()  # taken by others, in blocks held
         self.last_at_ms: int | None = None  # the time of the last delta written here, by whichever identity
-        for delta in recent:
+        self._take(snapshot)
+        for delta in own:
             self._met(delta.card, delta.kind, delta.at_ms)
-        for _seq, card, kind, _amount, at_ms, *_ in segment:
+        self._hear((delta.card, delta.at_ms) for delta in foreign if delta.kind is Kind.FARE)
+        for _seq, card, kind, _amount, at_ms, *_ in snapshot.segment:
             self._met(CardId(card), kind, at_ms)
 
     @classmethod
     def load(cls, connection: Connection, replica: ReplicaId) -> Memory:
         """The state that is on disk."""
-        standing = read_standing(connection)
-        segment = open_segment(connection)
-        return cls(
-            head=heads_of(connection, [replica]).get(replica, NO_HEAD),
-            segment=segment,
-            standing=standing,
-            held=held_beyond(connection, settled_heads(connection, standing), segment),
-            recent=_recent(connection),
-        )
+        own = own_replicas(connection)
+        mine = BLOCK.c.replica.in_(own)
+        snapshot = read_snapshot(connection, replica)
+        return cls(snapshot, _recent(connection, mine), _recent(connection, ~mine))
 
     @property
     def last_seq(self) -> int:
         """The number of the last delta written here."""
         return self.head.seq + len(self.segment)
+
+    def last_fare(self, card: CardId, at_ms: int | None) -> int | None:
+        """When the card last paid, anywhere that is known of: the time nearest to `at_ms`; None: the latest.
+
+        The nearest, because each is by the clock of whoever took the fare: one that is far ahead must not
+        hide a fare that was taken here a moment ago. Doors of a bus whose clocks differ by more than the
+        passback window do not see each other's taps as too soon.
+        """
+        here, heard, open_ = self.fares[card], self.heard[card], self.believed.fares.get(card)
+        if heard is None and open_ is None:
+            return here
+        times = [time for time in (here, heard, open_) if time is not None]
+        return max(times) if at_ms is None else min(times, key=lambda time: abs(at_ms - time))
 
     def wrote(self, card: CardId, rows: Sequence[SegmentRow]) -> None:
         """These were committed to the open segment, all of one card."""
@@ -67,6 +98,8 @@ class Memory:
             for _seq, _card, kind, amount_minor, at_ms, *_ in rows:
                 self.held.add(card, kind, amount_minor)
                 self._met(card, kind, at_ms)
+                if amount_minor > 0:
+                    self.credit_minor += amount_minor
 
     def _met(self, card: CardId, kind: int, at_ms: int) -> None:
         self.last_at_ms = at_ms
@@ -79,16 +112,90 @@ class Memory:
             del self.segment[: head.seq - self.head.seq]
             self.head = head
 
+    def merged(
+        self, facts: Iterable[Columns], fares: Iterable[Fare], heads: Frontier, foreign: int, quarantined: int
+    ) -> None:
+        """These blocks of others were committed, up to these heads. None of it was settled."""
+        with self.mutex:
+            for columns in facts:
+                self.held.add_columns(columns)
+            self._hear(fares)
+            self.believed.sealed(heads)
+            self.foreign_blocks += foreign
+            self.quarantined = quarantined
+
     def stands(self, standing: Standing) -> None:
         """Staging moved on, or housekeeping did."""
         with self.mutex:
             self.standing = standing
 
-    def settled(self, standing: Standing, held: Held) -> None:
-        """A settlement was installed."""
+    def replaced(
+        self, snapshot: Snapshot, fares: Iterable[Fare] = (), forget: Iterable[ReplicaId] = ()
+    ) -> None:
+        """A settlement, a concession or a revocation was committed. With fares heard of, peers to forget."""
         with self.mutex:
-            self.standing = standing
-            self.held = held
+            self._take(snapshot)
+            self.believed.forget(forget)
+            self.believed.sealed(snapshot.settled)
+            self._hear(fares)
+
+    def pruned(self, foreign_blocks: int) -> None:
+        """So many blocks of others were deleted."""
+        with self.mutex:
+            self.foreign_blocks -= foreign_blocks
+
+    def suspend(self) -> None:
+        """Nothing may be sealed any more."""
+        with self.mutex:
+            self.suspended = True
+
+    def _hear(self, fares: Iterable[Fare]) -> None:
+        for card, at_ms in fares:
+            known = self.heard[card]
+            if known is None or at_ms > known:
+                self.heard.add(card, at_ms)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self.head = snapshot.chain.head
+        self.segment = snapshot.segment
+        self.suspended = snapshot.suspended
+        self.standing = snapshot.standing
+        self.held = snapshot.held
+        self.foreign_blocks = snapshot.foreign_blocks
+        self.quarantined = snapshot.quarantined
+        self.credit_minor = snapshot.chain.credit_minor
+        self.credit_minor += sum(max(0, row[3]) for row in snapshot.segment)
+
+
+def read_snapshot(connection: Connection, replica: ReplicaId) -> Snapshot:
+    """The state on disk, for the replica that writes here."""
+    standing = read_standing(connection)
+    settled = settled_heads(connection, standing)
+    segment = open_segment(connection)
+    foreign = (
+        select(func.count()).select_from(BLOCK).where(BLOCK.c.replica.not_in(select(IDENTITY.c.replica)))
+    )
+    return Snapshot(
+        chain=chains_of(connection, [replica]).get(replica, NO_CHAIN),
+        segment=segment,
+        suspended=bool(connection.execute(select(TERMINAL.c.suspended)).scalar_one()),
+        standing=standing,
+        settled=settled,
+        held=held_beyond(connection, settled, segment),
+        foreign_blocks=connection.execute(foreign).scalar_one(),
+        quarantined=count_quarantined(connection),
+    )
+
+
+def count_quarantined(connection: Connection) -> int:
+    """How many blocks are in quarantine."""
+    count: int = connection.execute(select(func.count()).select_from(QUARANTINE)).scalar_one()
+    return count
+
+
+def own_replicas(connection: Connection) -> set[ReplicaId]:
+    """The identities that ever wrote to this ledger."""
+    return {ReplicaId(replica) for replica in connection.execute(select(IDENTITY.c.replica)).scalars()}
 
 
 def open_segment(connection: Connection) -> list[SegmentRow]:
@@ -101,14 +208,20 @@ def held_in(connection: Connection, standing: Standing) -> Held:
     return held_beyond(connection, settled_heads(connection, standing), open_segment(connection))
 
 
-def _recent(connection: Connection) -> list[Delta]:
-    """The last sealed deltas, oldest first, with RECENT_FARES fares if there are as many.
+def fares_of(columns: Columns) -> list[Fare]:
+    """The fares of a block: cards and times."""
+    paid = [kind is Kind.FARE for kind, _ in columns.money]
+    if not any(paid):
+        return []
+    rows = zip(columns.cards.values(), columns.times.values(), columns.index, strict=True)
+    return [(card, at_ms) for card, at_ms, entry in rows if paid[entry]]
 
-    Whichever identity of this terminal wrote them: a new pairing forgives no passback, turns no clock back.
-    """
+
+def _recent(connection: Connection, whose: ColumnElement[bool]) -> list[Delta]:
+    """The last sealed deltas of some authors, oldest first, with RECENT_FARES fares if there are as many."""
     found: list[Delta] = []
     fares = 0
-    with closing(newest_first(connection)) as blocks:
+    with closing(newest_first(connection, whose)) as blocks:
         for block in blocks:
             deltas = facts_of(block).deltas(block.header.replica, block.header.first_seq)
             found += reversed(deltas)

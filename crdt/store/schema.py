@@ -63,6 +63,7 @@ BLOCK: Final = Table(
     _number("last_seq"),
     Column("hash", _bytes(32), nullable=False),
     Column("raw", _RAW, nullable=False),
+    Column("settled_ms", BigInteger),  # on a terminal: when it was first seen settled; NULL: it is not
     Index("block_by_seq", "replica", "first_seq", unique=True),
 )
 
@@ -114,6 +115,14 @@ OPEN_DELTA: Final = Table(
     METADATA,
     Column("seq", _NUMBER, primary_key=True, autoincrement=False),
     *_fact_columns(),
+)
+
+# The replicas that ever wrote to this ledger: this terminal's identities.
+IDENTITY: Final = Table(
+    "identity",
+    METADATA,
+    Column("replica", _bytes(16), primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 # Settled balances. A generation is one consistent set; see settled.py for which of them show.
@@ -197,6 +206,11 @@ HUB: Final = Table(
     _number("deltas_minor"),
     _number("openings_minor"),
     _number("projected"),  # the last block in `history`, by its ordinal
+    _number("numbered"),  # the last number given to a card
+    _number("floor_minor"),  # a card whose balance is below is overdrawn
+    Column("judge_after", _bytes(16)),  # the cards after this one are still judged by it; NULL: none are
+    Column("nonce", _bytes(16)),  # the last start's, see `marks`; NULL: kept without marks so far
+    Column("retired", _bytes(16)),  # the hub's own replica that was found restored and is not continued
 )
 
 # Positions are made in runs, one for each start of the hub, at random distances: see `balances.begin_run`.
@@ -228,8 +242,14 @@ CARD: Final = Table(
     _number("opening_minor"),
     Column("flags", SmallInteger, nullable=False, server_default=text("0")),
     _number("position"),  # the merge that last changed it
+    _number("number", server_default=text("0")),  # its short name, for ever; 0: no fact has mentioned it
     Index("card_by_position", "position", "card"),
     sqlite_with_rowid=False,
+)
+
+# Who shares a database looks up numbers that another process gave; where nobody does, they are in memory.
+Index("card_by_number", CARD.c.number).ddl_if(
+    dialect=("postgresql", "mysql", "mariadb")  # type: ignore[arg-type]  # a tuple is documented
 )
 
 # Cards that were hotlisted before any fact mentioned them, and the position that did it.
@@ -257,7 +277,8 @@ REQUEST: Final = Table(
     "request",
     METADATA,
     Column("id", String(64), primary_key=True),
-    _number("seq"),  # the hub's own delta that it booked
+    Column("replica", _bytes(16), nullable=False),  # the hub that booked it
+    _number("seq"),  # the last delta of the block
 )
 
 

@@ -25,6 +25,7 @@ SMALL_ROWS: Final = 500  # an increment of at most this many cards is written wh
 CHUNK_ROWS: Final = 1_000  # neighbouring rows of one background transaction: a tap waits for one at most
 SINK_ROWS: Final = 200  # the same for rows all over the base, where each may cost a page of 4 KiB
 PART_ROWS: Final = 50_000  # rows sorted in memory at a time
+_CARDS_ASKED: Final = 500  # in one statement
 
 _PUT_ROWS: Final = inserting(SETTLED, or_replace=True)
 _PUT_HEADS: Final = inserting(SETTLED_HEAD, or_replace=True)
@@ -78,6 +79,28 @@ def settled_heads(connection: Connection, standing: Standing) -> dict[ReplicaId,
     query = select(SETTLED_HEAD.c.replica, SETTLED_HEAD.c.seq, SETTLED_HEAD.c.hash)
     rows = connection.execute(query.where(SETTLED_HEAD.c.generation == standing.head_generation))
     return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in rows}
+
+
+def settled_heads_of(connection: Connection, replicas: Sequence[ReplicaId]) -> dict[ReplicaId, Head]:
+    """Of these replicas, the heads that the settled balances include."""
+    shown = select(TERMINAL.c.head_generation).scalar_subquery()
+    query = select(SETTLED_HEAD.c.replica, SETTLED_HEAD.c.seq, SETTLED_HEAD.c.hash)
+    query = query.where(SETTLED_HEAD.c.generation == shown, SETTLED_HEAD.c.replica.in_(replicas))
+    return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in connection.execute(query)}
+
+
+def numbers_of(connection: Connection, standing: Standing, cards: Sequence[CardId]) -> dict[CardId, int]:
+    """The hub's numbers of those of these cards that are settled with one."""
+    query = select(SETTLED.c.card, SETTLED.c.number).where(SETTLED.c.number != 0)
+    numbers: dict[CardId, int] = {}
+    for generation in (standing.base_generation, standing.overlay_generation):
+        for at in range(0, len(cards), _CARDS_ASKED):
+            some = cards[at : at + _CARDS_ASKED]
+            rows = connection.execute(
+                query.where(SETTLED.c.generation == generation, SETTLED.c.card.in_(some))
+            )
+            numbers |= {CardId(card): number for card, number in rows}
+    return numbers
 
 
 def settled_cards(connection: Connection, standing: Standing) -> Iterator[tuple[CardId, CardState]]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import asdict
-from typing import Any, Final, TypedDict, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypedDict, TypeVar
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, update
 
-from crdt.block import NOMINAL_BLOCK_DELTAS, Block
-from crdt.block import seal as seal_block
+from crdt.block import NOMINAL_BLOCK_DELTAS, Block, parse, verify
 from crdt.certificate import AuthorCertificate
+from crdt.columns import MAX_BLOCK_DELTAS, encode
 from crdt.documents import SignedDocument
-from crdt.errors import ForeignFleet, MisuseError, NotPermitted
+from crdt.errors import ForeignFleet, MisuseError, NotPermitted, UnknownAuthor
 from crdt.facts import (
     MAX_AT_MS,
     NEW_CARD,
@@ -27,23 +25,31 @@ from crdt.facts import (
     ReplicaId,
     check_card,
 )
-from crdt.frontier import Head
-from crdt.settlement import REFUSED, Cursor, Page
+from crdt.frames import BlockFrame, CertificateFrame, OpenSegment, ShortBlockFrame, Want
+from crdt.frontier import Frontier, Head
+from crdt.ledger import MergeReport, RefusedInput
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.settlement import REFUSED, UNMET, Cursor, Page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import blocks, papers, view
+from crdt.store import blocks, concession, papers, pruning, quarantine, relay, view
+from crdt.store.admission import Prepared, prepare
+from crdt.store.authors import Authors
+from crdt.store.beginning import begin, was_put_back
 from crdt.store.blocks import SegmentRow
-from crdt.store.database import Database
+from crdt.store.concession import Canonical, Conceded
 from crdt.store.installer import Installer
+from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
-from crdt.store.memory import Memory
+from crdt.store.memory import Memory, Snapshot, fares_of, own_replicas, read_snapshot
+from crdt.store.quarantine import Quarantined
+from crdt.store.relay import Taken
 from crdt.store.schema import METADATA, OPEN_DELTA, TERMINAL, inserting
-from crdt.store.settled import FIND, Standing
-from crdt.store.trouble import Trouble
+from crdt.store.sealing import Sealer
+from crdt.store.settled import FIND, read_standing, settled_heads
 from crdt.store.writer import Direct
 
 T = TypeVar("T")
 
-MAX_SEAL_DELTAS: Final = 2 * NOMINAL_BLOCK_DELTAS  # of one block, when sealing was late
 _INSERT: Final = inserting(OPEN_DELTA)
 
 
@@ -55,6 +61,11 @@ class Status(TypedDict):
     open: int  # deltas not sealed yet
     head_seq: int  # number of the last delta written here
     position: int  # the settlement installed
+    believed: int  # facts of peers that are not sealed yet
+    foreign_blocks: int  # blocks of other terminals held
+    quarantined: int  # blocks that do not count
+    credit_left: int  # minor units of credit that this identity may still give
+    suspended: bool  # nothing is sealed until a new identity takes over
 
 
 class TerminalLedger:
@@ -71,7 +82,7 @@ class TerminalLedger:
 
     def __init__(
         self,
-        database: Database,
+        database: LocalStore,
         fleet_public_key: bytes,
         key: SigningKey,
         certificate: AuthorCertificate,
@@ -79,37 +90,41 @@ class TerminalLedger:
     ) -> None:
         """Load the ledger, or begin it. `certificate`: a verified one for `key`. `marks`: those beside it.
 
-        Raises ForeignFleet when the database belongs to another fleet, MisuseError when another replica left
-        unsealed taps in it (seal them with its key first), StoreFailed when it does not read back.
+        Taps that a suspended identity left unsealed are numbered anew: they are this one's now. Raises
+        ForeignFleet when the database belongs to another fleet, MisuseError when another replica that is not
+        suspended left unsealed taps in it (seal them with its key first), NotPermitted when this one may not
+        write what a suspended one left, StoreFailed when it does not read back.
         """
-        fleet = fleet_id(fleet_public_key)
-        if certificate.fleet != fleet or certificate.replica != key.replica:
+        if certificate.fleet != fleet_id(fleet_public_key) or certificate.replica != key.replica:
             raise MisuseError("a terminal's certificate is for its own key and fleet")
         self._database = database
         self._direct = database.direct
-        self._fleet = fleet
-        self._key = key
+        self._fleet = certificate.fleet
         self._certificate = certificate
-        self._marks = marks
-        self._sealing = False
-        self._trouble = Trouble(
-            database,
-            "A full segment of taps was not sealed; the taps are safe, and the next one tries again.",
-        )
         database.create(METADATA)
         restored = False
         if marks is not None:
-            restored = database.read_and_wait(lambda connection: _was_put_back(connection, marks))
+            restored = database.read_and_wait(lambda connection: was_put_back(connection, marks))
             marks.save()
-        self._memory = database.write_and_wait(lambda connection: self._begin(connection, restored))
+        nonce = None if marks is None else marks.nonce
+
+        def load(connection: Connection) -> tuple[Memory, Authors]:
+            begin(connection, certificate, nonce, restored)
+            memory = Memory.load(connection, key.replica)
+            authors = Authors(fleet_public_key, blocks.authors_of(connection).values())
+            database.own(memory)  # last: where anything above raises, the ledger before goes on
+            return memory, authors
+
+        self._memory, self._authors = database.write_and_wait(load)
         if marks is not None:
             marks.started()
-        self._installer = Installer(database, self._memory, fleet, key.replica)
+        self._installer = Installer(database, self._memory, certificate)
+        self._sealer = Sealer(database, self._memory, key, certificate, marks)
 
     @property
     def replica(self) -> ReplicaId:
         """Who writes here."""
-        return self._key.replica
+        return self._certificate.replica
 
     def transact(
         self,
@@ -128,11 +143,11 @@ class TerminalLedger:
         with self._direct as sql:
             self._database.check_owner(self._memory)
             sql.begin()
-            drafts, result = choose(self._view(sql, card))
+            drafts, result = choose(self._view(sql, card, at_ms))
             if drafts:
                 self._append(sql, card, drafts, at_ms, context)
         if len(self._memory.segment) >= NOMINAL_BLOCK_DELTAS:
-            self._seal_later()
+            self._sealer.seal_later()
         return result
 
     def view(self, card: CardId) -> CardView:
@@ -140,19 +155,35 @@ class TerminalLedger:
         check_card(card)
         with self._direct as sql:
             self._database.check_owner(self._memory)
-            return self._view(sql, card)
+            return self._view(sql, card, None)
 
     def seal(self) -> Block | None:
-        """Seal every tap made before this call; returns the last block made, None when nothing was open."""
-        self._database.check_may_wait()
-        self._database.check_owner(self._memory)
-        until = self._memory.last_seq
-        last = None
-        while self._memory.head.seq < until:
-            block = self._draft_block()
-            if block is not None and self._database.wait(self._store(block)):
-                last = block
-        return last
+        """Seal every tap made before this call; returns the last block made, None when nothing was sealed.
+
+        Nothing is sealed while the ledger is suspended. Raises NotPermitted when the certificate does not
+        allow what an earlier identity wrote and this one has to seal, in kind or in all; the taps stay, and
+        a new identity whose certificate allows them can seal them.
+        """
+        return self._sealer.seal()
+
+    def retire(self) -> None:
+        """Make way for another identity: seal what may be sealed, and leave the rest for it to take over."""
+        try:
+            self.seal()
+        except NotPermitted:
+            self.suspend()
+
+    @property
+    def suspended(self) -> bool:
+        """Whether nothing is sealed until a new identity takes over; taps go on into the open segment."""
+        return self._memory.suspended
+
+    def suspend(self) -> None:
+        """Seal nothing any more: somebody said that this identity was used by another copy of this ledger."""
+        self._write(
+            lambda connection: connection.execute(update(TERMINAL).values(suspended=1)),
+            lambda _result: self._memory.suspend(),
+        )
 
     def blocks_after(self, seq: int, max_bytes: int, replica: ReplicaId | None = None) -> list[bytes]:
         """Sealed blocks of a replica (None: this one) after `seq`: at most `max_bytes`, but at least one."""
@@ -165,8 +196,156 @@ class TerminalLedger:
             return self._memory.head
 
     def frontier(self) -> dict[ReplicaId, Head]:
-        """The heads of all chains held as blocks: this replica's, and those of earlier identities."""
+        """The heads of all chains held: this replica's, those of earlier identities, and those of others.
+
+        A chain of another terminal may go on at a settled head without the blocks before it.
+        """
         return self._read(blocks.heads_of)
+
+    def settled_frontier(self) -> dict[ReplicaId, Head]:
+        """The heads that the installed settlement includes."""
+        return self._read(lambda connection: settled_heads(connection, read_standing(connection)))
+
+    def merge(self, given: Iterable[bytes], certificates: Iterable[AuthorCertificate] = ()) -> MergeReport:
+        """Take in blocks of others, in any order; never raises for bad input. The rules are a hub's.
+
+        What the settlement includes counts as known and is not kept. A block of this very replica that is not
+        held is refused (RESTORED), and the ledger is suspended from then on. In transactions that are short
+        enough for a tap to wait.
+        """
+        raws, presented = list(given), list(certificates)
+        prepared = self._read(
+            lambda connection: prepare(connection, self._authors, raws, presented, relay.RECORD)
+        )
+        parts = [self._merge(part) for part in relay.parts_of(prepared)]
+        return MergeReport(
+            added=tuple(block for part in parts for block in part.blocks),
+            known=sum(part.admitted.known for part in parts),
+            refused=tuple(one for part in parts for one in part.admitted.refused),
+            heads={replica: head for part in parts for replica, head in part.heads.items()},
+        )
+
+    def answer(self, want: Want, max_bytes: int) -> list[CertificateFrame | BlockFrame]:
+        """What is held beyond what somebody asks from: certificates, and blocks of at most `max_bytes`.
+
+        At least one block if there is any. What was deleted after it was settled cannot be sent: see
+        `pruned_until`. Somebody without that settlement will refuse what follows (CHAIN_BROKEN).
+        """
+        return self._read(lambda connection: relay.answer(connection, want, max_bytes))
+
+    def pruned_until(self) -> dict[ReplicaId, int]:
+        """Of each chain that is not held from its beginning: the last number before what is held."""
+        return self._read(relay.pruned_until)
+
+    def short_blocks(self, raws: Sequence[bytes]) -> list[ShortBlockFrame | BlockFrame]:
+        """These blocks with their cards as numbers, where the settlement gave any. For the hub it is of."""
+
+        def work(connection: Connection) -> list[ShortBlockFrame | BlockFrame]:
+            return relay.shortened(connection, [parse(raw) for raw in raws])
+
+        return self._read(work)
+
+    def open_segment(self) -> OpenSegment:
+        """What is written here and not sealed, for a peer. From memory; never waits."""
+        with self._memory.mutex:
+            head, rows = self._memory.head, self._memory.segment[:MAX_BLOCK_DELTAS]
+        deltas = [blocks.delta_of(self.replica, row[0], row[1:]) for row in rows]
+        return OpenSegment(head, len(deltas), encode(deltas).data if deltas else b"")
+
+    def believe(self, replica: ReplicaId, segment: OpenSegment) -> bool:
+        """Count what a peer (known from TLS) wrote and did not seal yet, until its next segment or block.
+
+        False, and nothing of it counts, when blocks between what is held and the segment are missing, or too
+        many peers are believed. Raises InputRefused when it is damaged, not permitted, or contradicts what
+        is held; then what the peer said before counts on.
+        """
+        author = self._authors.seen.get(replica)
+        if author is None or replica == self.replica:
+            raise UnknownAuthor("an open segment is from a peer whose certificate is known")
+        facts = relay.open_facts(author, segment)
+
+        def after(head: Head | None) -> None:
+            with self._memory.mutex:
+                here = [fact for fact in facts if head is not None and fact.seq > head.seq]
+                believed.append(self._memory.believed.put(replica, here) and head is not None)
+
+        believed: list[bool] = []
+        self._write(lambda connection: relay.follows(connection, replica, segment), after)
+        return believed[0]
+
+    def forget(self, replica: ReplicaId) -> None:
+        """Count nothing any more of what a peer did not seal. From memory; never waits."""
+        with self._memory.mutex:
+            self._memory.believed.forget([replica])
+
+    def concede(
+        self, replica: ReplicaId, canonical: Sequence[bytes], certificates: Iterable[AuthorCertificate] = ()
+    ) -> Conceded:
+        """Make the chain of a replica that of the hub: `canonical`, all of it up to the hub's head, in order.
+
+        It may begin where the chains still agree. What contradicts it goes to quarantine; if this terminal
+        wrote it, the facts that the hub's chain does not have are written again, with their own times: under
+        a new identity if the chain is of the one that writes here, which is suspended. All of it happens or
+        nothing; and doing it again changes nothing. Raises InputRefused.
+        """
+        hub = self._canonical(replica, canonical, certificates)
+
+        def work(connection: Connection) -> tuple[Conceded, Snapshot]:
+            refused: list[RefusedInput] = []
+            self._authors.store(connection, [self._authors.seen[replica]], refused)
+            own = own_replicas(connection)
+            done = concession.concede(connection, hub, self.replica, own, self._noted_ms())
+            return done, read_snapshot(connection, self.replica)
+
+        fares = [fare for columns in hub.facts for fare in fares_of(columns)]
+        done, _ = self._write(work, lambda result: self._memory.replaced(result[1], fares, [replica]))
+        return done
+
+    def contested(self, settled: Frontier) -> list[ReplicaId]:
+        """The identities of this terminal to concede before a settlement with these heads is installed."""
+        return self._read(
+            lambda connection: concession.contested(
+                connection, settled, self.replica, own_replicas(connection)
+            )
+        )
+
+    def quarantined(self, limit: int) -> list[Quarantined]:
+        """Blocks in quarantine that the hub was not sent yet: `evidence_delivered` says when it was."""
+        return self._read(lambda connection: concession.undelivered(connection, limit))
+
+    def evidence_delivered(self, hashes: Sequence[bytes]) -> None:
+        """The hub has these blocks now."""
+        self._write(lambda connection: quarantine.resolve(connection, hashes, concession.DELIVERED))
+
+    def reissued(self) -> list[bytes]:
+        """Hashes of the blocks of this terminal whose facts were written again after a concession."""
+        return self._read(lambda connection: concession.reissued(connection, own_replicas(connection)))
+
+    def revocations(self) -> Revocations:
+        """Who is revoked, by the newest list put."""
+        return self._read(papers.revocations)
+
+    def credit_left(self) -> int:
+        """What this identity may still give in credit; below 0 when it has to seal more than it may."""
+        with self._memory.mutex:
+            return self._certificate.limits.allowance_minor - self._memory.credit_minor
+
+    def prune(self, now_ms: int, retention_ms: int, keep_deltas: int) -> int:
+        """Delete blocks that have been settled for the retention time; returns how many. To be called daily.
+
+        By `now_ms`, the terminal's time, from the first call after they were settled. In any case the last
+        `keep_deltas` facts are kept, because that time may jump, and whatever passback remembers.
+        """
+        self._write(lambda connection: pruning.note_settled(connection, now_ms))
+        own = self._read(own_replicas)
+        kept = self._read(lambda connection: pruning.kept_from(connection, own, keep_deltas))
+        total = 0
+        while deleted := self._write(
+            lambda connection: pruning.prune_some(connection, now_ms - retention_ms, kept),
+            lambda authors: self._memory.pruned(sum(replica not in own for replica in authors)),
+        ):
+            total += len(deleted)
+        return total
 
     def authors(self) -> dict[ReplicaId, AuthorCertificate]:
         """The certificates that verify the blocks held."""
@@ -191,15 +370,28 @@ class TerminalLedger:
         return self._read(lambda connection: papers.get_document(connection, name))
 
     def put_document(self, document: SignedDocument) -> bool:
-        """Keep a verified settings document. False, and no change, unless it is newer than the one kept."""
+        """Keep a verified settings document. False, and no change, unless it is newer than the one kept.
+
+        The list of revoked replicas holds at once: what they wrote after their cut-offs stops counting.
+        Raises InputRefused when it cannot be read.
+        """
         if document.fleet != self._fleet:
             raise ForeignFleet("the document belongs to another fleet")
+        if document.name != REVOKED_DOCUMENT:
+            return self._write(lambda connection: papers.put_document(connection, document))
+        revoked = Revocations.decode(document.body)
 
-        def work(connection: Connection) -> bool:
-            self._database.check_owner(self._memory)
-            return papers.put_document(connection, document)
+        def work(connection: Connection) -> Snapshot | None:
+            if not papers.put_document(connection, document):
+                return None
+            concession.revoke(connection, revoked, self.replica, self._noted_ms())
+            return read_snapshot(connection, self.replica)
 
-        return self._database.write_and_wait(work)
+        def after(snapshot: Snapshot | None) -> None:
+            if snapshot is not None:
+                self._memory.replaced(snapshot, forget=revoked.cut_offs)
+
+        return self._write(work, after) is not None
 
     def held(self) -> tuple[int, int]:
         """How many deltas are held beyond the settlement, and their sum in minor units."""
@@ -221,6 +413,11 @@ class TerminalLedger:
                 open=len(memory.segment),
                 head_seq=memory.last_seq,
                 position=memory.standing.position,
+                believed=memory.believed.count,
+                foreign_blocks=memory.foreign_blocks,
+                quarantined=memory.quarantined,
+                credit_left=self._certificate.limits.allowance_minor - memory.credit_minor,
+                suspended=memory.suspended,
             )
 
     def digest(self) -> bytes:
@@ -235,32 +432,7 @@ class TerminalLedger:
         """The last facts about a card that are held here, newest first."""
         return self._read(lambda connection: view.card_history(connection, self.replica, card, limit))
 
-    def _begin(self, connection: Connection, restored: bool) -> Memory:
-        row = connection.execute(
-            select(TERMINAL.c.fleet, TERMINAL.c.replica, TERMINAL.c.suspended)
-        ).one_or_none()
-        if row is None:
-            first = {"fleet": self._fleet, "replica": self.replica, "suspended": int(restored)}
-            connection.execute(insert(TERMINAL).values(**first, **asdict(Standing())))
-        elif row.fleet != self._fleet:
-            raise ForeignFleet("this ledger belongs to another fleet; give the terminal a new ledger file")
-        elif row.replica != self.replica:
-            if connection.execute(select(OPEN_DELTA.c.seq).limit(1)).first() is not None:
-                raise MisuseError(
-                    "seal the open taps with the old key before a new one takes the ledger over"
-                )
-            connection.execute(update(TERMINAL).values(replica=self.replica, suspended=0))
-        elif restored:
-            connection.execute(update(TERMINAL).values(suspended=1))
-        if self._marks is not None:
-            connection.execute(update(TERMINAL).values(nonce=self._marks.nonce))
-        if blocks.enrol(connection, [self._certificate])[1]:
-            raise MisuseError("this key has another certificate in this ledger already")
-        memory = Memory.load(connection, self.replica)
-        self._database.own(memory)  # last: where anything above raises, the ledger before goes on
-        return memory
-
-    def _view(self, sql: Direct, card: CardId) -> CardView:
+    def _view(self, sql: Direct, card: CardId, at_ms: int | None) -> CardView:
         memory = self._memory
         standing = memory.standing
         row = None
@@ -268,15 +440,19 @@ class TerminalLedger:
             row = sql.row(FIND, (standing.overlay_generation, card))
         if row is None:
             row = sql.row(FIND, (standing.base_generation, card))
-        held = memory.held.cards.get(card)
+        held, believed = memory.held.cards.get(card), memory.believed.cards.get(card)
+        known = held is not None or believed is not None
         sum_minor, opening_minor = held or NEW_CARD
+        if believed is not None:
+            sum_minor += believed[0]
+            opening_minor = max(opening_minor, believed[1])
         hotlisted = False
         if row is not None:
             sum_minor += row[0]
             opening_minor = max(opening_minor, row[1])
             hotlisted = bool(row[2] & REFUSED)
-        known = row is not None or held is not None
-        return CardView(card, known, sum_minor + opening_minor, hotlisted, memory.fares[card])
+            known = known or not row[2] & UNMET
+        return CardView(card, known, sum_minor + opening_minor, hotlisted, memory.last_fare(card, at_ms))
 
     def _append(
         self, sql: Direct, card: CardId, drafts: Sequence[Draft], at_ms: int, context: Context
@@ -285,69 +461,54 @@ class TerminalLedger:
             raise MisuseError("a time is an integer from 0 to 2**48 - 1, in ms")
         place = (context.route, context.trip, context.stop, context.clock_epoch, context.clock_error_ms)
         rows: list[SegmentRow] = []
+        credit_minor = 0
         for seq, draft in enumerate(drafts, self._memory.last_seq + 1):
             if not self._certificate.permits(draft.kind, draft.amount_minor):
                 raise NotPermitted(f"this terminal may not write a {draft.kind.name} of {draft.amount_minor}")
+            if draft.amount_minor > 0:
+                credit_minor += draft.amount_minor
             rows.append((seq, card, int(draft.kind), draft.amount_minor, at_ms, *place))
+        if credit_minor:
+            self._certificate.check_allowance(self._memory.credit_minor + credit_minor)
         sql.commit(_INSERT, rows)
         self._memory.wrote(card, rows)
 
-    def _draft_block(self) -> Block | None:
-        """The open segment as a block, or None when it is empty."""
-        with self._memory.mutex:
-            rows = self._memory.segment[:MAX_SEAL_DELTAS]
-            previous = self._memory.head.hash
-        deltas = [blocks.delta_of(self.replica, row[0], row[1:]) for row in rows]
-        return seal_block(self._key, self._fleet, deltas, previous) if deltas else None
+    def _merge(self, part: Prepared) -> Taken:
+        def after(taken: Taken) -> None:
+            self._authors.remember(taken.admitted.authors)
+            fares = [fare for columns in taken.facts for fare in fares_of(columns)]
+            self._memory.merged(taken.facts, fares, taken.heads, taken.foreign, taken.quarantined)
+            if taken.suspended:
+                self._memory.suspend()
 
-    def _store(self, block: Block) -> Future[bool]:
-        """Put a drafted block in the open segment's place; False when another was quicker."""
+        return self._write(
+            lambda connection: relay.take_in(connection, self._authors, part, self.replica, self._noted_ms()),
+            after,
+        )
 
-        def work(connection: Connection) -> bool:
+    def _canonical(
+        self, replica: ReplicaId, raws: Sequence[bytes], certificates: Iterable[AuthorCertificate]
+    ) -> Canonical:
+        for certificate in certificates:
+            self._authors.check(certificate)
+        author = self._authors.seen.get(replica)
+        if author is None:
+            raise UnknownAuthor("there is no certificate for the author of the hub's blocks")
+        given = [parse(raw) for raw in raws]
+        facts = [verify(block, author) for block in given]
+        concession.check_chain(given, replica)
+        return Canonical(replica, given, facts)
+
+    def _noted_ms(self) -> int:
+        """The ledger has no clock; the last tap's time says for people when something was noted."""
+        return self._memory.last_at_ms or 0
+
+    def _write(self, work: Callable[[Connection], T], after: Callable[[T], None] | None = None) -> T:
+        def checked(connection: Connection) -> T:
             self._database.check_owner(self._memory)
-            head, credit_minor = blocks.chains_of(connection, [self.replica]).get(
-                self.replica, blocks.NO_CHAIN
-            )
-            if head.hash != block.header.previous:
-                return False
-            blocks.store_blocks(connection, [block])
-            credit_minor += blocks.facts_of(block).credit_minor()
-            blocks.put_heads(connection, [(self.replica, block.head, credit_minor)])
-            connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq <= block.last_seq))
-            return True
+            return work(connection)
 
-        def after(stored: bool) -> None:
-            if stored:
-                self._memory.sealed(block.head)
-
-        return self._database.write(work, after=after)
-
-    def _seal_later(self) -> None:
-        """Seal the full segment without making a tap wait: encoded by a reader, stored by the writer."""
-        if not self._sealing:
-            self._sealing = True
-            self._database.read(lambda _connection: self._draft_block()).add_done_callback(self._drafted)
-
-    def _drafted(self, drafted: Future[Block | None]) -> None:
-        if drafted.cancelled() or drafted.exception() is not None:
-            self._stored(drafted)
-        elif (block := drafted.result()) is None:
-            self._sealing = False
-        else:
-            self._store(block).add_done_callback(self._stored)
-
-    def _stored(self, stored: Future[Any]) -> None:
-        self._sealing = False
-        if self._database.is_owner(self._memory):
-            self._trouble.judge(stored)
+        return self._database.write_and_wait(checked, after=after)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         return self._database.read_and_wait(work)
-
-
-def _was_put_back(connection: Connection, marks: Marks) -> bool:
-    """Whether this database is an older copy of the one that was here last."""
-    row = connection.execute(select(TERMINAL.c.nonce, TERMINAL.c.replica)).one_or_none()
-    if row is None:
-        return marks.check_start(None, {}, ())
-    return marks.check_start(row.nonce, blocks.heads_of(connection), [ReplicaId(row.replica)])

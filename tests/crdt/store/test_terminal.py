@@ -164,7 +164,8 @@ def test_sealing_turns_the_open_taps_into_a_block_that_anybody_can_verify(termin
     assert [delta for block in stored for delta in deltas_of(block)] == terminal.written
     assert terminal.ledger.own_head() == second.head
     assert terminal.ledger.frontier() == {terminal.ledger.replica: second.head}
-    assert terminal.ledger.status() == {
+    status = terminal.ledger.status()
+    assert {name: status[name] for name in ("held", "held_minor", "open", "head_seq", "position")} == {
         "held": 4,
         "held_minor": -1000,
         "open": 0,

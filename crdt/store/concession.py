@@ -1,0 +1,310 @@
+"""A terminal gives way: where its chain of a replica and the hub's contradict each other, the hub's counts.
+
+What is in the terminal's chain alone leaves the record for the quarantine. If this terminal wrote it, its
+facts are written again, unless the hub has the very same ones: two chains of a copied storage begin alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, insert, update
+
+from crdt.block import Block
+from crdt.certificate import AuthorCertificate
+from crdt.columns import Columns
+from crdt.errors import ChainBroken, NotPermitted, RefusalCode
+from crdt.facts import Delta, Kind, ReplicaId
+from crdt.forks import contradict, unheld
+from crdt.frontier import Frontier, Head
+from crdt.revocations import Revocations
+from crdt.store import quarantine
+from crdt.store.blocks import (
+    NO_CHAIN,
+    NO_HEAD,
+    Chain,
+    chains_of,
+    cut_off,
+    delta_of,
+    fact_row,
+    facts_of,
+    heads_of,
+    overlapping,
+    put_heads,
+    store_blocks,
+    stored_blocks,
+)
+from crdt.store.memory import open_segment
+from crdt.store.quarantine import REISSUED, Quarantined
+from crdt.store.schema import BLOCK, OPEN_DELTA, TERMINAL
+
+DELIVERED: Final = "delivered"  # of a block in quarantine: the hub has it too
+
+
+class Conceded(NamedTuple):
+    """What a concession did."""
+
+    reissued: int  # facts written again
+    quarantined: tuple[bytes, ...]  # hashes of the blocks that left the record
+
+
+@dataclass(frozen=True, slots=True)
+class Canonical:
+    """The hub's blocks of a replica, verified, one after another."""
+
+    replica: ReplicaId
+    blocks: Sequence[Block]
+    facts: Sequence[Columns]
+
+    @property
+    def head(self) -> Head:
+        """Where the hub's chain ends."""
+        return self.blocks[-1].head if self.blocks else NO_HEAD
+
+    @property
+    def first_seq(self) -> int:
+        """Where it begins, as far as it is given."""
+        return self.blocks[0].header.first_seq if self.blocks else 1
+
+    def deltas(self) -> list[Delta]:
+        """Its facts."""
+        return [
+            delta
+            for block, columns in zip(self.blocks, self.facts, strict=True)
+            for delta in columns.deltas(self.replica, block.header.first_seq)
+        ]
+
+
+def check_chain(blocks: Iterable[Block], replica: ReplicaId) -> None:
+    """Raise ChainBroken unless the blocks are of this replica and each follows the one before."""
+    before: Block | None = None
+    for block in blocks:
+        if block.header.replica != replica:
+            raise ChainBroken("the blocks given are not of one replica")
+        if before is not None and (block.header.first_seq, block.header.previous) != (
+            before.last_seq + 1,
+            before.hash,
+        ):
+            raise ChainBroken("the blocks given do not follow one another")
+        before = block
+
+
+def concede(
+    connection: Connection,
+    canonical: Canonical,
+    writer: ReplicaId,
+    own: AbstractSet[ReplicaId],
+    noted_ms: int,
+) -> Conceded:
+    """Make the chain of a replica that of the hub. `writer`: who writes here now; `own`: whoever did.
+
+    Blocks that continue the hub's chain stay: the hub takes them when they are sent. Raises ChainBroken when
+    the blocks given do not begin where the chains still agree; ask for earlier ones.
+    """
+    _check_beginning(connection, canonical)
+    local = list(stored_blocks(connection, canonical.replica, canonical.first_seq - 1))
+    stay, leave = _compared(local, canonical)
+    _replace(connection, canonical, stay, leave)
+    mine = canonical.replica in own
+    how = REISSUED if mine else quarantine.OPEN
+    entries = [replace(_evidence(block, canonical.blocks), resolution=how) for block in leave]
+    quarantine.put(connection, entries, noted_ms)
+    reissued = 0
+    if mine:
+        held = {*canonical.deltas(), *(fact for block in stay for fact in _facts(block))}
+        lost = unheld((fact for block in leave for fact in _facts(block)), held)
+        reissued = _write_again(connection, canonical.replica, writer, lost, held)
+    return Conceded(reissued, tuple(block.hash for block in leave))
+
+
+def undelivered(connection: Connection, limit: int) -> list[Quarantined]:
+    """Blocks in quarantine that the hub was not sent yet."""
+    found: list[Quarantined] = []
+    for resolution in (quarantine.OPEN, REISSUED):
+        found += quarantine.entries(connection, resolution=resolution, limit=limit - len(found))
+    return found
+
+
+def reissued(connection: Connection, own: Iterable[ReplicaId]) -> list[bytes]:
+    """Hashes of the blocks of these replicas that a concession took out of the record."""
+    return [
+        entry.hash
+        for replica in sorted(own)
+        for entry in quarantine.entries(connection, replica, reason=RefusalCode.FORK_DETECTED)
+    ]
+
+
+def contested(
+    connection: Connection, settled: Frontier, writer: ReplicaId, own: AbstractSet[ReplicaId]
+) -> list[ReplicaId]:
+    """Those of this terminal's own chains that a settlement with these heads contradicts, or goes beyond."""
+    mine = heads_of(connection, list(own))
+    found = []
+    for replica in sorted(own & settled.keys()):
+        if replica not in mine and replica != writer:
+            continue  # of an identity whose storage is gone; nothing here to contradict
+        head = settled[replica]
+        if head.seq > mine.get(replica, NO_HEAD).seq or _contradicted_from(connection, replica, head):
+            found.append(replica)
+    return found
+
+
+def give_way(connection: Connection, settled: Frontier, own: AbstractSet[ReplicaId], noted_ms: int) -> None:
+    """Take out of the record what a settlement contradicts in chains of other terminals, in this transaction.
+
+    Chains that the settlement is ahead of go on at its head.
+    """
+    chains = chains_of(connection)
+    for replica in sorted((chains.keys() & settled.keys()) - own):
+        head, chain = settled[replica], chains[replica]
+        if chain.head == head:
+            continue
+        first = _contradicted_from(connection, replica, head)
+        if first:
+            removed = cut_off(connection, replica, first - 1)
+            entries = [Quarantined.of(block, RefusalCode.FORK_DETECTED) for block in removed]
+            quarantine.put(connection, entries, noted_ms)
+        if first or chain.head.seq <= head.seq:
+            credit_minor = chains_of(connection, [replica]).get(replica, NO_CHAIN).credit_minor
+            put_heads(connection, [(replica, head, credit_minor)])
+
+
+def revoke(
+    connection: Connection, revocations: Revocations, writer: ReplicaId, noted_ms: int
+) -> list[ReplicaId]:
+    """Take out of the record what revoked replicas wrote beyond their cut-offs; returns the revoked ones.
+
+    The replica that writes here keeps its head, so that no number is used twice, and is suspended.
+    """
+    chains = chains_of(connection)
+    revoked = sorted(chains.keys() & revocations.cut_offs.keys())
+    for replica in revoked:
+        removed = cut_off(connection, replica, revocations.cut_offs[replica])
+        entries = [Quarantined.of(block, RefusalCode.REVOKED) for block in removed]
+        quarantine.put(connection, entries, noted_ms)
+        if replica == writer:
+            put_heads(connection, [(replica, *chains[replica])])
+    if writer in revocations.cut_offs:
+        connection.execute(update(TERMINAL).values(suspended=1))
+    return revoked
+
+
+def renumber(connection: Connection, certificate: AuthorCertificate) -> None:
+    """Give the open segment of a suspended identity to the one that takes over, numbered after its own head.
+
+    Raises NotPermitted when that may not write one of the facts; then nothing may change.
+    """
+    rows = open_segment(connection)
+    for row in rows:
+        if not certificate.permits(Kind(row[2]), row[3]):
+            raise NotPermitted(
+                f"the new certificate does not allow a {Kind(row[2]).name} of {row[3]}, of before;"
+                " issue one that does"
+            )
+    head = heads_of(connection, [certificate.replica]).get(certificate.replica, NO_HEAD)
+    _put_segment(connection, head.seq, [row[1:] for row in rows])
+
+
+def _check_beginning(connection: Connection, canonical: Canonical) -> None:
+    if canonical.first_seq == 1:
+        return
+    for span in overlapping(connection, canonical.replica, canonical.first_seq - 1, canonical.first_seq - 1):
+        if (span.last_seq, span.hash) != (canonical.first_seq - 1, canonical.blocks[0].header.previous):
+            raise ChainBroken("the chains part before the blocks given; ask for earlier ones")
+
+
+def _compared(local: Sequence[Block], canonical: Canonical) -> tuple[list[Block], list[Block]]:
+    """Local blocks that are in the hub's chain or continue it, and those that contradict it."""
+    hashes = {block.hash for block in canonical.blocks}
+    stay: list[Block] = []
+    leave: list[Block] = []
+    end = canonical.head
+    for block in local:
+        follows = (block.header.first_seq, block.header.previous) == (end.seq + 1, end.hash)
+        apart = block.header.first_seq > end.seq + 1 and not leave  # what lies between is not held here
+        if block.hash in hashes or (block.header.first_seq > canonical.head.seq and (follows or apart)):
+            stay.append(block)
+            end = max(end, block.head)
+        else:
+            leave.append(block)
+    return stay, leave
+
+
+def _replace(
+    connection: Connection, canonical: Canonical, stay: Sequence[Block], leave: Sequence[Block]
+) -> None:
+    replica = canonical.replica
+    chain = chains_of(connection, [replica]).get(replica, NO_CHAIN)
+    for block in leave:
+        connection.execute(BLOCK.delete().where(BLOCK.c.replica == replica, BLOCK.c.hash == block.hash))
+    held = {block.hash for block in stay}
+    new = [block for block in canonical.blocks if block.hash not in held]
+    store_blocks(connection, new)
+    quarantine.take_out(connection, [block.hash for block in new])
+    credit_minor = chain.credit_minor + sum(facts_of(block).credit_minor() for block in new)
+    credit_minor -= sum(facts_of(block).credit_minor() for block in leave)
+    ends = [block.head for block in (*canonical.blocks, *stay)]
+    if ends:
+        put_heads(connection, [(replica, *Chain(max(ends), credit_minor))])
+
+
+def _write_again(
+    connection: Connection,
+    replica: ReplicaId,
+    writer: ReplicaId,
+    lost: Sequence[Delta],
+    held: Collection[Delta],
+) -> int:
+    """Put lost facts into the open segment; returns how many facts are written again.
+
+    When the chain was the writer's own, its open facts are numbers of that chain as well: those that are
+    sealed in the hub's chain go, those that its chain has other facts for are written again, and the
+    others keep their numbers, so that they are known when a block with them turns up.
+    """
+    rows = open_segment(connection)
+    if replica != writer:
+        if lost:
+            first = rows[-1][0] if rows else heads_of(connection, [writer]).get(writer, NO_HEAD).seq
+            _put_segment(connection, first, [fact_row(delta) for delta in lost], keep=True)
+        return len(lost)
+    head = heads_of(connection, [writer]).get(writer, NO_HEAD)
+    facts = unheld((delta_of(writer, row[0], row[1:]) for row in rows), held)
+    later = [fact for fact in facts if fact.seq > head.seq]
+    again = [*lost, *(fact for fact in facts if fact.seq <= head.seq)]
+    _put_segment(connection, head.seq, [fact_row(fact) for fact in (*later, *again)])
+    connection.execute(update(TERMINAL).values(suspended=1))
+    return len(again)
+
+
+def _put_segment(
+    connection: Connection, after_seq: int, facts: Sequence[Sequence[object]], keep: bool = False
+) -> None:
+    """Number these facts from `after_seq` on, in place of the open segment or (`keep`) at its end."""
+    if not keep:
+        connection.execute(OPEN_DELTA.delete())
+    names = [column.name for column in OPEN_DELTA.columns]
+    rows = [dict(zip(names, (seq, *fact), strict=True)) for seq, fact in enumerate(facts, after_seq + 1)]
+    if rows:
+        connection.execute(insert(OPEN_DELTA), rows)
+
+
+def _contradicted_from(connection: Connection, replica: ReplicaId, head: Head) -> int:
+    """Where the chain held contradicts a settled head: the first number of that block; 0 for nowhere."""
+    for span in overlapping(connection, replica, head.seq, head.seq):
+        return 0 if (span.last_seq, span.hash) == head else span.first_seq
+    following = next(stored_blocks(connection, replica, head.seq), None)
+    if following is None or following.header.first_seq > head.seq + 1:
+        return 0
+    return 0 if following.header.previous == head.hash else following.header.first_seq
+
+
+def _evidence(block: Block, counted: Sequence[Block]) -> Quarantined:
+    other = next((each.raw for each in counted if contradict(each, block)), None)
+    return Quarantined.of(block, RefusalCode.FORK_DETECTED, other)
+
+
+def _facts(block: Block) -> tuple[Delta, ...]:
+    return facts_of(block).deltas(block.header.replica, block.header.first_seq)
