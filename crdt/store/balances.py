@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, and_, case, func, not_, select
 
 from crdt.columns import Columns
 from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
-from crdt.settlement import HOTLISTED, START, CardRow, Cursor, beginning
+from crdt.settlement import HOTLISTED, OVERDRAWN, START, UNMET, CardRow, Cursor, beginning
 from crdt.store.blocks import heads_of
 from crdt.store.schema import CARD, HEAD, HUB, LISTED, RUN
-from crdt.store.sql import ADDED, GIVEN, LARGER, Bulk, beyond, total
+from crdt.store.sql import Lookup, beyond, replacing, total
 
-UNMET: Final = 2  # in CARD.flags, and nowhere else: no fact mentions the card, it was only hotlisted once
+NO_FLOOR: Final = -(2**62)  # no balance is below it
 
-_ADD: Final = Bulk(
-    CARD,
-    ("card", "sum_minor", "opening_minor", "position"),
-    {
-        "sum_minor": ADDED,
-        "opening_minor": LARGER,
-        "position": GIVEN,
-        "flags": f"{{old}} & {HOTLISTED}",  # it stays, UNMET goes
-    },
-)
-_ROW: Final = (
-    CARD.c.card,
-    CARD.c.sum_minor,
-    CARD.c.opening_minor,
-    CARD.c.flags.bitwise_and(HOTLISTED).label("flags"),
-)
+_PUT: Final = replacing(CARD)
+_ROW: Final = (CARD.c.card, CARD.c.sum_minor, CARD.c.opening_minor, CARD.c.flags, CARD.c.number)
+_LOOKUP: Final = Lookup(CARD, "card", [column.name for column in _ROW])
 _NOTHING: Final = CARD.c.flags == UNMET  # nothing is left to say of the card
+
+CardValues = tuple[CardId, int, int, int, int, int]  # a row of the table `card`
 
 
 @dataclass(slots=True)
@@ -78,18 +67,20 @@ class Standing:
     deltas: int
     deltas_minor: int
     openings_minor: int
+    numbered: int  # the last number given to a card
+    floor_minor: int  # below it, a card is overdrawn
 
 
 def read_standing(connection: Connection) -> Standing:
     """The hub's standing in this snapshot."""
-    columns = (HUB.c.series, HUB.c.position, HUB.c.deltas, HUB.c.deltas_minor, HUB.c.openings_minor)
-    return Standing(*connection.execute(select(*columns)).one())
+    names = Standing.__dataclass_fields__
+    return Standing(*connection.execute(select(*(HUB.c[name] for name in names))).one())
 
 
 def begin_standing(connection: Connection, fleet: bytes, series: bytes) -> None:
     """The row of a new hub."""
-    zero = dict.fromkeys(("position", "deltas", "deltas_minor", "openings_minor", "projected"), 0)
-    connection.execute(HUB.insert().values(id=1, fleet=fleet, series=series, **zero))
+    zero = dict.fromkeys(("position", "deltas", "deltas_minor", "openings_minor", "projected", "numbered"), 0)
+    connection.execute(HUB.insert().values(id=1, fleet=fleet, series=series, floor_minor=NO_FLOOR, **zero))
 
 
 def begin_run(connection: Connection, distance: int) -> None:
@@ -123,18 +114,58 @@ def next_position(connection: Connection) -> int:
     return int(connection.execute(select(HUB.c.position)).scalar_one())
 
 
-def add_gain(connection: Connection, gain: Gain, position: int) -> None:
-    """Add to the balances and totals what some blocks gained, as the change at `position`."""
-    openings = gain.openings
-    rows = [(card, minor, openings.get(card, 0), position) for card, minor in sorted(gain.sums.items())]
-    _ADD.run(connection, rows)
+class Met(NamedTuple):
+    """Cards that were given numbers: `first`, and on from there."""
+
+    first: int
+    cards: Sequence[CardId]
+
+
+def add_gain(connection: Connection, gain: Gain, position: int) -> Met:
+    """Add to the balances and totals what some blocks gained, as the change at `position`.
+
+    Returns the cards that were met for the first time; they are numbered in the order of their first facts.
+    """
+    standing = read_standing(connection)
+    stored = read_cards(connection, gain.sums)
+    numbered = standing.numbered
+    rows: list[CardValues] = []
+    met: list[CardId] = []
+    for card, gained_minor in gain.sums.items():
+        _, sum_minor, opening_minor, flags, number = stored.get(card) or (card, 0, 0, 0, 0)
+        sum_minor += gained_minor
+        opening_minor = max(opening_minor, gain.openings.get(card, 0))
+        if not number:
+            met.append(card)
+            number = numbered + len(met)
+        flags = judged(flags & HOTLISTED, sum_minor + opening_minor, standing.floor_minor)
+        rows.append((card, sum_minor, opening_minor, flags, position, number))
+    put_cards(connection, rows)
     connection.execute(
         HUB.update().values(
             deltas=HUB.c.deltas + gain.deltas,
             deltas_minor=HUB.c.deltas_minor + gain.deltas_minor,
             openings_minor=HUB.c.openings_minor + gain.openings_minor,
+            numbered=numbered + len(met),
         )
     )
+    return Met(numbered + 1, met)
+
+
+def judged(flags: int, balance_minor: int, floor_minor: int) -> int:
+    """These flags of a card, with OVERDRAWN exactly when its balance is below the floor."""
+    return flags | OVERDRAWN if balance_minor < floor_minor else flags & ~OVERDRAWN
+
+
+def put_cards(connection: Connection, rows: Iterable[CardValues]) -> None:
+    """Put these rows in the place of those the cards have."""
+    _PUT.run(connection, sorted(rows))
+
+
+def read_cards(connection: Connection, cards: Iterable[CardId]) -> dict[CardId, CardRow]:
+    """The rows of these cards; those that have none are left out."""
+    rows = _LOOKUP.run(connection, list(cards))
+    return {CardId(row[0]): CardRow(*row) for row in rows}
 
 
 def read_card(connection: Connection, card: CardId) -> CardRow | None:
@@ -149,21 +180,22 @@ def cards_after(connection: Connection, after: bytes, limit: int) -> list[CardRo
     return [CardRow(*row) for row in connection.execute(query)]
 
 
-def set_flags(connection: Connection, card: CardId, flags: int) -> bool:
-    """Set a card's flags, as a change with a position of its own; False when they are so already."""
+def set_hotlisted(connection: Connection, card: CardId, hotlisted: bool) -> bool:
+    """Put a card on the hotlist or take it off, as a change with its own position; False when it was so."""
     stored: int | None = connection.execute(
         select(CARD.c.flags).where(CARD.c.card == card)
     ).scalar_one_or_none()
-    unmet = UNMET if stored is None else stored & UNMET
-    if flags == (stored or 0) & HOTLISTED:
+    before = UNMET if stored is None else stored
+    flags = before | HOTLISTED if hotlisted else before & ~HOTLISTED
+    if flags == before:
         return False
     position = next_position(connection)
-    change = {"flags": flags | unmet, "position": position}
     if stored is None:
-        connection.execute(CARD.insert().values(card=card, sum_minor=0, opening_minor=0, **change))
+        put_cards(connection, [(card, 0, 0, flags, position, 0)])
         connection.execute(LISTED.insert().values(card=card, since=position))
     else:
-        connection.execute(CARD.update().where(CARD.c.card == card).values(**change))
+        here = CARD.c.card == card
+        connection.execute(CARD.update().where(here).values(flags=flags, position=position))
     return True
 
 
@@ -178,7 +210,7 @@ def read_books(connection: Connection) -> Books:
 
 def count_cards(connection: Connection) -> int:
     """How many cards the ledger has met."""
-    query = select(func.count()).select_from(CARD).where(CARD.c.flags < UNMET)
+    query = select(func.count()).select_from(CARD).where(CARD.c.flags.bitwise_and(UNMET) == 0)
     return int(connection.execute(query).scalar_one())
 
 

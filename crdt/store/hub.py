@@ -21,16 +21,19 @@ from crdt.errors import ForeignFleet, MisuseError, Overloaded, RefusalCode
 from crdt.facts import NO_CONTEXT, Books, CardId, Context, Delta, Draft, ReplicaId, check_card
 from crdt.frontier import Head
 from crdt.ledger import MergeReport
-from crdt.settlement import HOTLISTED, MAX_PAGE_ROWS, SERIES_BYTES, CardRow, Cursor, Page, seal_page
+from crdt.numbering import restore
+from crdt.settlement import MAX_PAGE_ROWS, SERIES_BYTES, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import balances, blocks, flags, papers, projection, quarantine
+from crdt.store import balances, blocks, flags, overdrawn, papers, projection, quarantine
 from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors, second_certificate
 from crdt.store.balances import begin_standing
+from crdt.store.chore import Chore
 from crdt.store.flags import Flag
 from crdt.store.futures import first, then
 from crdt.store.merging import Merged, merge_prepared
 from crdt.store.neighbours import Neighbours, Place, place_of
+from crdt.store.numbers import CardNumbers
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order, book
 from crdt.store.schema import HUB, METADATA
@@ -101,6 +104,14 @@ class HubLedger:
         stored, place = database.write_and_wait(lambda connection: self._begin(connection, entropy))
         self._authors = Authors(fleet_public_key, stored)
         self._projection = projection.Projection(database, self._projected)
+        self._numbers = CardNumbers()
+        self._judging = Chore(
+            database,
+            overdrawn.judge_some,
+            lambda judged: self._publish(judged.change),
+            "Cards are not judged by the new rule for balances; those that ride or pay are.",
+        )
+        self._judging.begin()
         self._neighbours: Neighbours | None = None
         if isinstance(database, Shared):
             self._neighbours = Neighbours(database, place, self._authors, self._tell, self._projection.follow)
@@ -135,6 +146,17 @@ class HubLedger:
         preparing.add_done_callback(then(outcome, partial(self._commit, outcome)))
         return outcome
 
+    def unshorten(self, short: bytes) -> Future[bytes]:
+        """The block of a short block, as bytes for `merge`; nothing of it is verified yet.
+
+        Fails with UnknownCardNumber (ask for the block in full), Malformed or TooLarge.
+        """
+
+        def work(connection: Connection) -> bytes:
+            return restore(short, lambda numbers: self._numbers.cards(connection, numbers))
+
+        return self._database.read(work)
+
     def append(
         self,
         card: CardId,
@@ -161,11 +183,26 @@ class HubLedger:
 
         def work(connection: Connection) -> tuple[bool, Change | None]:
             check_card(card)
-            changed = balances.set_flags(connection, card, HOTLISTED if hotlisted else 0)
+            changed = balances.set_hotlisted(connection, card, hotlisted)
             position = balances.read_standing(connection).position
             return changed, Change(position, (card,)) if changed else None
 
         return first(self._database.write(work, urgent=True, after=lambda result: self._publish(result[1])))
+
+    def set_floor(self, floor_minor: int) -> Future[bool]:
+        """Refuse cards with a balance below this (at most 0) until they are paid; False when it was so.
+
+        It is kept with the ledger; cards whose balance does not change are judged in the background. Until it
+        is called for the first time no card is overdrawn. Fails with MisuseError.
+        """
+
+        def after(changed: bool) -> None:
+            if changed:
+                self._judging.begin()
+
+        return self._database.write(
+            lambda connection: overdrawn.set_floor(connection, floor_minor), after=after
+        )
 
     def enrol(self, certificate: AuthorCertificate) -> Future[bool]:
         """Register an author; False when it was. Fails with ForeignFleet, BadSignature or NotPermitted."""
@@ -352,6 +389,7 @@ class HubLedger:
         if change is not None:
             if self._neighbours is not None and change.position:
                 self._neighbours.own(change.position)
+            self._numbers.learn(change.met)
             self._tell(change)
             if change.replicas:
                 self._projection.follow()

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Select, func, select
 from crdt.block import parse
 from crdt.facts import CardId, Delta
 from crdt.store.blocks import delta_of, fact_row, facts_of
+from crdt.store.chore import Chore
 from crdt.store.schema import BLOCK, HISTORY, HUB
 from crdt.store.sql import Bulk
 from crdt.store.store import Store
-from crdt.store.trouble import Trouble
 
 STEP_BLOCKS: Final = 4  # blocks of one background transaction, about 1,000 rows
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
@@ -35,35 +35,25 @@ class Projection:
         """`projected` hears, on the writer's thread, whose history grew."""
         self._database = database
         self._projected = projected
-        self._running = False
-        self._trouble = Trouble(
+        self._chore = Chore(
             database,
+            project_some,
+            self._after,
             "The history of cards stopped growing; balances are right, and the next merge tries again.",
         )
         self.follow()
 
     def follow(self) -> None:
         """Catch up with the record, in the background."""
-        if not self._running:
-            self._running = True
-            self._queue_step()
+        self._chore.begin()
 
     def rebuild(self) -> Future[None]:
         """Forget all rows and make them again from the record."""
         return self._database.write(_forget, after=lambda _result: self.follow())
 
-    def _queue_step(self) -> None:
-        self._database.write(project_some, background=True, after=self._after).add_done_callback(self._done)
-
     def _after(self, step: Step) -> None:
         if step.cards:
             self._projected(step.cards)
-
-    def _done(self, done: Future[Step]) -> None:
-        if self._trouble.judge(done) and done.result().more:
-            self._queue_step()
-        else:
-            self._running = False
 
 
 def project_some(connection: Connection) -> Step:

@@ -16,10 +16,13 @@ from crdt.facts import CardId, CardState, Context, Delta, Draft, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import balances, blocks
+from crdt.store.balances import Met
 from crdt.store.blocks import Chain
 from crdt.store.schema import REQUEST
 
 MAX_REQUEST_CHARS: Final = 64
+
+NOBODY_MET: Final = Met(0, ())
 
 Money = tuple[CardId, Kind, int]  # one entry's card, kind and minor units
 
@@ -33,6 +36,7 @@ class Change:
     replicas: Collection[ReplicaId] = ()  # whose heads moved
     history: bool = False  # the history rows of `cards` are there now; else they may lag
     suspects: Collection[ReplicaId] = ()  # whose evidence in quarantine, or whose flags, changed
+    met: Met = NOBODY_MET  # those of `cards` that were met for the first time, with their numbers
 
     def about(self, suspects: Collection[ReplicaId]) -> Change:
         """The same change, which is also about these authors' evidence."""
@@ -96,8 +100,8 @@ def record(
     gain = balances.Gain()
     for columns in facts:
         gain.add(columns)
-    balances.add_gain(connection, gain, position)
-    return Change(position, gain.sums.keys(), chains.keys())
+    met = balances.add_gain(connection, gain, position)
+    return Change(position, gain.sums.keys(), chains.keys(), met=met)
 
 
 def book(
@@ -105,7 +109,7 @@ def book(
 ) -> tuple[Booking, Change | None]:
     """Write an order as a block of the hub's own, unless its request has booked before."""
     head, credit_minor = blocks.chains_of(connection, [key.replica]).get(key.replica, blocks.NO_CHAIN)
-    before = _booked(connection, key.replica, order.request) if order.request else None
+    before = _booked(connection, order.request) if order.request else None
     change = None
     if before is None:
         block = order.sealed(key, certificate, head)
@@ -114,16 +118,18 @@ def book(
         certificate.check_allowance(credit_minor)
         change = record(connection, [block], [facts], {key.replica: Chain(head, credit_minor)})
         if order.request:
-            connection.execute(insert(REQUEST).values(id=order.request, seq=head.seq))
+            connection.execute(insert(REQUEST).values(id=order.request, replica=key.replica, seq=head.seq))
     state = balances.state_of(balances.read_card(connection, order.card))
     return Booking(state, head, before is not None, before or order.money), change
 
 
-def _booked(connection: Connection, replica: ReplicaId, request: str) -> tuple[Money, ...] | None:
+def _booked(connection: Connection, request: str) -> tuple[Money, ...] | None:
     """What the hub booked under this request, as `Order.money`; None when nothing."""
-    last_seq = connection.execute(select(REQUEST.c.seq).where(REQUEST.c.id == request)).scalar_one_or_none()
-    if last_seq is None:
+    query = select(REQUEST.c.replica, REQUEST.c.seq).where(REQUEST.c.id == request)
+    row = connection.execute(query).one_or_none()
+    if row is None:
         return None
+    replica, last_seq = ReplicaId(row.replica), row.seq
     block = parse(blocks.blocks_after(connection, replica, last_seq - 1, 0)[0])  # an order is one block
     deltas = blocks.facts_of(block).deltas(replica, block.header.first_seq)
     return tuple((delta.card, delta.kind, delta.amount_minor) for delta in deltas)

@@ -8,7 +8,7 @@ Everything that is not bulk is SQLAlchemy Core.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Column, ColumnElement, Connection, Dialect, Table, and_, func, or_, tuple_
@@ -17,6 +17,8 @@ from sqlalchemy import Column, ColumnElement, Connection, Dialect, Table, and_, 
 GIVEN: Final = "{new}"
 ADDED: Final = "{old} + {new}"
 LARGER: Final = "{greatest}({old}, {new})"
+
+LOOKUP_KEYS: Final = 500  # of one statement
 
 _MYSQL: Final = ("mysql", "mariadb")
 
@@ -74,6 +76,32 @@ class Bulk:
             + rule.format(old=f"{table}.{quote(name)}", new=new.format(quote(name)), greatest=greatest)
             for name, rule in (self._changes or {}).items()
         )
+
+
+class Lookup:
+    """Reads the rows of many keys at once; SQLAlchemy's own IN costs three times as much."""
+
+    def __init__(self, table: Table, key: str, columns: Sequence[str]) -> None:
+        """`key`: a column that finds rows by an index. `columns`: those of the answer."""
+        self._table = table
+        self._key = key
+        self._columns = tuple(columns)
+
+    def run(self, connection: Connection, keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        """The rows with one of these keys, in no order."""
+        for at in range(0, len(keys), LOOKUP_KEYS):
+            part = tuple(keys[at : at + LOOKUP_KEYS])
+            yield from self._rows(connection, part)
+
+    def _rows(self, connection: Connection, keys: tuple[Any, ...]) -> Iterator[Sequence[Any]]:
+        quote = connection.dialect.identifier_preparer.quote
+        columns, table = ", ".join(map(quote, self._columns)), quote(self._table.name)
+        wanted = f"SELECT {columns} FROM {table} WHERE {quote(self._key)}"  # noqa: S608 - our own names
+        if connection.dialect.name == "postgresql":
+            type_ = _array_of(self._table.c[self._key].type.compile(connection.dialect))
+            return iter(connection.exec_driver_sql(f"{wanted} = ANY(%b::{type_})", (list(keys),)))
+        mark = "%s" if connection.dialect.name in _MYSQL else "?"
+        return iter(connection.exec_driver_sql(f"{wanted} IN ({', '.join([mark] * len(keys))})", keys))
 
 
 def replacing(table: Table) -> Bulk:

@@ -28,7 +28,7 @@ from crdt.errors import (
 from crdt.facts import Books, CardId, CardState, Delta, Draft, Kind
 from crdt.frontier import GENESIS, Head
 from crdt.ledger import Ledger, MergeReport
-from crdt.settlement import HOTLISTED, NO_SERIES, START, CardRow, Cursor, Page, beginning, verify_page
+from crdt.settlement import HOTLISTED, NO_SERIES, START, UNMET, CardRow, Cursor, Page, beginning, verify_page
 from crdt.store import hub as module
 from crdt.store.database import Database
 from crdt.store.hub import Change, HubLedger
@@ -345,13 +345,13 @@ def test_a_card_that_was_only_hotlisted_once_is_not_known(new_fleet: NewFleet) -
     hub, (early, late) = fleet.hub, fleet.terminals
     merge(hub, *STRANGER.blocks(fares(STRANGER, [5]), []))
     hub.set_hotlisted(card(1), True).result()
-    assert hub.card(card(1)).result() == CardRow(card(1), 0, 0, HOTLISTED)
+    assert hub.card(card(1)).result() == CardRow(card(1), 0, 0, HOTLISTED | UNMET)
     fleet.pull(early)
     assert not fleet.pull_one(late, limit=1)
     assert hub.set_hotlisted(card(1), False).result()
     assert not hub.set_hotlisted(card(1), False).result()
     assert hub.card(card(1)).result() is None
-    assert hub.cards().result() == [CardRow(card(5), -250, 0)]
+    assert hub.cards().result() == [CardRow(card(5), -250, 0, number=1)]
     assert hub.totals().result().cards == 1
     fleet.pull(early)
     fleet.pull(late, limit=1)
@@ -359,7 +359,7 @@ def test_a_card_that_was_only_hotlisted_once_is_not_known(new_fleet: NewFleet) -
     assert not late.ledger.view(card(1)).known
     assert early.ledger.digest() == late.ledger.digest() == hub.digest().result()
     hub.append(card(1), [TOPUP], 5).result()
-    assert hub.card(card(1)).result() == CardRow(card(1), 1000, 0)
+    assert hub.card(card(1)).result() == CardRow(card(1), 1000, 0, number=2)
     fleet.pull(late)
     assert late.ledger.view(card(1)).known
     fleet.close()
@@ -391,7 +391,7 @@ def test_a_free_ride_makes_a_card_known(new_fleet: NewFleet) -> None:
     ride = Delta(STRANGER.key.replica, 1, card(1), Kind.FARE, 0, 5)
     merge(fleet.hub, *STRANGER.blocks([ride], []))
     fleet.hub.set_hotlisted(card(1), False).result()
-    assert fleet.hub.card(card(1)).result() == CardRow(card(1), 0, 0)
+    assert fleet.hub.card(card(1)).result() == CardRow(card(1), 0, 0, number=1)
     fleet.pull(fleet.terminals[0])
     assert fleet.terminals[0].ledger.view(card(1)).known
     fleet.close()

@@ -1,0 +1,65 @@
+"""Background work in steps: one transaction each, behind everything that anybody waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Generic, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+from crdt.store.store import Store
+from crdt.store.trouble import Trouble
+
+
+class Step(Protocol):
+    """What a step did."""
+
+    @property
+    def more(self) -> bool:
+        """Whether there may be more to do."""
+
+
+S = TypeVar("S", bound=Step)
+
+
+class Chore(Generic[S]):
+    """One kind of such work. It begins when told to, and goes on until a step finds no more to do."""
+
+    def __init__(
+        self, database: Store, step: Callable[[Connection], S], done: Callable[[S], None], sentence: str
+    ) -> None:
+        """`done` hears of each step once it is durable, on the writer's thread.
+
+        `sentence`: what does not work while steps fail, for the log.
+        """
+        self._database = database
+        self._step = step
+        self._after = done
+        self._trouble = Trouble(database, sentence)
+        self._mutex = threading.Lock()
+        self._running = False
+        self._again = False  # told to begin while a step ran, which may have seen nothing of it
+
+    def begin(self) -> None:
+        """There may be something to do."""
+        with self._mutex:
+            self._again = self._running
+            if self._running:
+                return
+            self._running = True
+        self._queue()
+
+    def _queue(self) -> None:
+        step = self._database.write(self._step, background=True, after=self._after)
+        step.add_done_callback(self._done)
+
+    def _done(self, step: Future[S]) -> None:
+        good = self._trouble.judge(step)
+        with self._mutex:
+            self._running = good and (self._again or step.result().more)
+            self._again = False
+            if not self._running:
+                return
+        self._queue()
