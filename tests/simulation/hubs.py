@@ -1,0 +1,171 @@
+"""The depot: a real hub ledger behind the hub's real sync handler, on a disk that can be put back."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from crdt.errors import InputRefused
+from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
+from crdt.session import Refused, Session
+from crdt.settlement import SERIES_BYTES
+from crdt.store.hub import Change, HubLedger
+from hub.answering import Answerer, Heard
+from tests.simulation.authors import HOME, fares
+from tests.simulation.disks import Image, empty_disk
+from tests.simulation.inline_loop import InlineLoop
+from tests.simulation.oracle import Fact, Oracle, Snapshot, expect
+from tests.simulation.power import Power
+
+T = TypeVar("T")
+
+PAGE_ROWS: Final = 3  # so that a settlement takes several pages
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A copy of the hub's disk, and what was true when it was taken."""
+
+    image: Image
+    snapshot: Snapshot
+    booked: int  # how many facts of its own the hub had
+    requests: frozenset[str]
+    fares: int
+
+
+class Hub:
+    """The one hub of a world."""
+
+    def __init__(self, oracle: Oracle, loop: InlineLoop) -> None:
+        self.power = Power("hub")
+        self.disk = empty_disk()
+        self.starts = 0
+        self.requests: set[str] = set()
+        self.fares = 0
+        self.refusals: list[InputRefused] = []  # in the last answer
+        self._oracle = oracle
+        self._loop = loop
+        self._request = ""  # the last one that was tried
+        self._listing: tuple[CardId, bool] | None = None
+        self.start()
+
+    @property
+    def replica(self) -> ReplicaId:
+        """Who writes the hub's own facts."""
+        return self.ledger.replica
+
+    def start(self) -> None:
+        """Start the program on what is on the disk."""
+        self.starts += 1
+        self.database = self.disk.start(self.power, eager=False)
+        self.ledger = HubLedger(
+            self.database, HOME.root.public_key, HOME.hub_key, HOME.hub, entropy=self._entropy
+        )
+        self.ledger.on_commit(self._committed)
+        self._answerer = Answerer(self.ledger, PAGE_ROWS, _done)
+        written = len(self._oracle.facts.get(self.replica, ()))
+        self._look()
+        self._listing = None
+        self._oracle.found(self.replica, self._oracle.hub.reach.get(self.replica, 0))
+        if len(self._oracle.facts[self.replica]) > written:
+            self.requests.add(self._request)
+
+    def answer(self, replica: ReplicaId, body: bytes) -> bytes:
+        """What the hub answers when the terminal with this TLS certificate POSTs `body`. Raises PowerCut."""
+        session = Session(self.ledger.fleet, self.ledger.replica)
+        heard = Heard(replica, replica.hex())
+        try:
+            for event in [*session.receive_data(body), *session.receive_eof()]:
+                heard.take(event)
+        except InputRefused as error:
+            heard.refused = Refused(error.code, str(error))
+        if heard.refused is not None:
+            return session.hello({}) + session.send(heard.refused.answer())
+        answer = self._loop.run(self._answerer.answer(heard))
+        self.refusals = [] if answer.report is None else [one.error for one in answer.report.refused]
+        return session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
+
+    def book(self, card: CardId, kind: Kind, amount_minor: int, at_ms: int, request: str) -> None:
+        """Sell a top-up or the like; `request` books once."""
+        self._request = request
+        self._oracle.begin(self.replica, [Fact(card, kind, amount_minor, at_ms, NO_CONTEXT)])
+        draft = Draft(kind, amount_minor)
+        booking = self.ledger.append(card, [draft], at_ms, request=request).result()
+        expect(booking.repeated == (request in self.requests), "a request booked twice, or was not booked")
+        if booking.repeated:
+            self._oracle.pending.pop(self.replica)
+        else:
+            self._oracle.acknowledge(self.replica)
+            self.requests.add(request)
+
+    def block(self, card: CardId, listed: bool) -> None:
+        """Put a card on the hotlist, or take it off."""
+        self._listing = card, listed
+        changed = self.ledger.set_hotlisted(card, listed).result()
+        expect(
+            changed == (self._listing is None),
+            "the hotlist changed without a position, or got one for nothing",
+        )
+        self._listing = None
+
+    def publish_fares(self) -> None:
+        """Put the next version of the fleet's settings."""
+        self.fares += 1
+        expect(self.ledger.put_document(fares(self.fares)).result(), "newer settings were not taken")
+
+    def backup(self) -> Backup:
+        """A copy of the disk."""
+        own = len(self._oracle.facts[self.replica])
+        return Backup(self.disk.image(), self._oracle.hub, own, frozenset(self.requests), self.fares)
+
+    def restore(self, backup: Backup) -> None:
+        """Put the copy back and start; what the hub itself booked since is lost with the disk."""
+        self.disk.put_back(backup.image)
+        self._oracle.hub = backup.snapshot
+        del self._oracle.facts[self.replica][backup.booked :]
+        self.requests = set(backup.requests)
+        self.fares = backup.fares
+        self.start()
+
+    def _entropy(self, length: int) -> bytes:
+        if length == SERIES_BYTES:
+            return b"series".ljust(length)
+        return (self.starts * 100_000).to_bytes(length, "big")
+
+    def _committed(self, change: Change) -> None:
+        if change.position:
+            self._look()
+
+    def _look(self) -> None:
+        """Compare what is on the disk now with the truth, and remember what this position means."""
+        series, position = self.disk.rows("SELECT series, position FROM hub")[0]
+        known = self._oracle.history.get((series, position))
+        if position == 0 or known is not None:
+            snapshot = self._oracle.record(series, position, known or Snapshot())
+        else:
+            reach = dict(self.disk.rows("SELECT replica, seq FROM head"))
+            self._list()
+            snapshot = self._oracle.settled(series, position, reach)
+        self._check(snapshot)
+
+    def _list(self) -> None:
+        if self._listing is not None:
+            card, listed = self._listing
+            before = self._oracle.hub
+            change = before.listed | {card} if listed else before.listed - {card}
+            expect(change != before.listed, "the hotlist changed to what it was")
+            self._oracle.hub = Snapshot(before.reach, before.cards, change)
+            self._listing = None
+
+    def _check(self, snapshot: Snapshot) -> None:
+        rows = self.disk.rows("SELECT card, sum_minor, opening_minor, flags & 1 FROM card")
+        cards = {row[0]: (row[1], row[2]) for row in rows if row[0] in snapshot.cards or row[1] or row[2]}
+        expect(cards == snapshot.cards, f"the hub's balances are {cards}, not {snapshot.cards}")
+        listed = {row[0] for row in rows if row[3]}
+        expect(listed == snapshot.listed, "the hub's hotlist is another")
+
+
+async def _done(future: Future[T], /) -> T:
+    """How to wait for what is done already."""
+    return future.result()

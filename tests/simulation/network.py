@@ -1,0 +1,119 @@
+"""What lies between a bus and the depot: requests and answers get lost, late, twice, or damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from crdt.facts import ReplicaId
+from crdt.frames import Message
+from crdt.session import Session
+from edge.errors import HubRefused, HubTooSlow, HubUnreachable
+from edge.exchange import Answer, split
+from tests.simulation.authors import HOME
+from tests.simulation.hubs import Hub
+from tests.simulation.power import PowerCut
+
+QUICK_MS: Final = 20
+MAX_LATE: Final = 4  # requests under way that the terminal has given up
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How often what happens to an exchange, each of 1."""
+
+    lost: float = 0.0  # the request
+    unanswered: float = 0.0  # the answer is lost: the hub has done what was asked
+    late: float = 0.0  # the request arrives after the terminal has given it up
+    twice: float = 0.0  # the request
+    damaged: float = 0.0  # the request or the answer
+    stale: float = 0.0  # an earlier answer comes instead
+
+    @property
+    def any(self) -> bool:
+        """Whether anything can happen."""
+        return self != Faults()
+
+
+NO_FAULTS: Final = Faults()
+
+
+@dataclass
+class Network:
+    """Carries exchanges from terminals to the hub."""
+
+    hub: Hub
+    random: Random
+    faults: Faults = NO_FAULTS
+    partitioned: set[ReplicaId] = field(default_factory=set)
+    revoked: set[ReplicaId] = field(default_factory=set)
+    late: list[tuple[ReplicaId, bytes]] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    _answers: dict[ReplicaId, bytes] = field(default_factory=dict)
+
+    async def exchange(self, replica: ReplicaId, messages: Sequence[Message]) -> Answer:
+        """One POST of the terminal with this TLS certificate. Raises UplinkError as edge.exchange does."""
+        if replica in self.partitioned:
+            raise HubUnreachable("No hub answers.")
+        session = Session(HOME.id, replica)
+        body = b"".join(map(session.send, messages))
+        received = self._carry(replica, body)
+        return Answer(*split([*session.receive_data(received), *session.receive_eof()]), None, QUICK_MS)
+
+    def deliver_late(self) -> None:
+        """One of the requests under way arrives; nobody waits for the answer any more."""
+        replica, body = self.late.pop(self.random.randrange(len(self.late)))
+        if replica not in self.revoked:
+            self._ask(replica, body)
+
+    def _carry(self, replica: ReplicaId, body: bytes) -> bytes:
+        """The bytes that come back."""
+        fate = self._fate()
+        self.log.append(fate)
+        if fate == "lost":
+            raise HubUnreachable("No hub answers.")
+        if fate == "late" and len(self.late) < MAX_LATE:
+            self.late.append((replica, body))
+            raise HubTooSlow("The hub took too long to answer.")
+        if fate == "stale" and replica in self._answers:
+            return self._answers[replica]
+        damage = fate == "damaged"
+        if damage and self.random.random() < 0.5:
+            body, damage = self._damaged(body), False
+        if fate == "twice":
+            self._ask(replica, body)
+        answer = self._ask(replica, body)
+        self._answers[replica] = answer
+        if fate == "unanswered":
+            raise HubTooSlow("The hub took too long to answer.")
+        return self._damaged(answer) if damage else answer
+
+    def _fate(self) -> str:
+        if not self.faults.any:
+            return ""
+        luck = self.random.random()
+        for fate, chance in vars(self.faults).items():
+            luck -= chance
+            if luck < 0:
+                return str(fate)
+        return ""
+
+    def _ask(self, replica: ReplicaId, body: bytes) -> bytes:
+        if replica in self.revoked:
+            raise HubRefused("The hub refused: the terminal was revoked.", "revoked")
+        try:
+            return self.hub.answer(replica, body)
+        except PowerCut as cut:
+            if cut.name != self.hub.power.name:
+                raise
+            self.log.append("hub power cut")
+            self.hub.start()
+            raise HubUnreachable("No hub answers.") from None
+
+    def _damaged(self, data: bytes) -> bytes:
+        at = self.random.randrange(len(data))
+        if self.random.random() < 0.3:
+            return data[:at]
+        return data[:at] + bytes([data[at] ^ (1 << self.random.randrange(8))]) + data[at + 1 :]

@@ -1,0 +1,129 @@
+"""The truth: every fact that was written, and what every ledger has to believe, worked out independently.
+
+It knows nothing of blocks, pages or tables, only who wrote what, and which facts a hub's position includes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from crdt.facts import CardId, Context, Delta, Kind, ReplicaId
+
+
+class Fact(NamedTuple):
+    """One line that somebody wrote about a card."""
+
+    card: CardId
+    kind: Kind
+    amount_minor: int
+    at_ms: int
+    context: Context
+
+
+class Broken(BaseException):
+    """A promise of the ledger was broken; the text says which. No Exception, so that nobody catches it."""
+
+
+State = tuple[int, int]  # a card's sum without openings, and its largest opening
+NOTHING: State = (0, 0)
+
+
+def plus(state: State, fact: Fact) -> State:
+    """The card's state after one more fact."""
+    if fact.kind is Kind.OPENING:
+        return state[0], max(state[1], fact.amount_minor)
+    return state[0] + fact.amount_minor, state[1]
+
+
+def expect(holds: bool, sentence: str) -> None:
+    """Raise Broken unless the promise holds."""
+    if not holds:
+        raise Broken(sentence)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a hub's settlement includes at one position."""
+
+    reach: Mapping[ReplicaId, int] = field(default_factory=dict)  # the last number of each replica
+    cards: Mapping[CardId, State] = field(default_factory=dict)
+    listed: frozenset[CardId] = frozenset()
+
+
+class Oracle:
+    """What is true in one world."""
+
+    def __init__(self) -> None:
+        self.facts: dict[ReplicaId, list[Fact]] = {}
+        self.pending: dict[ReplicaId, list[Fact]] = {}  # handed to a ledger, not acknowledged so far
+        self.history: dict[tuple[bytes, int], Snapshot] = {}  # by series and position
+        self.hub = Snapshot()
+        self.acknowledged = 0
+
+    def begin(self, replica: ReplicaId, facts: Iterable[Fact]) -> None:
+        """These are being written."""
+        self.pending[replica] = list(facts)
+
+    def acknowledge(self, replica: ReplicaId) -> int:
+        """What was begun is durable: from now on it may not be lost. How many facts."""
+        facts = self.pending.pop(replica, [])
+        self.facts.setdefault(replica, []).extend(facts)
+        self.acknowledged += len(facts)
+        return len(facts)
+
+    def found(self, replica: ReplicaId, last_seq: int) -> None:
+        """A ledger was opened again, and ends here: all that was acknowledged, and what was begun or not."""
+        written = self.facts.setdefault(replica, [])
+        begun = len(self.pending.get(replica, ()))
+        expect(last_seq >= len(written), f"acknowledged facts are lost: {last_seq} of {len(written)} left")
+        expect(last_seq in (len(written), len(written) + begun), f"{last_seq} facts, {len(written)} written")
+        if last_seq > len(written):
+            self.acknowledge(replica)
+        self.pending.pop(replica, None)
+
+    def settled(self, series: bytes, position: int, reach: Mapping[ReplicaId, int]) -> Snapshot:
+        """The hub has committed a change: `reach` is what it includes now."""
+        cards = dict(self.hub.cards)
+        for replica, last_seq in reach.items():
+            facts = self._up_to(replica, last_seq)
+            for fact in facts[self.hub.reach.get(replica, 0) : last_seq]:
+                cards[fact.card] = plus(cards.get(fact.card, NOTHING), fact)
+        return self.record(series, position, Snapshot(dict(reach), cards, self.hub.listed))
+
+    def record(self, series: bytes, position: int, snapshot: Snapshot) -> Snapshot:
+        """Remember what a position means, for good."""
+        before = self.history.setdefault((series, position), snapshot)
+        expect(before == snapshot, f"position {position} means two things")
+        self.hub = snapshot
+        return snapshot
+
+    def believed(self, settled: Snapshot, reach: Mapping[ReplicaId, int]) -> dict[CardId, State]:
+        """The cards' states of a settlement and of all facts beyond it that are held: up to `reach`."""
+        cards = dict(settled.cards)
+        for replica, last_seq in reach.items():
+            for fact in self._up_to(replica, last_seq)[settled.reach.get(replica, 0) : last_seq]:
+                cards[fact.card] = plus(cards.get(fact.card, NOTHING), fact)
+        return cards
+
+    def held(self, settled: Snapshot, reach: Mapping[ReplicaId, int]) -> list[Fact]:
+        """The facts up to `reach` that the settlement does not include."""
+        held: list[Fact] = []
+        for replica, last_seq in reach.items():
+            held += self._up_to(replica, last_seq)[settled.reach.get(replica, 0) : last_seq]
+        return held
+
+    def check_deltas(self, deltas: Iterable[Delta]) -> None:
+        """These are in a ledger: each was written so, by this replica under this number."""
+        for delta in deltas:
+            facts = self._up_to(delta.replica, delta.seq)
+            fact = Fact(delta.card, delta.kind, delta.amount_minor, delta.at_ms, delta.context)
+            expect(facts[delta.seq - 1] == fact, f"fact {delta.seq} is {fact}, not {facts[delta.seq - 1]}")
+
+    def _up_to(self, replica: ReplicaId, last_seq: int) -> list[Fact]:
+        facts = self.facts.get(replica, [])
+        if last_seq > len(facts):
+            facts = facts + self.pending.get(replica, [])
+        expect(last_seq <= len(facts), f"a ledger holds fact {last_seq} of {len(facts)} that were written")
+        return facts

@@ -1,0 +1,82 @@
+"""Plays one seed to its end, and tells what happened."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.simulation.oracle import Broken
+from tests.simulation.world import World
+
+
+@dataclass(frozen=True)
+class Played:
+    """One seed. `failure`: which promise was broken, or what else went wrong; "" when all is well."""
+
+    seed: int
+    steps: int
+    failure: str
+    trace: tuple[str, ...]
+    digest: str  # of everything that happened, when asked for
+
+
+class Alarm(logging.Handler):
+    """The product's errors in the log are failures: nobody else would see them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first."""
+        self.said = self.said or self.format(record)
+
+
+@contextmanager
+def listening() -> Iterator[Alarm]:
+    """Hear errors; spare the work for what is less."""
+    alarm = Alarm()
+    root, before = logging.getLogger(), logging.root.manager.disable
+    root.addHandler(alarm)
+    logging.disable(logging.WARNING)
+    try:
+        yield alarm
+    finally:
+        logging.disable(before)
+        root.removeHandler(alarm)
+
+
+def play(seed: int, *, digest: bool = False) -> Played:
+    """Play a seed: the same every time, in every process."""
+    failure, hashed = "", ""
+    with listening() as alarm:
+        world = World(seed)
+        try:
+            world.run()
+        except Broken as broken:
+            failure = str(broken)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            failure = "".join(traceback.format_exception(error, limit=-12)).rstrip()
+        failure = failure or alarm.said
+        if digest:
+            hashed = world.digest()
+        world.close()
+    trace = tuple(" ".join(map(str, line)) for line in world.trace) if failure else ()
+    return Played(seed, len(world.trace), failure, trace, hashed)
+
+
+def first_failure(
+    first: int, seeds: int, played: Callable[[Played], None] = lambda _one: None
+) -> Played | None:
+    """Play seeds one after the other; the first that fails."""
+    for seed in range(first, first + seeds):
+        one = play(seed)
+        played(one)
+        if one.failure:
+            return one
+    return None

@@ -1,0 +1,42 @@
+"""The fleet in simulation: every invariant that ledgers can break, under every fault, from seeds."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.play import first_failure, play
+
+CLEAN_SEEDS = 300
+
+
+def test_no_promise_is_broken() -> None:
+    """Invariants 1 to 6 and 8 to 11: looked at after every step, and once everything works again."""
+    failed = first_failure(0, CLEAN_SEEDS)
+    assert failed is None, "\n".join([*failed.trace, failed.failure, f"seed {failed.seed}"])
+
+
+def test_a_seed_is_the_same_in_every_process() -> None:
+    """ "A failing seed replays exactly": whatever the process's hash seed, and after other seeds."""
+    arguments = ["--seeds", "12", "--seed", "40", "--digest"]
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-m", "tests.simulation.main", *arguments],
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()[-1]
+        for hash_seed in ("1", "2")
+    }
+    assert len(hashes) == 1
+    assert play(40, digest=True).digest == play(40, digest=True).digest
+
+
+def test_a_failure_is_told_with_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "Prints the first failing seed with its step trace"."""
+    monkeypatch.setattr("tests.simulation.world.MAX_ROUNDS", 0)
+    failed = first_failure(0, 1)
+    assert failed is not None
+    assert "no agreement after 0 rounds" in failed.failure
+    assert failed.trace[-1] == "heal"
