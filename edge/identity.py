@@ -20,13 +20,10 @@ SECRET = "identity"  # noqa: S105  (the name of the record, not what is in it)
 
 
 class SecretStore(Protocol):
-    """Where the record is kept: crdt.store's Database, whose calls wait for the disk."""
+    """Where the record is kept: crdt.store's Database, whose call waits for the disk."""
 
     def get_secret(self, name: str) -> bytes | None:
         """The record, or None."""
-
-    def put_secret(self, name: str, value: bytes) -> None:
-        """Keep it; durable on return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +124,6 @@ def load_identity(store: SecretStore) -> Identity | None:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise IdentityError("The stored identity cannot be read; pair the terminal again.") from error
     return checked(keys, record)
-
-
-def save_identity(store: SecretStore, identity: Identity) -> None:
-    """Keep it; durable on return."""
-    store.put_secret(SECRET, identity.encode())
 
 
 _GIVEN = ("fleet_public_key", "certificate", "hub_certificate", "tls_certificate", "tls_root")

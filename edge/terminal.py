@@ -5,18 +5,18 @@ last block is sealed.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
-from crdt.errors import ForeignFleet, InputRefused, LedgerError
+from crdt.errors import ForeignFleet, InputRefused
 from crdt.fleet import FleetSettings
 from crdt.store.database import Database
 from crdt.store.marks import Marks
-from crdt.store.terminal import TerminalLedger
+from crdt.store.terminal import NO_SECRETS, TerminalLedger
 from edge.errors import PairedElsewhere, Superseded
-from edge.identity import Identity, load_identity, save_identity
+from edge.identity import SECRET, Identity, load_identity
 
 CLOCK_EPOCH = "clock_epoch"
 
@@ -89,16 +89,8 @@ class Terminal:
             if before is not None:
                 if before.identity.fleet != identity.fleet:
                     raise PairedElsewhere(_elsewhere(before))
-                before.ledger.seal()
-            # The ledger first: where it refuses, the earlier identity is still the one that is stored.
-            enrolment = self._enrolled(identity)
-            try:
-                save_identity(self._database, identity)
-            except LedgerError:
-                if before is not None:  # the new ledger has retired the old one
-                    self._enrolment = self._enrolled(before.identity)
-                raise
-            self._enrolment = enrolment
+                before.ledger.retire()
+            self._enrolment = self._enrolled(identity, {SECRET: identity.encode()})
 
     def adopt(self, document: SignedDocument) -> bool:
         """Use a verified fleet document from now on, unless the one in use is as new; True when it is used.
@@ -125,7 +117,7 @@ class Terminal:
         """Keep the epoch; durable on return."""
         self._database.put_secret(CLOCK_EPOCH, epoch.to_bytes(8, "big"))
 
-    def _enrolled(self, identity: Identity) -> Enrolment:
+    def _enrolled(self, identity: Identity, secrets: Mapping[str, bytes] = NO_SECRETS) -> Enrolment:
         try:
             ledger = TerminalLedger(
                 self._database,
@@ -133,6 +125,7 @@ class Terminal:
                 identity.keys.signing,
                 identity.certificate,
                 self._marks,
+                secrets,
             )
         except ForeignFleet as error:
             raise PairedElsewhere(f"{error}.") from error

@@ -175,7 +175,7 @@ class Database:
 
     def put_secret(self, name: str, value: bytes) -> None:
         """Keep a value under a name, replacing the one before; waits until it is durable."""
-        self.write_and_wait(lambda connection: _put_secret(connection, name, value))
+        self.write_and_wait(lambda connection: store_secret(connection, name, value))
 
     def close(self) -> None:
         """Finish what is queued, end the threads, let go of the file. Idempotent."""
@@ -220,6 +220,7 @@ class Database:
         return pages, moved
 
 
-def _put_secret(connection: Connection, name: str, value: bytes) -> None:
+def store_secret(connection: Connection, name: str, value: bytes) -> None:
+    """Within a write: keep a value under a name, replacing the one before."""
     connection.execute(_secret.delete().where(_secret.c.name == name))
     connection.execute(_secret.insert().values(name=name, value=value))

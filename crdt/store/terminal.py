@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
 from typing import Final, TypedDict, TypeVar
 
 from sqlalchemy import Connection, update
@@ -11,7 +13,7 @@ from crdt.block import NOMINAL_BLOCK_DELTAS, Block, parse, verify
 from crdt.certificate import AuthorCertificate
 from crdt.columns import MAX_BLOCK_DELTAS, encode
 from crdt.documents import SignedDocument
-from crdt.errors import ForeignFleet, MisuseError, NotPermitted, UnknownAuthor
+from crdt.errors import ForeignFleet, MisuseError, NotPermitted, StoreFailed, UnknownAuthor
 from crdt.facts import (
     MAX_AT_MS,
     NEW_CARD,
@@ -37,6 +39,7 @@ from crdt.store.authors import Authors
 from crdt.store.beginning import begin, was_put_back
 from crdt.store.blocks import SegmentRow
 from crdt.store.concession import Canonical, Conceded
+from crdt.store.database import store_secret
 from crdt.store.installer import Installer
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
@@ -50,6 +53,7 @@ from crdt.store.writer import Direct
 
 T = TypeVar("T")
 
+NO_SECRETS: Final[Mapping[str, bytes]] = MappingProxyType({})
 _INSERT: Final = inserting(OPEN_DELTA)
 
 
@@ -87,8 +91,12 @@ class TerminalLedger:
         key: SigningKey,
         certificate: AuthorCertificate,
         marks: Marks | None = None,
+        secrets: Mapping[str, bytes] = NO_SECRETS,
     ) -> None:
         """Load the ledger, or begin it. `certificate`: a verified one for `key`. `marks`: those beside it.
+
+        `secrets` are put in the database in the same transaction: a new identity that takes over does so with
+        its keys, or not at all.
 
         Taps that a suspended identity left unsealed are numbered anew: they are this one's now. Raises
         ForeignFleet when the database belongs to another fleet, MisuseError when another replica that is not
@@ -110,6 +118,8 @@ class TerminalLedger:
 
         def load(connection: Connection) -> tuple[Memory, Authors]:
             begin(connection, certificate, nonce, restored)
+            for name, value in secrets.items():
+                store_secret(connection, name, value)
             memory = Memory.load(connection, key.replica)
             authors = Authors(fleet_public_key, blocks.authors_of(connection).values())
             database.own(memory)  # last: where anything above raises, the ledger before goes on
@@ -117,7 +127,10 @@ class TerminalLedger:
 
         self._memory, self._authors = database.write_and_wait(load)
         if marks is not None:
-            marks.started()
+            with suppress(
+                StoreFailed
+            ):  # what `save` wrote will do; only a copy of just before goes unnoticed
+                marks.started()
         self._installer = Installer(database, self._memory, certificate)
         self._sealer = Sealer(database, self._memory, key, certificate, marks)
 

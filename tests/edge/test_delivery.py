@@ -286,14 +286,14 @@ def test_pairing_again_waits_for_the_step_that_uses_the_ledger(paired: Terminal,
 def test_a_pairing_that_cannot_be_stored_leaves_a_terminal_that_works(
     paired: Terminal, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new ledger had retired the old one already; the terminal is what it was, and takes taps."""
+    """Keys and ledger go over together or not at all: the terminal is what it was, and takes taps."""
     before = enrolled(paired).identity
 
     def overloaded(*_args: object) -> None:
         raise Overloaded("too many writes are waiting")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edge.terminal.save_identity", overloaded)
+        patch.setattr("crdt.store.terminal.store_secret", overloaded)
         with pytest.raises(Overloaded):
             paired.enrol(fleet.enrol())
     ride(paired, CARDS[0])

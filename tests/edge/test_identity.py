@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from crdt.certificate import Role
 from crdt.store.database import Database
 from edge.errors import IdentityError
-from edge.identity import SECRET, checked, load_identity, new_keys, save_identity
+from edge.identity import SECRET, checked, load_identity, new_keys
 from tests.edge.authority import Fleet
 
 FLEET, OTHER = Fleet(1), Fleet(2)
@@ -29,16 +29,13 @@ class Memory:
         assert name == SECRET
         return self.value
 
-    def put_secret(self, name: str, value: bytes) -> None:
-        self.value = value
-
 
 def test_it_survives_the_encrypted_database(tmp_path: Path) -> None:
     identity = FLEET.enrol(KEYS)
     key = os.urandom(32)
     with Database.open(tmp_path / "ledger.db", key) as database:
         assert load_identity(database) is None
-        save_identity(database, identity)
+        database.put_secret(SECRET, identity.encode())
     with Database.open(tmp_path / "ledger.db", key) as database:
         assert load_identity(database) == identity
     assert identity.fleet == FLEET.id
