@@ -1,0 +1,56 @@
+"""What settlement pages add up to: the model of whoever takes them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from crdt.digest import state_digest
+from crdt.facts import NEW_CARD, CardId, CardState, Kind, ReplicaId
+from crdt.frontier import Head
+from crdt.settlement import NO_SERIES, START, CardRow, Cursor, Page, beginning
+
+Fact = tuple[bytes, int, int, int]  # card, kind, minor units, time in ms
+Asked = tuple[bytes, int, Cursor]  # series, base, and the cursor after which to go on
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A settlement that shows, and how far the next one has come. Starts as that of a new terminal."""
+
+    series: bytes = NO_SERIES
+    position: int = 0
+    cards: Mapping[CardId, CardRow] = field(default_factory=dict)
+    heads: Mapping[ReplicaId, Head] = field(default_factory=dict)
+    asks: Asked = (NO_SERIES, 0, START)
+    staged: Mapping[CardId, CardRow] = field(default_factory=dict)
+
+    def taking(self, page: Page) -> "Settled":
+        """After this page."""
+        staged = {**({} if page.restarts else self.staged), **{row.card: row for row in page.rows}}
+        if not page.final:
+            return replace(self, staged=staged, asks=(page.series, page.base, page.until))
+        asks = page.series, page.position, beginning(page.position)
+        before = self if page.base else Settled()
+        cards = {**before.cards, **staged}
+        return Settled(page.series, page.position, cards, {**before.heads, **page.heads}, asks)
+
+    def asks_during(self, page: Page) -> set[Asked]:
+        """What may be asked for while this page is being taken and does not show yet."""
+        return {self.asks, (page.series, page.base, page.after), (page.series, page.base, page.until)}
+
+    def states(self) -> dict[CardId, CardState]:
+        """The settled sums."""
+        return {card: row.state for card, row in self.cards.items()}
+
+
+def plus(states: Mapping[CardId, CardState], facts: Iterable[Fact]) -> dict[CardId, CardState]:
+    """The cards' sums after these facts."""
+    sums = dict(states)
+    for card, kind, amount_minor, _at_ms in facts:
+        one = CardId(card)
+        sums[one] = sums.get(one, NEW_CARD).plus(Kind(kind), amount_minor)
+    return sums
+
+
+def digest(heads: Mapping[ReplicaId, Head], states: Mapping[CardId, CardState]) -> bytes:
+    """The state digest."""
+    return state_digest(sorted(heads.items()), sorted(states.items()))
