@@ -140,14 +140,17 @@ def reissued(connection: Connection, own: Iterable[ReplicaId]) -> list[bytes]:
 def contested(
     connection: Connection, settled: Frontier, writer: ReplicaId, own: AbstractSet[ReplicaId]
 ) -> list[ReplicaId]:
-    """Those of this terminal's own chains that a settlement with these heads contradicts, or goes beyond."""
+    """Those of this terminal's own chains that a settlement with these heads contradicts.
+
+    It may go beyond what is held of an earlier identity: what that wrote and the settlement does not include
+    stays in the record, and is written again when the chain is conceded. Beyond the writer's it may not go.
+    """
     mine = heads_of(connection, list(own))
     found = []
     for replica in sorted(own & settled.keys()):
-        if replica not in mine and replica != writer:
-            continue  # of an identity whose storage is gone; nothing here to contradict
         head = settled[replica]
-        if head.seq > mine.get(replica, NO_HEAD).seq or _contradicted_from(connection, replica, head):
+        beyond = head.seq > mine.get(replica, NO_HEAD).seq
+        if (beyond and replica == writer) or _contradicted_from(connection, replica, head):
             found.append(replica)
     return found
 
