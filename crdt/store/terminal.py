@@ -270,7 +270,7 @@ class TerminalLedger:
 
         False, and nothing of it counts, when blocks between what is held and the segment are missing, or too
         many peers are believed. Raises InputRefused when it is damaged, not permitted, or contradicts what
-        is held; then what the peer said before counts on.
+        is held. Either way what the peer said before counts on: it may have been sealed by now.
         """
         author = self._authors.seen.get(replica)
         if author is None or replica == self.replica:
@@ -279,8 +279,8 @@ class TerminalLedger:
 
         def after(head: Head | None) -> None:
             with self._memory.mutex:
-                here = [fact for fact in facts if head is not None and fact.seq > head.seq]
-                believed.append(self._memory.believed.put(replica, here) and head is not None)
+                here = [] if head is None else [fact for fact in facts if fact.seq > head.seq]
+                believed.append(head is not None and self._memory.believed.put(replica, here))
 
         believed: list[bool] = []
         self._write(lambda connection: relay.follows(connection, replica, segment), after)
