@@ -1,22 +1,20 @@
-"""Automerge documents: what is not money. Today one, `fleet`: the fares and rules, written by the hub only.
+"""Signed documents: what is not money. And the one of them that says what a ride costs, `fleet`.
 
-A document travels as its saved bytes in a `SignedDocument`, because small ones are smaller so than
-automerge's own sync, and because a terminal believes only the hub. Automerge panics with a BaseException on
-some input; that is contained here, and anything unreadable is Malformed.
+A document travels as its saved bytes in a `SignedDocument`, because small ones are smaller so than by
+automerge's own sync, and because nothing is believed that is not signed.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from automerge.core import ROOT, Document, ObjType, ScalarType, Transaction, extract
 
+from crdt.automerge_guard import Bounds, contained, open_saved
 from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import (
     BadSignature,
     ForeignFleet,
-    InputRefused,
     Malformed,
     MisuseError,
     NotPermitted,
@@ -30,12 +28,15 @@ from crdt.signing import DOCUMENT_TAG, SIGNATURE_BYTES, SigningKey, verify
 from crdt.wire import Reader, Writer
 
 VERSION: Final = 1
-FLEET_DOCUMENT: Final = "fleet"
+FLEET_DOCUMENT: Final = "fleet"  # fares and rules; the hub's
+TERMINAL_DOCUMENT: Final = "terminal"  # of one terminal; the hub's and the terminal's own
 MAX_DOCUMENT_BYTES: Final = 512 * 1024
 MAX_SIGNED_DOCUMENT_BYTES: Final = MAX_DOCUMENT_BYTES + 256
 MAX_VERSION: Final = 2**63 - 2
 MAX_CHANGES: Final = 1000  # of a document's history; loading slows down past a few thousand
+MAX_OPERATIONS: Final = 100_000  # of all changes together; a tenth of a second to load
 ACTOR: Final = b"farebox-fleet-v1"  # one stable actor, because every further one makes loading slower
+_BOUNDS: Final = Bounds(MAX_DOCUMENT_BYTES, frozenset({ACTOR}), MAX_CHANGES, MAX_OPERATIONS)
 
 _SCALARS: Final = {int: ScalarType.Int, str: ScalarType.Str, bool: ScalarType.Boolean}
 
@@ -51,7 +52,7 @@ class FleetDocument:
     def new(cls, settings: FleetSettings | None = None) -> Self:
         """A document without history that holds `settings`, or the default ones."""
         settings = settings or FleetSettings()
-        with _contained():
+        with contained():
             document = Document(ACTOR)
             with document.transaction() as transaction:
                 for name in SETTING_NAMES:
@@ -64,12 +65,9 @@ class FleetDocument:
 
         A setting that is missing has its default; names that are not settings are left alone.
         """
-        if len(body) > MAX_DOCUMENT_BYTES:
-            raise TooLarge(f"a document has at most {MAX_DOCUMENT_BYTES} bytes")
-        if not body:
-            raise Malformed("the document is empty")
-        with _contained():
-            values = extract(Document.load(body))
+        document, _ = open_saved(body, _BOUNDS)
+        with contained():
+            values = extract(document)
         if not isinstance(values, dict):
             raise Malformed("the document is not a map")
         return cls(body, _settings({name: values[name] for name in SETTING_NAMES if name in values}))
@@ -81,10 +79,11 @@ class FleetDocument:
         long.
         """
         settings = _settings({**_values(self.settings), **changes})
-        with _contained():
-            document = Document.load(self.body)
-            if len(document.get_changes([])) >= MAX_CHANGES:
-                return self.new(settings)
+        document, size = open_saved(self.body, _BOUNDS)
+        history_is_long = size.changes >= MAX_CHANGES or size.operations >= MAX_OPERATIONS // 2
+        if history_is_long or len(self.body) > MAX_DOCUMENT_BYTES // 2:
+            return self.new(settings)
+        with contained():
             document.set_actor(ACTOR)
             with document.transaction() as transaction:
                 for name in changes:
@@ -97,8 +96,8 @@ class SignedDocument:
     """A document as it travels. Believe it only after `verify`."""
 
     fleet: FleetId
-    name: str  # "fleet"
-    version: int  # grows by one with every change; the larger one replaces the smaller
+    name: str  # FLEET_DOCUMENT, TERMINAL_DOCUMENT or revocations.REVOKED_DOCUMENT
+    version: int  # grows with every change, and the larger replaces the smaller; of "terminal" see there
     body: bytes
     signer: ReplicaId
     signature: bytes = b""
@@ -131,18 +130,19 @@ class SignedDocument:
         return self._signed() + self.signature
 
     def verify(self, certificate: AuthorCertificate) -> Self:
-        """This document, when the hub with this (verified) certificate signed it.
+        """This document, when the author with this (verified) certificate signed it, and may.
 
-        Raises ForeignFleet, UnknownAuthor, NotPermitted (the certificate is not a hub's) or BadSignature.
+        A hub may sign any; a terminal its own "terminal". Raises ForeignFleet, UnknownAuthor, NotPermitted or
+        BadSignature.
         """
         if self.fleet != certificate.fleet:
             raise ForeignFleet("the document belongs to another fleet")
         if self.signer != certificate.replica:
-            raise UnknownAuthor("the document is not from the hub this ledger knows")
-        if certificate.role is not Role.HUB:
+            raise UnknownAuthor("the document is not from whom it should be")
+        if certificate.role is not Role.HUB and self.name != TERMINAL_DOCUMENT:
             raise NotPermitted("only a hub may write the fleet's documents")
         if not verify(certificate.public_key, self.signature, DOCUMENT_TAG + self._signed()):
-            raise BadSignature("the document is not signed by the hub")
+            raise BadSignature("the document is not signed by its author")
         return self
 
     def _signed(self) -> bytes:
@@ -168,17 +168,3 @@ def _put(transaction: Transaction, name: str, value: object) -> None:
             transaction.put(place, key, ScalarType.Int, value[key])
     elif isinstance(value, int | str):
         transaction.put(ROOT, name, _SCALARS[type(value)], value)
-
-
-@contextmanager
-def _contained() -> Iterator[None]:
-    try:
-        yield
-    except InputRefused:
-        raise
-    except Exception as error:
-        raise Malformed("the document cannot be read") from error
-    except BaseException as error:
-        if type(error).__module__ != "pyo3_runtime":  # a Rust panic; anything else is an interrupt or an exit
-            raise
-        raise Malformed("the document cannot be read") from error

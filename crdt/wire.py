@@ -127,6 +127,11 @@ class Reader:
         """Everything that is left."""
         return self.raw(self._end - self.at)
 
+    @property
+    def ended(self) -> bool:
+        """Whether everything has been read."""
+        return self.at == self._end
+
     def end(self) -> None:
         """Raise Malformed when anything is left."""
         if self.at != self._end:

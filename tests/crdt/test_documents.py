@@ -1,6 +1,7 @@
 """The fleet's settings as a document: what the hub signed is what a terminal reads (invariant 8)."""
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from crdt.documents import (
     MAX_CHANGES,
     MAX_DOCUMENT_BYTES,
     MAX_SIGNED_DOCUMENT_BYTES,
+    TERMINAL_DOCUMENT,
     FleetDocument,
     SignedDocument,
 )
@@ -29,6 +31,7 @@ from crdt.errors import (
 )
 from crdt.facts import FleetId
 from crdt.fleet import FleetSettings, SettingRefused
+from tests.crdt.saved_bytes import swelling
 from tests.crdt.world import FLEET, HUB, HUB_KEY, TERMINALS, texts
 
 SETTINGS = FleetSettings(route_fares={"110": 300, "N1": 0}, flat_fare_minor=275, unknown_card="refuse")
@@ -76,6 +79,23 @@ def test_a_long_history_is_dropped() -> None:
     fresh = long.with_changes({"exponent": 3})
     assert fresh.settings == FleetSettings(flat_fare_minor=MAX_CHANGES - 1, exponent=3)
     assert len(Document.load(fresh.body).get_changes([])) == 1
+
+
+def test_a_history_of_many_routes_is_dropped_before_it_is_too_large_to_sign() -> None:
+    """A few changes of two thousand fares are a long history too, in operations and in bytes."""
+    document = DOCUMENT
+    for at in range(30):
+        document = document.with_changes(
+            {"route_fares": {f"{sha256(b'%d' % n).hexdigest()}": at for n in range(2000)}}
+        )
+        assert len(document.body) < MAX_DOCUMENT_BYTES
+    assert FleetDocument.load(document.body) == document
+
+
+def test_a_small_document_of_many_operations_is_refused_unloaded() -> None:
+    """Also when the hub signed it."""
+    with pytest.raises(TooLarge):
+        FleetDocument.load(swelling(saved("flat_fare_minor", ScalarType.Int, 3), 10**9))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +151,7 @@ def test_a_document_with_settings_of_the_wrong_type_is_malformed(body: bytes) ->
         FleetDocument.load(body)
 
 
-def test_every_truncation_and_flipped_bit_of_a_document_is_malformed() -> None:
+def test_every_truncation_and_flipped_bit_of_a_document_is_refused() -> None:
     """Also where automerge panics, which is a BaseException."""
     body = DOCUMENT.body
     changed = [body[:end] for end in range(len(body))]
@@ -140,14 +160,14 @@ def test_every_truncation_and_flipped_bit_of_a_document_is_malformed() -> None:
         for bit in range(len(body) * 8)
     ]
     for each in changed:
-        with pytest.raises(Malformed):
+        with pytest.raises(InputRefused):
             FleetDocument.load(each)
 
 
 @settings(max_examples=50)
 @given(st.binary(max_size=200))
-def test_random_documents_are_malformed(data: bytes) -> None:
-    with pytest.raises(Malformed):
+def test_random_documents_are_refused(data: bytes) -> None:
+    with pytest.raises(InputRefused):
         FleetDocument.load(data)
     with pytest.raises(InputRefused):
         SignedDocument.decode(b"\x01" + FLEET + data).verify(HUB)
@@ -178,9 +198,22 @@ def test_only_the_fleets_hub_writes_documents() -> None:
         replace(SIGNED, fleet=FleetId(bytes(16))).verify(HUB)
     with pytest.raises(BadSignature):
         replace(SIGNED, version=8).verify(HUB)
-    own = SignedDocument.seal(TERMINALS[0].key, FLEET, "fleet", 9, b"x")
-    with pytest.raises(NotPermitted):
-        own.verify(TERMINALS[0].certificate)
+    for name in ("fleet", "revoked", "", "terminals"):
+        own = SignedDocument.seal(TERMINALS[0].key, FLEET, name, 9, b"x")
+        with pytest.raises(NotPermitted):
+            own.verify(TERMINALS[0].certificate)
+
+
+def test_a_terminal_signs_its_own_document_and_nothing_else() -> None:
+    """Invariant 10: what a technician typed on the bus is the terminal's word; fares are not."""
+    author = TERMINALS[0]
+    own = SignedDocument.seal(author.key, FLEET, TERMINAL_DOCUMENT, 9, b"x")
+    assert own.verify(author.certificate) == own
+    with pytest.raises(UnknownAuthor):
+        own.verify(TERMINALS[1].certificate)
+    with pytest.raises(BadSignature):
+        replace(own, body=b"y").verify(author.certificate)
+    assert SignedDocument.seal(HUB_KEY, FLEET, TERMINAL_DOCUMENT, 9, b"x").verify(HUB)
 
 
 def test_sizes_are_bounded() -> None:
@@ -213,6 +246,6 @@ def test_a_panic_of_the_library_is_contained_and_an_interrupt_is_not(
         def load(_: bytes) -> Document:
             raise raised
 
-    monkeypatch.setattr("crdt.documents.Document", Failing)
+    monkeypatch.setattr("crdt.automerge_guard.Document", Failing)
     with pytest.raises(seen):
         FleetDocument.load(DOCUMENT.body)

@@ -20,7 +20,7 @@ ALLOWED = {
 # What pure code may import: everything here computes, nothing knows the time, chance, a file or a socket.
 PURE_STANDARD = {
     "abc", "base64", "bisect", "collections", "contextlib", "dataclasses", "enum", "functools", "hashlib",
-    "hmac", "itertools", "json", "math", "operator", "re", "struct", "threading", "types", "typing",
+    "hmac", "itertools", "json", "math", "operator", "re", "struct", "threading", "types", "typing", "zlib",
 }  # fmt: skip
 PURE_THIRD_PARTY = {"automerge", "cryptography", "spake2", "zstandard"}
 
