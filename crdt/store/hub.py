@@ -8,35 +8,35 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
-from crdt.digest import state_digest
 from crdt.documents import SignedDocument
-from crdt.errors import ForeignFleet, MisuseError, Overloaded, RefusalCode
-from crdt.facts import NO_CONTEXT, Books, CardId, Context, Delta, Draft, ReplicaId, check_card
-from crdt.frontier import Head
+from crdt.errors import MisuseError, Overloaded, RefusalCode, Restored
+from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, check_card
+from crdt.frontier import Frontier, Head
 from crdt.ledger import MergeReport
 from crdt.numbering import restore
-from crdt.settlement import MAX_PAGE_ROWS, SERIES_BYTES, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import balances, blocks, flags, overdrawn, papers, projection, quarantine
+from crdt.store import balances, blocks, flags, overdrawn, papers, projection
 from crdt.store.admission import Prepared, prepare
+from crdt.store.asking import LedgerReader, Totals
 from crdt.store.authors import Authors, second_certificate
-from crdt.store.balances import begin_standing
+from crdt.store.blocks import NO_HEAD
 from crdt.store.chore import Chore
-from crdt.store.flags import Flag
+from crdt.store.expectations import Expectations
 from crdt.store.futures import first, then
+from crdt.store.markkeeper import Keeper, MarkKeeper
+from crdt.store.marks import Marks
 from crdt.store.merging import Merged, merge_prepared
-from crdt.store.neighbours import Neighbours, Place, place_of
+from crdt.store.neighbours import Neighbours
 from crdt.store.numbers import CardNumbers
-from crdt.store.quarantine import Quarantined
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order, book
-from crdt.store.schema import HUB, METADATA
+from crdt.store.standing import HubStanding, judge_standing
+from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
 
 __all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLedger", "Totals"]
@@ -44,10 +44,8 @@ __all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLe
 MAX_MERGING_BYTES: Final = (
     64 * 1024 * 1024
 )  # blocks given and not yet merged or refused, all callers together
-RUN_BYTES: Final = (
-    5  # of the random distance between two runs of positions: a month's merges are 2**-20 of it
-)
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def wall_clock_ms() -> int:
@@ -55,17 +53,7 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """The whole ledger in numbers, of one instant."""
-
-    cards: int
-    deltas: int
-    books: Books
-    position: int
-
-
-class HubLedger:
+class HubLedger(LedgerReader):
     """The ledger of a hub, on an open database (open it with two readers: one verifies while one reads).
 
     Whatever touches the disk returns a future and never waits, so it may be called from an event loop
@@ -81,28 +69,35 @@ class HubLedger:
         certificate: AuthorCertificate,
         entropy: Callable[[int], bytes] = os.urandom,
         now_ms: Callable[[], int] = wall_clock_ms,
+        marks: Marks | None = None,
+        keeping: Callable[[Marks], Keeper] = MarkKeeper,
     ) -> None:
         """Load the ledger, or begin it. `certificate`: a verified one for `key`.
 
         `entropy`: a new ledger's series, and how far from the last position a loaded one goes on. `now_ms`:
-        the hub's clock, for people: when it learnt something.
+        the hub's clock, for people: when it learnt something. `marks`: those beside the database; then
+        the ledger has to be closed. `keeping`: who writes them.
+
+        `restored` tells that the database was put back from an old copy, with this key in it: what it booked
+        since is not there, so it must not number facts of its own any more, and bookings fail with Restored
+        until the ledger is made anew with another key. Everything else goes on.
 
         Raises ForeignFleet when the database belongs to another fleet, StoreFailed.
         """
-        self.fleet = fleet_id(fleet_public_key)
-        if certificate.fleet != self.fleet or certificate.replica != key.replica:
+        fleet = fleet_id(fleet_public_key)
+        if certificate.fleet != fleet or certificate.replica != key.replica:
             raise MisuseError("a hub's certificate is for its own key and fleet")
-        self._database = database
-        self._key = key
+        begun = begin(database, certificate, marks, entropy, now_ms())
+        super().__init__(database, fleet, key, Authors(fleet_public_key, begun.authors))
+        self.restored = begun.restored
         self._certificate = certificate
         self._now_ms = now_ms
+        self._marks = marks
+        self._keeper = None if marks is None else keeping(marks)
+        self._expectations = Expectations(database, self._authors)
         self._listeners: list[Callable[[Change], None]] = []
         self._merging_bytes = 0
         self._mutex = threading.Lock()
-        self._digest: tuple[int, bytes] | None = None  # the last one computed, and its position
-        database.create(METADATA)
-        stored, place = database.write_and_wait(lambda connection: self._begin(connection, entropy))
-        self._authors = Authors(fleet_public_key, stored)
         self._projection = projection.Projection(database, self._projected)
         self._numbers = CardNumbers()
         self._judging = Chore(
@@ -114,13 +109,14 @@ class HubLedger:
         self._judging.begin()
         self._neighbours: Neighbours | None = None
         if isinstance(database, Shared):
-            self._neighbours = Neighbours(database, place, self._authors, self._tell, self._projection.follow)
+            follow = self._projection.follow
+            self._neighbours = Neighbours(database, begun.place, self._authors, self._tell, follow)
             database.on_others(self._neighbours.look)
 
-    @property
-    def replica(self) -> ReplicaId:
-        """Who writes the hub's own facts."""
-        return self._key.replica
+    def close(self) -> None:
+        """Write down the last marks. Close it before the database, once nothing is under way; waits."""
+        if self._keeper is not None:
+            self._keeper.close()
 
     # ---- Facts in ----
 
@@ -168,7 +164,8 @@ class HubLedger:
         """Book facts of the hub's own on a card, sealed at once.
 
         `request`: at most MAX_REQUEST_CHARS made by the caller; one that has booked before books nothing. The
-        future fails with NotPermitted (the hub's certificate does not allow a draft) or MisuseError.
+        future fails with NotPermitted (the hub's certificate does not allow a draft), Restored or
+        MisuseError.
         """
         order = Order(card, tuple(drafts), at_ms, context, request)
 
@@ -176,7 +173,7 @@ class HubLedger:
             order.check(self._certificate)
             return book(connection, self._key, self._certificate, order)
 
-        return first(self._database.write(work, urgent=True, after=lambda result: self._publish(result[1])))
+        return self._own(work, lambda booking: booking.head)
 
     def set_hotlisted(self, card: CardId, hotlisted: bool) -> Future[bool]:
         """Put a card on the hotlist, or take it off; False when it was so. Settlements carry it."""
@@ -204,6 +201,10 @@ class HubLedger:
             lambda connection: overdrawn.set_floor(connection, floor_minor), after=after
         )
 
+    def rebuild(self) -> Future[None]:
+        """Make the history again from the record: done when it is forgotten; it comes in the background."""
+        return self._projection.rebuild()
+
     def enrol(self, certificate: AuthorCertificate) -> Future[bool]:
         """Register an author; False when it was. Fails with ForeignFleet, BadSignature or NotPermitted."""
 
@@ -220,15 +221,31 @@ class HubLedger:
         """Keep a verified settings document; False unless it is newer than the one kept."""
         return self._database.write(lambda connection: papers.put_document(connection, document))
 
+    # ---- What is missing ----
+
+    def standing(self, replica: ReplicaId, head: Head | None) -> Future[HubStanding]:
+        """What this hub thinks of an author that says of itself that its chain ends at `head`."""
+        mark = NO_HEAD if self._marks is None else self._marks.heads.get(replica, NO_HEAD)
+        return self._database.read(lambda connection: judge_standing(connection, replica, head, mark))
+
+    def expect(
+        self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None = None
+    ) -> Future[None]:
+        """Note how far chains go by somebody's word: a HELLO's frontier, or HEADS. Nothing new costs nothing.
+
+        `source`: a short text for people. `by`: the author that speaks, known from TLS: its terminal, under
+        whichever identity, has named everything it has. Authors that are not enrolled are left out.
+        """
+        return self._expectations.expect(frontier, source, at_ms, by)
+
+    def give_up(self, replica: ReplicaId) -> Future[bool]:
+        """Wait no longer for what an author is known to have written and nobody brings; an operator decides.
+
+        False when nothing is missing of it.
+        """
+        return self._expectations.give_up(replica)
+
     # ---- Evidence ----
-
-    def forks(self) -> Future[list[Quarantined]]:
-        """Every block in quarantine, by author and number, with what became of its facts."""
-        return self._database.read(quarantine.entries)
-
-    def flags(self) -> Future[list[Flag]]:
-        """What authors did that an operator should know, the newest first."""
-        return self._database.read(flags.read)
 
     def dismiss_flag(self, replica: ReplicaId, code: RefusalCode) -> Future[bool]:
         """Take a flag off, because somebody has seen to it; whether there was one."""
@@ -237,79 +254,6 @@ class HubLedger:
             self._publish(Change(0, (), suspects=(replica,)) if dismissed else None)
 
         return self._database.write(lambda connection: flags.dismiss(connection, replica, code), after=after)
-
-    # ---- Settlements and blocks out ----
-
-    def page(self, series: bytes, base: int, after: Cursor, limit: int = MAX_PAGE_ROWS) -> Future[Page]:
-        """The signed settlement page that answers a terminal's pull: at most `limit` cards after the cursor.
-
-        A terminal of another series, or with a position that this hub has not made (it was restored from a
-        backup since), is answered with the first page of a full load.
-        """
-        most = min(limit, MAX_PAGE_ROWS)
-        return self._database.read(lambda connection: self._page(connection, series, base, after, most))
-
-    def blocks_after(self, replica: ReplicaId, seq: int, max_bytes: int) -> Future[list[bytes]]:
-        """A replica's sealed blocks after `seq`, at most `max_bytes` together but at least one."""
-        return self._database.read(
-            lambda connection: blocks.blocks_after(connection, replica, seq, max_bytes)
-        )
-
-    def heads(self, replicas: Sequence[ReplicaId] | None = None) -> Future[dict[ReplicaId, Head]]:
-        """The heads of these replicas' chains (of all, for None); replicas without blocks are left out."""
-        return self._database.read(lambda connection: blocks.heads_of(connection, replicas))
-
-    def authors(self) -> dict[ReplicaId, AuthorCertificate]:
-        """The certificates of all enrolled authors; from memory."""
-        return self._authors.stored()
-
-    def document(self, name: str) -> Future[SignedDocument | None]:
-        """The newest settings document of this name."""
-        return self._database.read(lambda connection: papers.get_document(connection, name))
-
-    # ---- For people ----
-
-    def card(self, card: CardId) -> Future[CardRow | None]:
-        """A card's sums and flag; None for one that nobody has met or listed."""
-        return self._database.read(lambda connection: balances.read_card(connection, card))
-
-    def balance(self, card: CardId) -> Future[int]:
-        """A card's balance in minor units; 0 for one that nobody has met."""
-        return self._database.read(
-            lambda connection: balances.state_of(balances.read_card(connection, card)).balance_minor
-        )
-
-    def cards(self, after: bytes = b"", limit: int = 100) -> Future[list[CardRow]]:
-        """Cards by ascending id, after `after`."""
-        return self._database.read(lambda connection: balances.cards_after(connection, after, limit))
-
-    def history(self, card: CardId, limit: int = 100) -> Future[list[Delta]]:
-        """A card's facts in the order the hub learnt them, newest first; may lag behind the merges."""
-        return self._database.read(lambda connection: projection.facts_about(connection, card, limit))
-
-    def latest(self, limit: int = 50) -> Future[list[Delta]]:
-        """All cards' facts in the order the hub learnt them, newest first; may lag behind the merges."""
-        return self._database.read(lambda connection: projection.latest_facts(connection, limit))
-
-    def lag(self) -> Future[int]:
-        """How many blocks the history is behind."""
-        return self._database.read(projection.lag)
-
-    def rebuild(self) -> Future[None]:
-        """Make the history again from the record: done when it is forgotten; it comes in the background."""
-        return self._projection.rebuild()
-
-    def totals(self) -> Future[Totals]:
-        """Numbers of the whole ledger. Reads every card."""
-        return self._database.read(_totals)
-
-    def books(self) -> Future[Books]:
-        """The proof that no money was made or lost. Reads every card."""
-        return self._database.read(balances.read_books)
-
-    def digest(self) -> Future[bytes]:
-        """The state digest. Reads every card, unless nothing has changed since the last time."""
-        return self._database.read(self._state_digest)
 
     def on_commit(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Call `listener` after every change, on a thread of the store's, so quickly; returns how to stop.
@@ -327,20 +271,31 @@ class HubLedger:
 
     # ---- Within ----
 
-    def _begin(
-        self, connection: Connection, entropy: Callable[[int], bytes]
-    ) -> tuple[list[AuthorCertificate], Place]:
-        fleet = connection.execute(select(HUB.c.fleet)).scalar_one_or_none()
-        if fleet is None:
-            begin_standing(connection, self.fleet, entropy(SERIES_BYTES))
-            balances.begin_run(connection, 0)
-        elif fleet != self.fleet:
-            raise ForeignFleet("this ledger belongs to another fleet")
-        else:
-            balances.begin_run(connection, int.from_bytes(entropy(RUN_BYTES), "big"))
-        if blocks.enrol(connection, [self._certificate])[1]:
-            raise second_certificate()
-        return list(blocks.authors_of(connection).values()), place_of(connection)
+    def _own(
+        self, work: Callable[[Connection], tuple[T, Change | None]], head: Callable[[T], Head]
+    ) -> Future[T]:
+        """Write facts of the hub's own; done when they are durable and marked. `head`: of its chain then."""
+        outcome: Future[T] = Future()
+        outcome.set_running_or_notify_cancel()
+
+        def checked(connection: Connection) -> tuple[T, Change | None]:
+            if self.restored:
+                raise Restored(
+                    "This hub's ledger was put back from an old copy and books nothing under its old"
+                    " identity; give it a new one."
+                )
+            return work(connection)
+
+        def booked(result: tuple[T, Change | None]) -> None:
+            if self._keeper is None:
+                outcome.set_result(result[0])
+                return
+            marking = self._keeper.secure({self.replica: head(result[0])})
+            marking.add_done_callback(then(outcome, lambda _none: outcome.set_result(result[0])))
+
+        writing = self._database.write(checked, urgent=True, after=lambda result: self._publish(result[1]))
+        writing.add_done_callback(then(outcome, booked))
+        return outcome
 
     def _commit(self, outcome: Future[MergeReport], prepared: Prepared) -> None:
         at_ms = self._now_ms()
@@ -350,33 +305,12 @@ class HubLedger:
 
         def after(merged: Merged) -> None:
             self._authors.remember(merged.admitted.authors)
+            if self._keeper is not None and merged.admitted.moved:
+                self._keeper.note({replica: chain.head for replica, chain in merged.admitted.moved.items()})
             self._publish(merged.change)
 
         merging = self._database.write(work, after=after)
         merging.add_done_callback(then(outcome, lambda merged: outcome.set_result(merged.report)))
-
-    def _page(self, connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Page:
-        answer = balances.answer_pull(connection, series, base, after, limit)
-        return seal_page(
-            self._key,
-            self.fleet,
-            answer.series,
-            answer.base,
-            answer.after,
-            answer.until,
-            answer.rows,
-            answer.position,
-            answer.heads,
-        )
-
-    def _state_digest(self, connection: Connection) -> bytes:
-        position = balances.read_standing(connection).position
-        cached = self._digest
-        if cached is None or cached[0] != position:
-            heads = sorted(blocks.heads_of(connection).items())
-            cached = position, state_digest(heads, balances.states_by_id(connection))
-            self._digest = cached
-        return cached[1]
 
     def _reserve(self, size: int) -> bool:
         with self._mutex:
@@ -403,9 +337,3 @@ class HubLedger:
                 listener(change)
             except Exception:
                 _log.exception("a listener of the ledger failed")
-
-
-def _totals(connection: Connection) -> Totals:
-    standing = balances.read_standing(connection)
-    books = balances.read_books(connection)
-    return Totals(balances.count_cards(connection), standing.deltas, books, standing.position)

@@ -233,6 +233,18 @@ FLAG: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# How far authors' chains are known to go, whoever holds them, and when their terminals last spoke to the hub.
+EXPECTED: Final = Table(
+    "expected",
+    METADATA,
+    Column("replica", _bytes(16), primary_key=True),
+    _number("seq"),  # the furthest number anybody named; 0: none
+    _number("at_ms"),  # when it was named first
+    Column("source", _TEXT, nullable=False),  # by whom
+    _number("heard_ms"),  # when the author's terminal last said all it has; 0: never
+    sqlite_with_rowid=False,
+)
+
 # A card's balance, kept with every merge.
 CARD: Final = Table(
     "card",

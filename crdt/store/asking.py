@@ -1,0 +1,166 @@
+"""What a hub's ledger can be asked: each answer from one snapshot of everything committed before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from crdt.certificate import AuthorCertificate
+from crdt.digest import state_digest
+from crdt.documents import SignedDocument
+from crdt.facts import Books, CardId, Delta, FleetId, ReplicaId
+from crdt.frontier import Head
+from crdt.settlement import MAX_PAGE_ROWS, CardRow, Cursor, Page, seal_page
+from crdt.signing import SigningKey
+from crdt.store import balances, blocks, expectations, flags, papers, projection, quarantine
+from crdt.store.authors import Authors
+from crdt.store.expectations import Waiting
+from crdt.store.flags import Flag
+from crdt.store.quarantine import Quarantined
+from crdt.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The whole ledger in numbers, of one instant."""
+
+    cards: int
+    deltas: int
+    books: Books
+    position: int
+
+
+class LedgerReader:
+    """The questions. Every answer is a future, which fails with Overloaded or StoreFailed."""
+
+    def __init__(self, database: Store, fleet: FleetId, key: SigningKey, authors: Authors) -> None:
+        """`key`: the hub's, which signs settlements."""
+        self.fleet = fleet
+        self._database = database
+        self._key = key
+        self._authors = authors
+        self._digest: tuple[int, bytes] | None = None  # the last one computed, and its position
+
+    @property
+    def replica(self) -> ReplicaId:
+        """Who writes the hub's own facts."""
+        return self._key.replica
+
+    # ---- Settlements and blocks out ----
+
+    def page(self, series: bytes, base: int, after: Cursor, limit: int = MAX_PAGE_ROWS) -> Future[Page]:
+        """The signed settlement page that answers a terminal's pull: at most `limit` cards after the cursor.
+
+        A terminal of another series, or with a position that this hub has not made (it was restored from a
+        backup since), is answered with the first page of a full load.
+        """
+        most = min(limit, MAX_PAGE_ROWS)
+        return self._database.read(lambda connection: self._page(connection, series, base, after, most))
+
+    def blocks_after(self, replica: ReplicaId, seq: int, max_bytes: int) -> Future[list[bytes]]:
+        """A replica's sealed blocks after `seq`, at most `max_bytes` together but at least one."""
+        return self._database.read(
+            lambda connection: blocks.blocks_after(connection, replica, seq, max_bytes)
+        )
+
+    def heads(self, replicas: Sequence[ReplicaId] | None = None) -> Future[dict[ReplicaId, Head]]:
+        """The heads of these replicas' chains (of all, for None); replicas without blocks are left out."""
+        return self._database.read(lambda connection: blocks.heads_of(connection, replicas))
+
+    def authors(self) -> dict[ReplicaId, AuthorCertificate]:
+        """The certificates of all enrolled authors; from memory."""
+        return self._authors.stored()
+
+    def document(self, name: str) -> Future[SignedDocument | None]:
+        """The newest settings document of this name."""
+        return self._database.read(lambda connection: papers.get_document(connection, name))
+
+    # ---- For people ----
+
+    def card(self, card: CardId) -> Future[CardRow | None]:
+        """A card's sums and flag; None for one that nobody has met or listed."""
+        return self._database.read(lambda connection: balances.read_card(connection, card))
+
+    def balance(self, card: CardId) -> Future[int]:
+        """A card's balance in minor units; 0 for one that nobody has met."""
+        return self._database.read(
+            lambda connection: balances.state_of(balances.read_card(connection, card)).balance_minor
+        )
+
+    def cards(self, after: bytes = b"", limit: int = 100) -> Future[list[CardRow]]:
+        """Cards by ascending id, after `after`."""
+        return self._database.read(lambda connection: balances.cards_after(connection, after, limit))
+
+    def history(self, card: CardId, limit: int = 100) -> Future[list[Delta]]:
+        """A card's facts in the order the hub learnt them, newest first; may lag behind the merges."""
+        return self._database.read(lambda connection: projection.facts_about(connection, card, limit))
+
+    def latest(self, limit: int = 50) -> Future[list[Delta]]:
+        """All cards' facts in the order the hub learnt them, newest first; may lag behind the merges."""
+        return self._database.read(lambda connection: projection.latest_facts(connection, limit))
+
+    def lag(self) -> Future[int]:
+        """How many blocks the history is behind."""
+        return self._database.read(projection.lag)
+
+    def totals(self) -> Future[Totals]:
+        """Numbers of the whole ledger. Reads every card."""
+        return self._database.read(_totals)
+
+    def books(self) -> Future[Books]:
+        """The proof that no money was made or lost. Reads every card."""
+        return self._database.read(balances.read_books)
+
+    def digest(self) -> Future[bytes]:
+        """The state digest. Reads every card, unless nothing has changed since the last time."""
+        return self._database.read(self._state_digest)
+
+    # ---- Evidence, and what is missing ----
+
+    def waiting(self) -> Future[list[Waiting]]:
+        """Facts that are known to exist and are not here, by author."""
+        return self._database.read(
+            lambda connection: expectations.waiting(connection, papers.revocations(connection))
+        )
+
+    def forks(self) -> Future[list[Quarantined]]:
+        """Every block in quarantine, by author and number, with what became of its facts."""
+        return self._database.read(quarantine.entries)
+
+    def flags(self) -> Future[list[Flag]]:
+        """What authors did that an operator should know, the newest first."""
+        return self._database.read(flags.read)
+
+    # ---- Within ----
+
+    def _page(self, connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Page:
+        answer = balances.answer_pull(connection, series, base, after, limit)
+        return seal_page(
+            self._key,
+            self.fleet,
+            answer.series,
+            answer.base,
+            answer.after,
+            answer.until,
+            answer.rows,
+            answer.position,
+            answer.heads,
+        )
+
+    def _state_digest(self, connection: Connection) -> bytes:
+        position = balances.read_standing(connection).position
+        cached = self._digest
+        if cached is None or cached[0] != position:
+            heads = sorted(blocks.heads_of(connection).items())
+            cached = position, state_digest(heads, balances.states_by_id(connection))
+            self._digest = cached
+        return cached[1]
+
+
+def _totals(connection: Connection) -> Totals:
+    standing = balances.read_standing(connection)
+    books = balances.read_books(connection)
+    return Totals(balances.count_cards(connection), standing.deltas, books, standing.position)

@@ -1,0 +1,180 @@
+"""What a hub is waiting for: how far chains are known to go, by anybody credible, beyond what it holds.
+
+A hub that was restored from a backup learns so what it lost; and whether a terminal has told everything it
+has is what a proof of completeness rests on. Nothing here changes a balance.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from crdt.facts import MAX_TEXT_BYTES, ReplicaId, TerminalId
+from crdt.frontier import Frontier
+from crdt.revocations import Revocations
+from crdt.store.authors import Authors
+from crdt.store.blocks import NO_HEAD, heads_of
+from crdt.store.schema import EXPECTED
+from crdt.store.sql import replacing
+from crdt.store.store import Store
+
+HEARD_EVERY_MS: Final = 60_000  # a terminal speaks more often; written down is every so often
+
+_PUT: Final = replacing(EXPECTED)
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is known of how far an author's chain goes."""
+
+    seq: int = 0  # the furthest number named; 0 for none
+    at_ms: int = 0  # when it was named first
+    source: str = ""
+    heard_ms: int = 0  # when the author's terminal last said all it has; 0 for never
+
+    def joined(self, other: Expected) -> Expected:
+        """Both together: the further claim, the later word."""
+        further = other if other.seq > self.seq else self
+        return replace(further, heard_ms=max(self.heard_ms, other.heard_ms))
+
+
+NOTHING_EXPECTED: Final = Expected()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Facts of an author that exist somewhere and are not here."""
+
+    replica: ReplicaId
+    held_seq: int
+    expected_seq: int
+    since_ms: int
+    source: str
+
+
+class Expectations:
+    """The expectations of a ledger, as far as this process knows them in memory too."""
+
+    def __init__(self, database: Store, authors: Authors) -> None:
+        self._database = database
+        self._authors = authors
+        self._known: dict[ReplicaId, Expected] = database.read_and_wait(read)
+        self._mutex = threading.Lock()
+        self._identities: tuple[int, Mapping[TerminalId, Sequence[ReplicaId]]] = (0, {})
+
+    def expect(
+        self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None = None
+    ) -> Future[None]:
+        """Note what somebody says of how far chains go; done when it is durable. Costs nothing when not new.
+
+        `by`: the author that says so of itself, known from TLS: its terminal has named all it has now. Only
+        enrolled authors are noted. `source`: a short text for people.
+        """
+        news = self._news(frontier, source[: MAX_TEXT_BYTES // 4], at_ms, by)
+        if not news:
+            done: Future[None] = Future()
+            done.set_running_or_notify_cancel()
+            done.set_result(None)
+            return done
+        return self._database.write(
+            lambda connection: put(connection, news), after=lambda _none: self._learn(news)
+        )
+
+    def give_up(self, replica: ReplicaId) -> Future[bool]:
+        """Wait no longer for what is missing of an author; whether anything was."""
+
+        def work(connection: Connection) -> bool:
+            known = read(connection, [replica]).get(replica, NOTHING_EXPECTED)
+            held = heads_of(connection, [replica]).get(replica, NO_HEAD)
+            if known.seq <= held.seq:
+                return False
+            _write(connection, {replica: replace(known, seq=held.seq)})
+            return True
+
+        def after(changed: bool) -> None:
+            if changed:
+                with self._mutex:
+                    self._known.pop(replica, None)
+
+        return self._database.write(work, after=after)
+
+    def _news(
+        self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None
+    ) -> dict[ReplicaId, Expected]:
+        news: dict[ReplicaId, Expected] = {}
+        with self._mutex:
+            for replica, head in frontier.items():
+                known = self._known.get(replica, NOTHING_EXPECTED)
+                if head.seq > known.seq and replica in self._authors.seen:
+                    news[replica] = Expected(head.seq, at_ms, source)
+            for replica in self._same_terminal(by):
+                known = self._known.get(replica, NOTHING_EXPECTED)
+                if replica in news or at_ms - known.heard_ms >= HEARD_EVERY_MS:
+                    news[replica] = replace(news.get(replica, NOTHING_EXPECTED), heard_ms=at_ms)
+        return news
+
+    def _learn(self, news: Mapping[ReplicaId, Expected]) -> None:
+        with self._mutex:
+            for replica, one in news.items():
+                self._known[replica] = self._known.get(replica, NOTHING_EXPECTED).joined(one)
+
+    def _same_terminal(self, by: ReplicaId | None) -> Sequence[ReplicaId]:
+        """All identities of the terminal of an enrolled author."""
+        author = None if by is None else self._authors.seen.get(by)
+        if author is None:
+            return ()
+        if self._identities[0] != len(self._authors.seen):
+            found: defaultdict[TerminalId, list[ReplicaId]] = defaultdict(list)
+            every = list(self._authors.seen.values())
+            for one in every:
+                found[one.terminal].append(one.replica)
+            self._identities = len(every), found
+        return self._identities[1].get(author.terminal, ())
+
+
+def read(connection: Connection, replicas: Collection[ReplicaId] | None = None) -> dict[ReplicaId, Expected]:
+    """What is expected of these authors (of all, for None); those of whom nothing is known are left out."""
+    query = select(
+        EXPECTED.c.replica, EXPECTED.c.seq, EXPECTED.c.at_ms, EXPECTED.c.source, EXPECTED.c.heard_ms
+    )
+    if replicas is None:
+        return {ReplicaId(row[0]): Expected(*row[1:]) for row in connection.execute(query)}
+    found: dict[ReplicaId, Expected] = {}
+    every = list(replicas)
+    for at in range(0, len(every), _CHUNK):
+        rows = connection.execute(query.where(EXPECTED.c.replica.in_(every[at : at + _CHUNK])))
+        found |= {ReplicaId(row[0]): Expected(*row[1:]) for row in rows}
+    return found
+
+
+def put(connection: Connection, news: Mapping[ReplicaId, Expected]) -> None:
+    """Join these with what is known."""
+    known = read(connection, news)
+    joined = {replica: known.get(replica, NOTHING_EXPECTED).joined(one) for replica, one in news.items()}
+    _write(connection, joined)
+
+
+def waiting(connection: Connection, revocations: Revocations) -> list[Waiting]:
+    """What is expected and not held, by replica. What a revoked author wrote after its cut-off is not."""
+    heads = heads_of(connection)
+    found = []
+    for replica, one in sorted(read(connection).items()):
+        held_seq = heads.get(replica, NO_HEAD).seq
+        seq = min(one.seq, revocations.cut_offs.get(replica, one.seq))
+        if seq > held_seq:
+            found.append(Waiting(replica, held_seq, seq, one.at_ms, one.source))
+    return found
+
+
+def _write(connection: Connection, rows: Mapping[ReplicaId, Expected]) -> None:
+    _PUT.run(
+        connection,
+        [(replica, one.seq, one.at_ms, one.source, one.heard_ms) for replica, one in rows.items()],
+    )

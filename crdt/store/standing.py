@@ -1,0 +1,33 @@
+"""What a hub thinks of an author that comes: whether its storage is older than what it sealed before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from crdt.facts import ReplicaId
+from crdt.frontier import Head
+from crdt.store.blocks import NO_HEAD, heads_of
+from crdt.store.quarantine import is_forked
+
+
+@dataclass(frozen=True, slots=True)
+class HubStanding:
+    """An author's chain by the hub's own knowledge."""
+
+    restored: bool  # the author is behind or beside it: it needs a new identity
+    ours: Head  # as far as the hub has it, or had it before it was restored itself; seq 0: not at all
+
+
+def judge_standing(connection: Connection, replica: ReplicaId, head: Head | None, mark: Head) -> HubStanding:
+    """Compare the head that an author names of itself (None: it has none) with the record and the mark.
+
+    An author that is ahead is fine, unless its head is known to be on a branch that does not count.
+    """
+    held = heads_of(connection, [replica]).get(replica, NO_HEAD)
+    ours = max(held, mark, key=lambda one: one.seq)
+    theirs = NO_HEAD if head is None else head
+    if theirs.seq > ours.seq:
+        return HubStanding(is_forked(connection, theirs.hash), ours)
+    return HubStanding(theirs != ours, ours)

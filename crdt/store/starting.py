@@ -1,0 +1,106 @@
+"""How a hub's ledger begins, and begins again: whose it is, and whether its database was put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from crdt.certificate import AuthorCertificate
+from crdt.errors import ForeignFleet
+from crdt.facts import FleetId, ReplicaId
+from crdt.frontier import Frontier
+from crdt.settlement import SERIES_BYTES
+from crdt.store import balances, blocks, expectations
+from crdt.store.authors import second_certificate
+from crdt.store.blocks import NO_HEAD
+from crdt.store.expectations import Expected
+from crdt.store.marks import Marks
+from crdt.store.neighbours import Place, place_of
+from crdt.store.schema import HUB, METADATA
+from crdt.store.store import Shared, Store
+
+RUN_BYTES: Final = (
+    5  # of the random distance between two runs of positions: a month's merges are 2**-20 of it
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A ledger that is ready."""
+
+    authors: Sequence[AuthorCertificate]
+    place: Place
+    restored: bool  # its own chain must not be continued with this key
+
+
+def begin(
+    database: Store,
+    certificate: AuthorCertificate,
+    marks: Marks | None,
+    entropy: Callable[[int], bytes],
+    at_ms: int,
+) -> Begun:
+    """Load a ledger, or make it; waits. Raises ForeignFleet, NotPermitted or StoreFailed."""
+    database.create(METADATA)
+    put_back = False
+    if marks is not None:
+        shared = isinstance(database, Shared)
+        put_back = database.read_and_wait(
+            lambda connection: _is_put_back(connection, certificate, marks, shared)
+        )
+        marks.save()
+
+    def work(connection: Connection) -> Begun:
+        _begin_row(connection, certificate.fleet, entropy)
+        if put_back and blocks.authors_of(connection, [certificate.replica]):
+            connection.execute(HUB.update().values(retired=certificate.replica))
+        if marks is not None:
+            connection.execute(HUB.update().values(nonce=marks.nonce))
+            expectations.put(connection, _lost(connection, marks.heads, at_ms))
+        if blocks.enrol(connection, [certificate])[1]:
+            raise second_certificate()
+        retired = connection.execute(select(HUB.c.retired)).scalar_one()
+        authors = list(blocks.authors_of(connection).values())
+        return Begun(authors, place_of(connection), retired == certificate.replica)
+
+    begun = database.write_and_wait(work)
+    if marks is not None:
+        marks.advance(database.read_and_wait(blocks.heads_of))
+        marks.started()
+    return begun
+
+
+def _is_put_back(connection: Connection, certificate: AuthorCertificate, marks: Marks, shared: bool) -> bool:
+    """Whether the database is not the one that was here last, as far as the hub's own chain goes.
+
+    Several processes that share a database each have marks and write their own nonce, so there only the mark
+    of the chain itself tells.
+    """
+    nonce = connection.execute(select(HUB.c.nonce)).scalar_one_or_none()
+    own = certificate.replica
+    return marks.check_start(None if shared else nonce, blocks.heads_of(connection, [own]), of=[own])
+
+
+def _begin_row(connection: Connection, fleet: FleetId, entropy: Callable[[int], bytes]) -> None:
+    found = connection.execute(select(HUB.c.fleet)).scalar_one_or_none()
+    if found is None:
+        balances.begin_standing(connection, fleet, entropy(SERIES_BYTES))
+        balances.begin_run(connection, 0)
+    elif found != fleet:
+        raise ForeignFleet("this ledger belongs to another fleet")
+    else:
+        balances.begin_run(connection, int.from_bytes(entropy(RUN_BYTES), "big"))
+
+
+def _lost(connection: Connection, marks: Frontier, at_ms: int) -> Mapping[ReplicaId, Expected]:
+    """What the marks say was here and is not."""
+    heads = blocks.heads_of(connection)
+    known = expectations.read(connection)
+    return {
+        replica: Expected(mark.seq, at_ms, "marks")
+        for replica, mark in marks.items()
+        if mark.seq > heads.get(replica, NO_HEAD).seq and replica not in known
+    }
