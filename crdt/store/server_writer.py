@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedEr
 from crdt.errors import StoreFailed
 from crdt.store.jobs import Job, JobQueue
 from crdt.store.link import Link
-from crdt.store.server_url import is_lost, reason_of
+from crdt.store.server_url import is_lost, reason_of, without_values
 
 MAX_GROUP_JOBS: Final = 64  # jobs that share one commit
 CHANNEL: Final = "farebox"  # of PostgreSQL's NOTIFY; within the one database
@@ -182,8 +182,10 @@ def _fail_begun(begun: list[Job], failure: BaseException) -> list[Job]:
 
 def _told(err: BaseException) -> BaseException:
     """`err` itself, or StoreFailed where the server failed and not the statement."""
-    if not isinstance(err, DBAPIError) or (isinstance(err, _BUGS) and not is_lost(err)):
+    if not isinstance(err, DBAPIError):
         return err
+    if isinstance(err, _BUGS) and not is_lost(err):
+        return without_values(err)
     return _caused(
         StoreFailed(f"The database server failed: {reason_of(err)}. Nothing was written; try again."), err
     )

@@ -38,7 +38,7 @@ class Bulk:
         self._changes = changes
         self._texts: dict[str, str] = {}  # by dialect
 
-    def run(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+    def run(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert the rows; none is fine."""
         if not rows:
             return
