@@ -2,7 +2,6 @@
 
 import multiprocessing
 import random
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ def measure(directory: Path, cards: int, source: random.Random) -> list[Figure]:
         hub = HubLedger(database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB)
         _merge(hub, world.terminal(1), ids)
         terminal.start()
+        theirs.close()  # so that a terminal that ends early is noticed
         first = _served(hub, ours)
         changed = source.sample(ids, cards // INCREMENT)
         _merge(hub, world.terminal(2), changed)
@@ -111,8 +111,7 @@ def _terminal(path: Path, hub: Connection) -> None:
             began = time.perf_counter()
             sizes = list(_pulled(ledger, hub))
             seconds = time.perf_counter() - began
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            hub.send(Pull(seconds, sum(sizes), len(sizes), peak))
+            hub.send(Pull(seconds, sum(sizes), len(sizes), _peak_rss_mb()))
 
 
 def _pulled(ledger: TerminalLedger, hub: Connection) -> Iterator[int]:
@@ -124,3 +123,10 @@ def _pulled(ledger: TerminalLedger, hub: Connection) -> Iterator[int]:
         raw = hub.recv_bytes()
         final = ledger.install(verify_page(parse_page(raw), world.HUB))
         yield len(raw)
+
+
+def _peak_rss_mb() -> float:
+    """Of this process since it began its program; getrusage(2) counts the parent's memory before exec too."""
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
