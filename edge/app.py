@@ -27,6 +27,8 @@ from edge.errors import EdgeError, ReaderTrouble
 from edge.exchange import ExchangeClient, Limits
 from edge.identity import Identity
 from edge.notify import ServiceManager
+from edge.peering import Peering
+from edge.peers import Pacing
 from edge.report import Report
 from edge.settings import Settings
 from edge.taps import Place, TapPath
@@ -82,10 +84,14 @@ async def _serve(
 
     report = Report(settings, terminal, clock.read, lambda: taps.reader)
     uplink = _uplink(settings, terminal, addresses, report, clock, way, keep_proven)
+    peering = _peering(settings, terminal)
     place = Place(settings.terminal_route, settings.terminal_door)
-    taps = TapPath(
-        terminal, clock, lambda: open_reader(settings.reader_device), feedback, place, uplink.tapped
-    )
+
+    def tapped() -> None:
+        peering.tapped()
+        uplink.tapped()
+
+    taps = TapPath(terminal, clock, lambda: open_reader(settings.reader_device), feedback, place, tapped)
     enroller = Enroller(terminal, addresses, settings.terminal_name, way, keep_proven, os.urandom)
 
     def hinted(hints: Iterable[HubAddress]) -> None:
@@ -93,7 +99,8 @@ async def _serve(
         uplink.hinted(known)
         enroller.hinted()
 
-    runner = web.AppRunner(control_app(Controls(report, uplink, enroller.pair)), access_log=None)
+    controls = Controls(report, uplink, enroller.pair, peering.status, terminal)
+    runner = web.AppRunner(control_app(controls), access_log=None)
     taps.start()
     try:
         await runner.setup()
@@ -102,6 +109,8 @@ async def _serve(
         jobs: list[Coroutine[Any, Any, None]] = [uplink.run(), _watch(terminal, taps, manager)]
         if settings.discovery_enabled:
             jobs.append(Discovery(hinted, lambda: _fleet(terminal)).run())
+        if settings.peers_enabled:
+            jobs.append(peering.run())
         await _until(stop, jobs)
         manager.stopping()
     finally:
@@ -133,6 +142,11 @@ def _uplink(
         settings.uplink_heartbeat_s,
         proven=keep_proven,
     )
+
+
+def _peering(settings: Settings, terminal: Terminal) -> Peering:
+    pacing = Pacing(settings.terminal_vehicle, settings.peers_seal_after_s, settings.peers_visit_s)
+    return Peering(terminal, pacing, settings.peers_port, random.random)
 
 
 async def _watch(terminal: Terminal, taps: TapPath, manager: ServiceManager) -> None:

@@ -4,12 +4,16 @@
     GET  /cards/{hex}    what it believes of a card
     POST /pair           {"code": "4-7K2M9QX", "hub": "host:port" (optional)}
     POST /sync           talk to the hub now
+    GET  /peers          other terminals it knows of, and how it stands with each
+    POST /export         {"after": {replica: number} or null} -> a courier file
+    POST /import         a courier file -> {"new", "known", "refused", "missing", ...}
 
 Errors are {"error": code, "message": sentence}. Whoever may open the socket (mode 0600) may do all of it.
 """
 
 import asyncio
 import json
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -21,8 +25,9 @@ from typing import Any
 from aiohttp import web
 
 from crdt.errors import LedgerError, MisuseError
-from crdt.facts import CardId, check_card
+from crdt.facts import CardId, ReplicaId, check_card
 from edge.addresses import HubAddress, parse_address
+from edge.courier import Export, Import
 from edge.errors import (
     CodeRefused,
     ControlError,
@@ -32,11 +37,17 @@ from edge.errors import (
     PairedElsewhere,
     PairingRefused,
 )
+from edge.local import DELTAS_HEADER
 from edge.report import Report
+from edge.terminal import Terminal
 from edge.uplink import Uplink
 
+log = logging.getLogger(__name__)
+
 BACKLOG = 16
-MAX_REQUEST_BYTES = 4096
+MAX_REQUEST_BYTES = 1024 * 1024
+"""Of a request that is read as a whole."""
+CHUNK_BYTES = 64 * 1024
 
 Pair = Callable[[str, HubAddress | None], Awaitable[None]]
 """Pair with this code, at this address or where a hub is found. Raises EdgeError."""
@@ -49,6 +60,8 @@ class Controls:
     report: Report
     uplink: Uplink
     pair: Pair
+    peers: Callable[[], list[dict[str, Any]]]
+    terminal: Terminal
 
 
 CONTROLS = web.AppKey("CONTROLS", Controls)
@@ -64,6 +77,9 @@ def control_app(controls: Controls) -> web.Application:
             web.get("/cards/{card}", _card),
             web.post("/pair", _pair),
             web.post("/sync", _sync),
+            web.get("/peers", _peers),
+            web.post("/export", _export),
+            web.post("/import", _import),
         ]
     )
     return app
@@ -133,6 +149,46 @@ async def _sync(request: web.Request) -> web.Response:
     controls = request.app[CONTROLS]
     await controls.uplink.sync_now()
     return await _status(request)
+
+
+async def _peers(request: web.Request) -> web.Response:
+    return web.json_response({"peers": request.app[CONTROLS].peers()})
+
+
+async def _export(request: web.Request) -> web.StreamResponse:
+    after = _numbers((await _json(request)).get("after"))
+    export = await asyncio.to_thread(Export, request.app[CONTROLS].terminal, after)
+    response = web.StreamResponse(headers={DELTAS_HEADER: str(export.deltas)})
+    await response.prepare(request)
+    parts = export.parts()
+    try:
+        while part := await asyncio.to_thread(next, parts, b""):
+            await response.write(part)
+    except (EdgeError, LedgerError) as error:
+        # The answer has begun, so it can only be broken off: a file without its end is noticed as such.
+        log.warning("an export ended early: %s", error)
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+async def _import(request: web.Request) -> web.Response:
+    importing = Import(request.app[CONTROLS].terminal)
+    async for chunk in request.content.iter_chunked(CHUNK_BYTES):
+        await asyncio.to_thread(importing.take, chunk)
+    return web.json_response(await asyncio.to_thread(importing.end))
+
+
+def _numbers(given: object) -> dict[ReplicaId, int] | None:
+    """{replica in hex: number}. Raises HTTPBadRequest."""
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        given = {"": ""}
+    try:
+        return {ReplicaId(bytes.fromhex(replica)): int(seq) for replica, seq in given.items()}
+    except (ValueError, TypeError):
+        raise web.HTTPBadRequest(text='"after" maps replicas in hex to numbers, or is null.') from None
 
 
 async def _json(request: web.Request) -> dict[str, Any]:

@@ -17,6 +17,7 @@ EdgeError
 |  |- AnswerRefused
 |  |- LedgerBehind
 |  `- Superseded
+|- PeersUnusable        answering other terminals
 `- ControlError         the technician's command and the running terminal
 
 `str()` of each is a sentence that says what to do next.
@@ -99,6 +100,10 @@ class LedgerBehind(UplinkError):
 
 class Superseded(UplinkError):
     """The terminal was paired anew meanwhile; what was begun as its earlier identity ends here."""
+
+
+class PeersUnusable(EdgeError):
+    """Other terminals cannot reach this one; it works with the hub alone."""
 
 
 class ControlError(EdgeError):

@@ -24,7 +24,7 @@ INTERFACE_POLL_S = 5.0
 """How often the network interfaces are looked at."""
 RESOLVE_TIMEOUT_MS = 3_000
 MAX_RECORDS = 32
-"""Most records looked at at a time; a LAN full of lies stays a small table."""
+"""Most records of hubs looked at at a time; a LAN full of lies stays a small table."""
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Lan:
         network: Callable[[], AsyncZeroconf] = all_interfaces,
         interfaces: Callable[[], Interfaces] = local_interfaces,
         poll_s: float = INTERFACE_POLL_S,
+        max_records: int = MAX_RECORDS,
     ) -> None:
         """`heard` gets all records there are, each time they may have changed; `own` says what to announce
         on a machine with these interfaces, None for nothing. `interfaces` may wait for the kernel."""
@@ -64,6 +65,7 @@ class Lan:
         self._network = network
         self._interfaces = interfaces
         self._poll_s = poll_s
+        self._max_records = max_records
         self._names: dict[str, None] = {}
         self._changed = asyncio.Event()
 
@@ -105,7 +107,7 @@ class Lan:
     ) -> None:
         if state_change is ServiceStateChange.Removed:
             self._names.pop(name, None)
-        elif len(self._names) < MAX_RECORDS:
+        elif len(self._names) < self._max_records:
             self._names[name] = None
         self._changed.set()
 

@@ -34,11 +34,16 @@ class Settings:
     terminal_name: str
     terminal_route: str
     terminal_door: str
+    terminal_vehicle: str
     store_key_file: Path
     reader_device: str
     feedback_device: str
     hub_address: HubAddress | None
     discovery_enabled: bool
+    peers_enabled: bool
+    peers_port: int
+    peers_seal_after_s: float
+    peers_visit_s: float
     uplink_proxy: str
     uplink_heartbeat_s: float
     uplink_backoff_min_s: float
@@ -113,6 +118,12 @@ def _flag(value: object, _directory: Path) -> bool:
     return value
 
 
+def _port(value: object, _directory: Path) -> int:
+    if type(value) is not int or not 0 <= value <= 65_535:
+        raise ValueError("a TCP port from 0 to 65535; 0 is any that is free")
+    return value
+
+
 def _seconds(least: float, most: float) -> Checker:
     def check(value: object, _directory: Path) -> float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -172,6 +183,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("terminal.door", "", "The door it stands at, for reports.", _text(0)),
     Setting(
+        "terminal.vehicle",
+        "",
+        "The vehicle it is on, the same text at each of its doors: they tell each other every tap at once.",
+        _text(0),
+    ),
+    Setting(
         "store.key_file",
         "/etc/farebox/edge.key",
         "The ledger's key, made at the first start. A systemd credential farebox-ledger-key wins.",
@@ -191,6 +208,22 @@ SETTINGS: tuple[Setting, ...] = (
         _hub_address,
     ),
     Setting("discovery.enabled", True, "Look for the hub on the LAN by zeroconf.", _flag),
+    Setting(
+        "peers.enabled", True, "Talk to other terminals of the fleet on the LAN, also without a hub.", _flag
+    ),
+    Setting("peers.port", 0, "The TCP port at which they are answered; 0 is any that is free.", _port),
+    Setting(
+        "peers.seal_after_s",
+        60.0,
+        "How long taps may wait to be sealed and copied to another door of the vehicle.",
+        _seconds(0.1, 86_400),
+    ),
+    Setting(
+        "peers.visit_s",
+        60.0,
+        "About how long between two visits to terminals of other vehicles.",
+        _seconds(0.1, 86_400),
+    ),
     Setting("uplink.proxy", "", 'An HTTP proxy on the way to the hub, "http://host:port".', _proxy),
     Setting(
         "uplink.heartbeat_s", 30.0, "Longest silence towards the hub while nobody taps.", _seconds(1, 86_400)

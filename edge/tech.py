@@ -1,9 +1,7 @@
 """farebox-tech: what a technician asks of the terminal that runs on this machine, over its control socket."""
 
 import argparse
-import http.client
 import json
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -11,15 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from edge.errors import ControlError, EdgeError
+from edge.errors import EdgeError
+from edge.local import Json, ask
 from edge.settings import load_settings
+from edge.tech_courier import SETTLEMENT, export_file, import_file, imported_all, tell_export, tell_import
 
 DEFAULT_SETTINGS = Path("/etc/farebox/edge.toml")
-TIMEOUT_S = 180.0
-"""Longest wait for an answer: pairing and syncing talk to the hub."""
-MAX_ANSWER_BYTES = 1024 * 1024
-
-Json = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,45 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     sys.stdout.write(json.dumps(answer, indent=2) + "\n" if options.json else options.tell(answer))
     return 0 if options.good(answer) else 1
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def ask(path: Path, method: str, url: str, body: Json | None = None) -> Json:
-    """One request to the running terminal. Raises ControlError with a sentence."""
-    connection = UnixConnection(path, TIMEOUT_S)
-    try:
-        connection.request(method, url, json.dumps(body or {}), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = json.loads(response.read(MAX_ANSWER_BYTES))
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise ControlError(
-            f"No terminal runs here: nothing listens at {path}."
-            " Start it (sudo systemctl start farebox-edge), or name its settings file with --settings."
-        ) from error
-    except PermissionError as error:
-        raise ControlError(f"You may not talk to the terminal at {path}; use sudo.") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ControlError(f"The terminal at {path} does not answer as it should ({error}).") from error
-    finally:
-        connection.close()
-    if not isinstance(answer, dict):
-        raise ControlError(f"What answers at {path} is not a terminal.")
-    if response.status != http.client.OK:
-        raise ControlError(str(answer.get("message", f"The terminal refused (HTTP {response.status}).")))
-    return answer
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,6 +47,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     card = _command(commands, "card", "what the terminal believes of a card", _card, _tell_card)
     card.add_argument("uid", help="the card's number, in hex")
+    _command(commands, "peers", "other terminals it talks to without a hub", _peers, _tell_peers)
+    export = _command(commands, "export", "write all it holds into a courier file", export_file, tell_export)
+    export.add_argument("file", type=Path, help="the file to write, on a stick for example")
+    export.add_argument(
+        "--since",
+        default="",
+        metavar="FILE",
+        help=f'leave out what an earlier courier file says its terminal held; "{SETTLEMENT}" leaves out what'
+        " the hub has signed for",
+    )
+    bring = _command(
+        commands, "import", "take the blocks of a courier file", import_file, tell_import, good=imported_all
+    )
+    bring.add_argument("file", type=Path, help="the courier file")
     return parser
 
 
@@ -121,6 +91,20 @@ def _sync(path: Path, _options: argparse.Namespace) -> Json:
 
 def _card(path: Path, options: argparse.Namespace) -> Json:
     return ask(path, "GET", f"/cards/{quote(options.uid, safe='')}")
+
+
+def _peers(path: Path, _options: argparse.Namespace) -> Json:
+    return ask(path, "GET", "/peers")
+
+
+def _tell_peers(said: Json) -> str:
+    if not said["peers"]:
+        return "no other terminal of this fleet is heard on the LAN\n"
+    return "".join(
+        f"{one['replica'][:8]}  {'this vehicle' if one['companion'] else one['vehicle'] or '-':<16}"
+        f" {'online at ' + one['address'] if one['online'] else one['trouble']}\n"
+        for one in said["peers"]
+    )
 
 
 def _tell_status(said: Json) -> str:

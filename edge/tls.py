@@ -40,9 +40,8 @@ def peer_server_context(identity: Identity) -> ssl.SSLContext:
 
 def caller(tls: ssl.SSLObject) -> TlsIdentity:
     """Who is at the other end, by the names in its certificate. Raises UnknownAuthor for no terminal's."""
-    certificate = tls.getpeercert() or {}
-    names = certificate.get("subjectAltName", ())
-    return tls_identity(str(name) for kind, name in names if kind == "DNS")
+    names = (tls.getpeercert() or {}).get("subjectAltName", ())
+    return tls_identity(str(name[1]) for name in names if name[0] == "DNS")
 
 
 def stranger_context(witness: Callable[[bytes], None]) -> ssl.SSLContext:

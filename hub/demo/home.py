@@ -94,6 +94,8 @@ def terminal_settings(place: Place, role: BusRole, proxy: str) -> Settings:
         "store": {"key_file": str(place.key_file)},
         "reader": {"device": f"uart:{place.reader}"},
         "feedback": {"device": "console"},
+        # Buses on one machine would hear each other, and a bus that is cut off is to be cut off.
+        "peers": {"enabled": False},
         "uplink": {"proxy": proxy, "heartbeat_s": 1.0, "backoff_min_s": 0.2, "backoff_max_s": 1.5},
     }
 

@@ -127,7 +127,7 @@ class Bus:
     def settings(self) -> Settings:
         return load_settings(self.settings_file)
 
-    def configure(self, more: str = "", feedback: str = "console") -> None:
+    def configure(self, more: str = "", feedback: str = "console", *, peers: bool = False) -> None:
         """Write the settings file: console feedback, emulated reader, no search for hubs."""
         self.settings_file.write_text(
             f"""
@@ -143,6 +143,8 @@ class Bus:
             device = "{feedback}"
             [discovery]
             enabled = false
+            [peers]
+            enabled = {str(peers).lower()}
             {more}
             """
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge import tech
+from edge.local import UnixConnection, ask
 from tests.edge.authority import Fleet
 from tests.edge.program import Bus, Program
 
@@ -79,7 +80,7 @@ def test_a_second_process_on_the_same_ledger_is_refused_and_the_first_goes_on(
         assert "is in use by another process" in sentence(words)
         reader.say(f"present ntag215:{UID}")
         first.line_with("accepted")
-        assert tech.ask(bus.settings.control_socket, "GET", "/status")["head_seq"] == 2
+        assert ask(bus.settings.control_socket, "GET", "/status")["head_seq"] == 2
         assert first.stop() == 0
 
 
@@ -144,7 +145,7 @@ def test_a_failing_disk_ends_the_program_and_turns_nothing_green(
     reader.line_with("removed")
     with bus.terminal() as again:
         again.line_with("ready")
-        assert tech.ask(bus.settings.control_socket, "GET", "/status")["head_seq"] == 0
+        assert ask(bus.settings.control_socket, "GET", "/status")["head_seq"] == 0
 
 
 def test_an_unpaired_terminal_says_so_and_tells_the_technician(
@@ -236,7 +237,7 @@ def test_garbage_on_the_control_socket_is_answered_with_a_sentence(bus: Bus, rea
 
 def requested(bus: Bus, method: str, path: str, body: bytes) -> tuple[int, dict[str, object]]:
     """One raw request to the control socket: status and answer."""
-    connection = tech.UnixConnection(bus.settings.control_socket, 30)
+    connection = UnixConnection(bus.settings.control_socket, 30)
     try:
         connection.request(method, path, body)
         response = connection.getresponse()

@@ -1,0 +1,187 @@
+"""Courier files on a running terminal: its ledger onto a stick, and a stick's blocks into its ledger.
+
+A file is bytes of crdt.courier. Steps of either may wait for the disk and are for a thread; each uses the
+ledger for a moment only, so that taps and the uplink go on meanwhile.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crdt.block import parse
+from crdt.certificate import AuthorCertificate
+from crdt.courier import CourierReader, CourierWriter
+from crdt.errors import InputRefused, LedgerError
+from crdt.facts import ReplicaId
+from crdt.frames import BlockFrame, CertificateFrame, Hello
+from crdt.frontier import Frontier, Head
+from crdt.session import Event, Refused
+from edge.errors import ControlError
+from edge.identity import Identity
+from edge.terminal import Enrolment, Terminal
+
+PART_BYTES = 256 * 1024
+"""Of blocks, in one step."""
+MAX_REASONS = 32
+"""Of refusals, in a report."""
+
+
+def enrolled(terminal: Terminal) -> Enrolment:
+    """The enrolment. Raises ControlError where there is none, and so no ledger."""
+    enrolment = terminal.enrolment
+    if enrolment is None:
+        raise ControlError("This terminal is not paired yet, so it has no ledger: farebox-tech pair CODE")
+    return enrolment
+
+
+class Export:
+    """One courier file of all that a terminal holds, or of what lies beyond some numbers."""
+
+    def __init__(self, terminal: Terminal, after: Mapping[ReplicaId, int] | None = None) -> None:
+        """Seals the open taps, so that they are in it. `after`: leave out each replica's facts up to there;
+        None leaves out what the hub's settlement includes. Waits. Raises ControlError or LedgerError."""
+        self._terminal = terminal
+        enrolment = enrolled(terminal)
+        self._identity: Identity = enrolment.identity
+        self._ledger = enrolment.ledger
+        with terminal.syncing(self._identity):
+            self._ledger.seal()
+            self._held = self._ledger.frontier()
+            settled = self._ledger.settled_frontier() if after is None else {}
+        self._after = {replica: head.seq for replica, head in settled.items()} if after is None else after
+        self.deltas = sum(self._gap(replica) for replica in self._held)
+        """How many there are to write."""
+
+    def _gap(self, replica: ReplicaId) -> int:
+        return max(0, self._held[replica].seq - self._after.get(replica, 0))
+
+    def parts(self) -> Iterator[bytes]:
+        """The bytes of the file, in pieces. Waits. Raises Superseded when the terminal is paired anew."""
+        writer = CourierWriter(self._identity.fleet, self._identity.replica)
+        written: dict[ReplicaId, Head] = {}
+        yield writer.beginning(self._held)
+        for replica in sorted(self._held):
+            if self._gap(replica):
+                yield from self._chain(writer, replica, written)
+        yield writer.end(written)
+
+    def _chain(
+        self, writer: CourierWriter, replica: ReplicaId, written: dict[ReplicaId, Head]
+    ) -> Iterator[bytes]:
+        seq, until = self._after.get(replica, 0), self._held[replica].seq
+        with self._terminal.syncing(self._identity):
+            certificate = self._ledger.authors()[replica]
+        yield writer.message(CertificateFrame(certificate.encode()))
+        while seq < until:
+            with self._terminal.syncing(self._identity):
+                raws = self._ledger.blocks_after(seq, PART_BYTES, replica)
+            if not raws:  # the last ones were forgotten meanwhile: they are settled
+                return
+            yield b"".join(writer.message(BlockFrame(raw)) for raw in raws)
+            head = parse(raws[-1]).head
+            written[replica], seq = head, head.seq
+
+
+@dataclass
+class Import:
+    """One courier file into the ledger. Every block is verified; what is held already changes nothing."""
+
+    terminal: Terminal
+    new: int = 0
+    known: int = 0
+    """Blocks that were new, and that were held already."""
+    deltas: int = 0
+    """In the new ones."""
+    unusable: str = ""
+    """Why the file could not be read to its end, a sentence; "" when it could."""
+    _reasons: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    _claimed: Frontier = field(default_factory=dict)
+    _blocks: list[bytes] = field(default_factory=list)
+    _certificates: list[AuthorCertificate] = field(default_factory=list)
+    _waiting_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ControlError on a terminal that has no ledger."""
+        enrolment = enrolled(self.terminal)
+        self._identity = enrolment.identity
+        self._ledger = enrolment.ledger
+        self._reader = CourierReader(self._identity.fleet, self._identity.replica)
+
+    def take(self, data: bytes) -> None:
+        """The next bytes of the file. Waits. Raises Superseded or StoreError."""
+        self._heard(self._reader.receive_data(data))
+        if self._waiting_bytes >= PART_BYTES:
+            self._merge()
+
+    def end(self) -> dict[str, Any]:
+        """The file's end; what was done, as JSON. Waits. Raises Superseded or StoreError."""
+        self._heard(self._reader.receive_eof())
+        self._merge()
+        with self.terminal.syncing(self._identity):
+            held = self._ledger.frontier()
+        return {
+            "new": self.new,
+            "known": self.known,
+            "deltas": self.deltas,
+            "unusable": self.unusable,
+            "refused": [
+                {"replica": replica, "code": code, "message": message, "blocks": count}
+                for (replica, code, message), count in self._reasons.items()
+            ],
+            "missing": [
+                {"replica": replica.hex(), "first": _seq(held, replica) + 1, "last": head.seq}
+                for replica, head in sorted(self._claimed.items())
+                if head.seq > _seq(held, replica)
+            ],
+        }
+
+    def _heard(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case Hello(frontier=frontier):
+                    self._claimed = frontier
+                case CertificateFrame(raw):
+                    self._certificate(raw)
+                    self._waiting_bytes += len(raw)
+                case BlockFrame(raw):
+                    self._blocks.append(raw)
+                    self._waiting_bytes += len(raw)
+                case Refused(text=text):
+                    self.unusable = text
+
+    def _certificate(self, raw: bytes) -> None:
+        try:
+            self._certificates.append(AuthorCertificate.decode(raw))
+        except InputRefused as error:
+            self._refused("", error)
+
+    def _merge(self) -> None:
+        blocks, self._blocks, self._waiting_bytes = self._blocks, [], 0
+        certificates, self._certificates = self._certificates, []
+        if not blocks and not certificates:
+            return
+        with self.terminal.syncing(self._identity):
+            report = self._ledger.merge(blocks, certificates)
+        self.new += len(report.added)
+        self.known += report.known
+        self.deltas += sum(block.header.count for block in report.added)
+        for refused in report.refused:
+            self._refused(_author(refused.raw), refused.error)
+
+    def _refused(self, replica: str, error: InputRefused) -> None:
+        reason = (replica, error.code.name.lower(), str(error))
+        if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
+            reason = ("", "more", "and others")
+        self._reasons[reason] += 1
+
+
+def _seq(frontier: Frontier, replica: ReplicaId) -> int:
+    return frontier[replica].seq if replica in frontier else 0
+
+
+def _author(raw: bytes) -> str:
+    try:
+        return parse(raw).header.replica.hex()
+    except LedgerError:
+        return ""

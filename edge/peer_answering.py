@@ -1,0 +1,149 @@
+"""What a terminal answers to a peer's exchange: messages in, messages out. No HTTP, no TLS, no event loop.
+
+A peer is another terminal of the fleet. It is believed about its own open taps; of sealed blocks only the
+author's certificate and signature count, whoever carries them. Nothing here needs a hub.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from crdt.certificate import AuthorCertificate
+from crdt.errors import InputRefused, Malformed, NotPermitted
+from crdt.frames import (
+    Ack,
+    BlockFrame,
+    CertificateFrame,
+    Hello,
+    Message,
+    OpenSegment,
+    Refusal,
+    Want,
+)
+from crdt.frontier import Frontier, joined
+from crdt.session import Ended, Event, Refused
+from crdt.store.terminal import TerminalLedger
+from crdt.tlsnames import TlsIdentity
+from edge.acquaintances import Acquaintances
+from edge.identity import Identity
+
+MAX_ANSWER_BYTES = 512 * 1024
+"""Of blocks, in one answer."""
+MAX_CERTIFICATES = 64
+"""In one exchange; each costs a signature verification."""
+MAX_REFUSALS = 16
+"""In one answer; the first ones say what is wrong."""
+MAX_HELD = 1_000_000
+"""Deltas beyond the settlement, of all terminals: beyond it others' blocks have to find another carrier."""
+
+
+@dataclass(slots=True)
+class PeerHeard:
+    """What a peer said in one exchange."""
+
+    caller: TlsIdentity
+    hello: Hello | None = None
+    certificates: list[AuthorCertificate] = field(default_factory=list)
+    blocks: list[bytes] = field(default_factory=list)
+    want: Want | None = None
+    segment: OpenSegment | None = None
+    refused: Refused | None = None  # it broke the protocol; nothing of it counts
+
+    def take(self, event: Event) -> None:
+        """One more event of the session. Raises InputRefused for what a peer does not take."""
+        match event:
+            case Hello():
+                if event.replica != self.caller.replica:
+                    raise NotPermitted("The TLS certificate belongs to another replica than HELLO names.")
+                self.hello = event
+            case CertificateFrame(raw):
+                if len(self.certificates) >= MAX_CERTIFICATES:
+                    raise NotPermitted(f"At most {MAX_CERTIFICATES} certificates may come in one exchange.")
+                self.certificates.append(AuthorCertificate.decode(raw))
+            case BlockFrame(raw):
+                self.blocks.append(raw)
+            case Want():
+                self.want = event
+            case OpenSegment():
+                self.segment = event
+            case Refused():
+                self.refused = event
+            case Refusal() | Ended() | Ack():
+                pass
+            case _:
+                raise NotPermitted(f"A peer takes no {type(event).__name__}.")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswer:
+    """What goes back, HELLO first, and what the exchange did here."""
+
+    messages: Sequence[Message]
+    brought: int = 0
+    """Blocks that were new here."""
+    behind: bool = False
+    """Whether the peer has blocks that are missing here."""
+
+
+class PeerAnswerer:
+    """Answers exchanges from one identity's ledger. Its methods wait for the disk: not for the event loop."""
+
+    def __init__(self, identity: Identity, ledger: TerminalLedger, acquaintances: Acquaintances) -> None:
+        self._identity = identity
+        self._ledger = ledger
+        self._acquaintances = acquaintances
+
+    def answer(self, heard: PeerHeard) -> PeerAnswer:
+        """Take in what was brought, and answer; an `Ack` in it is durable.
+
+        Raises InputRefused when there is nothing to talk about with this peer.
+        """
+        if heard.hello is None:
+            raise Malformed("the session has no HELLO")
+        self._acquaintances.meet(heard.caller.replica, heard.certificates)
+        messages: list[Message] = []
+        brought = self._merge(heard, messages)
+        behind = self._believe(heard, messages)
+        segment = own_segment(self._ledger)
+        if segment is not None:
+            messages.append(segment)
+        if heard.want is not None:
+            messages.append(CertificateFrame(self._identity.certificate.encode()))
+            if heard.want.after or heard.want.others:
+                messages += self._ledger.answer(heard.want, MAX_ANSWER_BYTES)
+        hello = Hello(self._identity.fleet, self._identity.replica, self._frontier(heard, heard.hello))
+        return PeerAnswer([hello, *messages], brought, behind)
+
+    def _merge(self, heard: PeerHeard, messages: list[Message]) -> int:
+        if not heard.blocks:
+            return 0
+        if self._ledger.status()["held"] > MAX_HELD:
+            raise NotPermitted("this terminal carries as many taps as it can; bring the blocks to the hub")
+        report = self._ledger.merge(heard.blocks, heard.certificates)
+        messages.append(Ack(report.heads))
+        messages += [Refusal.of(refused.error) for refused in report.refused[:MAX_REFUSALS]]
+        return len(report.added)
+
+    def _believe(self, heard: PeerHeard, messages: list[Message]) -> bool:
+        if heard.segment is None:
+            return False
+        try:
+            return not self._acquaintances.believe(heard.caller.replica, heard.segment)
+        except InputRefused as error:
+            messages.append(Refusal.of(error))
+            return False
+
+    def _frontier(self, heard: PeerHeard, hello: Hello) -> Frontier:
+        """The heads that matter to the caller: of those it names, and with a WANT all that are held.
+
+        What is settled here is not taken from anybody, so it counts as held, where it is asked about.
+        """
+        held = self._ledger.frontier()
+        known = joined(self._ledger.settled_frontier(), held)
+        named = {replica: known[replica] for replica in hello.frontier if replica in known}
+        return named if heard.want is None else held | named
+
+
+def own_segment(ledger: TerminalLedger) -> OpenSegment | None:
+    """The open taps of this terminal, for a peer. None while they may bear numbers that others know as
+    something else: then they are told once they are written again under a new identity."""
+    return None if ledger.suspended else ledger.open_segment()

@@ -1,0 +1,55 @@
+"""What a terminal is among its peers: one identity with its ledger, its TLS both ways, whom it has met."""
+
+import ssl
+from dataclasses import dataclass
+
+from crdt.store.terminal import TerminalLedger
+from edge.acquaintances import Acquaintances
+from edge.identity import Identity
+from edge.terminal import Enrolment, Terminal
+from edge.tls import client_context, peer_server_context
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Made anew for every identity; what was believed under the one before is told again."""
+
+    identity: Identity
+    ledger: TerminalLedger
+    acquaintances: Acquaintances
+    asking: ssl.SSLContext
+    answering: ssl.SSLContext
+
+    @classmethod
+    def of(cls, enrolment: Enrolment) -> "Presence":
+        """The presence of an enrolment; reads keys, so not for the event loop."""
+        identity = enrolment.identity
+        return cls(
+            identity,
+            enrolment.ledger,
+            Acquaintances(enrolment.ledger),
+            client_context(identity),
+            peer_server_context(identity),
+        )
+
+
+class Presences:
+    """The presence of the moment. `refresh` waits for the disk."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._presence: Presence | None = None
+
+    @property
+    def now(self) -> Presence | None:
+        """None while the terminal is not paired, or for the moment in which it becomes another."""
+        presence, enrolment = self._presence, self._terminal.enrolment
+        if presence is None or enrolment is None or presence.identity is not enrolment.identity:
+            return None
+        return presence
+
+    def refresh(self) -> None:
+        """Follow the terminal's identity."""
+        enrolment = self._terminal.enrolment
+        if enrolment is not None and self.now is None:
+            self._presence = Presence.of(enrolment)

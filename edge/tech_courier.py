@@ -1,0 +1,215 @@
+"""`farebox-tech export` and `import`: a terminal's ledger onto a stick, a stick's blocks into the ledger.
+
+A file appears under its name only when all of it is on the stick. Whatever is imported was verified block by
+block, so importing again does no harm, nor does a file that was cut short, and later in full.
+"""
+
+import http.client
+import json
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from crdt.block import parse
+from crdt.courier import MAGIC, CourierReader
+from crdt.errors import InputRefused
+from crdt.facts import FleetId, ReplicaId
+from crdt.frames import BlockFrame, Hello
+from crdt.frontier import Frontier
+from crdt.session import Event, Refused
+from edge.errors import ControlError
+from edge.local import DELTAS_HEADER, Json, ask, exchange, give
+from edge.progress import Progress
+
+CHUNK_BYTES = 64 * 1024
+SETTLEMENT = "settlement"
+"""In place of an earlier file: leave out what the hub has signed for."""
+
+
+class Tally:
+    """What is in a courier file, as far as it was read; nothing is verified."""
+
+    def __init__(self, status: Json) -> None:
+        """`status`: of the terminal, whose fleet's files are read."""
+        fleet, replica = bytes.fromhex(status["fleet"]), bytes.fromhex(status["replica"])
+        self._reader = CourierReader(FleetId(fleet), ReplicaId(replica))
+        self.deltas = 0
+        self.blocks = 0
+        self.trouble = ""
+        """Why it cannot be read on, a sentence."""
+        self.claimed: Frontier = {}
+        """What the exporter held."""
+
+    def take(self, data: bytes) -> None:
+        """The next bytes."""
+        self._count(self._reader.receive_data(data))
+
+    def end(self) -> None:
+        """The file's end; `trouble` says whether it came too early."""
+        self._count(self._reader.receive_eof())
+
+    def _count(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case Hello(frontier=frontier):
+                    self.claimed = frontier
+                case BlockFrame(raw):
+                    self.blocks += 1
+                    with suppress(InputRefused):
+                        self.deltas += parse(raw).header.count
+                case Refused(text=text):
+                    self.trouble = text
+
+
+def export_file(path: Path, options: Namespace) -> Json:
+    """Write a courier file. Raises ControlError with a sentence; then no new file is there."""
+    status = _paired(path)
+    body = json.dumps({"after": _after(options.since, status)}).encode()
+    tally = Tally(status)
+    with exchange(path, "POST", "/export", body) as response, _new_file(options.file) as file:
+        with Progress("exporting", int(response.headers[DELTAS_HEADER]), "taps") as progress:
+            for chunk in _chunks(response):
+                tally.take(chunk)
+                with _writing(options.file):
+                    file.write(chunk)
+                progress.at(tally.deltas)
+        tally.end()
+        if tally.trouble:
+            raise ControlError("The terminal broke the export off; no file was written. Try again.")
+    return {"file": str(options.file), "blocks": tally.blocks, "taps": tally.deltas}
+
+
+def tell_export(said: Json) -> str:
+    """What was exported, for a person."""
+    return f"{said['taps']:,} taps in {said['blocks']:,} blocks are in {said['file']}\n"
+
+
+def import_file(path: Path, options: Namespace) -> Json:
+    """Bring a courier file to the terminal. Raises ControlError with a sentence."""
+    _paired(path)
+    with _reading(options.file):
+        size = options.file.stat().st_size
+        file = options.file.open("rb")
+    with file, Progress("importing", size, "bytes") as progress:
+        return give(path, "/import", _sent(file, options.file, size, progress), size)
+
+
+def tell_import(said: Json) -> str:
+    """What was imported and what was not, for a person."""
+    lines = [f"{said['new']:,} new blocks with {said['deltas']:,} taps, {said['known']:,} known already\n"]
+    if said["unusable"]:
+        lines.append(f"the file could not be read to its end: {said['unusable']}\n")
+    lines += [
+        f"refused: {one['blocks']:,} blocks of {one['replica'][:8] or 'nobody known'}: {one['message']}\n"
+        for one in said["refused"]
+    ]
+    lines += [
+        f"missing: taps {one['first']:,} to {one['last']:,} of {one['replica'][:8]}, held by the exporter\n"
+        for one in said["missing"]
+    ]
+    return "".join(lines)
+
+
+def imported_all(said: Json) -> bool:
+    """Whether the file was read to its end and nothing in it was refused."""
+    return not said["unusable"] and not said["refused"]
+
+
+def _paired(path: Path) -> Json:
+    status = ask(path, "GET", "/status")
+    if not status["paired"]:
+        raise ControlError("This terminal is not paired yet, so it has no ledger: farebox-tech pair CODE")
+    return status
+
+
+def _after(since: str, status: Json) -> dict[str, int] | None:
+    """The number after which each replica's facts are wanted; None leaves that to the settlement."""
+    if since == SETTLEMENT:
+        return None
+    if not since:
+        return {}
+    earlier, tally = Path(since), Tally(status)
+    with _reading(earlier), earlier.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            tally.take(chunk)
+    tally.end()
+    if tally.trouble:
+        raise ControlError(f"{earlier} cannot say what to leave out: {tally.trouble}.")
+    return {replica.hex(): head.seq for replica, head in tally.claimed.items()}
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    try:
+        while chunk := response.read1(CHUNK_BYTES):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise ControlError("The terminal broke the export off; no file was written. Try again.") from error
+
+
+def _sent(file: BinaryIO, path: Path, size: int, progress: Progress) -> Iterator[bytes]:
+    """The file's bytes, exactly `size` of them. Raises ControlError when they cannot be had."""
+    done = 0
+    while done < size:
+        with _reading(path):
+            chunk = file.read(min(CHUNK_BYTES, size - done))
+        if not done and not chunk.startswith(MAGIC[: len(chunk)]):
+            raise ControlError(f"{path} is not a courier file: farebox-tech export makes one.")
+        if not chunk:
+            raise ControlError(f"{path} became shorter while it was read; import it again.")
+        yield chunk
+        done += len(chunk)
+        progress.at(done)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears as `path`, on the disk for good, when the block ends well; else not at all."""
+    part = path.with_name(f".{path.name}.part")
+    with _writing(path):
+        file = part.open("wb")
+    try:
+        with file:
+            yield file
+            with _writing(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with _writing(path):
+            part.replace(path)
+            _sync_directory(path.absolute().parent)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ControlError(
+            f"{path} cannot be written ({error.strerror or error}); nothing of it is there. Is the stick"
+            " full, write-protected, or pulled? The taps are safe in the terminal."
+        ) from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ControlError(
+            f"{path} cannot be read ({error.strerror or error}). What was imported before stays, and"
+            " importing it again goes on from there."
+        ) from error
