@@ -32,11 +32,13 @@ from hub.announce import (
     watch_interfaces,
 )
 from hub.authority import Authority
+from hub.backup import Backups
 from hub.callers import Callers
 from hub.connections import GuardedSite
+from hub.control_ledger import ledger_routes
 from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
 from hub.invites import Invites
-from hub.keys import ABOUT, EVENTS, OPERATORS, OVERVIEW, SERVICE, About
+from hub.keys import ABOUT, BACKUPS, EVENTS, LEDGER, OPERATORS, OVERVIEW, SERVICE, About
 from hub.notify import ServiceManager
 from hub.operators import Operators
 from hub.overview import Overview, card_text
@@ -185,7 +187,9 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
     app.on_response_prepare.append(add_headers)
     app.add_routes(_terminal_routes(hub, service, registry, invites, bus))
     app.add_routes(pages.routes())
+    control_app[LEDGER], control_app[BACKUPS] = ledger, Backups(settings, os.environ)
     control_app.add_routes(control.control_routes())
+    control_app.add_routes(ledger_routes())
     return app, control_app
 
 

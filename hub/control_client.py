@@ -3,21 +3,24 @@
 import http.client
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from hub.errors import HubNotRunning, RequestRefused
+from hub.errors import FileTrouble, HubNotRunning, RequestRefused
 
 TIMEOUT_S = 30.0
+FILE_TIMEOUT_S = 900.0  # a backup of a large ledger takes its time before it begins
+PIECE_BYTES = 256 * 1024
 
 
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
@@ -26,14 +29,82 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+Progress = Callable[[int, int | None], None]  # bytes so far, and in all where that is known
+
+
+def download(path: Path, target: str, file: BinaryIO, progress: Progress) -> int:
+    """Write the hub's answer to `file`; its length in bytes. Raises as `ask` does, and FileTrouble."""
+    with _answering(path, FILE_TIMEOUT_S) as connection:
+        connection.request("GET", target)
+        response = connection.getresponse()
+        _check(response)
+        expected, done = response.length, 0
+        while piece := response.read(PIECE_BYTES):
+            _write(file, piece)
+            done += len(piece)
+            progress(done, expected)
+        if expected is not None and done != expected:
+            raise http.client.IncompleteRead(b"", expected - done)
+        return done
+
+
+def upload(path: Path, target: str, file: BinaryIO, size: int, progress: Progress) -> Any:
+    """Send `file` to the hub; its answer. Raises as `ask` does, and FileTrouble."""
+
+    def pieces() -> Iterator[bytes]:
+        done = 0
+        while piece := _read(file):
+            yield piece
+            done += len(piece)
+            progress(done, size)
+
+    with _answering(path, FILE_TIMEOUT_S) as connection:
+        headers = {"Content-Type": "application/octet-stream"}
+        connection.request("POST", target, pieces(), headers, encode_chunked=True)
+        response = connection.getresponse()
+        _check(response)
+        return json.loads(response.read())
+
+
 def ask(path: Path, method: str, target: str, body: Mapping[str, object] | None = None) -> Any:
     """The hub's answer. HubNotRunning when nobody answers at `path`, RequestRefused when the answer is no."""
-    connection = _UnixConnection(path)
-    try:
+    with _answering(path, TIMEOUT_S) as connection:
         payload = None if body is None else json.dumps(body)
         connection.request(method, target, payload, {"Content-Type": "application/json"})
         response = connection.getresponse()
+        _check(response)
+        return json.loads(response.read())
+
+
+def _write(file: BinaryIO, piece: bytes) -> None:
+    try:
+        file.write(piece)
+    except OSError as error:
+        raise FileTrouble(
+            f"The file cannot be written: {error.strerror}. Look whether its disk is full."
+        ) from error
+
+
+def _read(file: BinaryIO) -> bytes:
+    try:
+        return file.read(PIECE_BYTES)
+    except OSError as error:
+        raise FileTrouble(f"The file cannot be read: {error.strerror}. What came before counts.") from error
+
+
+def _check(response: http.client.HTTPResponse) -> None:
+    """RequestRefused unless the hub does what it was asked."""
+    if response.status != HTTPStatus.OK:
         answer = json.loads(response.read())
+        raise RequestRefused(str(answer.get("error", "")), str(answer.get("message", "")), response.status)
+
+
+@contextmanager
+def _answering(path: Path, timeout_s: float) -> Iterator[http.client.HTTPConnection]:
+    """A connection to the hub; HubNotRunning where nobody answers, or nobody any more."""
+    connection = _UnixConnection(path, timeout_s)
+    try:
+        yield connection
     except PermissionError as error:
         raise HubNotRunning(
             f"The hub's control socket {path} is for the hub's own user and root. Run this with sudo."
@@ -45,6 +116,3 @@ def ask(path: Path, method: str, target: str, body: Mapping[str, object] | None 
         ) from error
     finally:
         connection.close()
-    if response.status != HTTPStatus.OK:
-        raise RequestRefused(str(answer.get("error", "")), str(answer.get("message", "")), response.status)
-    return answer

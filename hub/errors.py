@@ -3,6 +3,7 @@
 HubError
 |- SettingsError      a settings file is wrong
 |- SetupError         the hub cannot start as it stands (not initialised, port in use, key file unsafe)
+|- FileTrouble        a file that a command was given cannot be read or written
 |- HubNotRunning      a command needs the running hub and found none
 `- RequestRefused     somebody asked for something the hub does not do: `.status` is the HTTP status
 """
@@ -20,6 +21,10 @@ class SettingsError(HubError):
 
 class SetupError(HubError):
     """The hub cannot start as it stands; the message says what is missing."""
+
+
+class FileTrouble(HubError):
+    """A file that a command was given cannot be read or written; the message names it and says why."""
 
 
 class HubNotRunning(HubError):

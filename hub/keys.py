@@ -1,6 +1,7 @@
 """Where a view finds the hub's parts: `request.app[OVERVIEW]`, and so on.
 
-For pages: OVERVIEW (read), SERVICE (change), EVENTS (what changed, live), OPERATORS (login).
+For pages: OVERVIEW (read), SERVICE (change), EVENTS (what changed, live), OPERATORS (login). For the control
+socket also LEDGER and BACKUPS.
 `hub.pages.routes() -> list[web.RouteDef]` is mounted at the root by hub.app; /api/v1 is the terminals'.
 A RequestRefused that leaves a view becomes its status and its sentence as plain text.
 """
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from crdt.store.hub import HubLedger
+from hub.backup import Backups
 from hub.events import EventBus
 from hub.operators import OPERATORS
 from hub.overview import Overview
@@ -29,6 +32,8 @@ class About:
 
 ABOUT = web.AppKey("ABOUT", About)
 SERVICE = web.AppKey("SERVICE", Service)
+LEDGER = web.AppKey("LEDGER", HubLedger)
+BACKUPS = web.AppKey("BACKUPS", Backups)
 EVENTS = web.AppKey("EVENTS", EventBus)
 
-__all__ = ["ABOUT", "EVENTS", "OPERATORS", "OVERVIEW", "SERVICE"]
+__all__ = ["ABOUT", "BACKUPS", "EVENTS", "LEDGER", "OPERATORS", "OVERVIEW", "SERVICE"]

@@ -245,3 +245,31 @@ def test_the_key_of_a_systemd_credential_opens_the_ledger(hub: HubProcess, tmp_p
     environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
     with founding.opened(load(hub.settings), environment):
         pass
+
+
+def test_backup_and_courier_files_are_made_once_and_taken_again(hub: HubProcess, tmp_path: Path) -> None:
+    hub.start()
+    try:
+        assert hub.command("topup", UID, "12.50").returncode == 0
+        for command in (("backup",), ("ledger", "export")):
+            file = tmp_path / command[0]
+            done = hub.command(*command, str(file))
+            assert (done.returncode, file.stat().st_mode & 0o777) == (0, 0o600), done.stderr
+            before = file.read_bytes()
+            assert "is there already and was not touched" in sentence(hub.command(*command, str(file)))
+            assert file.read_bytes() == before
+        done = hub.command("ledger", "import", str(tmp_path / "ledger"))
+        assert "0 new blocks with 0 entries; 1 were here before" in done.stdout
+        done = hub.command("ledger", "import", str(tmp_path / "backup"))
+        assert "This is not a courier file" in sentence(done)
+        assert "cannot be read" in sentence(hub.command("ledger", "import", str(tmp_path / "nowhere")))
+    finally:
+        hub.stop(signal.SIGTERM)
+    with Database.open(tmp_path / "backup", read_key(tmp_path / "hub.key", {})) as database:
+        assert founding.is_founded(database)
+
+
+def test_a_file_that_broke_off_is_not_left_behind(hub: HubProcess, tmp_path: Path) -> None:
+    """Half a backup that looks like one is worse than none."""
+    assert "farebox-hub run" in sentence(hub.command("backup", str(tmp_path / "copy")))
+    assert not (tmp_path / "copy").exists()

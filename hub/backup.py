@@ -1,0 +1,60 @@
+"""`farebox-hub backup`: a copy of the ledger while the hub runs, handed to who asks on the control socket.
+
+The hub makes it, in its state directory, because only it has the key; who asks writes it where it belongs.
+The file of marks is not in it: by that file a hub that is put back from a backup notices it.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from crdt.store.backup import back_up
+from hub.keyfile import read_key
+from hub.settings import HubSettings
+
+PIECE_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A finished copy. It has no name any more, and is gone when `file` is closed."""
+
+    file: BinaryIO
+    size_bytes: int
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Its bytes."""
+        while piece := await asyncio.to_thread(self.file.read, PIECE_BYTES):
+            yield piece
+
+
+class Backups:
+    """Makes copies, one at a time."""
+
+    def __init__(self, settings: HubSettings, environment: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._one_at_a_time = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def copy(self) -> AsyncIterator[Copy]:
+        """A copy of the ledger as it is now. Raises StoreFailed, for instance for a full disk."""
+        async with self._one_at_a_time:
+            file = await asyncio.to_thread(self._make)
+            try:
+                yield Copy(file, os.fstat(file.fileno()).st_size)
+            finally:
+                file.close()
+
+    def _make(self) -> BinaryIO:
+        place: Path = self._settings.state_directory / "backup.partial"
+        place.unlink(missing_ok=True)  # of a hub that was stopped meanwhile
+        back_up(self._settings.database, read_key(self._settings.key_file, self._environment), place)
+        try:
+            return place.open("rb")
+        finally:
+            place.unlink()

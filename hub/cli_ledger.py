@@ -1,0 +1,93 @@
+"""Commands about the ledger as a whole: its backup, and courier files in and out."""
+
+import argparse
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from hub import settings
+from hub.cli_operate import Command
+from hub.cli_text import Bar, say
+from hub.control_client import download, upload
+from hub.errors import FileTrouble
+
+
+def add(command: Command) -> None:
+    """Put these commands into the parser."""
+    backup = command("backup", _backup, "Copy the ledger, encrypted, while the hub runs.")
+    backup.add_argument("file", type=Path, help="where to; it must not be there yet")
+    ledger = command("ledger", _ledger, "Bring a courier file into the ledger, or make one of all it holds.")
+    ledger.add_argument("action", choices=["import", "export"])
+    ledger.add_argument("file", type=Path, help="the courier file")
+
+
+def _backup(options: argparse.Namespace) -> None:
+    size = _save(options, "/backup", "Copying")
+    say(f"The ledger is copied to {options.file} ({size / 1e6:,.1f} MB), encrypted with the hub's own key.")
+    say("Keep the key with another copy, not with this one; hub/README.md says how to put both back.")
+
+
+def _ledger(options: argparse.Namespace) -> None:
+    if options.action == "export":
+        size = _save(options, "/ledger/export", "Exporting")
+        say(f"Everything the hub holds is in {options.file} ({size / 1e6:,.1f} MB).")
+        return
+    _tell(_import(options))
+
+
+def _import(options: argparse.Namespace) -> dict[str, Any]:
+    place = settings.load(options.settings).control_socket
+    bar = Bar("Importing")
+    try:
+        with options.file.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            done: dict[str, Any] = upload(place, "/ledger/import", file, size, bar.show)
+            return done
+    except OSError as error:
+        raise FileTrouble(f"The courier file {options.file} cannot be read: {error.strerror}.") from error
+    finally:
+        bar.end()
+
+
+def _tell(done: dict[str, Any]) -> None:
+    """What an import did; FileTrouble when the file is damaged, after what was taken from it was said."""
+    say(f"{done['blocks']} new blocks with {done['entries']} entries; {done['known']} were here before.")
+    if done["refused"]:
+        say(f"{done['refused']} were refused and change nothing:")
+        for sentence in done["refusals"]:
+            say(f"  {sentence}")
+    for gap in done["missing"]:
+        numbers = f"{gap['first_seq']} to {gap['last_seq']}"
+        say(f"  missing of {gap['author']}: {numbers} (replica {gap['replica']})")
+    if done["trouble"]:
+        raise FileTrouble(
+            f"{done['trouble'][:1].upper()}{done['trouble'][1:]}. What is said above is in the ledger. "
+            "Copy the file once more and import it again: nothing counts twice."
+        )
+
+
+def _save(options: argparse.Namespace, target: str, what: str) -> int:
+    """Write the hub's answer to the file that was named; its size. Nothing is left of one that broke off."""
+    place = settings.load(options.settings).control_socket
+    bar = Bar(what)
+    try:
+        descriptor = os.open(options.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise FileTrouble(f"{options.file} is there already and was not touched. Name another.") from error
+    except OSError as error:
+        raise FileTrouble(f"{options.file} cannot be made: {error.strerror}.") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            size = download(place, target, file, bar.show)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            options.file.unlink()
+        if isinstance(error, OSError):
+            raise FileTrouble(f"{options.file} cannot be written: {error.strerror}.") from error
+        raise
+    finally:
+        bar.end()
+    return size

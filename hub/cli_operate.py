@@ -1,0 +1,126 @@
+"""Commands of every day: pair a terminal, cards and their money, terminals, fares."""
+
+import argparse
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from hub.cli_text import ask_hub, local_time, money_text, say, table
+from hub.errors import SetupError
+
+Command = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
+
+
+def add(command: Command) -> None:
+    """Put these commands into the parser."""
+    command("invite", _invite, "Print a one-time code that pairs one terminal.")
+    cards = command("cards", _cards, "List cards, show one with its history, block or unblock it.")
+    cards.add_argument("action", nargs="?", choices=["list", "show", "block", "unblock"], default="list")
+    cards.add_argument("card", nargs="?", default="", help="the card's id in hex; with list: where to start")
+    topup = command("topup", _topup, "Put money on a card.")
+    topup.add_argument("card", help="the card's id in hex")
+    topup.add_argument("amount", help="such as 12.50")
+    topup.add_argument("--request", default="", help="an id of your own; the same id books once only")
+    terminals = command("terminals", _terminals, "List terminals, or revoke one.")
+    terminals.add_argument("action", nargs="?", choices=["list", "revoke"], default="list")
+    terminals.add_argument("terminal", nargs="?", default="", help="its name or id")
+    fleet = command("fleet", _fleet, "Show or change fares and policy.")
+    fleet.add_argument("action", nargs="?", choices=["show", "set"], default="show")
+    example = 'flat_fare=2.50, "route_fares=7=1.80,Airport=4.20", ...'
+    fleet.add_argument("changes", nargs="*", metavar="NAME=VALUE", help=example)
+
+
+def _invite(options: argparse.Namespace) -> None:
+    invite = ask_hub(options, "POST", "/invite", {})
+    minutes = max(1, round((invite["expires_at_ms"] / 1000 - time.time()) / 60))
+    say(invite["code"])
+    say(f"Good for one terminal and {minutes} minutes: `farebox-tech pair {invite['code']}` on the bus.")
+
+
+def _cards(options: argparse.Namespace) -> None:
+    if options.action == "list":
+        money = money_text(options)
+        rows = ask_hub(options, "GET", f"/cards?after={quote(options.card, safe='')}")
+        table(
+            ["card", "balance", ""],
+            [
+                [row["card"], money(row["balance_minor"]), "blocked" if row["hotlisted"] else ""]
+                for row in rows
+            ],
+        )
+        return
+    if not options.card:
+        raise SetupError(f"Say which card: `farebox-hub cards {options.action} CARD`, its id in hex.")
+    target = f"/cards/{quote(options.card, safe='')}"
+    if options.action == "show":
+        _show_card(ask_hub(options, "GET", target), money_text(options))
+    else:
+        ask_hub(options, "POST", f"{target}/{options.action}", {})
+        say(f"{options.card} is {options.action}ed; terminals hear of it with their next sync.")
+
+
+def _show_card(card: dict[str, Any], money: Callable[[int], str]) -> None:
+    known = "" if card["known"] else "  (no ledger entry mentions it)"
+    blocked = "  BLOCKED" if card["hotlisted"] else ""
+    say(f"{card['card']}  {money(card['balance_minor'])}{blocked}{known}")
+    rows = [
+        [local_time(row["at_ms"]), row["kind"], money(row["amount_minor"]), row["terminal"], row["route"]]
+        for row in card["history"]
+    ]
+    table(["time", "what", "amount", "where", "route"], rows)
+
+
+def _topup(options: argparse.Namespace) -> None:
+    request = options.request or secrets.token_hex(16)
+    body = {"card": options.card, "amount": options.amount, "request": request}
+    booking = ask_hub(options, "POST", "/topup", body)
+    money = money_text(options)
+    done = "had been booked before; nothing was added" if booking["repeated"] else "booked"
+    amount, balance = money(booking["amount_minor"]), money(booking["balance_minor"])
+    say(f"{amount} on {booking['card']} {done}. Balance {balance}.")
+
+
+def _terminals(options: argparse.Namespace) -> None:
+    if options.action == "revoke":
+        if not options.terminal:
+            raise SetupError("Say which terminal: `farebox-hub terminals revoke NAME`.")
+        name = ask_hub(options, "POST", "/terminals/revoke", {"terminal": options.terminal})["name"]
+        say(f"{name} is revoked. Its taps up to now stay; pairing it again brings it back.")
+        return
+    rows = [
+        [row["name"], _standing(row), _seen(row), _number(row["held"]), str(row["head_seq"]), row["terminal"]]
+        for row in ask_hub(options, "GET", "/terminals")
+    ]
+    table(["name", "state", "last seen", "held", "head", "id"], rows)
+
+
+def _fleet(options: argparse.Namespace) -> None:
+    if options.action == "set":
+        changes = dict(_change(text) for text in options.changes)
+        view = ask_hub(options, "POST", "/fleet", changes)
+    else:
+        view = ask_hub(options, "GET", "/fleet")
+    for name, value in view["values"].items():
+        say(f"{name} = {', '.join(value.splitlines())}")
+    say(f"(version {view['version']})")
+
+
+def _change(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise SetupError(f"{text!r} is not a change. Write NAME=VALUE, such as flat_fare=2.50.")
+    return name.strip(), value.replace(",", "\n") if name.strip() == "route_fares" else value
+
+
+def _standing(row: dict[str, Any]) -> str:
+    return "revoked" if row["revoked"] else "online" if row["online"] else "offline"
+
+
+def _seen(row: dict[str, Any]) -> str:
+    return "never" if row["last_seen_ms"] is None else local_time(row["last_seen_ms"])
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else str(value)

@@ -1,0 +1,150 @@
+"""Courier files at the hub: blocks from a USB stick or a laptop into the ledger, and out of it into a file.
+
+A file may have any size, so it is taken and made piece by piece. Every block proves itself and counts once,
+so a file may be imported again, or be cut off and begun anew; what it says at its end tells whether all of
+it came.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from crdt.block import parse
+from crdt.certificate import AuthorCertificate
+from crdt.courier import CourierReader, CourierWriter
+from crdt.errors import InputRefused
+from crdt.facts import ReplicaId
+from crdt.frames import BlockFrame, CertificateFrame
+from crdt.frontier import Frontier, Head, missing
+from crdt.session import Event, Refused
+from crdt.store.hub import HubLedger
+
+BATCH_BYTES = 1024 * 1024  # of blocks in one merge
+BATCH_BLOCKS = 4096
+MAX_TOLD = 20  # refusals told one by one; the rest are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Numbers that the file speaks of, or that come before what it has, and that are not here."""
+
+    author: str  # the terminal's name, "?" where no certificate came
+    replica: str  # hex
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import did."""
+
+    blocks: int = 0  # new ones
+    entries: int = 0  # facts in them
+    known: int = 0  # blocks that were here before
+    refused: int = 0  # blocks and certificates
+    refusals: list[str] = field(default_factory=list)  # why, of the first ones
+    missing: list[Missing] = field(default_factory=list)
+    trouble: str = ""  # the file is damaged or cut short; what came before it counts
+
+    def refuse(self, sentence: str) -> None:
+        """Note one that was refused."""
+        self.refused += 1
+        if len(self.refusals) < MAX_TOLD and sentence not in self.refusals:
+            self.refusals.append(sentence)
+
+
+class Import:
+    """One file on its way into the ledger."""
+
+    def __init__(self, ledger: HubLedger) -> None:
+        self._ledger = ledger
+        self._reader = CourierReader(ledger.fleet, ledger.replica)
+        self._certificates: list[AuthorCertificate] = []
+        self._blocks: list[bytes] = []
+        self._bytes = 0
+        self._done = Imported()
+
+    async def run(self, pieces: AsyncIterator[bytes]) -> Imported:
+        """Take the whole file; durable when done. Raises StoreError; what was merged before stays."""
+        async for piece in pieces:
+            await self._take(self._reader.receive_data(piece))
+            if self._done.trouble:
+                break
+        if not self._done.trouble:
+            await self._take(self._reader.receive_eof())
+        await self._merge()
+        if self._reader.heads is not None:
+            await self._compare(self._reader.heads)
+        return self._done
+
+    async def _take(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case CertificateFrame(raw):
+                    self._learn(raw)
+                case BlockFrame(raw):
+                    self._blocks.append(raw)
+                    self._bytes += len(raw)
+                case Refused():
+                    self._done.trouble = event.text
+                case _:
+                    pass
+            if self._bytes >= BATCH_BYTES or len(self._blocks) >= BATCH_BLOCKS:
+                await self._merge()
+
+    def _learn(self, raw: bytes) -> None:
+        try:
+            self._certificates.append(AuthorCertificate.decode(raw))
+        except InputRefused as error:
+            self._done.refuse(str(error))
+
+    async def _merge(self) -> None:
+        blocks, self._blocks, self._bytes = self._blocks, [], 0
+        certificates, self._certificates = self._certificates, []
+        if not blocks and not certificates:
+            return
+        report = await asyncio.wrap_future(self._ledger.merge(blocks, certificates))
+        self._done.blocks += len(report.added)
+        self._done.entries += sum(block.header.count for block in report.added)
+        self._done.known += report.known
+        for refused in report.refused:
+            self._done.refuse(str(refused.error))
+
+    async def _compare(self, promised: Frontier) -> None:
+        held = await asyncio.wrap_future(self._ledger.heads(sorted(promised)))
+        authors = self._ledger.authors()
+        for replica, after_seq, until_seq in missing(promised, held):
+            self._done.missing.append(
+                Missing(_name(authors, replica), replica.hex(), after_seq + 1, until_seq)
+            )
+
+
+async def export(ledger: HubLedger) -> AsyncIterator[bytes]:
+    """The whole ledger as a courier file, in pieces: what is held at this moment, author by author."""
+    heads = await asyncio.wrap_future(ledger.heads())
+    authors = ledger.authors()
+    writer = CourierWriter(ledger.fleet, ledger.replica)
+    yield writer.beginning(heads)
+    for replica, head in sorted(heads.items()):
+        yield writer.message(CertificateFrame(authors[replica].encode()))
+        async for raw in _chain(ledger, replica, head):
+            yield writer.message(BlockFrame(raw))
+    yield writer.end(heads)
+
+
+async def _chain(ledger: HubLedger, replica: ReplicaId, head: Head) -> AsyncIterator[bytes]:
+    """The replica's blocks up to a head."""
+    at_seq = 0
+    while at_seq < head.seq:
+        blocks = await asyncio.wrap_future(ledger.blocks_after(replica, at_seq, BATCH_BYTES))
+        for raw in blocks:
+            block = parse(raw)
+            if block.last_seq > head.seq:
+                return
+            at_seq = block.last_seq
+            yield raw
+
+
+def _name(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> str:
+    author = authors.get(replica)
+    return "?" if author is None else author.name

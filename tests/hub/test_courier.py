@@ -1,0 +1,114 @@
+"""Courier files at the hub: verified, counted once, and what is missing is told."""
+
+import asyncio
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crdt.courier import CourierReader, CourierWriter
+from crdt.facts import Kind
+from crdt.frames import BlockFrame, CertificateFrame
+from crdt.frontier import Frontier
+from crdt.ledger import Ledger
+from hub.control_client import download, upload
+from tests.hub.conftest import Depot
+from tests.hub.terminal import Terminal, reference
+
+
+def courier_file(carrier: Terminal, *carried: Terminal, skip: int = 0) -> bytes:
+    """A file with these terminals' chains, each without its first `skip` blocks."""
+    writer = CourierWriter(carrier.fleet, carrier.key.replica)
+    heads: Frontier = {terminal.key.replica: terminal.head for terminal in carried}
+    parts = [writer.beginning(heads)]
+    for terminal in carried:
+        parts.append(writer.message(CertificateFrame(terminal.certificate.encode())))
+        parts += [writer.message(BlockFrame(raw)) for raw in terminal.chain[skip:]]
+    return b"".join([*parts, writer.end(heads)])
+
+
+async def bring(depot: Depot, file: bytes) -> Any:
+    """Import the file."""
+    place = depot.hub.settings.control_socket
+    return await asyncio.to_thread(
+        upload, place, "/ledger/import", io.BytesIO(file), len(file), lambda _done, _total: None
+    )
+
+
+async def test_a_file_brings_what_no_network_brought(depot: Depot) -> None:
+    one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    one.taps(500, kind=Kind.OPENING), one.taps(-250), other.taps(-180, -180)
+    done = await bring(depot, courier_file(one, one, other))
+    assert (done["blocks"], done["entries"], done["known"], done["refused"]) == (3, 4, 0, 0)
+    assert (done["missing"], done["trouble"]) == ([], "")
+    assert await depot.digest() == await reference(one, other)
+
+
+async def test_a_file_again_changes_nothing(depot: Depot) -> None:
+    """Invariant 2."""
+    one = await depot.pair()
+    one.taps(-250), one.taps(-250)
+    file = courier_file(one, one)
+    await bring(depot, file)
+    digest = await depot.digest()
+    done = await bring(depot, file)
+    assert (done["blocks"], done["known"], await depot.digest()) == (0, 2, digest)
+
+
+async def test_a_file_that_was_cut_short_gives_what_it_has_and_says_so(depot: Depot) -> None:
+    """Also between two blocks; the whole file goes on where that one stopped."""
+    one = await depot.pair()
+    one.taps(-250), one.taps(-250)
+    file = courier_file(one, one)
+    cut = file[: file.index(one.chain[1][:40]) - 5]
+    done = await bring(depot, cut)
+    assert (done["blocks"], "cut short" in done["trouble"]) == (1, True)
+    done = await bring(depot, file)
+    assert (done["blocks"], done["known"], done["trouble"]) == (1, 1, "")
+    assert await depot.digest() == await reference(one)
+
+
+async def test_blocks_whose_predecessors_are_elsewhere_are_named(depot: Depot) -> None:
+    one = await depot.pair("Bus 1")
+    one.taps(-250), one.taps(-250, -250)
+    done = await bring(depot, courier_file(one, one, skip=1))
+    assert (done["blocks"], done["refused"]) == (0, 1)
+    assert "are missing" in done["refusals"][0]
+    (gap,) = done["missing"]
+    assert (gap["author"], gap["first_seq"], gap["last_seq"]) == ("Bus 1", 1, 3)
+
+
+@pytest.mark.parametrize("damage", ["nothing", "garbage", "foreign", "flipped"])
+async def test_a_bad_file_changes_nothing(depot: Depot, damage: str) -> None:
+    """Invariant 8."""
+    one = await depot.pair()
+    block = one.taps(-250)
+    file = bytearray(courier_file(one, one))
+    if damage == "flipped":
+        file[file.index(block) + len(block) - 1] ^= 1
+    bad = {"nothing": b"", "garbage": b"farebox courier v2\n" + bytes(1000), "flipped": bytes(file)}
+    foreign = CourierWriter(type(one.fleet)(bytes(16)), one.key.replica)
+    bad["foreign"] = foreign.beginning({}) + foreign.end({})
+    done = await bring(depot, bad[damage])
+    assert done["trouble"] or done["refused"]
+    assert done["blocks"] == 0
+    assert await asyncio.wrap_future(depot.hub.ledger.heads()) == {}
+
+
+async def test_all_the_hub_holds_goes_into_a_file_that_proves_itself(depot: Depot, tmp_path: Path) -> None:
+    one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await one.push(one.taps(500, kind=Kind.OPENING), one.taps(-250))
+    await other.push(other.taps(-180))
+    await depot.ask("POST", "/topup", {"card": "04a1b2c3", "amount": "5", "request": "request-1"})
+    place, file = depot.hub.settings.control_socket, io.BytesIO()
+    await asyncio.to_thread(download, place, "/ledger/export", file, lambda _done, _total: None)
+    reader = CourierReader(one.fleet, one.key.replica)
+    events = reader.receive_data(file.getvalue())
+    assert reader.heads == await asyncio.wrap_future(depot.hub.ledger.heads())
+    certificates = [
+        type(one.certificate).decode(event.raw) for event in events if isinstance(event, CertificateFrame)
+    ]
+    ledger = Ledger(one.fleet_public_key)
+    ledger.merge([event.raw for event in events if isinstance(event, BlockFrame)], certificates)
+    assert ledger.digest() == await depot.digest()
