@@ -1,5 +1,6 @@
 """A hub and terminals on real encrypted files, and what every one of them should believe."""
 
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from crdt.ledger import MergeReport
 from crdt.settlement import MAX_PAGE_ROWS, SERIES_BYTES, Page, verify_page
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
+from crdt.store.marks import Marks
 from crdt.store.store import Store
 from crdt.store.terminal import TerminalLedger
 from tests.crdt import world
@@ -43,6 +45,7 @@ class OpenTerminal:
     path: Path
     written: list[Delta] = field(default_factory=list)  # acknowledged, in order
     settled_heads: dict[ReplicaId, Head] = field(default_factory=dict)
+    marked: bool = False  # whether there are high-water marks beside the database
 
     def __post_init__(self) -> None:
         self.open()
@@ -51,9 +54,8 @@ class OpenTerminal:
         """Open the database and the ledger."""
         self.database = Database.open(self.path, KEY)
         try:
-            self.ledger = TerminalLedger(
-                self.database, world.FLEET_KEY.public_key, self.author.key, self.author.certificate
-            )
+            self.marks = Marks.open(self.path.with_suffix(".marks")) if self.marked else None
+            self.ledger = self._ledger()
         except BaseException:
             self.database.close()
             raise
@@ -62,6 +64,42 @@ class OpenTerminal:
         """As after a restart."""
         self.database.close()
         self.open()
+
+    def image(self, to: Path) -> Path:
+        """A copy of the database as it is now, without the marks; the terminal is started again."""
+        self.database.close()
+        to.mkdir(parents=True)
+        for file in self.files():
+            shutil.copy(file, to)
+        self.open()
+        return to
+
+    def restore(self, image: Path) -> None:
+        """Put an image back in the database's place, and start."""
+        self.database.close()
+        for file in self.files():
+            file.unlink()
+        for file in image.iterdir():
+            shutil.copy(file, self.path.parent)
+        self.open()
+
+    def files(self) -> list[Path]:
+        """The database's files."""
+        return [file for file in self.path.parent.glob(self.path.name + "*") if file.suffix != ".marks"]
+
+    def become(self, author: world.Terminal) -> None:
+        """A new identity takes over."""
+        self.author = author
+        self.ledger = self._ledger()
+
+    def _ledger(self) -> TerminalLedger:
+        return TerminalLedger(
+            self.database,
+            world.FLEET_KEY.public_key,
+            self.author.key,
+            self.author.certificate,
+            self.marks,
+        )
 
     def close(self) -> None:
         """Close the database."""
