@@ -140,12 +140,12 @@ class Fleet:
 
     hub_database: Store
 
-    def __init__(self, directory: Path, terminals: int) -> None:
+    def __init__(self, directory: Path, terminals: int, *, marked: bool = False) -> None:
         self._directory = directory
         self._distance = 0
         self.open_hub()
         self.terminals = [
-            OpenTerminal(world.terminal(number), directory / f"terminal{number}.db")
+            OpenTerminal(world.terminal(number), directory / f"terminal{number}.db", marked=marked)
             for number in range(1, terminals + 1)
         ]
         self.booked: list[Delta] = []  # the hub's own
