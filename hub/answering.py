@@ -6,33 +6,39 @@ whose futures are done at once.
 """
 
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
+from crdt.block import MAX_BLOCK_BYTES
 from crdt.certificate import AuthorCertificate, Role
 from crdt.documents import FLEET_DOCUMENT
-from crdt.errors import NotPermitted
+from crdt.errors import InputRefused, NotPermitted, Restored
 from crdt.facts import ReplicaId
 from crdt.frames import (
+    FRAME_HEADER_BYTES,
+    MAX_EXCHANGE_BYTES,
     Ack,
     BlockFrame,
     CertificateFrame,
     DocumentFrame,
+    Heads,
     Hello,
     Message,
     PageFrame,
     Pull,
     Refusal,
+    ShortBlockFrame,
     Status,
+    Want,
 )
 from crdt.frontier import Frontier
-from crdt.ledger import MergeReport
+from crdt.ledger import MergeReport, RefusedInput
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.session import Ended, Event, Refused
 from crdt.settlement import Page
-from crdt.store.hub import HubLedger
+from crdt.store.hub import HubLedger, wall_clock_ms
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +47,9 @@ T = TypeVar("T")
 DOCUMENTS = (FLEET_DOCUMENT, REVOKED_DOCUMENT)  # what a terminal is to have
 MAX_CERTIFICATES = 1024  # in one exchange; each costs a signature verification
 MAX_REFUSALS = 16  # in one answer; the first ones say what is wrong
+MAX_WANTED_BYTES = 1024 * 1024  # of blocks in one answer; who wants more asks again
+MAX_HEAD_BYTES = 55  # of one head on the wire
+AT_ONCE = 32  # short blocks that are looked up at a time
 
 
 class Wait(Protocol):
@@ -60,6 +69,9 @@ class Heard:
     pull: Pull | None = None
     certificates: list[AuthorCertificate] = field(default_factory=list)
     blocks: list[bytes] = field(default_factory=list)
+    shorts: list[bytes] = field(default_factory=list)  # short blocks: their cards are numbers
+    want: Want | None = None
+    settled: Heads | None = None  # what a settlement included that it had before
     refused: Refused | None = None  # it broke the protocol; nothing of it counts
 
     def take(self, event: Event) -> None:
@@ -77,6 +89,12 @@ class Heard:
                 self._certificate(raw)
             case BlockFrame(raw):
                 self.blocks.append(raw)
+            case ShortBlockFrame(raw):
+                self.shorts.append(raw)
+            case Want():
+                self.want = event
+            case Heads():
+                self.settled = event
             case Refusal():
                 log.warning("%s refused what it was sent: %s: %s", self.name, event.code.name, event.text)
             case Refused():
@@ -98,37 +116,96 @@ class Answer:
 
     frontier: Frontier  # for the HELLO: the hub's heads of the replicas that matter here
     messages: Sequence[Message]
-    report: MergeReport | None  # None: nothing was brought
+    report: MergeReport | None = None  # None: nothing was brought
+    restored: bool | None = None  # the terminal's storage is older than what it sealed; None: it did not say
+    settled: bool = False  # the settlement was given to its end
 
 
 class Answerer:
     """Answers exchanges from one ledger."""
 
-    def __init__(self, ledger: HubLedger, page_rows: int, wait: Wait) -> None:
+    def __init__(
+        self, ledger: HubLedger, page_rows: int, wait: Wait, now_ms: Callable[[], int] = wall_clock_ms
+    ) -> None:
+        """`now_ms`: the hub's clock, for when it learnt what it is waiting for."""
         self._ledger = ledger
         self._page_rows = page_rows
         self._wait = wait
+        self._now_ms = now_ms
 
     async def answer(self, heard: Heard) -> Answer:
         """Take in what was brought, and answer; an `Ack` in it is durable."""
+        restored = await self._restored(heard)
         report = await self._merge(heard)
-        asked = {heard.replica, *(heard.hello.frontier if heard.hello is not None else ())}
-        heads = await self._wait(self._ledger.heads(sorted(asked)))
-        messages: list[Message] = []
+        frontier: Frontier = {} if heard.hello is None else heard.hello.frontier
+        await self._expect(heard, frontier, believed=restored is None)
+        heads = await self._wait(self._ledger.heads(sorted({heard.replica, *frontier})))
+        messages: list[Message] = [] if restored is None else [Refusal.of(restored)]
         if report is not None:
             messages.append(Ack(report.heads))
             messages += [Refusal.of(refused.error) for refused in report.refused[:MAX_REFUSALS]]
-        if heard.pull is not None:
-            messages += await self._settlement(heard.pull)
-        return Answer(heads, messages, report)
+        page = None if heard.pull is None else await self._page(heard.pull)
+        if heard.pull is not None and page is not None:
+            messages += await self._settlement(heard.pull, page)
+        if heard.want is not None:
+            messages += await self._wanted(heard.want, _left(heads, messages))
+        said = _says_of_itself(heard)
+        return Answer(
+            frontier=heads,
+            messages=messages,
+            report=report,
+            restored=restored is not None if said else None,
+            settled=page is not None and page.final,
+        )
+
+    async def _restored(self, heard: Heard) -> Restored | None:
+        """Whether the terminal's own chain is behind or beside what it sealed before, as a refusal."""
+        if heard.hello is None or not _says_of_itself(heard):
+            return None
+        head = heard.hello.frontier.get(heard.replica)
+        standing = await self._wait(self._ledger.standing(heard.replica, head))
+        if not standing.restored:
+            return None
+        at_seq = 0 if head is None else head.seq
+        return Restored(
+            f"{heard.name} ends at {at_seq}, and had sealed up to {standing.ours.seq} before: an old copy of"
+            " its storage was put back. It needs a new identity; no tap is lost or counted twice."
+        )
+
+    async def _expect(self, heard: Heard, frontier: Frontier, *, believed: bool) -> None:
+        """Note how far chains go by its word. Of itself it is not `believed` on another branch."""
+        said = {replica: head for replica, head in frontier.items() if believed or replica != heard.replica}
+        by = heard.replica if believed and heard.status is not None else None
+        await self._wait(self._ledger.expect(said, heard.name, self._now_ms(), by))
+        if heard.settled is not None:
+            source = f"{heard.name}, settled"
+            await self._wait(self._ledger.expect(heard.settled.frontier, source, self._now_ms()))
 
     async def _merge(self, heard: Heard) -> MergeReport | None:
-        if not heard.blocks and not heard.certificates:
+        if not heard.blocks and not heard.shorts and not heard.certificates:
             return None
-        return await self._wait(self._ledger.merge(heard.blocks, heard.certificates))
+        unread: list[RefusedInput] = []
+        restored = await self._in_full(heard.shorts, unread)
+        report = await self._wait(self._ledger.merge([*heard.blocks, *restored], heard.certificates))
+        return replace(report, refused=(*unread, *report.refused))
 
-    async def _settlement(self, pull: Pull) -> list[Message]:
-        page = await self._wait(self._ledger.page(pull.series, pull.base, pull.after, self._page_rows))
+    async def _in_full(self, shorts: Sequence[bytes], unread: list[RefusedInput]) -> list[bytes]:
+        """Short blocks with their cards' ids again; those with an unknown number go to `unread`."""
+        blocks = []
+        for at in range(0, len(shorts), AT_ONCE):
+            for short, future in [
+                (short, self._ledger.unshorten(short)) for short in shorts[at : at + AT_ONCE]
+            ]:
+                try:
+                    blocks.append(await self._wait(future))
+                except InputRefused as error:
+                    unread.append(RefusedInput(short, error))
+        return blocks
+
+    async def _page(self, pull: Pull) -> Page:
+        return await self._wait(self._ledger.page(pull.series, pull.base, pull.after, self._page_rows))
+
+    async def _settlement(self, pull: Pull, page: Page) -> list[Message]:
         messages: list[Message] = []
         if self._may_be_unknown(page):
             certificate = self._ledger.authors()[self._ledger.replica]
@@ -146,3 +223,37 @@ class Answerer:
         """
         hubs = sum(author.role is Role.HUB for author in self._ledger.authors().values())
         return page.restarts or hubs > 1
+
+    async def _wanted(self, want: Want, most_bytes: int) -> list[Message]:
+        """Blocks beyond what the terminal has, author by author, within what is left of the exchange."""
+        heads = await self._wait(self._ledger.heads(None if want.others else sorted(want.after)))
+        authors = self._ledger.authors()
+        messages: list[Message] = []
+        for replica, head in sorted(heads.items()):
+            after_seq = want.after.get(replica, 0)
+            if head.seq <= after_seq or replica not in authors:
+                continue
+            if most_bytes < MAX_BLOCK_BYTES:
+                break
+            room = most_bytes - MAX_BLOCK_BYTES + 1
+            raws = await self._wait(self._ledger.blocks_after(replica, after_seq, room))
+            frames: list[Message] = [CertificateFrame(authors[replica].encode()), *map(BlockFrame, raws)]
+            most_bytes -= _size(frames)
+            messages += frames
+        return messages
+
+
+def _says_of_itself(heard: Heard) -> bool:
+    """Whether HELLO tells how far its own chain goes: it begins a round, or names the chain."""
+    named = heard.hello is not None and heard.replica in heard.hello.frontier
+    return named or heard.status is not None
+
+
+def _left(heads: Frontier, messages: Sequence[Message]) -> int:
+    """How many bytes of blocks still fit the answer."""
+    hello_bytes = FRAME_HEADER_BYTES + 64 + MAX_HEAD_BYTES * len(heads)
+    return min(MAX_WANTED_BYTES, MAX_EXCHANGE_BYTES - hello_bytes - _size(messages))
+
+
+def _size(messages: Sequence[Message]) -> int:
+    return sum(FRAME_HEADER_BYTES + len(message.body()) for message in messages)

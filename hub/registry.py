@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, null, select, update
 
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
@@ -48,6 +48,7 @@ class Terminal:
     status: dict[str, Any]
     restored_ms: int | None  # when its storage was found to be older than what it had sealed
     renewed_ms: int | None  # when it took its last new identity without being paired
+    settled_ms: int | None  # when it was last given the settlement to its end
 
 
 class Registry:
@@ -70,12 +71,27 @@ class Registry:
         return Client(TerminalId(row.terminal), ReplicaId(row.replica), row.name, row.stopped)
 
     async def saw(
-        self, terminal: TerminalId, now_ms: int, address: str, status: dict[str, Any] | None
+        self,
+        terminal: TerminalId,
+        now_ms: int,
+        address: str,
+        status: dict[str, Any] | None,
+        *,
+        restored: bool | None = None,
+        settled: bool = False,
     ) -> None:
-        """Note that a terminal was heard of and, unless None, what it said of itself."""
+        """Note that a terminal was heard of and, unless None, what it said of itself.
+
+        `restored`: whether its storage is an old copy, None where that was no question. `settled`: it was
+        given the settlement to its end, so it knows now what everybody did.
+        """
         values: dict[str, object] = {"seen_ms": now_ms, "address": address}
         if status is not None:
             values["status"] = json.dumps(status)
+        if restored is not None:
+            values["restored_ms"] = _found_restored(now_ms) if restored else _found_sound()
+        if settled:
+            values["settled_ms"] = now_ms
         change = update(tables.terminal).where(tables.terminal.c.terminal == terminal).values(values)
         await asyncio.wrap_future(
             self._database.write(lambda connection: connection.execute(change) and None)
@@ -94,6 +110,22 @@ class Registry:
         return await asyncio.wrap_future(
             self._database.write(lambda connection: _revoke(connection, name_or_id, now_ms))
         )
+
+
+def _found_restored(now_ms: int) -> ColumnElement[Any]:
+    """When it was first found so, under its present identity."""
+    table = tables.terminal
+    since_last = table.c.restored_ms.is_(None) | (table.c.renewed_ms >= table.c.restored_ms)
+    return case((since_last, now_ms), else_=table.c.restored_ms)
+
+
+def _found_sound() -> ColumnElement[Any]:
+    """What was mended by a new identity stays told; what the same identity now disproves does not.
+
+    A request may reach the hub after a later one of the same terminal, and then looks like an old copy's.
+    """
+    table = tables.terminal
+    return case((table.c.renewed_ms >= table.c.restored_ms, table.c.restored_ms), else_=null())
 
 
 def enrol(
@@ -225,4 +257,5 @@ def _terminal(row: Row[Any]) -> Terminal:
         status=json.loads(row.status),
         restored_ms=row.restored_ms,
         renewed_ms=row.renewed_ms,
+        settled_ms=row.settled_ms,
     )

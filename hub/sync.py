@@ -79,7 +79,7 @@ class Sync:
         self._registry = registry
         self._bus = bus
         self._slots = slots
-        self._answerer = Answerer(ledger, page_rows, asyncio.wrap_future)
+        self._answerer = Answerer(ledger, page_rows, asyncio.wrap_future, now_ms)
         self._now_ms = now_ms
 
     async def sync(self, request: web.Request) -> web.Response:
@@ -107,7 +107,16 @@ class Sync:
     async def _answer(self, session: Session, client: Client, heard: Heard, address: str) -> bytes:
         answer = await self._answerer.answer(heard)
         status = None if heard.status is None else dict(heard.status.values)
-        await self._registry.saw(client.terminal, self._now_ms(), address, status)
+        await self._registry.saw(
+            client.terminal,
+            self._now_ms(),
+            address,
+            status,
+            restored=answer.restored,
+            settled=answer.settled,
+        )
+        if answer.restored:
+            log.warning("the storage of %s was put back from an old copy", client.name)
         self._bus.publish(Topic.TERMINALS, (client.terminal.hex(),))
         if answer.report is not None:
             self._log(client, answer.report)

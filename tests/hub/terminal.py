@@ -153,9 +153,16 @@ class Terminal:
 
     def taps(self, *amounts: int, card: CardId = CARD, kind: Kind = Kind.FARE) -> bytes:
         """Seal one more block of the chain."""
+        return self._sealed([(card, kind, amount) for amount in amounts])
+
+    def taps_on(self, cards: Sequence[CardId], amount: int) -> bytes:
+        """Seal one more block, with a fare on each of these cards."""
+        return self._sealed([(card, Kind.FARE, amount) for card in cards])
+
+    def _sealed(self, facts: Sequence[tuple[CardId, Kind, int]]) -> bytes:
         deltas = [
             Delta(self.key.replica, self.head.seq + number, card, kind, amount, NOON_MS, NO_CONTEXT)
-            for number, amount in enumerate(amounts, 1)
+            for number, (card, kind, amount) in enumerate(facts, 1)
         ]
         block = seal(self.key, self.fleet, deltas, self.head.hash)
         self.chain.append(block.raw)

@@ -1,0 +1,199 @@
+"""What the hub answers beside settlement and Ack: who was restored, what is wanted, what is missing."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from crdt.block import parse
+from crdt.certificate import AuthorCertificate
+from crdt.errors import RefusalCode
+from crdt.facts import CardId, Kind, ReplicaId
+from crdt.frames import (
+    MAX_EXCHANGE_BYTES,
+    BlockFrame,
+    CertificateFrame,
+    Heads,
+    Hello,
+    OpenSegment,
+    Pull,
+    Refusal,
+    ShortBlockFrame,
+    Status,
+    Want,
+)
+from crdt.frontier import GENESIS, Frontier, Head
+from crdt.numbering import shorten
+from crdt.session import Ended, Event
+from crdt.settlement import Page
+from hub.answering import MAX_WANTED_BYTES
+from tests.hub.conftest import Depot
+from tests.hub.terminal import CARD, Terminal, first, reference
+
+SAID = Status({"held": 0})
+
+
+def heads(*terminals: Terminal) -> Frontier:
+    return {one.key.replica: one.head for one in terminals if one.head.seq}
+
+
+def blocks(events: Sequence[Event]) -> list[bytes]:
+    return [event.raw for event in events if isinstance(event, BlockFrame)]
+
+
+async def waiting(depot: Depot) -> dict[ReplicaId, tuple[int, int]]:
+    found = await asyncio.wrap_future(depot.hub.ledger.waiting())
+    return {one.replica: (one.held_seq, one.expected_seq) for one in found}
+
+
+# ---- Restored storage (invariant 5) ----
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_terminal_behind_what_it_sealed_before_is_told_so(depot: Depot, named: bool) -> None:
+    """Its image was put back: with some blocks, or to where it had none."""
+    terminal = await depot.pair("Bus 7")
+    await terminal.push(terminal.taps(-250), terminal.taps(-250))
+    old = {terminal.key.replica: parse(terminal.chain[0]).head} if named else {}
+    events = await terminal.exchange(SAID, Pull(), frontier=old)
+    assert isinstance(events[1], Refusal)
+    assert events[1].code is RefusalCode.RESTORED
+    assert "had sealed up to 2 before" in events[1].text
+    assert first(events, "PageFrame")  # all else goes on: its passengers' balances are as good as ever
+    assert first(events, "Hello").frontier == heads(terminal)
+
+
+async def test_a_terminal_beside_what_it_sealed_before_is_told_so(depot: Depot) -> None:
+    terminal = await depot.pair()
+    await terminal.push(terminal.taps(-250))
+    events = await terminal.exchange(SAID, frontier={terminal.key.replica: Head(1, bytes(range(32)))})
+    assert first(events, "Refusal").code is RefusalCode.RESTORED
+
+
+async def test_a_terminal_that_is_level_or_ahead_is_not(depot: Depot) -> None:
+    terminal = await depot.pair()
+    for _ in range(2):
+        terminal.taps(-250)
+        events = await terminal.exchange(SAID, frontier=heads(terminal))
+        assert [type(event) for event in events] == [Hello, Ended]
+        await terminal.push(*terminal.chain)
+        events = await terminal.exchange(SAID, frontier=heads(terminal))
+        assert [type(event) for event in events] == [Hello, Ended]
+
+
+async def test_a_terminal_ahead_on_a_branch_that_does_not_count_is_told_so(depot: Depot) -> None:
+    terminal = await depot.pair()
+    await terminal.push(terminal.taps(-250))
+    terminal.head, terminal.chain = Head(0, GENESIS), []
+    events = await terminal.push(terminal.taps(-180, -180))
+    assert first(events, "Refusal").code is RefusalCode.FORK_DETECTED
+    events = await terminal.exchange(SAID, frontier=heads(terminal))
+    assert first(events, "Refusal").code is RefusalCode.RESTORED
+    assert await waiting(depot) == {}  # what it numbers there is not waited for
+
+
+# ---- Blocks by number ----
+
+
+def short(raw: bytes, numbers: dict[CardId, int]) -> ShortBlockFrame:
+    shortened = shorten(parse(raw), numbers)
+    assert shortened is not None
+    return ShortBlockFrame(shortened)
+
+
+async def settled(terminal: Terminal) -> Page:
+    (page,) = await terminal.pull()
+    return page
+
+
+async def test_a_block_by_the_numbers_of_its_cards_is_the_block(depot: Depot) -> None:
+    terminal = await depot.pair()
+    await terminal.push(terminal.taps(500, kind=Kind.OPENING))
+    numbers = {row.card: row.number for row in (await settled(terminal)).rows}
+    events = await terminal.exchange(short(terminal.taps(-250), numbers))
+    assert first(events, "Ack").frontier == heads(terminal)
+    assert await depot.digest() == await reference(terminal)
+
+
+async def test_a_number_that_is_unknown_or_wrong_changes_nothing_and_the_rest_goes_on(depot: Depot) -> None:
+    """Invariant 8: a number is never believed; the block in full is taken afterwards."""
+    terminal, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    second = CardId(bytes.fromhex("04ffffff"))
+    await terminal.push(
+        terminal.taps(500, kind=Kind.OPENING), terminal.taps(500, card=second, kind=Kind.OPENING)
+    )
+    numbers = {row.card: row.number for row in (await settled(terminal)).rows}
+    raw, fine = terminal.taps(-250), other.taps(-180)
+    for wrong, code in (
+        ({CARD: 10_000}, RefusalCode.UNKNOWN_CARD_NUMBER),
+        ({CARD: numbers[second]}, RefusalCode.BAD_SIGNATURE),
+    ):
+        certificate = CertificateFrame(other.certificate.encode())
+        events = await terminal.exchange(short(raw, wrong), certificate, BlockFrame(fine))
+        assert first(events, "Refusal").code is code
+        assert first(events, "Ack").frontier[other.key.replica] == other.head
+    events = await terminal.push(raw)
+    assert first(events, "Ack").frontier == heads(terminal)
+
+
+# ---- What a terminal wants ----
+
+
+async def test_a_terminal_gets_what_it_wants_author_by_author(depot: Depot) -> None:
+    one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await one.push(one.taps(-250), one.taps(-250))
+    await other.push(other.taps(-180))
+    events = await one.exchange(Want({one.key.replica: 1}))
+    assert blocks(events) == one.chain[1:]
+    events = await one.exchange(Want({one.key.replica: 2}, others=True))
+    assert blocks(events) == other.chain
+    certificate = AuthorCertificate.decode(first(events, "CertificateFrame").raw)
+    assert certificate.verify(one.fleet_public_key) == other.certificate
+    assert blocks(await one.exchange(Want({other.key.replica: 9}))) == []
+
+
+async def test_an_answer_stays_within_an_exchange_and_asking_again_brings_the_rest(depot: Depot) -> None:
+    """Invariant 8: bounded, however much is wanted."""
+    terminal = await depot.pair()
+    for block in range(12):
+        cards = [CardId(number.to_bytes(16, "big")) for number in range(block * 4096 + 1, (block + 1) * 4096)]
+        terminal.taps_on(cards, -250)
+    for raw in terminal.chain:
+        await terminal.push(raw)
+    got: list[bytes] = []
+    rounds = 0
+    while len(got) < len(terminal.chain):
+        after = parse(got[-1]).last_seq if got else 0
+        events = await terminal.exchange(Want({terminal.key.replica: after}))
+        assert 0 < sum(map(len, blocks(events))) <= MAX_WANTED_BYTES < MAX_EXCHANGE_BYTES
+        got += blocks(events)
+        rounds += 1
+    assert got == terminal.chain
+    assert rounds > 1
+
+
+# ---- What the hub learns to be missing (invariant 4) ----
+
+
+async def test_what_a_terminal_says_it_has_is_waited_for_until_it_is_here(depot: Depot) -> None:
+    terminal, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    raw, theirs = terminal.taps(-250), other.taps(-180, -180)
+    await terminal.exchange(SAID, frontier=heads(terminal, other))
+    assert await waiting(depot) == {terminal.key.replica: (0, 1), other.key.replica: (0, 2)}
+    await terminal.push(raw)
+    assert await waiting(depot) == {other.key.replica: (0, 2)}
+    await other.push(theirs)
+    assert await waiting(depot) == {}
+
+
+async def test_what_a_settlement_had_included_is_waited_for(depot: Depot) -> None:
+    """A hub that was restored hears so what it lost, from terminals that need not hold it any more."""
+    terminal, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await terminal.exchange(Heads({other.key.replica: Head(40, bytes(range(32)))}))
+    assert await waiting(depot) == {other.key.replica: (0, 40)}
+
+
+async def test_an_open_segment_is_for_peers_and_not_for_a_hub(depot: Depot) -> None:
+    terminal = await depot.pair()
+    events = await terminal.exchange(OpenSegment(Head(0, GENESIS), 0, b""))
+    assert first(events, "Refusal").code is RefusalCode.NOT_PERMITTED
