@@ -15,6 +15,7 @@ from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import HOTLISTED, OVERDRAWN, START, UNMET, CardRow, Cursor, beginning
 from crdt.store.blocks import heads_of
+from crdt.store.projection import remaining_openings, still_mentioned
 from crdt.store.schema import CARD, HEAD, HUB, LISTED, RUN
 from crdt.store.sql import Lookup, beyond, replacing, total
 
@@ -79,7 +80,8 @@ def read_standing(connection: Connection) -> Standing:
 
 def begin_standing(connection: Connection, fleet: bytes, series: bytes) -> None:
     """The row of a new hub."""
-    zero = dict.fromkeys(("position", "deltas", "deltas_minor", "openings_minor", "projected", "numbered"), 0)
+    counters = ("position", "deltas", "deltas_minor", "openings_minor", "projected", "learnt", "numbered")
+    zero = dict.fromkeys(counters, 0)
     connection.execute(HUB.insert().values(id=1, fleet=fleet, series=series, floor_minor=NO_FLOOR, **zero))
 
 
@@ -150,6 +152,36 @@ def add_gain(connection: Connection, gain: Gain, position: int) -> Met:
         )
     )
     return Met(numbered + 1, met)
+
+
+def take_back(connection: Connection, loss: Gain, position: int) -> None:
+    """Undo the gain of blocks that left the record, as the change at `position`.
+
+    The history has to be that of what remains: the largest opening that is left counts, and a card that
+    nothing mentions any more is one that nobody has met, though its number stays its own.
+    """
+    floor_minor = read_standing(connection).floor_minor
+    stored = read_cards(connection, loss.sums)
+    openings = remaining_openings(connection, list(loss.openings))
+    met = still_mentioned(connection, list(loss.sums))
+    rows: list[CardValues] = []
+    for card, lost_minor in loss.sums.items():
+        _, sum_minor, opening_minor, flags, number = stored[card]
+        sum_minor -= lost_minor
+        if card in loss.openings:
+            opening_minor = openings.get(card, 0)
+        flags = judged(flags & HOTLISTED, sum_minor + opening_minor, floor_minor)
+        rows.append(
+            (card, sum_minor, opening_minor, flags if card in met else flags | UNMET, position, number)
+        )
+    put_cards(connection, rows)
+    connection.execute(
+        HUB.update().values(
+            deltas=HUB.c.deltas - loss.deltas,
+            deltas_minor=HUB.c.deltas_minor - loss.deltas_minor,
+            openings_minor=HUB.c.openings_minor - loss.openings_minor,
+        )
+    )
 
 
 def judged(flags: int, balance_minor: int, floor_minor: int) -> int:

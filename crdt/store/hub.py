@@ -20,6 +20,7 @@ from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, check_card
 from crdt.frontier import Frontier, Head
 from crdt.ledger import MergeReport
 from crdt.numbering import restore
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import balances, blocks, flags, overdrawn, papers, projection
 from crdt.store.admission import Prepared, prepare
@@ -35,6 +36,7 @@ from crdt.store.merging import Merged, merge_prepared
 from crdt.store.neighbours import Neighbours
 from crdt.store.numbers import CardNumbers
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order, book
+from crdt.store.revoking import Applied, apply_revocations
 from crdt.store.standing import HubStanding, judge_standing
 from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
@@ -218,8 +220,27 @@ class HubLedger(LedgerReader):
         return self._database.write(work, after=lambda _new: self._authors.remember([certificate]))
 
     def put_document(self, document: SignedDocument) -> Future[bool]:
-        """Keep a verified settings document; False unless it is newer than the one kept."""
-        return self._database.write(lambda connection: papers.put_document(connection, document))
+        """Keep a verified settings document; False unless it is newer than the one kept.
+
+        The list of revoked authors applies in the same transaction: what they wrote beyond their cut-offs
+        leaves record and balances for the quarantine, and what an older list had put there comes back.
+        Fails with Malformed or TooLarge when that list does not read.
+        """
+        at_ms = self._now_ms()
+
+        def work(connection: Connection) -> tuple[bool, Applied]:
+            is_list = document.name == REVOKED_DOCUMENT
+            revocations = Revocations.decode(document.body) if is_list else None
+            new = papers.put_document(connection, document)
+            if not new or revocations is None:
+                return new, Applied((), (), ())
+            return new, apply_revocations(connection, self._authors, revocations, at_ms)
+
+        def after(result: tuple[bool, Applied]) -> None:
+            for change in result[1].changes:
+                self._publish(change)
+
+        return first(self._database.write(work, after=after))
 
     # ---- What is missing ----
 

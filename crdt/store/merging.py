@@ -7,6 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from crdt.ledger import MergeReport
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store import flags, papers, quarantine
 from crdt.store.admission import Admitted, Prepared, admit
 from crdt.store.authors import Authors
@@ -28,10 +29,14 @@ class Merged(NamedTuple):
 
 def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared, at_ms: int) -> Merged:
     """Admit, record, and keep the evidence. `at_ms`: the hub's clock, for when evidence was noted."""
-    admitted = admit(connection, authors, prepared, revocations=papers.revocations(connection))
+    document = papers.get_document(connection, REVOKED_DOCUMENT)
+    revocations = NONE_REVOKED if document is None else Revocations.decode(document.body)
+    admitted = admit(connection, authors, prepared, revocations=revocations)
     change = None
     if admitted.blocks:
         change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
+    if admitted.blocks and document is not None:  # an older list may have kept some of them out
+        quarantine.take_out(connection, [block.hash for block in admitted.blocks])
     suspects = flags.put(connection, admitted.suspicions, at_ms)
     suspects |= {entry.replica for entry in quarantine.put(connection, admitted.evidence, at_ms)}
     if suspects:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, case, func, select
 
-from crdt.block import parse
-from crdt.facts import CardId, Delta
+from crdt.block import Block, parse
+from crdt.facts import CardId, Delta, Kind
+from crdt.numbering import cards_of
 from crdt.store.blocks import delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
 from crdt.store.schema import BLOCK, HISTORY, HUB
 from crdt.store.sql import Bulk
 from crdt.store.store import Store
 
+_CHUNK: Final = 500
 STEP_BLOCKS: Final = 4  # blocks of one background transaction, about 1,000 rows
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 _INSERT: Final = Bulk(HISTORY, _COLUMNS)
@@ -69,8 +72,47 @@ def project_some(connection: Connection) -> Step:
         deltas += facts_of(block).deltas(block.header.replica, block.header.first_seq)
     rows = [(delta.replica, delta.seq, *fact_row(delta)) for delta in deltas]
     _INSERT.run(connection, rows)
-    connection.execute(HUB.update().values(projected=found[-1].ordinal))
+    last = found[-1].ordinal
+    learnt = case((HUB.c.learnt < last, last), else_=HUB.c.learnt)
+    connection.execute(HUB.update().values(projected=last, learnt=learnt))
     return Step(frozenset(delta.card for delta in deltas), more=len(found) == STEP_BLOCKS)
+
+
+def catch_up(connection: Connection) -> None:
+    """Project everything that is not yet, in this transaction."""
+    while project_some(connection).more:
+        pass
+
+
+def forget(connection: Connection, removed: Sequence[Block]) -> None:
+    """Take the facts of blocks that left the record out of the history, which has caught up."""
+    for replica, blocks in groupby(removed, key=lambda block: block.header.replica):
+        chain = list(blocks)
+        cards = {card for block in chain for card in cards_of(block)}
+        here = (HISTORY.c.replica == replica) & (HISTORY.c.seq >= chain[0].header.first_seq)
+        for part in _parts(cards):  # by the index of cards, the only one there is
+            connection.execute(HISTORY.delete().where(HISTORY.c.card.in_(part), here))
+    last = select(func.coalesce(func.max(BLOCK.c.ordinal), 0)).scalar_subquery()
+    connection.execute(HUB.update().values(projected=last, learnt=last))  # ordinals may be given again
+
+
+def remaining_openings(connection: Connection, cards: Collection[CardId]) -> dict[CardId, int]:
+    """The largest opening of each of these cards that has any, by the history."""
+    found: dict[CardId, int] = {}
+    for part in _parts(cards):
+        query = select(HISTORY.c.card, func.max(HISTORY.c.amount_minor)).group_by(HISTORY.c.card)
+        here = HISTORY.c.card.in_(part) & (HISTORY.c.kind == int(Kind.OPENING))
+        found |= {CardId(card): minor for card, minor in connection.execute(query.where(here))}
+    return found
+
+
+def still_mentioned(connection: Connection, cards: Collection[CardId]) -> set[CardId]:
+    """Those of these cards that the history has any fact of."""
+    found: set[CardId] = set()
+    for part in _parts(cards):
+        query = select(HISTORY.c.card).where(HISTORY.c.card.in_(part)).distinct()
+        found |= {CardId(card) for card in connection.execute(query).scalars()}
+    return found
 
 
 def lag(connection: Connection) -> int:
@@ -88,6 +130,12 @@ def facts_about(connection: Connection, card: CardId, limit: int) -> list[Delta]
     """A card's facts in the order the hub learnt them, newest first."""
     query = _query().where(HISTORY.c.card == card).order_by(HISTORY.c.id.desc())
     return _facts(connection, query.limit(limit))
+
+
+def _parts(cards: Collection[CardId]) -> Iterator[list[CardId]]:
+    """Few enough at a time for one statement."""
+    every = sorted(cards)
+    return (every[at : at + _CHUNK] for at in range(0, len(every), _CHUNK))
 
 
 def _query() -> Select[Any]:

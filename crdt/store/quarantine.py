@@ -65,10 +65,13 @@ class Quarantined:
         return len(self.raw) + len(self.counted or b"")
 
 
-def put(connection: Connection, entries: Iterable[Quarantined], noted_ms: int) -> list[Quarantined]:
+def put(
+    connection: Connection, entries: Iterable[Quarantined], noted_ms: int, *, bounded: bool = True
+) -> list[Quarantined]:
     """Keep what is not here yet and fits its author's share; returns what was kept, in order.
 
-    `noted_ms`: by the caller's clock, for people.
+    `noted_ms`: by the caller's clock, for people. `bounded` is False for what leaves the record: it must not
+    be lost, and there is no more of it than there was.
     """
     given = {entry.hash: entry for entry in entries}
     held = hashes_in(connection, given)
@@ -79,7 +82,7 @@ def put(connection: Connection, entries: Iterable[Quarantined], noted_ms: int) -
             continue
         if entry.replica not in used:
             used[entry.replica] = _used_bytes(connection, entry.replica)
-        if used[entry.replica] + entry.size_bytes <= MAX_QUARANTINED_BYTES:
+        if not bounded or used[entry.replica] + entry.size_bytes <= MAX_QUARANTINED_BYTES:
             used[entry.replica] += entry.size_bytes
             kept.append(entry)
     _INSERT.run(connection, [_row(entry, noted_ms) for entry in kept])

@@ -206,6 +206,7 @@ HUB: Final = Table(
     _number("deltas_minor"),
     _number("openings_minor"),
     _number("projected"),  # the last block in `history`, by its ordinal
+    _number("learnt"),  # the last block that ever was: what is projected again was known before
     _number("numbered"),  # the last number given to a card
     _number("floor_minor"),  # a card whose balance is below is overdrawn
     Column("judge_after", _bytes(16)),  # the cards after this one are still judged by it; NULL: none are
