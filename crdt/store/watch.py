@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from crdt.store.health import first_line
 from crdt.store.server_writer import CHANNEL
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Watch:
             self._drop()
             return not self._ended(None)
         except Exception as err:  # the driver's own, outside SQLAlchemy: the connection is gone
-            _log.warning("changes by other processes are noticed late for now: %s", err)
+            _log.warning("changes by other processes are noticed late for now: %s", first_line(err))
             self._drop()
             return not self._ended(None)
         return not ended

@@ -84,11 +84,12 @@ class Server(ABC):
         self.run(f"CREATE DATABASE {name}")
         return self.url(name)
 
-    def run(self, statement: str) -> None:
-        """Run a statement as the server's owner, outside any transaction."""
+    def run(self, statement: str) -> Any:
+        """Run a statement as the server's owner, outside any transaction; the first value it finds."""
         engine = create_engine(self.driver_url(), poolclass=NullPool, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.exec_driver_sql(statement)
+            result = connection.exec_driver_sql(statement)
+            return result.scalar() if result.returns_rows else None
 
     def answers(self) -> bool:
         """Whether it can be asked something."""

@@ -1,0 +1,462 @@
+"""A hub's ledger on a database server: several processes at once, and a server that comes and goes."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, select, text
+
+from crdt.certificate import Role, issue
+from crdt.digest import state_digest
+from crdt.errors import NotPermitted, StoreFailed, UnknownAuthor, WrongKey
+from crdt.facts import NO_CONTEXT, CardId, CardState, Draft, Kind, ReplicaId, TerminalId
+from crdt.frontier import Head
+from crdt.ledger import Ledger
+from crdt.settlement import NO_SERIES, START, Page, beginning, verify_page
+from crdt.store.hub import Change, HubLedger
+from crdt.store.recording import Order, book
+from crdt.store.schema import BLOCK
+from crdt.store.server import ServerDatabase
+from tests.crdt import world
+from tests.crdt.store.fleet import KEY, card
+from tests.crdt.store.merger import CARDS, blocks_of, insist
+from tests.crdt.store.servers import SERVERS, Server
+from tests.crdt.store.stores import INTERVAL_S, open_ledger
+
+ROOT = Path(__file__).parents[3]
+PATIENCE_S = 60  # a bound on waiting, not a measurement
+TOPUP = Draft(Kind.TOPUP, 1000)
+BLOCKS = 30
+ONE = world.TERMINALS[0]
+TABLES = MetaData()
+NUMBER = Table("number", TABLES, Column("value", Integer, primary_key=True, autoincrement=False))
+
+on_servers = pytest.mark.parametrize("server", list(SERVERS), indirect=True)
+on_mortals = pytest.mark.parametrize("mortal", list(SERVERS), indirect=True)
+on_postgresql = pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def mortal(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of the test's own, to be stopped or killed."""
+    with SERVERS[request.param].running() as server:
+        yield server
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    """A database of the test's own."""
+    return server.fresh()
+
+
+@contextmanager
+def hubs(url: str, count: int, **options: Any) -> Iterator[list[HubLedger]]:
+    """As many hubs on one database, each with its own connections, as processes have them."""
+    with ExitStack() as stack:
+        stores = [
+            stack.enter_context(ServerDatabase.open(url, KEY, **{"interval_s": INTERVAL_S, **options}))
+            for _ in range(count)
+        ]
+        yield [open_ledger(store, os.urandom) for store in stores]
+
+
+def store_of(hub: HubLedger) -> ServerDatabase:
+    """The database under a ledger."""
+    assert isinstance(hub._database, ServerDatabase)
+    return hub._database
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something that another thread, process or server does."""
+    pause = threading.Event()
+    for _ in range(PATIENCE_S * 100):
+        if true():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it does not come")
+
+
+class CursorReader:
+    """Reads a hub as a terminal does: from where it stands, only what has changed since."""
+
+    def __init__(self) -> None:
+        self.series = NO_SERIES
+        self.position = 0
+        self.cards: dict[CardId, CardState] = {}
+        self.heads: dict[ReplicaId, Head] = {}
+        self.ordinals: list[int] = []
+
+    def pull(self, hub: HubLedger) -> None:
+        """One settlement, by pages of two cards; and the blocks after the last one seen."""
+        base, after = self.position, beginning(self.position) if self.position else START
+        while True:
+            page: Page = verify_page(hub.page(self.series, base, after, 2).result(), world.HUB)
+            assert page.base == base, "a position that this hub has given was not recognised"
+            self.series, after = page.series, page.until
+            self.cards |= {row.card: row.state for row in page.rows}
+            if page.final:
+                break
+        self.position = page.position
+        self.heads |= page.heads
+        last = self.ordinals[-1] if self.ordinals else 0
+        query = select(BLOCK.c.ordinal).where(BLOCK.c.ordinal > last).order_by(BLOCK.c.ordinal)
+        self.ordinals += store_of(hub).read_and_wait(lambda sql: list(sql.execute(query).scalars()))
+
+    def digest(self) -> bytes:
+        """Of what was read."""
+        return state_digest(sorted(self.heads.items()), sorted(self.cards.items()))
+
+
+def merger(url: str, number: int) -> subprocess.Popen[str]:
+    """Another hub process, see merger.py."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.crdt.store.merger", url, str(number), str(BLOCKS)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def check_against_the_model(hub: HubLedger, reader: CursorReader, processes: int) -> None:
+    """Everything that the processes did is there once, and a reader by cursor has seen all of it."""
+    model = Ledger(world.FLEET_KEY.public_key)
+    own = hub.blocks_after(hub.replica, 0, 1 << 30).result()
+    terminals = range(1, processes + 1)
+    raws = [block.raw for number in terminals for block in blocks_of(number, BLOCKS)]
+    certificates = [world.HUB, *(world.terminal(number).certificate for number in terminals)]
+    report = model.merge([*raws, *own], certificates)
+    assert not report.refused
+    assert len(own) == processes * (BLOCKS // 5)
+    assert hub.digest().result() == model.digest()
+    assert hub.books().result() == model.books()
+    assert hub.books().result().balance
+    reader.pull(hub)
+    assert reader.digest() == model.digest()
+    every = select(BLOCK.c.ordinal).order_by(BLOCK.c.ordinal)
+    stored = store_of(hub).read_and_wait(lambda sql: list(sql.execute(every).scalars()))
+    assert reader.ordinals == stored
+    assert len(stored) == len(raws) + len(own)
+    until(lambda: hub.lag().result() == 0)
+    rows = [delta for number in range(CARDS) for delta in hub.history(card(number), 1000).result()]
+    assert len(rows) == len(set(rows)) == hub.totals().result().deltas
+
+
+@on_servers
+def test_invariants_2_and_3_processes_that_merge_at_once_agree_with_the_model(url: str) -> None:
+    """Issue: "several hub processes on one PostgreSQL with no position ever skipped by a cursor"."""
+    with hubs(url, 1) as (hub,):
+        reader = CursorReader()
+        processes = [merger(url, number) for number in (1, 2)]
+        while any(process.poll() is None for process in processes):
+            reader.pull(hub)
+        for process in processes:
+            output, _ = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0
+            assert len(output.splitlines()) == BLOCKS
+        check_against_the_model(hub, reader, 2)
+
+
+@on_servers
+def test_a_cursor_skips_nothing_while_a_commit_is_held_back(url: str, server: Server) -> None:
+    """Issue: a process has its position and its block's number, and commits after another one was ready."""
+    order = Order(card(1), [TOPUP], 5, NO_CONTEXT, "")
+    held, go = threading.Event(), threading.Event()
+
+    def book_slowly(connection: Connection) -> None:
+        book(connection, world.HUB_KEY, world.HUB, order)
+        held.set()
+        assert go.wait(PATIENCE_S)
+
+    with hubs(url, 3) as (slow, quick, onlooker):
+        reader = CursorReader()
+        reader.pull(onlooker)
+        booking = store_of(slow).write(book_slowly)
+        assert held.wait(PATIENCE_S)
+        merging = quick.merge([blocks_of(1, 1)[0].raw], [ONE.certificate])
+        until(lambda: waits_for_a_lock(server))
+        reader.pull(onlooker)
+        assert not merging.done()
+        assert reader.ordinals == []
+        go.set()
+        booking.result(PATIENCE_S)
+        reader.pull(onlooker)
+        merging.result(PATIENCE_S)
+        reader.pull(onlooker)
+        assert len(reader.ordinals) == 2
+        assert reader.cards[card(1)].balance_minor == 1000 - 10
+        assert reader.digest() == onlooker.digest().result()
+
+
+def waits_for_a_lock(server: Server) -> bool:
+    """Whether a transaction on the server waits for another one's row."""
+    if server.name == "postgresql":
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    else:
+        query = "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    return int(server.run(query)) > 0
+
+
+@pytest.mark.parametrize(
+    ("server", "interval_s"), [("postgresql", 3600.0), ("mariadb", INTERVAL_S)], indirect=["server"]
+)
+def test_a_listener_in_one_process_hears_what_another_one_does(url: str, interval_s: float) -> None:
+    """Issue: "live events across processes with LISTEN/NOTIFY"; elsewhere by looking now and then."""
+    with hubs(url, 2, interval_s=interval_s) as (here, there):
+        heard: list[Change] = []
+        stop = there.on_commit(heard.append)
+        here.merge([blocks_of(1, 1)[0].raw], [ONE.certificate]).result()
+        until(lambda: any(ONE.key.replica in change.replicas for change in heard))
+        until(lambda: any(change.history for change in heard))
+        assert {card(1), card(2)} <= {one for change in heard for one in change.cards}
+        assert there.authors()[ONE.key.replica] == ONE.certificate
+        heard.clear()
+        here.set_hotlisted(card(6), True).result()
+        until(lambda: any(card(6) in change.cards for change in heard))
+        position = there.totals().result().position
+        assert [change.position for change in heard if card(6) in change.cards] == [position]
+        heard.clear()
+        there.append(card(3), [TOPUP], 1).result()
+        own = [change for change in heard if not change.history]
+        assert [(list(change.cards), change.position) for change in own] == [([card(3)], position + 1)]
+        stop()
+
+
+@on_postgresql
+def test_a_lost_notification_only_delays(url: str, server: Server) -> None:
+    """The listening connection is cut while somebody writes: the next look finds it."""
+    with hubs(url, 2, interval_s=0.3) as (here, there):
+        heard: list[Change] = []
+        there.on_commit(heard.append)
+        for number in range(1, 4):
+            server.run(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query = 'LISTEN farebox'"
+            )
+            here.append(card(number), [TOPUP], 1).result()
+            until(lambda number=number: any(card(number) in change.cards for change in heard))  # type: ignore[misc]
+
+
+@on_servers
+def test_an_author_enrolled_by_one_process_is_known_to_all(url: str) -> None:
+    """Invariant 10, the same everywhere: also before the next look, and a key is certified once for all."""
+    with hubs(url, 2, interval_s=3600.0) as (here, there):
+        block = blocks_of(1, 1)[0]
+        (refused,) = there.merge([block.raw]).result().refused
+        assert isinstance(refused.error, UnknownAuthor)
+        assert here.enrol(ONE.certificate).result()
+        assert not there.enrol(ONE.certificate).result()
+        assert not there.merge([block.raw]).result().refused
+        second = issue(
+            world.FLEET_KEY, TerminalId(b"x" * 16), "x", Role.TERMINAL, ONE.key.public_key, world.ANYTHING
+        )
+        with pytest.raises(NotPermitted):
+            there.enrol(second).result()
+
+
+@on_servers
+def test_a_request_books_once_in_all_processes(url: str) -> None:
+    """A form that is sent twice, to two processes at once, tops up once."""
+    with hubs(url, 2) as both:
+        asked = [hub.append(card(1), [TOPUP], 5, request="form") for hub in both for _ in range(5)]
+        assert sorted(future.result().repeated for future in asked) == [False] + [True] * 9
+        assert both[0].balance(card(1)).result() == 1000
+
+
+@on_servers
+def test_the_history_is_made_once_whoever_makes_it(url: str) -> None:
+    """Rows do not double when every process follows the record, and begins anew, at the same time."""
+    with hubs(url, 3) as every:
+        raws = [block.raw for block in blocks_of(1, 20)]
+        every[0].merge(raws, [ONE.certificate]).result()
+        for future in [hub.rebuild() for hub in every]:
+            future.result()
+        until(lambda: every[1].lag().result() == 0)
+        deltas = every[2].latest(1000).result()
+        assert [delta.seq for delta in deltas] == list(range(40, 0, -1))
+
+
+@on_mortals
+def test_invariant_4_a_server_that_is_killed_in_the_middle_loses_nothing_acknowledged(mortal: Server) -> None:
+    """The process goes on by itself when the server is back; what was broken off is done once more."""
+    url = mortal.fresh()
+    with hubs(url, 1) as (hub,):
+        reader = CursorReader()
+        process = merger(url, 1)
+        assert process.stdout is not None
+        acknowledged = 0
+        for _ in range(2):
+            acknowledged += len([process.stdout.readline() for _ in range(BLOCKS // 4)])
+            mortal.kill()
+            mortal.start()
+            insist(lambda: hub.heads())
+            assert hub.heads().result()[ONE.key.replica].seq >= 2 * acknowledged
+            reader.pull(hub)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        assert acknowledged + len(output.splitlines()) == BLOCKS
+        check_against_the_model(hub, reader, 1)
+
+
+@on_mortals
+def test_work_fails_in_a_sentence_while_the_server_is_away_and_goes_on_after(
+    mortal: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing waits for ever, and nobody has to start the hub again."""
+    url = mortal.fresh()
+    with hubs(url, 1, patience_s=0.0) as (hub,):
+        hub.append(card(1), [TOPUP], 1).result()
+        mortal.stop()
+        try:
+            for future in (hub.append(card(1), [TOPUP], 2), hub.balance(card(1))):
+                with pytest.raises(StoreFailed, match="server"):
+                    future.result(PATIENCE_S)
+            with pytest.raises(StoreFailed, match="cannot be reached.*Nothing was written"):
+                hub.append(card(1), [TOPUP], 2).result(PATIENCE_S)
+        finally:
+            mortal.start()
+        assert not store_of(hub).failed
+        insist(lambda: hub.append(card(1), [TOPUP], 3))
+        assert hub.balance(card(1)).result() == 2000
+    assert "cannot be reached" in caplog.text
+
+
+@on_mortals
+def test_work_that_waits_is_done_when_the_server_is_back(mortal: Server) -> None:
+    """A restart of the server, for an update say, is a pause."""
+    url = mortal.fresh()
+    with hubs(url, 1, patience_s=float(PATIENCE_S)) as (hub,):
+        mortal.stop()
+        jobs: list[Future[Any]] = [hub.append(card(1), [TOPUP], number) for number in range(5)]
+        mortal.start()
+        for job in jobs:
+            job.result(PATIENCE_S)
+        assert hub.balance(card(1)).result() == 5000
+
+
+@on_postgresql
+def test_a_commit_of_unknown_outcome_says_so_and_repeating_is_harmless(url: str, server: Server) -> None:
+    """Invariant 1: what may not be on disk is never acknowledged."""
+    with hubs(url, 1) as (hub,):
+        store_of(hub).write_and_wait(_die_at_commit)
+        booking = hub.append(card(1), [TOPUP], 1, request="form")
+        with pytest.raises(StoreFailed, match=r"not known\. Do the same once more"):
+            booking.result(PATIENCE_S)
+        store_of(hub).write_and_wait(lambda sql: sql.execute(text("DROP TRIGGER die ON request")))
+        again = [hub.append(card(1), [TOPUP], 1, request="form").result() for _ in range(2)]
+        assert [booking.state.balance_minor for booking in again] == [1000, 1000]
+
+
+def _die_at_commit(connection: Connection) -> None:
+    """From now on the server ends the connection of whoever commits a booking, after COMMIT was sent."""
+    connection.execute(
+        text(
+            "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+        )
+    )
+    connection.execute(
+        text(
+            "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON request DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION die()"
+        )
+    )
+
+
+@on_servers
+def test_processes_that_begin_at_once_make_one_ledger(url: str) -> None:
+    """Tables, lock row and the ledger's beginnings are made by one, and found by the others."""
+    with ThreadPoolExecutor(4) as pool:
+
+        def begin(_number: int) -> tuple[bytes, int]:
+            with hubs(url, 1) as (hub,):
+                return hub.page(NO_SERIES, 0, START).result().series, hub.append(
+                    card(1), [TOPUP], 1
+                ).result().head.seq
+
+        found = list(pool.map(begin, range(4)))
+    assert len({series for series, _ in found}) == 1
+    assert sorted(seq for _, seq in found) == [1, 2, 3, 4]
+
+
+@on_servers
+def test_secrets_are_sealed_with_a_key_that_the_server_does_not_have(url: str, server: Server) -> None:
+    with ServerDatabase.open(url, KEY) as store:
+        store.put_secret("ca", b"a private key")
+        store.put_secret("tls", b"another one")
+        raw = store.read_and_wait(
+            lambda sql: b"".join(sql.execute(text("SELECT value FROM secret")).scalars())
+        )
+        assert b"private" not in raw
+        store.write_and_wait(_exchange_secrets)
+        with pytest.raises(WrongKey, match="or they were altered"):
+            store.get_secret("ca")
+    with pytest.raises(WrongKey, match="another installation's key"):
+        ServerDatabase.open(url, bytes(32))
+
+
+def _exchange_secrets(connection: Connection) -> None:
+    """What somebody with the server's tables could try."""
+    for old, new in (("ca", "spare"), ("tls", "ca"), ("spare", "tls")):
+        connection.execute(text("UPDATE secret SET name = :new WHERE name = :old"), {"old": old, "new": new})
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("sqlite:///x", "It reads postgresql://"),
+        ("postgresql://u:hush@host", "It reads postgresql://"),
+        ("hush", "It reads postgresql://"),
+        ("postgresql://u:hush@127.0.0.1:1/x", "x on 127.0.0.1 cannot be reached.*refused"),
+        ("mysql://u:hush@127.0.0.1:1/x", "x on 127.0.0.1 cannot be reached.*refused"),
+    ],
+)
+def test_an_address_that_is_wrong_is_a_sentence_without_the_password(address: str, sentence: str) -> None:
+    with pytest.raises(StoreFailed, match=sentence) as caught:
+        ServerDatabase.open(address, KEY, patience_s=0.0)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("server", "unsafe", "safe", "name"),
+    [
+        (
+            "postgresql",
+            "ALTER ROLE farebox SET synchronous_commit = off",
+            "ALTER ROLE farebox RESET synchronous_commit",
+            "synchronous_commit is off",
+        ),
+        (
+            "mariadb",
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
+            "innodb_flush_log_at_trx_commit is 2",
+        ),
+    ],
+    indirect=["server"],
+)
+def test_invariant_1_a_server_that_may_forget_is_refused(
+    server: Server, url: str, unsafe: str, safe: str, name: str
+) -> None:
+    server.run(unsafe)
+    try:
+        with pytest.raises(StoreFailed, match=f"not safe for money: {name}"):
+            ServerDatabase.open(url, KEY)
+    finally:
+        server.run(safe)
+
+
+@on_servers
+def test_nothing_of_a_read_stays(url: str) -> None:
+    """Whatever a read does."""
+    with ServerDatabase.open(url, KEY) as store:
+        store.create(TABLES)
+        reading = store.read(lambda sql: sql.execute(NUMBER.insert().values(value=1)).rowcount)
+        assert reading.exception() is not None or reading.result() == 1
+        assert store.read_and_wait(lambda sql: sql.execute(select(NUMBER)).all()) == []
