@@ -6,16 +6,17 @@ jump, so the newest facts are kept whatever it says, and with them all that the 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
 
-from crdt.facts import Kind, ReplicaId
+from crdt.facts import Kind
 from crdt.store.blocks import facts_of, newest_first
 from crdt.store.held import RECENT_FARES
-from crdt.store.schema import BLOCK, SETTLED_HEAD, TERMINAL
+from crdt.store.schema import BLOCK, IDENTITY, SETTLED_HEAD, TERMINAL
 
 CHUNK_BLOCKS: Final = 64  # of one transaction: a tap waits for one at most
+_OWN: Final = BLOCK.c.replica.in_(select(IDENTITY.c.replica))
 
 
 def note_settled(connection: Connection, now_ms: int) -> None:
@@ -28,25 +29,29 @@ def note_settled(connection: Connection, now_ms: int) -> None:
     connection.execute(update(BLOCK).where(BLOCK.c.settled_ms.is_not(None), ~settled).values(settled_ms=None))
 
 
-def kept_from(connection: Connection, own: set[ReplicaId], keep_deltas: int) -> int:
-    """The first of the blocks that are kept in any case, by ordinal."""
-    mine = BLOCK.c.replica.in_(own)
-    counts = (
-        _from(connection, mine, RECENT_FARES, 0),
-        _from(connection, ~mine, RECENT_FARES, 0),
-        _from(connection, and_(True), 0, keep_deltas),
-    )
-    return min(counts)
+class Kept(NamedTuple):
+    """The blocks that are kept in any case: from which ordinals on."""
+
+    own: int
+    foreign: int
+    every: int
 
 
-def prune_some(connection: Connection, settled_before_ms: int, kept_from: int) -> list[ReplicaId]:
-    """Delete up to CHUNK_BLOCKS blocks, oldest first; the authors of those deleted."""
-    old = (BLOCK.c.settled_ms <= settled_before_ms) & (BLOCK.c.ordinal < kept_from) & _settled()
-    query = select(BLOCK.c.ordinal, BLOCK.c.replica).where(old).order_by(BLOCK.c.ordinal).limit(CHUNK_BLOCKS)
+def kept(connection: Connection, keep_deltas: int) -> Kept:
+    """What is kept: the fares that the passback rule remembers, and the last `keep_deltas` facts."""
+    own = _from(connection, _OWN, RECENT_FARES, 0)
+    return Kept(own, _from(connection, ~_OWN, RECENT_FARES, 0), _from(connection, true(), 0, keep_deltas))
+
+
+def prune_some(connection: Connection, settled_before_ms: int, kept: Kept) -> tuple[int, int]:
+    """Delete up to CHUNK_BLOCKS blocks, oldest first; how many, and how many of them were of others."""
+    ordinal = BLOCK.c.ordinal
+    remembered = or_(and_(_OWN, ordinal >= kept.own), and_(~_OWN, ordinal >= kept.foreign))
+    old = (BLOCK.c.settled_ms <= settled_before_ms) & (ordinal < kept.every) & ~remembered & _settled()
+    query = select(ordinal, _OWN.label("own")).where(old).order_by(ordinal).limit(CHUNK_BLOCKS)
     rows = connection.execute(query).all()
-    if rows:
-        connection.execute(BLOCK.delete().where(BLOCK.c.ordinal.in_([row.ordinal for row in rows])))
-    return [ReplicaId(row.replica) for row in rows]
+    connection.execute(BLOCK.delete().where(ordinal.in_([row.ordinal for row in rows])))
+    return len(rows), sum(not row.own for row in rows)
 
 
 def _settled() -> ColumnElement[bool]:

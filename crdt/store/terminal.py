@@ -350,14 +350,16 @@ class TerminalLedger:
         `keep_deltas` facts are kept, because that time may jump, and whatever passback remembers.
         """
         self._write(lambda connection: pruning.note_settled(connection, now_ms))
-        own = self._read(own_replicas)
-        kept = self._read(lambda connection: pruning.kept_from(connection, own, keep_deltas))
+        kept = self._read(lambda connection: pruning.kept(connection, keep_deltas))
         total = 0
-        while deleted := self._write(
-            lambda connection: pruning.prune_some(connection, now_ms - retention_ms, kept),
-            lambda authors: self._memory.pruned(sum(replica not in own for replica in authors)),
-        ):
-            total += len(deleted)
+        while True:
+            deleted, _ = self._write(
+                lambda connection: pruning.prune_some(connection, now_ms - retention_ms, kept),
+                lambda result: self._memory.pruned(result[1]),
+            )
+            if not deleted:
+                break
+            total += deleted
         return total
 
     def authors(self) -> dict[ReplicaId, AuthorCertificate]:
