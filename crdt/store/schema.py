@@ -20,20 +20,16 @@ from sqlalchemy import (
     Table,
     text,
 )
-from sqlalchemy.dialects.mysql import MEDIUMBLOB, VARBINARY
+from sqlalchemy.dialects.mysql import MEDIUMBLOB
 
 from crdt.facts import MAX_TEXT_BYTES
+from crdt.store.sql import short_bytes as _bytes
 
 METADATA: Final = MetaData()
 
 _NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite's own row number is an INTEGER
 _TEXT: Final = String(MAX_TEXT_BYTES)
 _RAW: Final = LargeBinary().with_variant(MEDIUMBLOB, "mysql", "mariadb")  # their BLOB ends at 64 KiB
-
-
-def _bytes(length: int) -> Any:
-    """A short binary value; MySQL and MariaDB cannot index a BLOB."""
-    return LargeBinary(length).with_variant(VARBINARY(length), "mysql", "mariadb")
 
 
 def _number(name: str, **options: Any) -> Column[Any]:

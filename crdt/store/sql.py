@@ -11,7 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Connection, Dialect, Table, and_, func, or_, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Dialect,
+    LargeBinary,
+    Table,
+    and_,
+    func,
+    or_,
+    tuple_,
+)
+from sqlalchemy.dialects.mysql import VARBINARY
 
 # What an upsert makes of a column, of its old value and the new row's.
 GIVEN: Final = "{new}"
@@ -102,6 +114,11 @@ class Lookup:
             return iter(connection.exec_driver_sql(f"{wanted} = ANY(%b::{type_})", (list(keys),)))
         mark = "%s" if connection.dialect.name in _MYSQL else "?"
         return iter(connection.exec_driver_sql(f"{wanted} IN ({', '.join([mark] * len(keys))})", keys))
+
+
+def short_bytes(length: int) -> Any:
+    """The type of a short binary value; MySQL and MariaDB cannot index a BLOB."""
+    return LargeBinary(length).with_variant(VARBINARY(length), "mysql", "mariadb")
 
 
 def replacing(table: Table) -> Bulk:
