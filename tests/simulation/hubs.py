@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from crdt.errors import InputRefused
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
@@ -19,8 +19,6 @@ from tests.simulation.oracle import Fact, Oracle, Snapshot, expect
 from tests.simulation.power import Power
 
 T = TypeVar("T")
-
-PAGE_ROWS: Final = 3  # so that a settlement takes several pages
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class Backup:
 class Hub:
     """The one hub of a world."""
 
-    def __init__(self, oracle: Oracle, loop: InlineLoop) -> None:
+    def __init__(self, oracle: Oracle, loop: InlineLoop, page_rows: int) -> None:
+        self.page_rows = page_rows
         self.power = Power("hub")
         self.disk = empty_disk()
         self.starts = 0
@@ -63,7 +62,7 @@ class Hub:
             self.database, HOME.root.public_key, HOME.hub_key, HOME.hub, entropy=self._entropy
         )
         self.ledger.on_commit(self._committed)
-        self._answerer = Answerer(self.ledger, PAGE_ROWS, _done)
+        self._answerer = Answerer(self.ledger, self.page_rows, _done)
         written = len(self._oracle.facts.get(self.replica, ()))
         self._look()
         self._listing = None

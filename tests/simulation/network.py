@@ -51,7 +51,7 @@ class Network:
     revoked: set[ReplicaId] = field(default_factory=set)
     late: list[tuple[ReplicaId, bytes]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
-    _answers: dict[ReplicaId, bytes] = field(default_factory=dict)
+    _answers: dict[ReplicaId, list[bytes]] = field(default_factory=dict)
 
     async def exchange(self, replica: ReplicaId, messages: Sequence[Message]) -> Answer:
         """One POST of the terminal with this TLS certificate. Raises UplinkError as edge.exchange does."""
@@ -78,14 +78,14 @@ class Network:
             self.late.append((replica, body))
             raise HubTooSlow("The hub took too long to answer.")
         if fate == "stale" and replica in self._answers:
-            return self._answers[replica]
+            return self.random.choice(self._answers[replica])
         damage = fate == "damaged"
         if damage and self.random.random() < 0.5:
             body, damage = self._damaged(body), False
         if fate == "twice":
             self._ask(replica, body)
         answer = self._ask(replica, body)
-        self._answers[replica] = answer
+        self._answers.setdefault(replica, []).append(answer)
         if fate == "unanswered":
             raise HubTooSlow("The hub took too long to answer.")
         return self._damaged(answer) if damage else answer

@@ -26,6 +26,7 @@ START_MS: Final = 1_790_000_000_000
 MIN_STEPS, MAX_STEPS = 16, 32
 BUSES: Final = (2, 2, 2, 3, 3, 4)
 MAX_EXCHANGES: Final = 60  # of one run; a run that needs more does not come forward
+PAGE_ROWS: Final = (1, 2, 3, 500, 500)  # of a settlement page: few, so that there are several
 MAX_ROUNDS: Final = 4  # of everybody syncing, until all agree
 CARDS: Final = (
     CardId(bytes.fromhex("04a1b2c3d4e5f6")),
@@ -38,7 +39,8 @@ WORLD_FAULTS: Final = (
     NO_FAULTS,
     Faults(lost=0.1, unanswered=0.1),
     Faults(lost=0.1, unanswered=0.15, late=0.15, twice=0.15),
-    Faults(unanswered=0.1, late=0.05, twice=0.05, damaged=0.15, stale=0.1),
+    Faults(stale=0.4),
+    Faults(unanswered=0.1, late=0.05, twice=0.05, damaged=0.1, stale=0.25),
 )
 
 
@@ -50,11 +52,11 @@ class World:
         self.trace: list[tuple[object, ...]] = []
         self.oracle = Oracle()
         self.loop = InlineLoop()
-        self.hub = Hub(self.oracle, self.loop)
+        self.hub = Hub(self.oracle, self.loop, self.random.choice(PAGE_ROWS))
         self.buses = [
             Bus(n, self.oracle, self.loop, START_MS) for n in range(1, 1 + self.random.choice(BUSES))
         ]
-        self.cards = CARDS[: self.random.randint(2, len(CARDS))]
+        self.cards = CARDS[: self.random.randint(3, len(CARDS))]
         self.network = Network(self.hub, self.random)
         self.faults = self.random.choice(WORLD_FAULTS)
         self.intruder = Intruder(self)
@@ -101,8 +103,8 @@ class World:
         return self.random.choice(self.buses)
 
     def card(self) -> CardId:
-        """Any card."""
-        return self.random.choice(self.cards)
+        """Any card; the last one is seldom seen."""
+        return self.random.choice(self.cards if self.random.random() < 0.2 else self.cards[:-1])
 
     def note(self, *what: object) -> None:
         """Add to the last line of the trace."""
@@ -172,7 +174,7 @@ class World:
         bus = self.bus()
         self._maybe_cut(bus, 6)
         try:
-            self.note(bus.name, bus.database.run_background(3))
+            self.note(bus.name, bus.database.run_background(self.random.choice((1, 4, 16))))
         except PowerCut:
             self._restart(bus)
         finally:
@@ -207,8 +209,8 @@ class World:
             self.hub.power.keep()
 
     def _block(self) -> None:
-        card = self.card()
-        listed = self.random.random() < 0.5
+        card = self.cards[-1] if self.random.random() < 0.5 else self.card()
+        listed = (card in self.oracle.hub.listed) == (self.random.random() < 0.2)
         self.note(card.hex(), listed)
         self._maybe_cut(self.hub, 2)
         try:
@@ -221,6 +223,15 @@ class World:
     def _restart_hub(self) -> None:
         self.note("power cut", "hub")
         self.hub.start()
+
+    def _hub_chores(self) -> None:
+        self._maybe_cut(self.hub, 4)
+        try:
+            self.note(self.hub.database.run_background(self.random.choice((1, 4, 16))))
+        except PowerCut:
+            self._restart_hub()
+        finally:
+            self.hub.power.keep()
 
     def _publish(self) -> None:
         self.hub.publish_fares()
@@ -333,13 +344,14 @@ _ACTIONS: Final[tuple[tuple[float, Callable[[World], None]], ...]] = (
     (3, World._intrude),
     (3, World._seal),
     (3, World._tidy),
-    (3, World._block),
+    (4, World._block),
     (3, World._late),
     (3, World._clock),
     (2, World._power_cycle),
     (2, World._backup),
     (2, World._partition),
-    (1.5, World._restore_hub),
+    (2, World._restore_hub),
+    (1, World._hub_chores),
     (1, World._hub_power_cycle),
     (1, World._pair_anew),
     (1, World._publish),

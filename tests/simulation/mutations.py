@@ -1,0 +1,270 @@
+"""Planted bugs: what the simulation has to find, each within a stated number of seeds.
+
+A bug is a change of a product function's source text, so it is exactly what a slip of the pen would be; when
+the text is no longer there the mutation fails loudly and has to be brought along.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, Final
+
+from crdt import block, certificate
+from crdt.store import (
+    admission,
+    authors,
+    balances,
+    held,
+    installer,
+    memory,
+    recording,
+    sealing,
+    settled,
+    terminal,
+    writer,
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """In the source of this function, `new` instead of `old`, which occurs once."""
+
+    function: Callable[..., Any]
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One bug. `seeds`: it is found within so many, from 0 on."""
+
+    name: str
+    seeds: int
+    changes: tuple[Change, ...]
+
+
+def mutation(
+    name: str, seeds: int, function: Callable[..., Any], old: str, new: str, *more: Change
+) -> Mutation:
+    """A bug in one function, and in others that go with it."""
+    return Mutation(name, seeds, (Change(function, old, new), *more))
+
+
+@contextmanager
+def planted(bug: Mutation) -> Iterator[None]:
+    """The product with the bug in it."""
+    with ExitStack() as undo:
+        for change in bug.changes:
+            function = inspect.unwrap(change.function)
+            assert isinstance(function, FunctionType)
+            sound = function.__code__
+            undo.callback(setattr, function, "__code__", sound)
+            function.__code__ = _changed(function, change).__code__
+        yield
+
+
+def _changed(function: FunctionType, change: Change) -> FunctionType:
+    source = textwrap.dedent(inspect.getsource(function))
+    count = source.count(change.old)
+    assert count == 1, f"{change.old!r} is {count} times in {function.__qualname__}; bring the mutation along"
+    names: dict[str, Any] = {}
+    code = compile(
+        "from __future__ import annotations\n" + source.replace(change.old, change.new),
+        f"<{function.__qualname__} with a planted bug>",
+        "exec",
+    )
+    exec(code, function.__globals__, names)  # noqa: S102 - our own source, with a bug in it
+    changed = names[function.__name__]
+    if isinstance(changed, property):
+        changed = changed.fget
+    assert isinstance(changed, FunctionType)
+    return changed
+
+
+MUTATIONS: Final = (
+    # ---- What a ledger lets in ----
+    mutation(
+        "a block is taken although those before it are missing",
+        100,
+        admission._Judge._check_chain,
+        """raise ChainBroken(f"the author's deltas {head.seq + 1} to {header.first_seq - 1} are missing")""",
+        "return",
+    ),
+    mutation(
+        "the hash of the block before is not compared",
+        100,
+        admission._Judge._check_chain,
+        "header.first_seq == head.seq + 1 and header.previous == head.hash",
+        "header.first_seq == head.seq + 1",
+    ),
+    mutation(
+        "a fork is taken silently",
+        100,
+        admission._Judge._check_chain,
+        'fork = ForkDetected("the author sealed two different blocks for the same sequence numbers")',
+        "return",
+    ),
+    mutation(
+        "signatures of blocks are not checked",
+        300,
+        block.verify,
+        "if not signed_by(",
+        "if False and signed_by(",
+    ),
+    mutation(
+        "certificates of anybody count",
+        100,
+        authors.Authors.check,
+        "certificate.verify(self._fleet_public_key)",
+        "pass",
+    ),
+    mutation(
+        "the limits of a certificate are not kept",
+        100,
+        certificate.AuthorCertificate.permits,
+        "return ",
+        "return True or ",
+    ),
+    # ---- What it adds up to ----
+    mutation(
+        "the hub adds openings up",
+        30,
+        balances.add_gain,
+        "max(opening_minor, gain.openings.get(card, 0))",
+        "opening_minor + gain.openings.get(card, 0)",
+    ),
+    mutation(
+        "a terminal adds openings up",
+        60,
+        terminal.TerminalLedger._view,
+        "opening_minor = max(opening_minor, row[1])",
+        "opening_minor += row[1]",
+    ),
+    mutation(
+        "a terminal forgets what it holds beyond a settlement",
+        60,
+        held.held_beyond,
+        "if included < head.seq:",
+        "if not included:",
+    ),
+    mutation(
+        "a terminal counts what is settled again",
+        10,
+        held.held_beyond,
+        "included = settled.get(replica, NO_HEAD).seq",
+        "included = 0",
+    ),
+    mutation(
+        "one block of a merge counts twice",
+        10,
+        recording.record,
+        "for columns in facts:",
+        "for columns in (*facts, *facts[1:2]):",
+    ),
+    mutation(
+        "a repeated request books again",
+        60,
+        recording.book,
+        "if before is None:",
+        "if before is None or True:",
+    ),
+    # ---- What is durable ----
+    mutation("a tap is acknowledged and not committed", 5, writer.Direct.commit, 'execute("COMMIT")', "pass"),
+    mutation(
+        "open taps are forgotten at a restart",
+        60,
+        memory.Memory._take,
+        "self.segment = snapshot.segment",
+        "self.segment = []",
+    ),
+    mutation(
+        "sealing leaves a tap in memory",
+        10,
+        memory.Memory.sealed,
+        "head.seq - self.head.seq]",
+        "head.seq - self.head.seq - 1]",
+    ),
+    mutation(
+        "a block is sealed after another head",
+        30,
+        sealing.Sealer._draft,
+        "previous = self._memory.head.hash",
+        "previous = blocks.NO_HEAD.hash",
+    ),
+    # ---- Settlements ----
+    mutation(
+        "pages are installed out of order",
+        300,
+        installer.Installer._check,
+        "if not page.restarts and",
+        "if False and",
+    ),
+    mutation(
+        "the cursor is one card too far",
+        60,
+        balances.answer_pull,
+        "until=Cursor(rows[-1][0], rows[-1][1])",
+        "until=Cursor(found[-1][0], found[-1][1])",
+    ),
+    mutation(
+        "a settlement leaves out the newest heads",
+        60,
+        balances.heads_since,
+        "HEAD.c.position > base)",
+        "HEAD.c.position > base + 1)",
+    ),
+    mutation(
+        "a restored hub goes on from positions it never made",
+        300,
+        balances.is_made,
+        "return position <= ",
+        "return True or position <= ",
+    ),
+    mutation(
+        "a restored hub makes positions again",
+        300,
+        balances.begin_run,
+        "first=last + 1 + distance",
+        "first=last + 1",
+    ),
+    mutation(
+        "heads of an earlier settlement stay",
+        300,
+        installer._swap,
+        "head_generation=generation",
+        "head_generation=standing.head_generation",
+    ),
+    mutation(
+        "the overlay does not show",
+        300,
+        terminal.TerminalLedger._view,
+        "if standing.overlay_generation:",
+        "if False:",
+    ),
+    mutation(
+        "housekeeping loses a card",
+        300,
+        settled._sink_overlay,
+        "AND card <= ? ",
+        "AND card < ? ",
+    ),
+    mutation(
+        "housekeeping deletes what shows",
+        30,
+        settled.tidy,
+        "{shown, building}",
+        "{building}",
+    ),
+    mutation(
+        "a card stays on the hotlist",
+        300,
+        balances.answer_pull,
+        "not_(and_(_NOTHING, CARD.c.card.in_(never_listed)))",
+        "not_(_NOTHING)",
+    ),
+)
