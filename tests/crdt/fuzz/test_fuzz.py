@@ -1,0 +1,87 @@
+"""Invariant 8: whatever bytes come, signed and framed right or not, every decoder refuses or means them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crdt.errors import Malformed
+from crdt.wire import Reader
+from tests.crdt.fuzz.campaign import CRASHERS, TARGETS, Campaign, Finding
+
+MUTANTS = {"pairing-message": 40}  # SPAKE2 takes 15 ms
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_mutants_with_right_signatures_are_refused_or_mean_what_they_say(name: str) -> None:
+    """The first mutants of seed 1; `tests/crdt/fuzz/run` tries any number of any seed."""
+    campaign = Campaign(1, [TARGETS[name]])
+    tried = MUTANTS.get(name, 300)
+    for _ in campaign.run(iter(range(tried))):
+        pass
+    tally = campaign.tallies[name]
+    assert tally.executed == tried
+    assert tally.accepted, "all mutants are refused: the fuzzer does not get past the checks"
+    assert tally.accepted < tried, "no mutant is refused: the fuzzer changes nothing that matters"
+
+
+def test_what_was_found_once_stays_mended() -> None:
+    """Every finding of a campaign that is kept, by the oracle of its target."""
+    for path in sorted(CRASHERS.glob("*.hex")):
+        target = TARGETS[path.stem.rsplit("-", 2)[0]]
+        assert target.check(bytes.fromhex(path.read_text())) in (True, False), path
+
+
+def lenient_varint(reader: Reader, low: int = 0, high: int = 2**64 - 1) -> int:
+    """Takes superfluous bytes."""
+    value = shift = 0
+    while True:
+        byte = reader.uint(1)
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            if not low <= value <= high:
+                raise Malformed("a number is out of range")
+            return value
+
+
+def no_dictionary_order(index: Any, size: int) -> bool:
+    """Takes entries in any order, and unused ones."""
+    return bool(max(index) < size)
+
+
+NOTHING: Callable[..., None] = lambda *_: None  # noqa: E731
+PLANTED = {
+    "superfluous bytes in a block": ("block", "crdt.wire.Reader.varint", lenient_varint),
+    "superfluous bytes in a page": ("page", "crdt.wire.Reader.varint", lenient_varint),
+    "bytes after the end": ("frame-body", "crdt.wire.Reader.end", NOTHING),
+    "a dictionary in disorder": ("block", "crdt.planes._in_order_of_appearance", no_dictionary_order),
+    "runs that could be longer": ("block", "crdt.planes.eq", lambda *_: False),
+    "times not in the largest unit": ("block", "crdt.time_column._check_shortest", NOTHING),
+    "times beyond the range": ("block", "crdt.time_column._check_range", NOTHING),
+    "an amount that does not suit": ("block", "crdt.columns.amount_fits", lambda *_: True),
+    "ids lost on the way": ("block", "crdt.numbering.ids_section", lambda _: b""),
+    "texts of any length": ("terminal-document", "crdt.terminal_document._check", NOTHING),
+}
+
+
+@pytest.mark.parametrize(("target", "where", "planted"), PLANTED.values(), ids=PLANTED)
+def test_a_planted_bug_is_found(
+    target: str, where: str, planted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle sees what it is for: each bug within 3,000 mutants of one seed."""
+    monkeypatch.setattr(where, planted)
+    with pytest.raises(Finding):
+        for _ in Campaign(1, [TARGETS[target]]).run(iter(range(3000))):
+            pass
+
+
+def test_a_decoder_that_takes_too_much_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it is one that unpacks whatever it is given."""
+    hoard = Campaign(1, [TARGETS["revocations"]])
+    monkeypatch.setattr(
+        "tests.crdt.fuzz.sealed.Revocations.decode", lambda _: bytes(2 * TARGETS["revocations"].peak_bytes)
+    )
+    with pytest.raises(Finding):
+        for _ in hoard.run(iter(range(30))):
+            pass
