@@ -19,8 +19,8 @@ from crdt.certificate import Limits
 from crdt.errors import StoreFailed
 from crdt.facts import Kind
 from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
-from crdt.store.database import Database
 from crdt.store.hub import Change, HubLedger
+from crdt.store.store import Store
 from hub import control, founding, pages, server
 from hub.announce import (
     Announcement,
@@ -65,7 +65,7 @@ class Hub:
     """The parts of a hub that live as long as its database is open."""
 
     settings: HubSettings
-    database: Database
+    database: Store
     authority: Authority
     cookie_key: bytes
     ledger: HubLedger
@@ -74,9 +74,10 @@ class Hub:
 def run(settings: HubSettings, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. `say` gets one line when the hub is up. Raises HubError, StoreError."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    with founding.opened(settings, environment) as (database, secrets):
-        authority = Authority(secrets)
-        ledger = founding.open_ledger(database, authority)
+    with (
+        founding.opened(settings, environment) as (database, secrets),
+        founding.open_ledger(settings, database, secrets) as (authority, ledger),
+    ):
         hub = Hub(settings, database, authority, secrets.cookie_key, ledger)
         listeners = server.listen(settings.host, settings.port)
         asyncio.run(_serve(hub, listeners, ServiceManager(environment), say))
@@ -279,7 +280,7 @@ async def _watchdog(manager: ServiceManager) -> None:
         await asyncio.sleep(manager.ping_every_s)
 
 
-async def _until_failed(database: Database) -> None:
+async def _until_failed(database: Store) -> None:
     """Returns when the database has failed: only a fresh start tells what is on disk."""
     while not database.failed:  # noqa: ASYNC110  (the database's threads tell nobody)
         await asyncio.sleep(FAILURE_POLL_S)

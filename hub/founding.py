@@ -6,16 +6,21 @@ Everything secret is made here, once: the database's key, the fleet's keys, the 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import select
 
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
+from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store.database import Database
-from crdt.store.hub import HubLedger
+from crdt.store.hub import HubLedger, wall_clock_ms
+from crdt.store.marks import Marks
+from crdt.store.server import ServerDatabase
+from crdt.store.store import Store
+from hub import restoring, tables
 from hub import settings as hub_settings
-from hub import tables
 from hub.authority import Authority, Secrets, new_secrets
 from hub.errors import SetupError
 from hub.keyfile import create_key, read_key
@@ -79,18 +84,19 @@ def found(settings: HubSettings, password: str, environment: Mapping[str, str]) 
     check_new_password(password)
     try:
         settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not settings.database.exists():
+        if settings.store_url or not settings.database.exists():
             create_key(settings.key_file, settings.state_directory)
     except OSError as error:
         raise SetupError(
             f"{error.filename} cannot be made: {error.strerror}. Run as root, or choose other places."
         ) from error
-    with Database.open(settings.database, read_key(settings.key_file, environment)) as database:
+    with open_store(settings, environment) as database:
         database.create(tables.metadata)
         if is_founded(database):
             raise SetupError(
-                f"There is a fleet in {settings.state_directory} already; nothing was changed. "
-                "Start it with `farebox-hub run`. For another fleet choose another state_directory."
+                f"There is a fleet in {settings.ledger_place} already; nothing was changed. "
+                "Start it with `farebox-hub run`. For another fleet choose another "
+                "state_directory or store.url."
             )
         secrets = load_secrets(database)
         if secrets is None:
@@ -114,12 +120,11 @@ def write_root(places: Places, authority: Authority) -> Path:
 
 
 @contextmanager
-def opened(settings: HubSettings, environment: Mapping[str, str]) -> Iterator[tuple[Database, Secrets]]:
+def opened(settings: HubSettings, environment: Mapping[str, str]) -> Iterator[tuple[Store, Secrets]]:
     """The founded database, open; HubError or StoreError with a sentence when it is not."""
-    if not settings.database.exists():
+    if not settings.store_url and not settings.database.exists():
         raise _not_founded(settings)
-    key = read_key(settings.key_file, environment)
-    with Database.open(settings.database, key, readers=READERS) as database:
+    with open_store(settings, environment) as database:
         database.create(tables.metadata)
         secrets = load_secrets(database)
         if secrets is None or not is_founded(database):
@@ -127,25 +132,84 @@ def opened(settings: HubSettings, environment: Mapping[str, str]) -> Iterator[tu
         yield database, secrets
 
 
-def open_ledger(database: Database, authority: Authority) -> HubLedger:
-    """The hub's ledger, with the fleet's settings document in it; waits for the disk."""
-    ledger = HubLedger(
-        database, authority.fleet_key.public_key, authority.ledger_key, authority.hub_certificate
+def open_store(settings: HubSettings, environment: Mapping[str, str]) -> Store:
+    """The database where the settings say, open, founded or not. Raises SetupError, StoreError."""
+    key = read_key(settings.key_file, environment)
+    if settings.store_url:
+        return ServerDatabase.open(settings.store_url, key, readers=READERS)
+    return Database.open(settings.database, key, readers=READERS)
+
+
+@contextmanager
+def open_ledger(
+    settings: HubSettings, database: Store, secrets: Secrets
+) -> Iterator[tuple[Authority, HubLedger]]:
+    """The hub's ledger with its documents in it, and who signs; waits for the disk, at the end too.
+
+    A hub that was put back from a backup gets a new key here, before it can book anything.
+    """
+    authority = Authority(secrets)
+    ledger = _ledger(settings, database, authority)
+    try:
+        if ledger.restored:
+            seed = restoring.retire(
+                database, ledger.replica, partial(_put_ledger_key, database), wall_clock_ms()
+            )
+            ledger.close()
+            authority = Authority(replace(secrets, ledger_key=seed))
+            ledger = _ledger(settings, database, authority)
+        _sign_documents(database, ledger, authority)
+        yield authority, ledger
+    finally:
+        ledger.close()
+
+
+def _ledger(settings: HubSettings, database: Store, authority: Authority) -> HubLedger:
+    # The marks beside a file tell whether that file was put back. A database that other hubs start on too
+    # has the mark of whoever started last.
+    marks = None if settings.store_url else Marks.open(settings.marks_file)
+    return HubLedger(
+        database,
+        authority.fleet_key.public_key,
+        authority.ledger_key,
+        authority.hub_certificate,
+        marks=marks,
     )
-    if ledger.document(FLEET_DOCUMENT).result() is None:
-        body = FleetDocument.new().body
-        first = SignedDocument.seal(authority.ledger_key, authority.fleet, FLEET_DOCUMENT, 1, body)
-        ledger.put_document(first).result()
-    return ledger
 
 
-def is_founded(database: Database) -> bool:
+def _put_ledger_key(database: Store, seed: bytes) -> None:
+    database.put_secret(SECRET_PREFIX + "ledger_key", seed)
+
+
+def _sign_documents(database: Store, ledger: HubLedger, authority: Authority) -> None:
+    """See to it that the hub's documents are there and by its present key, which every terminal is told of.
+
+    Fares go on from the floor, for they are what the dashboard shows. The list of revocations gets the least
+    that is newer: a terminal with a later one, which this hub has lost, had better keep it.
+    """
+    fares = ledger.document(FLEET_DOCUMENT).result()
+    floor = database.read_and_wait(restoring.version_floor)
+    if fares is None:
+        _seal(ledger, authority, FLEET_DOCUMENT, 1, FleetDocument.new().body)
+    elif fares.signer != ledger.replica:
+        _seal(ledger, authority, FLEET_DOCUMENT, max(fares.version + 1, floor), fares.body)
+    revoked = ledger.document(REVOKED_DOCUMENT).result()
+    if revoked is not None and revoked.signer != ledger.replica:
+        _seal(ledger, authority, REVOKED_DOCUMENT, revoked.version + 1, revoked.body)
+
+
+def _seal(ledger: HubLedger, authority: Authority, name: str, version: int, body: bytes) -> None:
+    document = SignedDocument.seal(authority.ledger_key, authority.fleet, name, version, body)
+    ledger.put_document(document).result()
+
+
+def is_founded(database: Store) -> bool:
     """Whether `init` came to its end: the operator's password is its last step."""
     query = select(tables.operator.c.name).where(tables.operator.c.name == OPERATOR)
     return database.read(lambda connection: connection.execute(query).first()).result() is not None
 
 
-def load_secrets(database: Database) -> Secrets | None:
+def load_secrets(database: Store) -> Secrets | None:
     """The private keys; None when not all are there."""
     names = [field.name for field in fields(Secrets)]
     found_values = {name: database.get_secret(SECRET_PREFIX + name) for name in names}
@@ -153,7 +217,7 @@ def load_secrets(database: Database) -> Secrets | None:
     return Secrets(**values) if len(values) == len(names) else None
 
 
-def store_secrets(database: Database, secrets: Secrets) -> None:
+def store_secrets(database: Store, secrets: Secrets) -> None:
     """Keep the private keys; durable on return."""
     for field in fields(Secrets):
         database.put_secret(SECRET_PREFIX + field.name, getattr(secrets, field.name))
@@ -161,8 +225,7 @@ def store_secrets(database: Database, secrets: Secrets) -> None:
 
 def _not_founded(settings: HubSettings) -> SetupError:
     return SetupError(
-        f"There is no fleet in {settings.state_directory} yet. "
-        "Run `farebox-hub init` with these settings first."
+        f"There is no fleet in {settings.ledger_place} yet. Run `farebox-hub init` with these settings first."
     )
 
 

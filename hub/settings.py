@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from crdt.certificate import MAX_ALLOWANCE_MINOR
 from crdt.settlement import MAX_PAGE_ROWS
+from crdt.store.server_url import Server
 from hub.errors import SettingsError
 
 T = TypeVar("T")
@@ -60,6 +61,12 @@ def path(longest_bytes: int) -> Callable[[object], Path]:
     return check
 
 
+def optional_path(longest_bytes: int) -> Callable[[object], str]:
+    """Checker: a path as a string; empty for none."""
+    check = path(longest_bytes)
+    return lambda value: "" if value == "" else str(check(value))
+
+
 def choice(*known: str) -> Callable[[object], str]:
     """Checker: one of the words."""
 
@@ -92,6 +99,14 @@ def host(value: object) -> str:
     return value
 
 
+def database_url(value: object) -> str:
+    """Checker: a database on a server; empty for none."""
+    known = ("postgresql://", "mariadb://", "mysql://")
+    if not isinstance(value, str) or not (value == "" or value.startswith(known)):
+        raise ValueError(f'"", or an address that begins with {", ".join(known)}')
+    return value
+
+
 def setting(name: str, default: T, help_text: str, check: Callable[[object], T]) -> T:
     """One row of the table, as a field of `HubSettings`."""
     declared: Any = field(default=default, metadata={NAME: name, HELP: help_text, CHECK: check})
@@ -115,6 +130,20 @@ class HubSettings:
         "The database's key, 64 hex digits, readable by its owner only; never inside the state directory. "
         "The systemd credential `farebox-ledger-key` wins over it.",
         path(1024),
+    )
+    marks: str = setting(
+        "store.marks_file",
+        "",
+        'The hub\'s high-water marks, by which it notices that its ledger was put back from a backup; "" is '
+        "`marks` in the state directory. Never put it into a backup.",
+        optional_path(1024),
+    )
+    store_url: str = setting(
+        "store.url",
+        "",
+        "A database on a server for the ledger, such as postgresql://user:password@host/database (also "
+        'mariadb:// and mysql://); "" is an encrypted file in the state directory.',
+        database_url,
     )
     host: str = setting("server.host", "", 'Address to listen on; "" is every address.', host)
     port: int = setting("server.port", 8443, "HTTPS port; 0 takes any free one.", whole(0, 65535))
@@ -243,8 +272,18 @@ class HubSettings:
 
     @property
     def database(self) -> Path:
-        """The encrypted ledger."""
+        """The encrypted ledger, unless it lies on a server."""
         return self.state_directory / "ledger.db"
+
+    @property
+    def marks_file(self) -> Path:
+        """The high-water marks beside it."""
+        return Path(self.marks) if self.marks else self.state_directory / "marks"
+
+    @property
+    def ledger_place(self) -> str:
+        """Where the ledger lies, for people; without a password."""
+        return Server.parse(self.store_url).place if self.store_url else str(self.database)
 
 
 def table() -> list[tuple[str, object, str]]:
@@ -292,7 +331,8 @@ def parse(document: Mapping[str, object], file: Path) -> HubSettings:
             f"{MAX_STATE_DIRECTORY_BYTES} bytes, for the control socket in it."
         )
     key_file = file.parent.absolute() / settings.key_file
-    return replace(settings, state_directory=state_directory, key_file=key_file)
+    marks = str(file.parent.absolute() / settings.marks) if settings.marks else ""
+    return replace(settings, state_directory=state_directory, key_file=key_file, marks=marks)
 
 
 def _shown(value: object) -> str:

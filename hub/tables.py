@@ -4,18 +4,19 @@ Who is paired, with which TLS certificates; open invites; operators and their se
 Times are milliseconds since the epoch by the hub's clock. Money is not here but in the ledger.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, Table, Text
 
 from crdt.facts import ID_BYTES
+from crdt.store.sql import short_bytes
 
 metadata = MetaData()
 
 terminal = Table(
     "hub_terminal",
     metadata,
-    Column("terminal", LargeBinary(ID_BYTES), primary_key=True),
+    Column("terminal", short_bytes(ID_BYTES), primary_key=True),
     Column("name", String(64), nullable=False, unique=True),
-    Column("replica", LargeBinary(ID_BYTES), nullable=False),  # the one it was paired as last
+    Column("replica", short_bytes(ID_BYTES), nullable=False),  # the one it was paired as last
     Column("paired_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),  # null: not revoked
     Column("seen_ms", BigInteger),  # null: never synced
@@ -30,8 +31,8 @@ client_certificate = Table(
     "hub_client_certificate",
     metadata,
     Column("serial", String(40), primary_key=True),  # hex
-    Column("terminal", LargeBinary(ID_BYTES), nullable=False, index=True),
-    Column("replica", LargeBinary(ID_BYTES), nullable=False),
+    Column("terminal", short_bytes(ID_BYTES), nullable=False, index=True),
+    Column("replica", short_bytes(ID_BYTES), nullable=False),
     Column("issued_ms", BigInteger, nullable=False),
     Column("used", Boolean, nullable=False, default=False),
     Column("stopped", String(16), nullable=False, default=""),  # "", "revoked" or "replaced"
@@ -56,7 +57,16 @@ operator = Table(
 session = Table(
     "hub_session",
     metadata,
-    Column("token_hash", LargeBinary(32), primary_key=True),  # SHA-256: a copied database logs nobody in
+    Column("token_hash", short_bytes(32), primary_key=True),  # SHA-256: a copied database logs nobody in
     Column("begun_ms", BigInteger, nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
+)
+
+restored_hub = Table(
+    "hub_restored",
+    metadata,
+    Column("former", short_bytes(ID_BYTES), primary_key=True),  # the replica that must not write any more
+    Column("at_ms", BigInteger, nullable=False),
+    Column("version_floor", BigInteger, nullable=False),  # documents go on from here
+    Column("seen", Boolean, nullable=False),  # an operator took the notice away
 )

@@ -12,7 +12,6 @@ import pytest_asyncio
 
 from hub import founding, server
 from hub.app import Hub, Served, serving
-from hub.authority import Authority
 from hub.control_client import ask
 from hub.events import EventBus
 from hub.settings import HubSettings, load
@@ -79,9 +78,10 @@ def founded(write_settings: Callable[[str], HubSettings], request: pytest.Fixtur
     """A founded hub, its database open. More settings: `parametrize("founded", [toml], indirect=True)`."""
     settings = write_settings(getattr(request, "param", ""))
     founding.found(settings, PASSWORD, {})
-    with founding.opened(settings, {}) as (database, secrets):
-        authority = Authority(secrets)
-        ledger = founding.open_ledger(database, authority)
+    with (
+        founding.opened(settings, {}) as (database, secrets),
+        founding.open_ledger(settings, database, secrets) as (authority, ledger),
+    ):
         yield Hub(settings, database, authority, secrets.cookie_key, ledger)
 
 

@@ -18,7 +18,6 @@ from crdt.frames import Ack, BlockFrame, CertificateFrame, Refusal
 from crdt.frontier import Head
 from crdt.ledger import Ledger
 from hub import founding
-from hub.authority import Authority
 from hub.control_client import ask
 from hub.errors import HubNotRunning
 from hub.settings import load
@@ -144,9 +143,11 @@ async def test_a_hub_killed_in_a_loop_keeps_every_block_and_booking_it_acknowled
 
 def check(hub: HubProcess, buses: list[Bus], till: Till) -> None:
     """The ledger on disk is what the model makes of everything sent, and the till was booked exactly."""
-    with founding.opened(load(hub.settings), {}) as (database, secrets):
-        authority = Authority(secrets)
-        ledger = founding.open_ledger(database, authority)
+    settings = load(hub.settings)
+    with (
+        founding.opened(settings, {}) as (database, secrets),
+        founding.open_ledger(settings, database, secrets) as (authority, ledger),
+    ):
         own = ledger.blocks_after(ledger.replica, 0, 10**9).result()
         heads, digest, books = ledger.heads().result(), ledger.digest().result(), ledger.books().result()
     tills = Ledger(authority.fleet_key.public_key)

@@ -1,0 +1,88 @@
+"""A hub that was put back from a backup: a new identity for what it books, and what it has to say about it.
+
+Everything that terminals wrote comes back from them by itself. What the hub wrote since the backup (top-ups,
+revocations, pairings, fares) is not in it. Numbers of its own chain must not be given twice, so it goes
+on under a new key; the former certificate stays known, for whatever of the former chain turns up.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from crdt.facts import ReplicaId
+from crdt.pairing import Entropy
+from crdt.signing import SEED_BYTES
+from crdt.store.store import Store
+from hub import tables
+
+log = logging.getLogger(__name__)
+
+# Terminals may have newer versions of the hub's documents than the backup. The next version of each is this
+# much higher, and randomly so, lest two restorations of one backup give one number to two things.
+FLOOR_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """That the hub was put back once."""
+
+    former: ReplicaId  # whose chain it must not go on with
+    at_ms: int
+    version_floor: int  # of documents from then on
+    seen: bool  # an operator took the notice away
+
+
+def retire(
+    database: Store,
+    former: ReplicaId,
+    put_key: Callable[[bytes], None],
+    now_ms: int,
+    entropy: Entropy = os.urandom,
+) -> bytes:
+    """Note that `former` must not write any more, then keep a new key (a seed) with `put_key`; the seed.
+
+    Waits. A power cut between the two leaves the former key, and the next start begins here again.
+    """
+    row = {
+        "former": former,
+        "at_ms": now_ms,
+        "version_floor": (1 << 8 * FLOOR_BYTES) + int.from_bytes(entropy(FLOOR_BYTES), "big"),
+        "seen": False,
+    }
+    table = tables.restored_hub
+
+    def note(connection: Connection) -> None:
+        connection.execute(table.delete().where(table.c.former == former))
+        connection.execute(table.insert().values(row))
+
+    database.write_and_wait(note)
+    seed = entropy(SEED_BYTES)
+    put_key(seed)
+    log.error(
+        "This hub's ledger was put back from a backup. Taps come back from the terminals by themselves; the "
+        "dashboard says what is still missing. Top-ups, revocations, pairings and fares made here since the "
+        "backup are not in it: look through them and make them again."
+    )
+    return seed
+
+
+def last(connection: Connection) -> Restoration | None:
+    """The last time it was put back."""
+    row = connection.execute(select(tables.restored_hub).order_by(tables.restored_hub.c.at_ms.desc())).first()
+    if row is None:
+        return None
+    return Restoration(ReplicaId(row.former), row.at_ms, row.version_floor, row.seen)
+
+
+def version_floor(connection: Connection) -> int:
+    """The lowest version that a changed document may have."""
+    query = select(func.max(tables.restored_hub.c.version_floor))
+    return int(connection.execute(query).scalar_one() or 0)
+
+
+def take_away(connection: Connection) -> None:
+    """An operator has read the notice."""
+    connection.execute(tables.restored_hub.update().values(seen=True))
