@@ -8,12 +8,12 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 
@@ -124,6 +124,20 @@ class ExchangeClient:
         took_ms = round((self._clock_s() - began_s) * 1000)
         return Answer(*split(received), at_ms, took_ms)
 
+    async def ask(self, address: HubAddress, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """POST a JSON object, return the one in the answer. Raises UplinkError."""
+        async with (
+            translated(address, self._other_side.word),
+            self._http.post(
+                address.url(path),
+                json=request,
+                proxy=self._proxy,
+                allow_redirects=False,
+                server_hostname=self._other_side.tls_name,
+            ) as response,
+        ):
+            return await object_in(response, self._other_side.word)
+
 
 def open_http(context: ssl.SSLContext, limits: Limits) -> aiohttp.ClientSession:
     """An HTTP client that does nothing by itself: no cookies, no environment, nothing unpacked; all timed."""
@@ -167,6 +181,20 @@ async def translated(address: HubAddress, word: str = HUB.word) -> AsyncIterator
         raise HubTooSlow(f"The {word} at {address} took too long to answer.") from error
     except (aiohttp.ClientError, OSError) as error:
         raise HubUnreachable(f"No {word} answers at {address} ({_reason(error)}).") from error
+
+
+async def object_in(response: aiohttp.ClientResponse, word: str = HUB.word) -> dict[str, Any]:
+    """The JSON object in an answer. Raises HubRefused for an error, AnswerRefused for anything else."""
+    if response.status != HTTPStatus.OK:
+        raise await refusal_of(response, word)
+    raw = await read_at_most(response, MAX_JSON_BYTES)
+    try:
+        answer = json.loads(raw)
+    except (ValueError, RecursionError):
+        answer = None
+    if not isinstance(answer, dict):
+        raise AnswerRefused(RefusalCode.MALFORMED, "it is not a JSON object")
+    return answer
 
 
 async def refusal_of(response: aiohttp.ClientResponse, word: str = HUB.word) -> HubRefused:

@@ -6,10 +6,8 @@ derivation instead: who does not know the code cannot answer, and who stands bet
 
 import asyncio
 import base64
-import json
 import ssl
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
 from typing import TypedDict, TypeVar
 
 import aiohttp
@@ -28,7 +26,7 @@ from edge.errors import (
     IdentityError,
     PairingRefused,
 )
-from edge.exchange import Limits, open_http, read_at_most, refusal_of, translated
+from edge.exchange import Limits, object_in, open_http, read_at_most, translated
 from edge.identity import Identity, Keys, checked
 from edge.tls import stranger_context
 
@@ -133,16 +131,7 @@ class Pairing:
             translated(self._address),
             http.post(self._address.url(path), json=body, **self._options()) as response,
         ):
-            if response.status != HTTPStatus.OK:
-                raise await refusal_of(response)
-            raw = await read_at_most(response, MAX_JSON_BYTES)
-        try:
-            answer = json.loads(raw)
-        except (ValueError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
-            raise AnswerRefused(RefusalCode.MALFORMED, "it is not a JSON object")
-        return answer
+            return await object_in(response)
 
     async def _protocol(self, step: Callable[..., T], *arguments: object) -> T:
         """One step of SPAKE2, off the event loop: each takes milliseconds of arithmetic."""

@@ -1,53 +1,44 @@
 """Brings ledger and hub together: blocks up, settlement and fares down, until both agree.
 
-Everything the hub says is verified here before the ledger sees it. Blocks go first: whatever of the answer
-this terminal will not take, its taps are up before that is said. Whatever stops this half way, the next run
-goes on from what both sides hold; what is remembered in between (`Delivery`) only saves time.
+Everything the hub says is verified (learning.py) before the ledger sees it. Blocks go first, also those that
+this terminal carries for others: whatever of the answer it will not take, the taps are up before that is
+said. Before them, a chain of this terminal that is not the hub's gives way (giving_way.py). Whatever stops a
+run half way, the next one goes on from what both sides hold; what is remembered in between only saves time.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from crdt.certificate import AuthorCertificate, Role
-from crdt.documents import FLEET_DOCUMENT, SignedDocument
-from crdt.errors import InputRefused, Malformed, NotPermitted, RefusalCode, UnknownAuthor
+from crdt.errors import NotPermitted, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import (
     Ack,
     BlockFrame,
     CertificateFrame,
-    DocumentFrame,
-    Hello,
+    Heads,
     Message,
     PageFrame,
     Pull,
+    Refusal,
     Status,
 )
-from crdt.frontier import Frontier, Head
+from crdt.frontier import GENESIS, Frontier, Head
 from crdt.session import plan
-from crdt.settlement import parse_page, verify_page
-from crdt.store.terminal import TerminalLedger
-from edge.errors import AnswerRefused, HubRefused, HubTooSlow, LedgerBehind, UplinkError
+from crdt.settlement import Page
+from crdt.store.quarantine import Quarantined
+from edge.delivery import Delivery, confirmed, wants_full
+from edge.errors import AnswerRefused, HubRefused, HubTooSlow
 from edge.exchange import Answer, refusal_in
-from edge.identity import Identity
+from edge.giving_way import GivingWay, Renew
+from edge.run import Exchange, Run
 from edge.terminal import Enrolment, Terminal
 
-MAX_PUSH_BYTES = 512 * 1024
-"""Of blocks in one exchange, over a link that is quick enough."""
-MIN_PUSH_BYTES = 4 * 1024
-"""Below this the blocks are not what takes so long."""
-QUICK_MS = 10_000
-"""A push that took no longer may be followed by one twice as large."""
-MAX_EXCHANGES = 1_000
-"""In one run; what is left then is the next run's. A month of taps takes 200, a million cards 250."""
-
-P = ParamSpec("P")
-S = TypeVar("S")
-T = TypeVar("T")
-Exchange = Callable[[Sequence[Message]], Awaitable[Answer]]
+EVIDENCE_BLOCKS = 64
+"""Most blocks in quarantine that go up in one exchange."""
+NO_HEAD = Head(0, GENESIS)
 
 log = logging.getLogger(__name__)
 
@@ -58,33 +49,20 @@ class Outcome:
 
     blocks: int = 0
     pages: int = 0
+    conceded: int = 0
+    """Chains of this terminal that gave way to the hub's."""
+    renewed: bool = False
+    """Whether the terminal has a new identity."""
     complete: bool = False
     """Whether the hub holds every block, and its settlement is installed to the end."""
-
-
-@dataclass(slots=True)
-class Delivery:
-    """What a run learns about delivering blocks, for the next one. Losing it costs time and nothing else."""
-
-    push_bytes: int = MAX_PUSH_BYTES
-    disputed: dict[ReplicaId, str] = field(default_factory=dict)
-    """Chains of this terminal's earlier identities about which the hub disagrees, with the reason."""
-
-    def timed_out(self) -> None:
-        """The link is slower than was hoped."""
-        self.push_bytes = max(MIN_PUSH_BYTES, self.push_bytes // 2)
-
-    def went_through(self, took_ms: int) -> None:
-        """A push arrived."""
-        if took_ms <= QUICK_MS:
-            self.push_bytes = min(MAX_PUSH_BYTES, self.push_bytes * 2)
 
 
 @dataclass
 class Sync:
     """One run. `exchange` talks to the hub; `describe` gives the status for the operator, and may wait.
 
-    `retry`: whether chains in `delivery.disputed` are offered again, one block of each.
+    `retry`: whether chains in `delivery.disputed` are offered again, one block of each. `renew`: how to get a
+    new identity; without it, a restored terminal waits for somebody to pair it again.
     """
 
     terminal: Terminal
@@ -93,16 +71,14 @@ class Sync:
     describe: Callable[[], Mapping[str, Any]]
     delivery: Delivery = field(default_factory=Delivery)
     retry: bool = True
+    renew: Renew | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def __post_init__(self) -> None:
-        self._ledger: TerminalLedger = self.enrolment.ledger
-        self._identity: Identity = self.enrolment.identity
-        self._hubs = {self._identity.hub_certificate.replica: self._identity.hub_certificate}
-        self._exchanges = 0
-        self._skipped = set() if self.retry else set(self.delivery.disputed)
+        self._run = Run(self.terminal, self.enrolment, self.exchange, self.delivery, retry=self.retry)
+        self._forks = GivingWay(self._run, self.renew)
         self._acknowledged: dict[ReplicaId, Head] = {}
-        self._refusal: UplinkError | None = None
+        self._short = True  # until the hub does not know the numbers of cards
 
     async def run(self) -> Outcome:
         """Until both sides agree, or MAX_EXCHANGES.
@@ -110,49 +86,33 @@ class Sync:
         Raises UplinkError, a refusal only when all that was not refused is done; StoreError when the ledger
         fails; Superseded when the terminal is paired anew meanwhile.
         """
-        while self._exchanges < MAX_EXCHANGES:
-            answer = await self._ask()
+        while self._run.may_go_on and not self.outcome.complete:
+            base = self._run.ledger.settled()[1]
+            answer, mine = await self._ask()
+            if await self._forks.heal(answer, mine):
+                continue
             pushed = await self._push(answer.hello.frontier)
-            settled = await self._take(answer.messages)
-            if settled and not pushed:
+            settled = await self._take(answer.messages, base)
+            if settled and not pushed and not self._forks.contested:
+                await self._give_evidence()
                 self.outcome.complete = True
-                break
-        if self._refusal is not None:
-            raise self._refusal
+        self.outcome.conceded, self.outcome.renewed = len(self._forks.conceded), self._forks.renewed
+        if self._run.refusal is not None:
+            raise self._run.refusal
         return self.outcome
 
-    async def _ask(self) -> Answer:
-        """One exchange: our heads up, and the hub's heads, fares and settlement down."""
-        mine = await self._use(self._ledger.frontier)
+    async def _ask(self) -> tuple[Answer, Frontier]:
+        """One exchange: our heads up, and the hub's heads, fares and settlement down. And our heads."""
+        run = self._run
+        mine = await run.use(run.ledger.frontier)
+        documents = await run.use(run.learning.documents)
         status = await asyncio.to_thread(self.describe)
-        series, base, after = self._ledger.settled()
-        version = (self.terminal.enrolment or self.enrolment).fares_version
-        answer = await self._say(mine, [Status(status), Pull(series, base, after, {FLEET_DOCUMENT: version})])
-        self._compare(mine, answer.hello.frontier)
-        return answer
-
-    def _compare(self, mine: Frontier, theirs: Frontier) -> None:
-        """Nothing more is sent of a chain of which the hub holds something that we do not."""
-        for replica, head in theirs.items():
-            own = mine.get(replica, Head(0, b""))
-            if head == own:
-                self.delivery.disputed.pop(replica, None)
-            elif head.seq >= own.seq:
-                self._give_up(replica, self._behind(replica, head, own))
-
-    async def _take(self, messages: Sequence[Message]) -> bool:
-        """Store what the hub says; whether its settlement is here to the end, or not to be had."""
-        settled = True
-        for message in messages:
-            try:
-                if isinstance(message, PageFrame):
-                    settled = await self._checked(self._install, message.raw)
-                    self.outcome.pages += 1
-                else:
-                    await self._checked(self._learn, message)
-            except AnswerRefused as error:
-                self._refusal = self._refusal or error
-        return settled
+        series, base, after = run.ledger.settled()
+        answer = await run.say(mine, [Status(status), Pull(series, base, after, documents)])
+        for refusal in answer.refusals:
+            if refusal.code is not RefusalCode.RESTORED:
+                raise refusal_in(refusal)
+        return answer, mine
 
     async def _push(self, theirs: Frontier) -> bool:
         """Exchanges up, until the hub has acknowledged all blocks; whether there were any.
@@ -160,12 +120,14 @@ class Sync:
         The open taps are sealed only here, when a hub listens: offline they collect into full blocks. A chain
         the hub refuses does not keep the others back.
         """
-        await self._use(self._ledger.seal)
-        mine = await self._use(self._ledger.frontier)
+        run = self._run
+        await self._seal()
+        mine = await run.use(run.ledger.frontier)
         # What a hub has confirmed in this run is not sent again in it, whatever it says later.
         acknowledged, pushed = {**theirs, **self._acknowledged}, False
-        while self._exchanges < MAX_EXCHANGES:
-            gaps = [gap for gap in plan(mine, acknowledged) if gap[0] not in self._skipped]
+        while run.may_go_on:
+            left_out = run.skipped | self._forks.contested
+            gaps = [gap for gap in plan(mine, acknowledged) if gap[0] not in left_out]
             if not gaps:
                 break
             replica, after_seq = gaps[0]
@@ -174,118 +136,97 @@ class Sync:
                 acknowledged[replica] = self._acknowledged[replica] = head
                 pushed = True
             except (HubRefused, AnswerRefused) as error:
-                self._give_up(replica, error)
+                self._acknowledged.pop(replica, None)
+                await self._forks.refused(replica, acknowledged.get(replica, NO_HEAD), error)
         return pushed
 
+    async def _seal(self) -> None:
+        try:
+            await self._run.use(self._run.ledger.seal)
+        except NotPermitted as error:
+            self._run.refusal = self._run.refusal or AnswerRefused(error.code, str(error))
+
     async def _push_some(self, replica: ReplicaId, after_seq: int, own: Head) -> Head:
-        """One exchange up; the head that the hub confirms."""
-        at_most_bytes = 1 if replica in self.delivery.disputed else self.delivery.push_bytes
-        blocks = await self._use(self._ledger.blocks_after, after_seq, at_most_bytes, replica)
-        certificate = (await self._use(self._ledger.authors))[replica]
-        frames: list[Message] = [CertificateFrame(certificate.encode())]
-        try:
-            answer = await self._say({replica: own}, frames + [BlockFrame(raw) for raw in blocks])
-        except HubTooSlow:
-            self.delivery.timed_out()
-            raise
-        confirmed = _acknowledged(answer, replica, after_seq, own)
-        self.delivery.went_through(answer.took_ms)
-        self.delivery.disputed.pop(replica, None)
-        self.outcome.blocks += len(blocks)
-        return confirmed
+        """One exchange up, and one more in full where the hub did not know a number; the head it confirms."""
+        run, delivery = self._run, self.delivery
+        at_most_bytes = 1 if replica in delivery.disputed else delivery.push_bytes
+        raws = await run.use(run.ledger.blocks_after, after_seq, at_most_bytes, replica)
+        certificate = CertificateFrame((await run.use(run.ledger.authors))[replica].encode())
+        full: list[Message] = [BlockFrame(raw) for raw in raws]
+        ways = [full]
+        if self._short:
+            short: list[Message] = [*(await run.use(run.ledger.short_blocks, raws))]
+            ways = [short, full] if short != full else ways
+        for frames in ways:
+            try:
+                answer = await run.say({replica: own}, [certificate, *frames])
+            except HubTooSlow:
+                delivery.timed_out()
+                raise
+            if frames is full or not wants_full(answer):
+                break
+            self._short = False
+        head = confirmed(answer, replica, after_seq, own)
+        delivery.went_through(answer.took_ms)
+        delivery.disputed.pop(replica, None)
+        self.outcome.blocks += len(raws)
+        return head
 
-    def _behind(self, replica: ReplicaId, head: Head, own: Head) -> LedgerBehind:
-        current = replica == self._identity.replica
-        author = "this terminal" if current else f"its earlier identity {replica.hex()}"
-        advice = "Pair the terminal again." if current else "The operator has to compare the two."
-        return LedgerBehind(
-            f"The hub holds taps of {author} up to {head.seq}; the terminal's own ledger ends at {own.seq} or"
-            f" differs: an old copy of the storage was restored. {advice}"
-        )
+    async def _give_evidence(self) -> None:
+        """Blocks that do not count here go up once: the hub keeps them as proof, and for their facts."""
+        run = self._run
+        while run.may_go_on:
+            entries = await run.use(run.ledger.quarantined, EVIDENCE_BLOCKS)
+            if not entries:
+                return
+            some = _at_most(entries, self.delivery.push_bytes)
+            authors = await run.use(run.ledger.authors)
+            known = sorted({entry.replica for entry in some} & authors.keys())
+            frames: list[Message] = [CertificateFrame(authors[replica].encode()) for replica in known]
+            answer = await run.say({}, [*frames, *(BlockFrame(entry.raw) for entry in some)])
+            if not any(isinstance(message, Ack) for message in answer.messages):
+                return
+            await run.use(run.ledger.evidence_delivered, [entry.hash for entry in some])
 
-    def _give_up(self, replica: ReplicaId, error: UplinkError) -> None:
-        """Send no more of this chain in this run. A dispute about an earlier identity's is no failure."""
-        self._skipped.add(replica)
-        if replica == self._identity.replica or not _is_dispute(error):
-            self._refusal = self._refusal or error
-        elif self.delivery.disputed.get(replica) != str(error):
-            log.warning("blocks of the earlier identity %s are disputed: %s", replica.hex(), error)
-            self.delivery.disputed[replica] = str(error)
+    async def _take(self, messages: Sequence[Message], base: int) -> bool:
+        """Store what the hub says; whether its settlement is here to the end, or not to be had.
 
-    async def _say(self, heads: Frontier, messages: Sequence[Message]) -> Answer:
-        self._exchanges += 1
-        answer = await self.exchange([Hello(self._identity.fleet, self._identity.replica, heads), *messages])
-        for refusal in answer.refusals:
-            raise refusal_in(refusal)
-        return answer
+        `base`: the position of the settlement that was installed when it was asked.
+        """
+        run, settled = self._run, True
+        for message in messages:
+            try:
+                if isinstance(message, PageFrame):
+                    settled = await self._settle(await run.checked(run.learning.page, message.raw), base)
+                elif not isinstance(message, Refusal):
+                    await run.checked(run.learning.learn, message)
+            except AnswerRefused as error:
+                run.refusal = run.refusal or error
+        return settled
 
-    async def _use(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do something with the ledger, off the event loop, unless the terminal has another by now."""
-
-        def work() -> T:
-            with self.terminal.syncing(self._identity):
-                return step(*args, **kwargs)
-
-        return await asyncio.to_thread(work)
-
-    async def _checked(self, step: Callable[[S], T], said: S) -> T:
-        """Verify and store one thing the hub said."""
-        try:
-            return await self._use(step, said)
-        except InputRefused as error:
-            raise AnswerRefused(error.code, str(error)) from error
-
-    def _learn(self, message: Message) -> None:
-        match message:
-            case CertificateFrame(raw):
-                self._learn_hub(raw)
-            case DocumentFrame(raw):
-                self._adopt(raw)
-            case _:
-                raise Malformed(f"a {type(message).__name__} was not asked for")
-
-    def _learn_hub(self, raw: bytes) -> None:
-        certificate = AuthorCertificate.decode(raw).verify(self._identity.fleet_public_key)
-        if certificate.role is not Role.HUB:
-            raise NotPermitted("only a hub's certificate was asked for")
-        self._hubs[certificate.replica] = certificate
-
-    def _adopt(self, raw: bytes) -> None:
-        document = SignedDocument.decode(raw)
-        document.verify(self._hub(document.signer))
-        if document.name != FLEET_DOCUMENT:
-            raise NotPermitted(f"a document {document.name!r} was not asked for")
-        if self.terminal.adopt(document):
-            log.info("fares and rules of version %d are in use", document.version)
-
-    def _install(self, raw: bytes) -> bool:
-        page = parse_page(raw)
-        return self._ledger.install(verify_page(page, self._hub(page.signer)))
-
-    def _hub(self, signer: ReplicaId) -> AuthorCertificate:
-        certificate = self._hubs.get(signer)
-        if certificate is None:
-            raise UnknownAuthor("it is not signed by a hub that this terminal knows")
-        return certificate
+    async def _settle(self, page: Page, base: int) -> bool:
+        """Install a verified page; True when it was the last."""
+        run = self._run
+        if page.restarts and base:
+            # The hub has forgotten what was settled here: it was put back from a backup. It hears what it had
+            # included, before that is replaced.
+            await run.say({}, [Heads(await run.use(run.ledger.settled_frontier))])
+        if page.final and not await self._forks.check(page):
+            return False
+        installed = await run.checked(run.ledger.install, page)
+        self.outcome.pages += 1
+        return installed
 
 
-def _is_dispute(error: UplinkError) -> bool:
-    """Whether it is about the blocks, and not about the hub being busy or the answer being damaged."""
-    match error:
-        case LedgerBehind():
-            return True
-        case AnswerRefused(code=code):
-            return code is RefusalCode.CHAIN_BROKEN
-        case HubRefused(code=code):
-            return code.upper() in RefusalCode.__members__
-    return False
+def _at_most(entries: Sequence[Quarantined], limit_bytes: int) -> list[Quarantined]:
+    """The first entries with at most so many bytes, and at least one."""
+    some: list[Quarantined] = []
+    for entry in entries:
+        limit_bytes -= len(entry.raw)
+        if some and limit_bytes < 0:
+            break
+        some.append(entry)
+    return some
 
 
-def _acknowledged(answer: Answer, replica: ReplicaId, after_seq: int, own: Head) -> Head:
-    """The head the hub confirms. Raises AnswerRefused unless it moved, and within what was sent."""
-    for message in answer.messages:
-        if isinstance(message, Ack) and replica in message.frontier:
-            head = message.frontier[replica]
-            if after_seq < head.seq <= own.seq:
-                return head
-    raise AnswerRefused(RefusalCode.CHAIN_BROKEN, "it does not confirm the blocks that were sent")
+__all__ = ["Delivery", "Exchange", "Outcome", "Renew", "Sync"]

@@ -78,14 +78,18 @@ class Terminal:
                 raise Superseded("The terminal was paired anew meanwhile.")
             yield
 
-    def enrol(self, identity: Identity) -> None:
-        """Become `identity`, for good. Taps of an earlier identity are sealed first and stay to be sent.
+    def enrol(self, identity: Identity, instead_of: Identity | None = None) -> None:
+        """Become `identity`, for good. Taps of an earlier identity are sealed first and stay to be sent;
+        those of a suspended one are written again under this one.
 
         Waits for what the uplink is doing with the ledger, and for the tap in hand. Raises PairedElsewhere
-        when the ledger belongs to another fleet; then nothing has changed.
+        when the ledger belongs to another fleet, Superseded when the terminal is not `instead_of` any more
+        (None: whatever it is); then nothing has changed.
         """
         with self._syncing, self._changing, self._in_use:
             before = self._enrolment
+            if instead_of is not None and (before is None or before.identity is not instead_of):
+                raise Superseded("The terminal was paired anew meanwhile.")
             if before is not None:
                 if before.identity.fleet != identity.fleet:
                     raise PairedElsewhere(_elsewhere(before))

@@ -6,19 +6,22 @@ known addresses, waits longer each time, and starts at once when somebody asks o
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from crdt.errors import LedgerError
+from crdt.errors import InputRefused, LedgerError
 from crdt.frames import Message
+from crdt.protocol import RENEW
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
 from edge.clock import TerminalClock
-from edge.errors import EdgeError, HubDistrusted, HubUnreachable, Superseded, UplinkError
+from edge.errors import AnswerRefused, EdgeError, HubDistrusted, HubUnreachable, Superseded, UplinkError
 from edge.exchange import Answer
 from edge.identity import Identity
-from edge.sync import Delivery, Outcome, Sync
+from edge.renewal import renewed_identity
+from edge.sync import Delivery, Exchange, Outcome, Sync
 from edge.terminal import Enrolment, Terminal
 
 DATE_RESOLUTION_MS = 1_000
@@ -33,6 +36,7 @@ class Client(Protocol):
     async def __aenter__(self) -> "Client": ...
     async def __aexit__(self, *error: object) -> None: ...
     async def exchange(self, address: HubAddress, messages: Sequence[Message]) -> Answer: ...
+    async def ask(self, address: HubAddress, path: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
 Wait = Callable[[asyncio.Event, float], Awaitable[object]]
@@ -74,8 +78,10 @@ class Uplink:
         *,
         proven: Callable[[HubAddress], object] = lambda _address: None,
         wait: Wait = wait_for,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`connect` makes a client for an identity; `proven` keeps an address that worked, and may wait."""
+        """`connect` makes a client for an identity; `proven` keeps an address that worked, and may wait;
+        `entropy` gives the randomness of new keys."""
         self._terminal = terminal
         self._addresses = addresses
         self._connect = connect
@@ -85,6 +91,7 @@ class Uplink:
         self._heartbeat_s = heartbeat_s
         self._proven = proven
         self._wait = wait
+        self._entropy = entropy
         self._loop = asyncio.get_running_loop()
         self._due = asyncio.Event()
         self._asking: list[asyncio.Future[UplinkStatus]] = []
@@ -178,6 +185,14 @@ class Uplink:
         raise failure
 
     async def _sync(self, enrolment: Enrolment, client: Client, address: HubAddress, retry: bool) -> Outcome:
+        async def renew(reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
+            return await self._renew(address, reissued)
+
+        exchange = self._exchange(client, address)
+        run = Sync(self._terminal, enrolment, exchange, self._describe, self._delivery, retry, renew)
+        return await run.run()
+
+    def _exchange(self, client: Client, address: HubAddress) -> Exchange:
         async def exchange(messages: Sequence[Message]) -> Answer:
             answer = await client.exchange(address, messages)
             if answer.at_ms is not None:
@@ -185,7 +200,29 @@ class Uplink:
                 await asyncio.to_thread(self._clock.compare, answer.at_ms, uncertainty_ms)
             return answer
 
-        return await Sync(self._terminal, enrolment, exchange, self._describe, self._delivery, retry).run()
+        return exchange
+
+    async def _renew(self, address: HubAddress, reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
+        """Become a new identity at the hub there; the next exchange is under its certificate."""
+        enrolment, client = self._terminal.enrolment, self._client
+        if enrolment is None or client is None:
+            raise Superseded("The terminal was paired anew meanwhile.")
+
+        async def ask(request: Mapping[str, Any]) -> dict[str, Any]:
+            return await client.ask(address, RENEW, request)
+
+        identity = await renewed_identity(ask, enrolment.identity, reissued, self._entropy)
+        try:
+            await asyncio.to_thread(self._terminal.enrol, identity, enrolment.identity)
+        except InputRefused as error:
+            raise AnswerRefused(error.code, str(error)) from error
+        return self._terminal_now(identity), self._exchange(await self._connected(identity), address)
+
+    def _terminal_now(self, identity: Identity) -> Enrolment:
+        enrolment = self._terminal.enrolment
+        if enrolment is None or enrolment.identity is not identity:
+            raise Superseded("The terminal was paired anew meanwhile.")
+        return enrolment
 
     async def _went_online(self, address: HubAddress, outcome: Outcome) -> None:
         if not self.status.online:

@@ -16,28 +16,34 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from crdt.certificate import AuthorCertificate, Role, issue
+from crdt.certificate import AuthorCertificate, Limits, Role, issue
 from crdt.documents import SignedDocument
-from crdt.errors import WrongCode
-from crdt.facts import TerminalId
+from crdt.errors import InputRefused, RefusalCode, WrongCode
+from crdt.facts import ReplicaId, TerminalId
 from crdt.frames import (
     MAX_EXCHANGE_BYTES,
     Ack,
     BlockFrame,
     CertificateFrame,
     DocumentFrame,
+    Heads,
     Hello,
     Message,
     PageFrame,
     Pull,
+    Refusal,
+    ShortBlockFrame,
     Status,
+    Want,
 )
+from crdt.frontier import Frontier
 from crdt.pairing import HubPairing, PairingCode
-from crdt.protocol import CONTENT_TYPE, IDENTIFY, PAIR_FINISH, PAIR_START, SYNC
+from crdt.protocol import CONTENT_TYPE, IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
 from crdt.session import Session
 from crdt.settlement import MAX_PAGE_ROWS
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
+from crdt.tlsnames import tls_identity
 from edge.addresses import HubAddress
 from edge.tls import spki_sha256
 from tests.edge.authority import TERMINAL_LIMITS, Fleet
@@ -56,6 +62,9 @@ class TestHub:
     ledger: HubLedger
     page_rows: int = MAX_PAGE_ROWS
     document: SignedDocument | None = None
+    revoked: SignedDocument | None = None
+    want_bytes: int = 512 * 1024
+    """Of blocks, in an answer to a WANT."""
     misbehave: Misbehaviour | None = None
     code: PairingCode | None = None
     accepts_anything: bool = False
@@ -65,12 +74,20 @@ class TestHub:
     """The messages of each exchange so far."""
     merged: asyncio.Event = field(default_factory=asyncio.Event)
     code_refused: asyncio.Event = field(default_factory=asyncio.Event)
+    shorts: int = 0
+    """Short blocks received."""
+    settled_before: list[Frontier] = field(default_factory=list)
+    """What terminals said that earlier settlements had included."""
+    renewals: list[dict[str, Any]] = field(default_factory=list)
+    """What was asked of RENEW."""
+    limits: Limits = TERMINAL_LIMITS
     statuses: list[dict[str, Any]] = field(default_factory=list)
     peers: list[bytes | None] = field(default_factory=list)
 
     @property
     def blocks_received(self) -> int:
-        return sum(isinstance(message, BlockFrame) for messages in self.heard for message in messages)
+        blocks = BlockFrame | ShortBlockFrame
+        return sum(isinstance(message, blocks) for messages in self.heard for message in messages)
 
     @contextlib.asynccontextmanager
     async def serving(
@@ -83,6 +100,7 @@ class TestHub:
             [
                 web.post(SYNC, self._sync),
                 web.get(IDENTIFY, self._identify),
+                web.post(RENEW, self._renew),
                 web.post(PAIR_START, self._pair_start),
                 web.post(PAIR_FINISH, self._pair_finish),
             ]
@@ -100,27 +118,58 @@ class TestHub:
         """What an honest hub says."""
         hello = messages[0]
         assert isinstance(hello, Hello)
-        rest: list[Message] = []
-        blocks = [message.raw for message in messages if isinstance(message, BlockFrame)]
-        if blocks:
-            raws = [message.raw for message in messages if isinstance(message, CertificateFrame)]
-            certificates = [AuthorCertificate.decode(raw) for raw in raws]
-            report = await asyncio.wrap_future(self.ledger.merge(blocks, certificates))
-            assert not report.refused
-            rest.append(Ack(report.heads))
-            self.merged.set()
+        rest: list[Message] = await self._restored(hello, messages)
+        rest += await self._merge(messages)
         for message in messages:
-            if isinstance(message, Status):
-                self.statuses.append(dict(message.values))
-            if isinstance(message, Pull):
-                rest += await self._settlement(message)
+            match message:
+                case Status(values=values):
+                    self.statuses.append(dict(values))
+                case Pull():
+                    rest += await self._settlement(message)
+                case Want(after=after):
+                    for replica in after:
+                        rest += await self._chain(replica, after[replica])
+                case Heads(frontier=frontier):
+                    self.settled_before.append(frontier)
         heads = await asyncio.wrap_future(self.ledger.heads(sorted({hello.replica, *hello.frontier})))
         return [Hello(self.fleet.id, self.ledger.replica, heads), *rest]
 
+    async def _restored(self, hello: Hello, messages: list[Message]) -> list[Message]:
+        if hello.replica not in hello.frontier and not any(isinstance(one, Status) for one in messages):
+            return []
+        head = hello.frontier.get(hello.replica)
+        standing = await asyncio.wrap_future(self.ledger.standing(hello.replica, head))
+        return [Refusal(RefusalCode.RESTORED, "an old copy was put back")] if standing.restored else []
+
+    async def _merge(self, messages: list[Message]) -> list[Message]:
+        blocks = [message.raw for message in messages if isinstance(message, BlockFrame)]
+        refusals: list[Message] = []
+        for message in messages:
+            if isinstance(message, ShortBlockFrame):
+                self.shorts += 1
+                try:
+                    blocks.append(await asyncio.wrap_future(self.ledger.unshorten(message.raw)))
+                except InputRefused as error:
+                    refusals.append(Refusal.of(error))
+        if not blocks:
+            return refusals
+        raws = [message.raw for message in messages if isinstance(message, CertificateFrame)]
+        certificates = [AuthorCertificate.decode(raw) for raw in raws]
+        report = await asyncio.wrap_future(self.ledger.merge(blocks, certificates))
+        self.merged.set()
+        return [Ack(report.heads), *refusals, *(Refusal.of(refused.error) for refused in report.refused)]
+
+    async def _chain(self, replica: ReplicaId, after_seq: int) -> list[Message]:
+        raws = await asyncio.wrap_future(self.ledger.blocks_after(replica, after_seq, self.want_bytes))
+        return [BlockFrame(raw) for raw in raws]
+
     async def _settlement(self, pull: Pull) -> list[Message]:
-        found: list[Message] = []
-        if self.document is not None and self.document.version > pull.documents.get(self.document.name, 0):
-            found.append(DocumentFrame(self.document.encode()))
+        documents = [document for document in (self.document, self.revoked) if document is not None]
+        found: list[Message] = [
+            DocumentFrame(document.encode())
+            for document in documents
+            if document.version > pull.documents.get(document.name, 0)
+        ]
         page = self.ledger.page(pull.series, pull.base, pull.after, self.page_rows)
         return [*found, PageFrame((await asyncio.wrap_future(page)).raw)]
 
@@ -139,6 +188,17 @@ class TestHub:
 
     async def _identify(self, _request: web.Request) -> web.Response:
         return web.json_response({"fleet": self.fleet.id.hex()})
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        assert request.transport is not None
+        tls = request.transport.get_extra_info("ssl_object")
+        names = [name for kind, name in tls.getpeercert()["subjectAltName"] if kind == "DNS"]
+        return web.json_response(self.renewed(tls_identity(names).terminal, await request.json()))
+
+    def renewed(self, terminal: TerminalId, wanted: dict[str, Any]) -> dict[str, str]:
+        """The answer to RENEW."""
+        self.renewals.append(wanted)
+        return self._enrol({**wanted, "terminal": terminal.hex(), "name": "Bus 12 front"})
 
     async def _pair_start(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -169,9 +229,7 @@ class TestHub:
         assert isinstance(key, ec.EllipticCurvePublicKey)
         public_key = bytes.fromhex(wanted["public_key"])
         terminal = TerminalId(bytes.fromhex(wanted["terminal"]) or public_key[:16])
-        certificate = issue(
-            self.fleet.key, terminal, wanted["name"], Role.TERMINAL, public_key, TERMINAL_LIMITS
-        )
+        certificate = issue(self.fleet.key, terminal, wanted["name"], Role.TERMINAL, public_key, self.limits)
         return {
             "fleet_public_key": self.fleet.key.public_key.hex(),
             "certificate": certificate.encode().hex(),

@@ -1,0 +1,72 @@
+"""What is learned about delivering blocks to the hub, and what a refusal of some means."""
+
+from dataclasses import dataclass, field
+
+from crdt.errors import RefusalCode
+from crdt.facts import ReplicaId
+from crdt.frames import Ack
+from crdt.frontier import Head
+from edge.errors import AnswerRefused, HubRefused, LedgerBehind, UplinkError
+from edge.exchange import Answer, refusal_in
+
+MAX_PUSH_BYTES = 512 * 1024
+"""Of blocks in one exchange, over a link that is quick enough."""
+MIN_PUSH_BYTES = 4 * 1024
+"""Below this the blocks are not what takes so long."""
+QUICK_MS = 10_000
+"""A push that took no longer may be followed by one twice as large."""
+
+_NUMBERS = frozenset({RefusalCode.UNKNOWN_CARD_NUMBER, RefusalCode.BAD_SIGNATURE})
+_FORKS = frozenset({RefusalCode.FORK_DETECTED, RefusalCode.CHAIN_BROKEN, RefusalCode.RESTORED})
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What a run learns about delivering blocks, for the next one. Losing it costs time and nothing else."""
+
+    push_bytes: int = MAX_PUSH_BYTES
+    disputed: dict[ReplicaId, str] = field(default_factory=dict)
+    """Chains other than this identity's about which the hub disagrees, with the reason."""
+
+    def timed_out(self) -> None:
+        """The link is slower than was hoped."""
+        self.push_bytes = max(MIN_PUSH_BYTES, self.push_bytes // 2)
+
+    def went_through(self, took_ms: int) -> None:
+        """A push arrived."""
+        if took_ms <= QUICK_MS:
+            self.push_bytes = min(MAX_PUSH_BYTES, self.push_bytes * 2)
+
+
+def is_dispute(error: UplinkError) -> bool:
+    """Whether it is about the blocks, and not about the hub being busy or the answer being damaged."""
+    match error:
+        case LedgerBehind():
+            return True
+        case AnswerRefused(code=code):
+            return code is RefusalCode.CHAIN_BROKEN
+        case HubRefused(code=name):
+            return name.upper() in RefusalCode.__members__
+    return False
+
+
+def is_fork(error: UplinkError) -> bool:
+    """Whether the hub says that it holds another chain than the blocks are of."""
+    return isinstance(error, HubRefused) and error.code.upper() in {code.name for code in _FORKS}
+
+
+def wants_full(answer: Answer) -> bool:
+    """Whether the hub did not know, or mistook, a card's number in a short block."""
+    return any(refusal.code in _NUMBERS for refusal in answer.refusals)
+
+
+def confirmed(answer: Answer, replica: ReplicaId, after_seq: int, own: Head) -> Head:
+    """The head the hub confirms. Raises HubRefused or AnswerRefused unless it moved, within what was sent."""
+    for message in answer.messages:
+        if isinstance(message, Ack) and replica in message.frontier:
+            head = message.frontier[replica]
+            if after_seq < head.seq <= own.seq:
+                return head
+    for refusal in answer.refusals:
+        raise refusal_in(refusal)
+    raise AnswerRefused(RefusalCode.CHAIN_BROKEN, "it does not confirm the blocks that were sent")

@@ -1,0 +1,170 @@
+"""Two chains of one replica: this terminal's storage was restored from an old copy, or copied.
+
+The hub's chain counts, because it was there first. The terminal makes it its own, writes again what the hub
+lacks, and if its present identity is concerned takes a new one, all in the run that found it out.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from crdt.block import parse
+from crdt.certificate import AuthorCertificate
+from crdt.errors import InputRefused, RefusalCode
+from crdt.facts import ReplicaId
+from crdt.frontier import GENESIS, Frontier, Head
+from crdt.settlement import Page
+from edge.canonical import canonical_chain
+from edge.delivery import is_fork
+from edge.errors import AnswerRefused, HubRefused, LedgerBehind, UplinkError
+from edge.exchange import Answer
+from edge.run import Exchange, Run
+from edge.terminal import Enrolment
+
+NO_HEAD = Head(0, GENESIS)
+
+Renew = Callable[[Sequence[bytes]], Awaitable[tuple[Enrolment, Exchange]]]
+"""Become a new identity at the hub, which is told the hashes of blocks whose facts were written again; what
+to go on with. Raises UplinkError."""
+
+log = logging.getLogger(__name__)
+
+
+class GivingWay:
+    """What one run finds out about chains of this terminal that are not the hub's."""
+
+    def __init__(self, run: Run, renew: Renew | None) -> None:
+        self._run = run
+        self._renew = renew
+        self._contested: dict[ReplicaId, UplinkError] = {}
+        self._offered: dict[ReplicaId, Head] = {}
+        self.conceded: set[ReplicaId] = set()
+        self.renewed = False
+
+    @property
+    def contested(self) -> set[ReplicaId]:
+        """Chains that `heal` has to look at before more is sent or installed."""
+        return set(self._contested)
+
+    async def refused(self, replica: ReplicaId, after: Head, error: UplinkError) -> None:
+        """The hub did not take blocks after its head: one of ours may have to give way, others are a note."""
+        own = is_fork(error) and replica not in self.conceded and replica in await self._run.own_replicas()
+        if own:
+            self._contested[replica] = error
+            self._offered[replica] = after
+        else:
+            self._run.give_up(replica, error)
+
+    async def heal(self, answer: Answer, mine: Frontier) -> bool:
+        """Give way where it has to be, by the hub's answer to these heads; whether anything has changed."""
+        run, theirs = self._run, answer.hello.frontier
+        contested = self._contested | await self._behind(mine, theirs)
+        self._contested = {}
+        changed = False
+        for replica, error in contested.items():
+            if replica not in run.skipped:
+                changed = await self._settled(replica, theirs.get(replica, NO_HEAD), error) or changed
+        if answer.refusals and not run.ledger.suspended:
+            await run.use(run.ledger.suspend)
+        if run.ledger.suspended and run.identity.replica not in run.skipped:
+            changed = await self._renewed() or changed
+        return changed
+
+    async def check(self, page: Page) -> bool:
+        """Whether a final page may be installed: no chain of this terminal that it contradicts may stay."""
+        run = self._run
+        for replica in await run.use(run.ledger.contested, page.heads):
+            if replica not in self.conceded and replica not in run.skipped:
+                mine = await run.use(run.ledger.frontier)
+                self._contested[replica] = self._error(replica, page.heads[replica], mine)
+        return not self._contested
+
+    async def _behind(self, mine: Frontier, theirs: Frontier) -> dict[ReplicaId, UplinkError]:
+        """Identities of this terminal of which the hub holds something that is not here."""
+        own = await self._run.own_replicas()
+        found: dict[ReplicaId, UplinkError] = {}
+        for replica, head in theirs.items():
+            here = mine.get(replica, NO_HEAD)
+            if head == here:
+                self._run.delivery.disputed.pop(replica, None)
+            elif head.seq >= here.seq and replica in own:
+                found[replica] = self._error(replica, head, mine)
+        return found
+
+    async def _settled(self, replica: ReplicaId, head: Head, why: UplinkError) -> bool:
+        """Settle what is contested about one replica; whether the run has something new to go on with."""
+        before = self._offered.pop(replica, head)
+        if head != before and await self._run.use(self._continues, replica, head):
+            return True  # the hub itself has gone back meanwhile: it is sent more
+        if replica in self.conceded or head.seq == 0:
+            self._run.give_up(replica, why)
+            return False
+        self.conceded.add(replica)
+        try:
+            return await self._concede(replica, why)
+        except HubRefused:  # it does not show its chain
+            self._run.give_up(replica, why)
+        except AnswerRefused as error:
+            self._run.give_up(replica, error)
+        return False
+
+    def _continues(self, replica: ReplicaId, head: Head) -> bool:
+        blocks = self._run.ledger.blocks_after(head.seq, 1, replica)
+        return any(parse(raw).header.previous == head.hash for raw in blocks[:1])
+
+    async def _concede(self, replica: ReplicaId, why: UplinkError) -> bool:
+        run = self._run
+        settled = await run.use(run.ledger.settled_frontier)
+        for after_seq in dict.fromkeys([settled.get(replica, NO_HEAD).seq, 0]):
+            chain = await canonical_chain(lambda wanted: run.say({}, wanted), replica, after_seq)
+            if not chain.blocks:
+                continue
+            try:
+                count = await run.use(self._take, replica, chain.blocks, chain.certificates)
+            except AnswerRefused as error:
+                if error.code is not RefusalCode.CHAIN_BROKEN or after_seq == 0:
+                    raise
+                continue  # the chains part before the settlement
+            log.warning("gave way to the hub's chain of %s; %d taps are written again", replica.hex(), count)
+            return True
+        run.give_up(replica, why)
+        return False
+
+    def _take(
+        self, replica: ReplicaId, blocks: Sequence[bytes], certificates: Sequence[AuthorCertificate]
+    ) -> int:
+        try:
+            return self._run.ledger.concede(replica, blocks, certificates).reissued
+        except InputRefused as error:
+            raise AnswerRefused(error.code, str(error)) from error
+
+    async def _renewed(self) -> bool:
+        """Go on as a new identity; False when there is none to be had now."""
+        run, before = self._run, self._run.identity.replica
+        try:
+            if self._renew is None or self.renewed:
+                raise _needs_identity()  # noqa: TRY301 - as when the hub gives none
+            enrolment, exchange = await self._renew(await run.use(run.ledger.reissued))
+        except UplinkError as error:
+            run.give_up(before, error)
+            return False
+        self.renewed = True
+        run.become(enrolment, exchange)
+        log.warning("goes on as %s after %s", run.identity.replica.hex(), before.hex())
+        return True
+
+    def _error(self, replica: ReplicaId, head: Head, mine: Frontier) -> LedgerBehind:
+        current = replica == self._run.identity.replica
+        author = "this terminal" if current else f"its earlier identity {replica.hex()}"
+        advice = "Pair the terminal again." if current else "The operator has to compare the two."
+        own_seq = mine.get(replica, NO_HEAD).seq
+        return LedgerBehind(
+            f"The hub holds taps of {author} up to {head.seq}; the terminal's own ledger ends at {own_seq} or"
+            f" differs: an old copy of the storage was restored. {advice}"
+        )
+
+
+def _needs_identity() -> LedgerBehind:
+    return LedgerBehind(
+        "An old copy of the storage was restored. Taps are taken and kept; they can be sent once the terminal"
+        " has a new identity. Pair the terminal again."
+    )

@@ -1,0 +1,76 @@
+"""What a terminal takes from its hub's answer: nothing that a hub of its fleet has not signed.
+
+Every step verifies and stores, so it waits for the disk. Raises InputRefused for what is not taken; then
+nothing has changed.
+"""
+
+import logging
+
+from crdt.certificate import AuthorCertificate, Role
+from crdt.documents import FLEET_DOCUMENT, SignedDocument
+from crdt.errors import Malformed, NotPermitted, UnknownAuthor
+from crdt.facts import ReplicaId
+from crdt.frames import CertificateFrame, DocumentFrame, Message
+from crdt.revocations import REVOKED_DOCUMENT
+from crdt.settlement import Page, parse_page, verify_page
+from edge.terminal import Enrolment, Terminal
+
+log = logging.getLogger(__name__)
+
+
+class Learning:
+    """For one run under one identity; `enrolment` is what the run began with."""
+
+    def __init__(self, terminal: Terminal, enrolment: Enrolment) -> None:
+        self._terminal = terminal
+        self._enrolment = enrolment
+        hub = enrolment.identity.hub_certificate
+        self._hubs = {hub.replica: hub}
+
+    def documents(self) -> dict[str, int]:
+        """The version held of each document that a terminal is to have; 0 for none."""
+        revoked = self._enrolment.ledger.document(REVOKED_DOCUMENT)
+        return {
+            FLEET_DOCUMENT: (self._terminal.enrolment or self._enrolment).fares_version,
+            REVOKED_DOCUMENT: 0 if revoked is None else revoked.version,
+        }
+
+    def learn(self, message: Message) -> None:
+        """A hub's certificate, or a document."""
+        match message:
+            case CertificateFrame(raw):
+                self._learn_hub(raw)
+            case DocumentFrame(raw):
+                self._adopt(raw)
+            case _:
+                raise Malformed(f"a {type(message).__name__} was not asked for")
+
+    def page(self, raw: bytes) -> Page:
+        """A settlement page, verified and not yet installed."""
+        page = parse_page(raw)
+        return verify_page(page, self._hub(page.signer))
+
+    def _learn_hub(self, raw: bytes) -> None:
+        identity = self._enrolment.identity
+        certificate = AuthorCertificate.decode(raw).verify(identity.fleet_public_key)
+        if certificate.role is not Role.HUB:
+            raise NotPermitted("only a hub's certificate was asked for")
+        self._hubs[certificate.replica] = certificate
+
+    def _adopt(self, raw: bytes) -> None:
+        document = SignedDocument.decode(raw)
+        document.verify(self._hub(document.signer))
+        if document.name == FLEET_DOCUMENT:
+            if self._terminal.adopt(document):
+                log.info("fares and rules of version %d are in use", document.version)
+        elif document.name == REVOKED_DOCUMENT:
+            if self._enrolment.ledger.put_document(document):
+                log.info("the list of revoked terminals has version %d", document.version)
+        else:
+            raise NotPermitted(f"a document {document.name!r} was not asked for")
+
+    def _hub(self, signer: ReplicaId) -> AuthorCertificate:
+        certificate = self._hubs.get(signer)
+        if certificate is None:
+            raise UnknownAuthor("it is not signed by a hub that this terminal knows")
+        return certificate
