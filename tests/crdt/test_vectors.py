@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from crdt import protocol
 from crdt.block import parse, verify
 from crdt.certificate import AuthorCertificate
 from crdt.columns import decode, encode
@@ -135,6 +136,17 @@ def test_the_readmes_frames_codes_and_kinds_are_the_codes() -> None:
     assert [(name, int(number)) for name, number, _ in table("The ledger in one page")] == [
         (kind.name, kind) for kind in Kind
     ]
+
+
+def test_the_readme_names_every_path_and_service() -> None:
+    names = {
+        name: value for name, value in vars(protocol).items() if name.isupper() and isinstance(value, str)
+    }
+    outside = {
+        name for name, value in names.items() if value.startswith(("/api/", "_farebox", "application/vnd"))
+    }
+    assert outside >= {"SYNC", "RENEW", "SERVICE_TYPE", "PEER_SERVICE_TYPE", "CONTENT_TYPE"}
+    assert [name for name in sorted(outside) if f"`{names[name]}`" not in README] == []
 
 
 def test_the_readme_lists_every_file() -> None:
