@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from crdt.errors import StoreFailed
 from crdt.store.backup import back_up
 from hub.keyfile import read_key
 from hub.settings import HubSettings
@@ -51,6 +52,11 @@ class Backups:
                 file.close()
 
     def _make(self) -> BinaryIO:
+        if self._settings.store_url:
+            raise StoreFailed(
+                f"The ledger lies in {self._settings.ledger_place}: back it up with the server's own tools, "
+                "such as pg_dump or mariadb-dump, and keep the key file elsewhere."
+            )
         place: Path = self._settings.state_directory / "backup.partial"
         place.unlink(missing_ok=True)  # of a hub that was stopped meanwhile
         back_up(self._settings.database, read_key(self._settings.key_file, self._environment), place)

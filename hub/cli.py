@@ -86,7 +86,7 @@ def _init(options: argparse.Namespace) -> None:
     root = founding.write_root(places, authority)
     say(f"The fleet {authority.fleet.hex()} is founded.")
     say(f"  settings  {options.settings}")
-    say(f"  ledger    {chosen.database}")
+    say(f"  ledger    {chosen.ledger_place}")
     say(f"  key       {chosen.key_file}  (keep a copy elsewhere: without it nobody reads the ledger)")
     say(f"  root      {root}  (browsers that import it trust the hub without a warning)")
     default = founding.default_places(os.geteuid(), Path.home()).settings

@@ -1,0 +1,62 @@
+"""The real hub with its ledger on a database server, and two of them on one."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.crdt.store.servers import SERVERS, Server
+from tests.hub.processes import HubProcess
+
+CARD = "04A1B2C3D4E5F6"
+
+
+@pytest.fixture(params=list(SERVERS))
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with SERVERS[request.param].running() as server:
+        yield server
+
+
+def hub_on(url: str, directory: Path, key_file: Path) -> HubProcess:
+    """A hub with settings of its own, its ledger on the server."""
+    directory.mkdir()
+    hub = HubProcess(directory)
+    hub.settings.write_text(
+        'state_directory = "state"\nannounce.enabled = false\nserver.host = "127.0.0.1"\nserver.port = 0\n'
+        f'store.key_file = "{key_file}"\nstore.url = "{url}"\n'
+    )
+    return hub
+
+
+def test_two_hubs_serve_one_ledger_on_a_server(server: Server, tmp_path: Path) -> None:
+    """Issue: "several hub processes on one PostgreSQL"; what one books the other one knows, also later."""
+    url, key = server.fresh(), tmp_path / "hub.key"
+    here, there = (hub_on(url, tmp_path / name, key) for name in ("here", "there"))
+    done = here.command("init")
+    assert done.returncode == 0, done.stderr
+    assert f"on {'127.0.0.1' if server.name == 'mariadb' else server.directory}" in done.stdout
+    assert not (tmp_path / "here/state/ledger.db").exists()
+    again = there.command("init")
+    assert again.returncode == 1
+    assert "There is a fleet in ledger1 on" in again.stderr
+    with ExitStack() as stack:
+        for hub in (here, there):
+            (hub.directory / "state").mkdir(exist_ok=True, mode=0o700)
+            hub.start()
+            stack.callback(_stop, hub)
+        for number, hub in enumerate((here, there, here), 1):
+            done = hub.command("topup", CARD, "20.00", "--request", f"form-no-{number}")
+            assert done.returncode == 0, done.stderr
+        repeated = there.command("topup", CARD, "20.00", "--request", "form-no-1")
+        assert repeated.returncode == 0, repeated.stderr
+        for hub in (here, there):
+            assert "60.00" in hub.command("cards", "show", CARD).stdout
+        refused = here.command("backup", str(tmp_path / "copy"))
+        assert refused.returncode == 1
+        assert "back it up with the server's own tools" in refused.stderr
+
+
+def _stop(hub: HubProcess) -> None:
+    assert hub.stop(signal.SIGTERM) == 0
