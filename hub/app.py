@@ -199,7 +199,8 @@ def _terminal_routes(
 ) -> list[web.RouteDef]:
     settings = hub.settings
     callers = Callers(registry)
-    sync = Sync(hub.ledger, callers, registry, bus, Slots(settings.exchanges), settings.page_rows, now_ms)
+    slots = Slots(settings.exchanges)
+    sync = Sync(hub.database, hub.ledger, callers, registry, bus, slots, settings.page_rows, now_ms)
     renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
     renewal = Renewal(hub.database, hub.authority, hub.ledger, callers, bus, renewals, now_ms)
     pairing = Pairing(

@@ -21,7 +21,7 @@ from crdt.signing import HASH_BYTES, replica_id
 from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
 from crdt.store.store import Store
-from hub import registry
+from hub import registry, reissues
 from hub.authority import Authority
 from hub.bodies import json_object
 from hub.callers import Callers
@@ -96,6 +96,7 @@ class Renewal:
 
         def work(connection: Connection) -> None:
             registry.renew(connection, client, author.replica, tls, now_ms)
+            reissues.note(connection, client.terminal, wanted.reissued)
 
         await asyncio.wrap_future(self._database.write(work))
         return Enrolled(client.terminal, author, tls)

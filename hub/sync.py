@@ -14,6 +14,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
@@ -24,6 +25,8 @@ from crdt.ledger import MergeReport
 from crdt.protocol import CONTENT_TYPE, PROTOCOL_VERSION
 from crdt.session import Refused, Session
 from crdt.store.hub import HubLedger
+from crdt.store.store import Store
+from hub import reissues
 from hub.answering import MAX_REFUSALS, Answerer, Heard
 from hub.callers import Callers
 from hub.errors import RequestRefused
@@ -66,6 +69,7 @@ class Sync:
 
     def __init__(
         self,
+        database: Store,
         ledger: HubLedger,
         callers: Callers,
         registry: Registry,
@@ -74,6 +78,7 @@ class Sync:
         page_rows: int,
         now_ms: Callable[[], int],
     ) -> None:
+        self._database = database
         self._ledger = ledger
         self._callers = callers
         self._registry = registry
@@ -119,8 +124,16 @@ class Sync:
             log.warning("the storage of %s was put back from an old copy", client.name)
         self._bus.publish(Topic.TERMINALS, (client.terminal.hex(),))
         if answer.report is not None:
+            await self._settle(answer.report)
             self._log(client, answer.report)
         return session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
+
+    async def _settle(self, report: MergeReport) -> None:
+        """Evidence of a fork may be of blocks that the terminal said before it has written again."""
+        hashes = reissues.forked(report.refused)
+        if hashes:
+            settle = partial(reissues.settle, hashes=hashes)
+            await asyncio.wrap_future(self._database.write(settle))
 
     def _refuse(self, session: Session, client: Client, heard: Heard) -> web.Response:
         refused = heard.refused

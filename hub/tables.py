@@ -70,3 +70,10 @@ restored_hub = Table(
     Column("version_floor", BigInteger, nullable=False),  # documents go on from here
     Column("seen", Boolean, nullable=False),  # an operator took the notice away
 )
+
+reissued = Table(
+    "hub_reissued",
+    metadata,
+    Column("hash", short_bytes(32), primary_key=True),  # of a block that its terminal has written again
+    Column("terminal", short_bytes(ID_BYTES), nullable=False, index=True),
+)

@@ -96,6 +96,38 @@ async def test_the_same_request_again_gets_the_same_author(depot: Depot) -> None
     assert one["tls_certificate"] != two["tls_certificate"]
 
 
+async def resolutions(depot: Depot) -> list[tuple[int, str]]:
+    """The quarantine: first number and what became of each block."""
+    found = await asyncio.wrap_future(depot.hub.ledger.forks())
+    return [(entry.first_seq, entry.resolution) for entry in found]
+
+
+async def forked(depot: Depot, name: str) -> tuple[Terminal, bytes]:
+    """A terminal whose image was put back after its first block, and what it sealed then."""
+    terminal = await depot.pair(name)
+    await terminal.push(terminal.taps(-250))
+    terminal.head = Head(0, GENESIS)
+    return terminal, terminal.taps(-180, -180)
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_what_was_written_again_is_told_from_what_is_not(depot: Depot, early: bool) -> None:
+    """Invariant 5, before the evidence is here or after; of another terminal's blocks nobody is believed."""
+    one, branch = await forked(depot, "Bus 1")
+    other, foreign = await forked(depot, "Bus 2")
+    await other.push(foreign)
+    if not early:
+        await one.push(branch)
+    await ask(one, reissued=[parse(raw).hash.hex() for raw in (branch, foreign)])
+    await one.push(branch)
+    assert sorted(await resolutions(depot)) == [(1, ""), (1, "reissued")]
+    entries = await asyncio.wrap_future(depot.hub.ledger.forks())
+    assert {entry.replica: entry.resolution for entry in entries} == {
+        one.key.replica: "reissued",
+        other.key.replica: "",
+    }
+
+
 @pytest.mark.parametrize("founded", ["enrolment.renewals_per_hour = 2\n"], indirect=True)
 async def test_a_terminal_that_asks_too_often_is_put_off(depot: Depot) -> None:
     old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
