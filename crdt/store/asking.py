@@ -15,8 +15,10 @@ from crdt.facts import Books, CardId, Delta, FleetId, ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import MAX_PAGE_ROWS, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey
-from crdt.store import balances, blocks, expectations, flags, papers, projection, quarantine
+from crdt.store import balances, blocks, days, expectations, flags, papers, projection, quarantine
 from crdt.store.authors import Authors
+from crdt.store.completeness import Completeness, completeness
+from crdt.store.days import Day, DayReport
 from crdt.store.expectations import Waiting
 from crdt.store.flags import Flag
 from crdt.store.quarantine import Quarantined
@@ -133,6 +135,18 @@ class LedgerReader:
     def flags(self) -> Future[list[Flag]]:
         """What authors did that an operator should know, the newest first."""
         return self._database.read(flags.read)
+
+    # ---- Days ----
+
+    def completeness(self, replicas: Sequence[ReplicaId], day: Day) -> Future[Completeness]:
+        """Whether all taps of a day are here, of a bus that had these identities, in their order."""
+        return self._database.read(
+            lambda connection: completeness(connection, replicas, day, papers.revocations(connection))
+        )
+
+    def report(self, day: Day) -> Future[DayReport]:
+        """A day's figures by author: as it was closed and what was learnt since; or, while open, so far."""
+        return self._database.read(lambda connection: days.report(connection, day))
 
     # ---- Within ----
 

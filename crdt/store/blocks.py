@@ -120,6 +120,13 @@ def stored_blocks(connection: Connection, replica: ReplicaId, after_seq: int) ->
     return map(parse, _raw_after(connection, replica, after_seq))
 
 
+def last_block(connection: Connection, replica: ReplicaId) -> Block | None:
+    """The end of a replica's chain."""
+    query = select(BLOCK.c.raw).where(BLOCK.c.replica == replica).order_by(BLOCK.c.first_seq.desc()).limit(1)
+    raw = connection.execute(query).scalar_one_or_none()
+    return None if raw is None else parse(raw)
+
+
 def newest_first(connection: Connection, *conditions: ColumnElement[bool]) -> Generator[Block]:
     """Every stored block (that fits the conditions), the last to arrive first; a part at a time."""
     query = select(BLOCK.c.ordinal, BLOCK.c.raw).where(*conditions)

@@ -44,6 +44,10 @@ class Expected:
         further = other if other.seq > self.seq else self
         return replace(further, heard_ms=max(self.heard_ms, other.heard_ms))
 
+    def limited(self, seq: int) -> Expected:
+        """With nothing expected beyond this number."""
+        return replace(self, seq=min(self.seq, seq))
+
 
 NOTHING_EXPECTED: Final = Expected()
 
@@ -167,7 +171,7 @@ def waiting(connection: Connection, revocations: Revocations) -> list[Waiting]:
     found = []
     for replica, one in sorted(read(connection).items()):
         held_seq = heads.get(replica, NO_HEAD).seq
-        seq = min(one.seq, revocations.cut_offs.get(replica, one.seq))
+        seq = one.limited(revocations.cut_offs.get(replica, one.seq)).seq
         if seq > held_seq:
             found.append(Waiting(replica, held_seq, seq, one.at_ms, one.source))
     return found

@@ -22,12 +22,13 @@ from crdt.ledger import MergeReport
 from crdt.numbering import restore
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import balances, blocks, flags, overdrawn, papers, projection
+from crdt.store import balances, blocks, days, flags, overdrawn, papers, projection
 from crdt.store.admission import Prepared, prepare
 from crdt.store.asking import LedgerReader, Totals
 from crdt.store.authors import Authors, second_certificate
 from crdt.store.blocks import NO_HEAD
 from crdt.store.chore import Chore
+from crdt.store.days import Day, DayReport
 from crdt.store.expectations import Expectations
 from crdt.store.futures import first, then
 from crdt.store.markkeeper import Keeper, MarkKeeper
@@ -100,7 +101,7 @@ class HubLedger(LedgerReader):
         self._listeners: list[Callable[[Change], None]] = []
         self._merging_bytes = 0
         self._mutex = threading.Lock()
-        self._projection = projection.Projection(database, self._projected)
+        self._projection = projection.Projection(database, self._projected, now_ms)
         self._numbers = CardNumbers()
         self._judging = Chore(
             database,
@@ -265,6 +266,18 @@ class HubLedger(LedgerReader):
         False when nothing is missing of it.
         """
         return self._expectations.give_up(replica)
+
+    def close_day(self, day: Day, at_ms: int) -> Future[DayReport]:
+        """Fix a day's figures; what is learnt of it later becomes adjustments. Again changes nothing.
+
+        Fails with MisuseError when it overlaps another closed day.
+        """
+
+        def work(connection: Connection) -> DayReport:
+            projection.catch_up(connection, at_ms)
+            return days.close(connection, day, at_ms)
+
+        return self._database.write(work)
 
     # ---- Evidence ----
 

@@ -7,11 +7,12 @@ from concurrent.futures import Future
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, case, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from crdt.block import Block, parse
 from crdt.facts import CardId, Delta, Kind
 from crdt.numbering import cards_of
+from crdt.store import days
 from crdt.store.blocks import delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
 from crdt.store.schema import BLOCK, HISTORY, HUB
@@ -34,13 +35,15 @@ class Step(NamedTuple):
 class Projection:
     """Follows the record, in the background, a few blocks at a time."""
 
-    def __init__(self, database: Store, projected: Callable[[frozenset[CardId]], None]) -> None:
-        """`projected` hears, on the writer's thread, whose history grew."""
+    def __init__(
+        self, database: Store, projected: Callable[[frozenset[CardId]], None], now_ms: Callable[[], int]
+    ) -> None:
+        """`projected` hears, on the writer's thread, whose history grew. `now_ms`: the hub's clock."""
         self._database = database
         self._projected = projected
         self._chore = Chore(
             database,
-            project_some,
+            lambda connection: project_some(connection, now_ms()),
             self._after,
             "The history of cards stopped growing; balances are right, and the next merge tries again.",
         )
@@ -59,33 +62,37 @@ class Projection:
             self._projected(step.cards)
 
 
-def project_some(connection: Connection) -> Step:
-    """Project the next STEP_BLOCKS blocks."""
-    after = connection.execute(select(HUB.c.projected)).scalar_one()
+def project_some(connection: Connection, at_ms: int) -> Step:
+    """Project the next STEP_BLOCKS blocks. `at_ms`: when what is learnt of closed days is learnt."""
+    after, learnt = connection.execute(select(HUB.c.projected, HUB.c.learnt)).one()
     query = select(BLOCK.c.ordinal, BLOCK.c.raw).where(BLOCK.c.ordinal > after).order_by(BLOCK.c.ordinal)
     found = connection.execute(query.limit(STEP_BLOCKS)).all()
     if not found:
         return Step(frozenset(), more=False)
     deltas: list[Delta] = []
-    for _, raw in found:
-        block = parse(raw)
-        deltas += facts_of(block).deltas(block.header.replica, block.header.first_seq)
+    new: list[Delta] = []
+    for ordinal, raw in found:
+        facts = _deltas(parse(raw))
+        deltas += facts
+        new += facts if ordinal > learnt else ()
+    days.add(connection, deltas)
+    days.adjust(connection, new, at_ms)
     rows = [(delta.replica, delta.seq, *fact_row(delta)) for delta in deltas]
     _INSERT.run(connection, rows)
     last = found[-1].ordinal
-    learnt = case((HUB.c.learnt < last, last), else_=HUB.c.learnt)
-    connection.execute(HUB.update().values(projected=last, learnt=learnt))
+    connection.execute(HUB.update().values(projected=last, learnt=max(last, learnt)))
     return Step(frozenset(delta.card for delta in deltas), more=len(found) == STEP_BLOCKS)
 
 
-def catch_up(connection: Connection) -> None:
+def catch_up(connection: Connection, at_ms: int) -> None:
     """Project everything that is not yet, in this transaction."""
-    while project_some(connection).more:
+    while project_some(connection, at_ms).more:
         pass
 
 
-def forget(connection: Connection, removed: Sequence[Block]) -> None:
+def forget(connection: Connection, removed: Sequence[Block], at_ms: int) -> None:
     """Take the facts of blocks that left the record out of the history, which has caught up."""
+    days.take_back(connection, [delta for block in removed for delta in _deltas(block)], at_ms)
     for replica, blocks in groupby(removed, key=lambda block: block.header.replica):
         chain = list(blocks)
         cards = {card for block in chain for card in cards_of(block)}
@@ -132,6 +139,10 @@ def facts_about(connection: Connection, card: CardId, limit: int) -> list[Delta]
     return _facts(connection, query.limit(limit))
 
 
+def _deltas(block: Block) -> Sequence[Delta]:
+    return facts_of(block).deltas(block.header.replica, block.header.first_seq)
+
+
 def _parts(cards: Collection[CardId]) -> Iterator[list[CardId]]:
     """Few enough at a time for one statement."""
     every = sorted(cards)
@@ -148,4 +159,5 @@ def _facts(connection: Connection, query: Select[Any]) -> list[Delta]:
 
 def _forget(connection: Connection) -> None:
     connection.execute(HISTORY.delete())
+    days.forget(connection)
     connection.execute(HUB.update().values(projected=0))

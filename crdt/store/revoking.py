@@ -51,7 +51,7 @@ def _beyond(connection: Connection, revocations: Revocations) -> list[Block]:
 
 def _remove(connection: Connection, revocations: Revocations, at_ms: int) -> Change:
     """Take what lies beyond the cut-offs out of record, history and balances, into quarantine."""
-    projection.catch_up(connection)  # the history then says what of a card is left
+    projection.catch_up(connection, at_ms)  # the history then says what of a card is left
     position = balances.next_position(connection)
     removed: list[Block] = []
     for replica, seq in sorted(revocations.cut_offs.items()):
@@ -59,7 +59,7 @@ def _remove(connection: Connection, revocations: Revocations, at_ms: int) -> Cha
     loss = balances.Gain()
     for block in removed:
         loss.add(blocks.facts_of(block))
-    projection.forget(connection, removed)
+    projection.forget(connection, removed, at_ms)
     balances.take_back(connection, loss, position)
     evidence = [Quarantined.of(block, RefusalCode.REVOKED) for block in removed]
     quarantine.put(connection, evidence, at_ms, bounded=False)

@@ -281,6 +281,52 @@ HISTORY: Final = Table(
     Index("history_by_card", "card", "id"),
 )
 
+
+def _figures() -> list[Column[Any]]:
+    """What facts add up to for a report; see `days.Figures`."""
+    return [_number(name) for name in ("facts", "taps", "fares_minor", "amount_minor")]
+
+
+# What an author wrote in each quarter of an hour, by its own clock: a projection, as `history` is. Days of
+# every time zone, and ones that begin at four in the morning, are made of these.
+QUARTER: Final = Table(
+    "quarter",
+    METADATA,
+    Column("replica", _bytes(16), primary_key=True),
+    Column("quarter", BigInteger, primary_key=True, autoincrement=False),  # Unix time in quarters of an hour
+    *_figures(),
+    Index("quarter_by_time", "quarter"),
+    sqlite_with_rowid=False,
+)
+
+# Days that were closed: their figures never change again.
+DAY: Final = Table(
+    "day",
+    METADATA,
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    _number("end_ms"),
+    _number("closed_ms"),
+)
+DAY_FIGURE: Final = Table(
+    "day_figure",
+    METADATA,
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("replica", _bytes(16), primary_key=True),
+    *_figures(),
+    sqlite_with_rowid=False,
+)
+
+# What was learnt of a closed day later. Facts of their own, which a projection made again leaves alone.
+DAY_ADJUSTMENT: Final = Table(
+    "day_adjustment",
+    METADATA,
+    Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("learnt_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("replica", _bytes(16), primary_key=True),
+    *_figures(),
+    sqlite_with_rowid=False,
+)
+
 # Requests that have booked, so that a repeated one books nothing.
 REQUEST: Final = Table(
     "request",

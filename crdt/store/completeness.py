@@ -1,0 +1,142 @@
+"""Whether a day's taps are all here: proved by chains without gaps, and by the terminal's word since.
+
+The hub holds the beginning of every chain without a gap, so nothing can be missing before the last fact it
+holds. What may come after that is known from whoever named how far the chain goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from crdt.block import parse
+from crdt.errors import RefusalCode
+from crdt.facts import ReplicaId
+from crdt.revocations import Revocations
+from crdt.store import days, expectations
+from crdt.store.blocks import NO_HEAD, facts_of, heads_of, last_block
+from crdt.store.days import NO_FIGURES, Day, Figures
+from crdt.store.expectations import NOTHING_EXPECTED, Expected
+from crdt.store.quarantine import OPEN
+from crdt.store.schema import BLOCK, HUB, QUARANTINE
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Taps 1 to `taps` of the day are here, and there are no others."""
+
+    taps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Facts of an author that exist, are not here, and may be of the day."""
+
+    replica: ReplicaId
+    after_tap: int  # the day's last tap here before them
+    first_seq: int  # numbers of the author's chain
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Taps 1 to `taps` are here, and some are not."""
+
+    taps: int
+    gaps: Sequence[Gap]
+    contested: int  # facts in quarantine because of a fork that nobody has resolved
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Taps 1 to `until` are here; nobody has said yet whether there are more."""
+
+    until: int
+    last_heard_ms: int  # when the terminal last said all it had, by the hub's clock; 0: never
+
+
+Completeness = Complete | Missing | Open
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one author and a day."""
+
+    replica: ReplicaId
+    taps: int  # of the day, here
+    held_seq: int
+    last_ms: int  # the time of the last fact here, by its author's clock; 0: none
+    expected: Expected
+    contested: int = 0
+
+
+def judge(day: Day, authors: Sequence[Known]) -> Completeness:
+    """The day of a bus that had these identities, in their order."""
+    taps, contested = 0, 0
+    gaps: list[Gap] = []
+    unheard: list[int] = []
+    for known in authors:
+        taps += known.taps
+        contested += known.contested
+        if known.last_ms >= day.end_ms:
+            continue  # whatever is missing was written after the day
+        missing = known.expected.seq > known.held_seq
+        if missing and known.expected.at_ms > day.start_ms:
+            gaps.append(Gap(known.replica, taps, known.held_seq + 1, known.expected.seq))
+        elif missing or known.expected.heard_ms < day.end_ms:
+            unheard.append(known.expected.heard_ms)
+    if gaps or contested:
+        return Missing(taps, tuple(gaps), contested)
+    return Open(taps, min(unheard)) if unheard else Complete(taps)
+
+
+def completeness(
+    connection: Connection, replicas: Sequence[ReplicaId], day: Day, revocations: Revocations
+) -> Completeness:
+    """Whether all facts of these authors on that day are here."""
+    heads = heads_of(connection, replicas)
+    expected = expectations.read(connection, replicas)
+    figures = days.figures_of(connection, day, replicas)
+    authors = []
+    for replica in replicas:
+        one = expected.get(replica, NOTHING_EXPECTED)
+        known = Known(
+            replica,
+            figures.get(replica, NO_FIGURES).plus(_not_projected(connection, replica, day)).taps,
+            heads.get(replica, NO_HEAD).seq,
+            _last_ms(connection, replica),
+            one.limited(revocations.cut_offs.get(replica, one.seq)),
+            _contested(connection, replica),
+        )
+        authors.append(known)
+    return judge(day, authors)
+
+
+def _not_projected(connection: Connection, replica: ReplicaId, day: Day) -> Figures:
+    """What the history lacks of the record."""
+    projected = select(HUB.c.projected).scalar_subquery()
+    query = select(BLOCK.c.raw).where(BLOCK.c.replica == replica, BLOCK.c.ordinal > projected)
+    found = NO_FIGURES
+    for raw in connection.execute(query).scalars():
+        block = parse(raw)
+        for delta in facts_of(block).deltas(replica, block.header.first_seq):
+            if day.start_ms <= delta.at_ms < day.end_ms:
+                found = found.plus(Figures.of(delta))
+    return found
+
+
+def _last_ms(connection: Connection, replica: ReplicaId) -> int:
+    block = last_block(connection, replica)
+    return 0 if block is None else list(facts_of(block).times.values())[-1]
+
+
+def _contested(connection: Connection, replica: ReplicaId) -> int:
+    table = QUARANTINE.c
+    query = select(func.coalesce(func.sum(table.last_seq - table.first_seq + 1), 0)).where(
+        table.replica == replica,
+        table.reason == int(RefusalCode.FORK_DETECTED),
+        table.resolution == OPEN,
+    )
+    return int(connection.execute(query).scalar_one())

@@ -1,0 +1,196 @@
+"""Service days: what each author took in, closed once, and restated by explicit adjustments for ever after.
+
+A day is any stretch of time made of quarters of an hour; the caller knows the time zone and when a service
+day begins. Facts belong to a day by the clock of whoever wrote them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from crdt.errors import MisuseError
+from crdt.facts import Delta, Kind, ReplicaId
+from crdt.store.schema import DAY, DAY_ADJUSTMENT, DAY_FIGURE, QUARTER
+from crdt.store.sql import ADDED, Bulk, total
+
+QUARTER_MS: Final = 15 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """From `start_ms` until before `end_ms`, Unix milliseconds. MisuseError unless made of whole quarters."""
+
+    start_ms: int
+    end_ms: int
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        if not 0 <= self.start_ms < self.end_ms or self.start_ms % QUARTER_MS or self.end_ms % QUARTER_MS:
+            raise MisuseError("a day begins and ends at quarters of an hour, and has at least one")
+
+    @property
+    def quarters(self) -> range:
+        """The day's quarters of an hour."""
+        return range(self.start_ms // QUARTER_MS, self.end_ms // QUARTER_MS)
+
+
+class Figures(NamedTuple):
+    """What some facts add up to."""
+
+    facts: int = 0
+    taps: int = 0  # fares, free rides included
+    fares_minor: int = 0  # what they took, as a negative sum
+    amount_minor: int = 0  # of all facts
+
+    def plus(self, other: Figures) -> Figures:
+        """Both together."""
+        return Figures(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def negated(self) -> Figures:
+        """To take these away."""
+        return Figures(*(-mine for mine in self))
+
+    @classmethod
+    def of(cls, delta: Delta) -> Figures:
+        """One fact's."""
+        is_fare = delta.kind is Kind.FARE
+        return cls(1, int(is_fare), delta.amount_minor if is_fare else 0, delta.amount_minor)
+
+
+NO_FIGURES: Final = Figures()
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What was learnt of a closed day afterwards: late blocks, or ones that count no more."""
+
+    learnt_ms: int  # by the hub's clock
+    replica: ReplicaId
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class DayReport:
+    """A day by author."""
+
+    day: Day
+    closed_ms: int | None  # None: it is open, and `figures` still grow
+    figures: Mapping[ReplicaId, Figures]  # as of closing
+    adjustments: Sequence[Adjustment] = field(default=())  # since then, in the order of learning
+
+    @property
+    def restated(self) -> dict[ReplicaId, Figures]:
+        """The figures with all adjustments."""
+        found = dict(self.figures)
+        for one in self.adjustments:
+            found[one.replica] = found.get(one.replica, NO_FIGURES).plus(one.figures)
+        return found
+
+
+_FIGURES: Final = Figures._fields
+_ADD: Final = Bulk(QUARTER, ("replica", "quarter", *_FIGURES), dict.fromkeys(_FIGURES, ADDED))
+_ADJUST: Final = Bulk(
+    DAY_ADJUSTMENT, ("start_ms", "learnt_ms", "replica", *_FIGURES), dict.fromkeys(_FIGURES, ADDED)
+)
+_CLOSE: Final = Bulk(DAY_FIGURE, ("start_ms", "replica", *_FIGURES))
+
+
+def tally(deltas: Iterable[Delta]) -> dict[tuple[ReplicaId, int], Figures]:
+    """The figures of these facts by author and quarter of an hour."""
+    found: defaultdict[tuple[ReplicaId, int], Figures] = defaultdict(Figures)
+    for delta in deltas:
+        key = delta.replica, delta.at_ms // QUARTER_MS
+        found[key] = found[key].plus(Figures.of(delta))
+    return found
+
+
+def add(connection: Connection, deltas: Iterable[Delta]) -> None:
+    """Add facts that are projected."""
+    _ADD.run(connection, [(*key, *figures) for key, figures in sorted(tally(deltas).items())])
+
+
+def take_back(connection: Connection, deltas: Sequence[Delta], at_ms: int) -> None:
+    """Take away facts that are in the history and count no more; closed days are adjusted."""
+    rows = [(*key, *figures.negated()) for key, figures in sorted(tally(deltas).items())]
+    _ADD.run(connection, rows)
+    connection.execute(QUARTER.delete().where(QUARTER.c.facts == 0))
+    adjust(connection, deltas, at_ms, sign=-1)
+
+
+def forget(connection: Connection) -> None:
+    """Forget all that is projected; what was closed, and its adjustments, stay."""
+    connection.execute(QUARTER.delete())
+
+
+def adjust(connection: Connection, deltas: Sequence[Delta], learnt_ms: int, sign: int = 1) -> None:
+    """Note facts that were learnt, or lost with `sign` -1, of days that were closed before."""
+    if not deltas:
+        return
+    times = [delta.at_ms for delta in deltas]
+    query = select(DAY.c.start_ms, DAY.c.end_ms)
+    query = query.where(DAY.c.start_ms <= max(times), DAY.c.end_ms > min(times))
+    found: defaultdict[tuple[int, int, ReplicaId], Figures] = defaultdict(Figures)
+    for start_ms, end_ms in connection.execute(query):
+        for delta in deltas:
+            if start_ms <= delta.at_ms < end_ms:
+                figures = Figures.of(delta) if sign > 0 else Figures.of(delta).negated()
+                key = start_ms, learnt_ms, delta.replica
+                found[key] = found[key].plus(figures)
+    _ADJUST.run(connection, [(*key, *figures) for key, figures in sorted(found.items())])
+
+
+def close(connection: Connection, day: Day, closed_ms: int) -> DayReport:
+    """Fix a day's figures; the history has to have caught up. Closing it again changes nothing.
+
+    Raises MisuseError when it overlaps another closed day.
+    """
+    query = select(DAY.c.start_ms, DAY.c.end_ms)
+    overlapping = connection.execute(
+        query.where(DAY.c.start_ms < day.end_ms, DAY.c.end_ms > day.start_ms)
+    ).all()
+    if not overlapping:
+        rows = [
+            (day.start_ms, replica, *figures) for replica, figures in sorted(_now(connection, day).items())
+        ]
+        _CLOSE.run(connection, rows)
+        connection.execute(DAY.insert().values(start_ms=day.start_ms, end_ms=day.end_ms, closed_ms=closed_ms))
+    elif [tuple(row) for row in overlapping] != [(day.start_ms, day.end_ms)]:
+        raise MisuseError("the day overlaps another one that was closed; a fact belongs to one day")
+    return report(connection, day)
+
+
+def report(connection: Connection, day: Day) -> DayReport:
+    """A day's figures: as closed, with what was learnt since; or as they are now."""
+    here = (DAY.c.start_ms == day.start_ms) & (DAY.c.end_ms == day.end_ms)
+    closed_ms = connection.execute(select(DAY.c.closed_ms).where(here)).scalar_one_or_none()
+    if closed_ms is None:
+        return DayReport(day, None, _now(connection, day))
+    fixed = select(DAY_FIGURE.c.replica, *_of(DAY_FIGURE.c)).where(DAY_FIGURE.c.start_ms == day.start_ms)
+    figures = {ReplicaId(row[0]): Figures(*row[1:]) for row in connection.execute(fixed)}
+    table = DAY_ADJUSTMENT.c
+    query = select(table.learnt_ms, table.replica, *_of(table)).where(table.start_ms == day.start_ms)
+    rows = connection.execute(query.order_by(table.learnt_ms, table.replica))
+    adjustments = [Adjustment(row[0], ReplicaId(row[1]), Figures(*row[2:])) for row in rows]
+    return DayReport(day, closed_ms, figures, tuple(adjustments))
+
+
+def figures_of(connection: Connection, day: Day, replicas: Sequence[ReplicaId]) -> dict[ReplicaId, Figures]:
+    """What the history has of these authors on a day, as far as it has come."""
+    return _now(connection, day, QUARTER.c.replica.in_(replicas))
+
+
+def _now(connection: Connection, day: Day, *where: ColumnElement[bool]) -> dict[ReplicaId, Figures]:
+    quarters = day.quarters
+    here = QUARTER.c.quarter.between(quarters[0], quarters[-1])
+    query = select(QUARTER.c.replica, *(total(column) for column in _of(QUARTER.c))).where(here, *where)
+    rows = connection.execute(query.group_by(QUARTER.c.replica))
+    return {ReplicaId(row[0]): Figures(*map(int, row[1:])) for row in rows}
+
+
+def _of(columns: Any) -> list[Any]:
+    return [columns[name] for name in _FIGURES]
