@@ -165,15 +165,12 @@ def open_ledger(
 
 
 def _ledger(settings: HubSettings, database: Store, authority: Authority) -> HubLedger:
-    # The marks beside a file tell whether that file was put back. A database that other hubs start on too
-    # has the mark of whoever started last.
-    marks = None if settings.store_url else Marks.open(settings.marks_file)
     return HubLedger(
         database,
         authority.fleet_key.public_key,
         authority.ledger_key,
         authority.hub_certificate,
-        marks=marks,
+        marks=Marks.open(settings.marks_file),
     )
 
 

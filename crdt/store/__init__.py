@@ -1,7 +1,15 @@
-"""The ledger on disk: SQLAlchemy Core over SQLCipher, one writer at a time.
+"""The ledger on disk: SQLAlchemy Core over an encrypted SQLCipher file, or for a hub over a database server.
 
-In reading order: `driver` (which SQLCipher), `connection` (an encrypted connection), `keyfile` (its key),
-`gate` and `jobs` (who writes when), `database` (the whole of it: open, write, read, close), `schema` (the
-tables), `blocks` (the record), then the two ledgers: `terminal` with `held` and `settled`, and `hub`
-with `admission`, `authors`, `balances`, `recording` and `projection`. `trouble` logs what fails unseen.
+In reading order. The file: `driver` (which SQLCipher), `connection` (an encrypted one), `keyfile` (its key),
+`gate` and `jobs` (who writes when), `database` (the whole of it: open, write, read, close), `inline` (the
+same without threads), `backup`. The server: `store` (what both have in common), `server_url` (where it is),
+`link` (a connection that is made again), `server_writer` (groups under a lock), `watch` (what other processes
+write), `sealed` (secrets there), `server` (the whole of it). The tables: `schema`, `sql` (many rows at once,
+for every database), `blocks` (the record), `quarantine`. Beside them: `marks`, `chore` (work in the
+background), `trouble` (logs what fails unseen).
+
+Then the two ledgers. `terminal` with `beginning`, `held`, `settled`, `sealing`, `relay`, `concession` and
+`pruning`; `hub` with `starting`, `admission`, `merging`, `authors`, `balances`, `recording`, `numbers`,
+`overdrawn`, `revoking`, `flags`, `expectations`, `projection`, `asking` and `neighbours` (other processes on
+the same ledger).
 """
