@@ -1,0 +1,146 @@
+"""What a terminal carries to the hub besides its own taps: others' blocks, and what a hub has lost."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from crdt.errors import RefusalCode
+from crdt.facts import CardId
+from crdt.frames import Message, Refusal, ShortBlockFrame
+from crdt.store.database import Database
+from edge.delivery import Delivery
+from edge.errors import AnswerRefused
+from edge.exchange import Answer
+from edge.sync import Outcome, Sync
+from tests.edge.authority import Fleet
+from tests.edge.conftest import FARES, KEY, document
+from tests.edge.doors import Door, compared, digests, doors, revoked
+from tests.edge.testhub import TestHub, open_ledger
+
+CARD, OTHER_CARD = CardId(b"\x04\x01\x02\x03"), CardId(b"\x04\x09\x09\x09")
+
+
+@pytest.fixture
+def hub_database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(tmp_path / "hub.db", KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
+def other_database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(tmp_path / "other.db", KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
+    return await hub_on(hub_database, fleet)
+
+
+@pytest.fixture
+def two(tmp_path: Path, fleet: Fleet) -> Iterator[list[Door]]:
+    with doors(tmp_path, fleet) as found:
+        yield found
+
+
+async def hub_on(database: Database, fleet: Fleet) -> TestHub:
+    ledger = await asyncio.to_thread(open_ledger, database, fleet)
+    return TestHub(fleet, ledger, document=document(fleet, FARES))
+
+
+async def synced(door: Door, hub: TestHub, *, knows_numbers: bool = True) -> Outcome:
+    async def exchange(messages: list[Message]) -> Answer:
+        hub.heard.append(list(messages))
+        if not knows_numbers and any(isinstance(one, ShortBlockFrame) for one in messages):
+            hello, *_ = await hub.answer_to(messages[:1])
+            refused = Refusal(RefusalCode.UNKNOWN_CARD_NUMBER, "no such card")
+            return Answer(hello, (refused,), None, 1)  # type: ignore[arg-type]  # it begins with HELLO
+        hello, *rest = await hub.answer_to(list(messages))
+        return Answer(hello, tuple(rest), None, 1)  # type: ignore[arg-type]  # as above
+
+    enrolment = door.terminal.enrolment
+    assert enrolment is not None
+    return await Sync(door.terminal, enrolment, exchange, dict, Delivery()).run()  # type: ignore[arg-type]
+
+
+async def test_a_bus_without_uplink_reaches_the_hub_by_another(two: list[Door], hub: TestHub) -> None:
+    """Any terminal may carry another's sealed blocks to the hub; its settlement then agrees with both."""
+    carrier, cut_off = two
+    await asyncio.to_thread(cut_off.ride, CARD)
+    await asyncio.to_thread(cut_off.ledger.seal)
+    await compared(carrier, cut_off)
+    assert (await synced(carrier, hub)).complete
+    assert await asyncio.wrap_future(hub.ledger.balance(CARD)) == 750
+    assert carrier.ledger.held() == (0, 0)
+    assert {await asyncio.wrap_future(hub.ledger.digest())} == await digests(carrier, cut_off)
+    assert (await synced(cut_off, hub)).complete, "what others have brought is no dispute"
+    assert cut_off.ledger.held() == (0, 0)
+
+
+async def test_blocks_go_short_once_the_hub_has_numbered_their_cards(two: list[Door], hub: TestHub) -> None:
+    """Card index issued by the hub and used in blocks."""
+    door = two[0]
+    await asyncio.to_thread(door.ride, CARD)
+    await synced(door, hub)
+    assert hub.shorts == 0
+    await asyncio.to_thread(door.ride, CARD)
+    await synced(door, hub)
+    assert hub.shorts == 1
+    assert await asyncio.wrap_future(hub.ledger.balance(CARD)) == 500
+
+
+async def test_a_number_the_hub_does_not_know_costs_one_exchange(two: list[Door], hub: TestHub) -> None:
+    """The block goes in full after the refusal; nothing depends on numbers."""
+    door = two[0]
+    await asyncio.to_thread(door.ride, CARD)
+    await synced(door, hub)
+    await asyncio.to_thread(door.ride, CARD)
+    assert (await synced(door, hub, knows_numbers=False)).complete
+    assert await asyncio.wrap_future(hub.ledger.balance(CARD)) == 500
+
+
+async def test_a_hub_that_begins_anew_hears_what_it_had_settled(
+    two: list[Door], hub: TestHub, other_database: Database, fleet: Fleet
+) -> None:
+    """Put back from an old backup, the hub learns which blocks it has lost, before that is forgotten here."""
+    lost, kept = two
+    await asyncio.to_thread(lost.ride, CARD)
+    await synced(lost, hub)
+    await synced(kept, hub)
+    younger = await hub_on(other_database, fleet)
+    await synced(kept, younger)
+    assert [sorted(heads) for heads in younger.settled_before] == [[lost.replica]]
+    assert younger.settled_before[0][lost.replica] == lost.ledger.own_head()
+    await synced(lost, younger)
+    assert await asyncio.wrap_future(younger.ledger.balance(CARD)) == 750
+
+
+async def test_the_list_of_revoked_terminals_comes_down_and_holds(
+    two: list[Door], hub: TestHub, fleet: Fleet
+) -> None:
+    """Everybody who knows the list refuses what comes after the cut-off, whoever carries it."""
+    door, stolen = two
+    await asyncio.to_thread(stolen.ride, CARD)
+    await asyncio.to_thread(stolen.ledger.seal)
+    await compared(door, stolen)
+    assert await asyncio.to_thread(door.balance, CARD) == 750
+    hub.revoked = revoked(fleet, {stolen.replica: 0})
+    await asyncio.wrap_future(hub.ledger.put_document(hub.revoked))
+    assert (await synced(door, hub)).complete
+    assert (await asyncio.to_thread(door.ledger.revocations)).cut_offs == {stolen.replica: 0}
+    assert await asyncio.to_thread(door.balance, CARD) == 0
+    hub.heard.clear()
+    await synced(door, hub)
+    assert len(hub.heard) == 1, "the list is held; nothing comes again, and the evidence went up once"
+
+
+async def test_a_list_signed_by_nobody_is_not_taken(two: list[Door], hub: TestHub) -> None:
+    """Invariant 8: only a hub revokes."""
+    door = two[0]
+    forged = revoked(Fleet(9), {door.replica: 0})
+    hub.revoked = forged
+    with pytest.raises(AnswerRefused, match="foreign_fleet|unknown_author"):
+        await synced(door, hub)
+    assert (await asyncio.to_thread(door.ledger.revocations)).cut_offs == {}

@@ -1,0 +1,241 @@
+"""A terminal whose storage was put back from an old copy: no tap lost, none counted twice (invariant 5).
+
+The hub's chain counts; what it lacks is written again under a new identity, in the run that finds it out.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from crdt.facts import CardId
+from crdt.frames import Message
+from crdt.store.database import Database
+from crdt.store.marks import Marks
+from edge.addresses import AddressBook
+from edge.errors import HubUnreachable, LedgerBehind, UplinkError
+from edge.exchange import Answer
+from edge.renewal import renewed_identity
+from edge.sync import Delivery, Exchange, Outcome, Sync
+from edge.terminal import Enrolment, Terminal
+from tests.edge.authority import Fleet
+from tests.edge.conftest import FARES, KEY, document
+from tests.edge.test_delivery import copied
+from tests.edge.test_uplink import enrolled, ride, running, uplink_of
+from tests.edge.testhub import TestHub, open_ledger
+
+EARLY, LATE, AFTER = (CardId(bytes([4, 0, 0, number])) for number in (1, 2, 3))
+ENTROPY = bytes(range(32))
+
+
+@pytest.fixture
+def hub_database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(tmp_path / "hub.db", KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
+    ledger = await asyncio.to_thread(open_ledger, hub_database, fleet)
+    return TestHub(fleet, ledger, document=document(fleet, FARES))
+
+
+class Line:
+    """The way to the hub without the network. After `lose` more answers the next one is lost, once."""
+
+    def __init__(self, hub: TestHub, terminal: Terminal) -> None:
+        self.hub = hub
+        self.terminal = terminal
+        self.lose: int | None = None
+        self.said = 0
+
+    async def exchange(self, messages: Sequence[Message]) -> Answer:
+        hello, *rest = await self.hub.answer_to(list(messages))
+        self._arrive()
+        return Answer(hello, tuple(rest), None, 1)  # type: ignore[arg-type]  # an answer begins with HELLO
+
+    async def renew(self, reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
+        before = enrolled(self.terminal).identity
+
+        async def ask(request: Any) -> dict[str, Any]:
+            given = self.hub.renewed(before.certificate.terminal, request)
+            self._arrive()
+            return dict(given)
+
+        entropy = len(self.hub.renewals).to_bytes(1, "big") * 32
+        identity = await renewed_identity(ask, before, reissued, lambda length: entropy[:length])
+        await asyncio.to_thread(self.terminal.enrol, identity, before)
+        return enrolled(self.terminal), self.exchange
+
+    async def sync(self) -> Outcome:
+        run = Sync(self.terminal, enrolled(self.terminal), self.exchange, dict, Delivery(), renew=self.renew)
+        return await run.run()
+
+    def _arrive(self) -> None:
+        self.said += 1
+        if self.said == self.lose:
+            raise HubUnreachable("The answer was lost.")
+
+
+async def restored(
+    terminal: Terminal, database: Database, hub: TestHub, path: Path, marks: Marks | None = None
+) -> tuple[Database, Terminal]:
+    """A terminal with an image from before its last taps, which the hub has."""
+    line = Line(hub, terminal)
+    await asyncio.to_thread(ride, terminal, EARLY)
+    await line.sync()
+    image = await asyncio.to_thread(copied, database, path)
+    await asyncio.to_thread(ride, terminal, LATE)
+    await asyncio.to_thread(ride, terminal, LATE)
+    await line.sync()
+    opened = await asyncio.to_thread(Database.open, image, KEY)
+    return opened, await asyncio.to_thread(Terminal, opened, marks)
+
+
+@pytest_asyncio.fixture
+async def put_back(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> AsyncIterator[Terminal]:
+    opened, terminal = await restored(paired, database, hub, tmp_path)
+    yield terminal
+    await asyncio.to_thread(opened.close)
+
+
+async def balances(hub: TestHub) -> list[int]:
+    return [await asyncio.wrap_future(hub.ledger.balance(card)) for card in (EARLY, LATE, AFTER)]
+
+
+async def agree(terminal: Terminal, hub: TestHub) -> bool:
+    mine = await asyncio.to_thread(enrolled(terminal).ledger.digest)
+    return mine == await asyncio.wrap_future(hub.ledger.digest())
+
+
+async def test_taps_after_the_restore_go_up_under_a_new_identity_in_the_same_run(
+    put_back: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """Over real TLS: the old certificate asks for the new identity, whose first exchanges are in this run."""
+    before = enrolled(put_back).identity
+    await asyncio.to_thread(ride, put_back, AFTER)
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(put_back, AddressBook(address, None))
+        async with running(uplink):
+            status = await uplink.sync_now()
+    assert (status.online, status.trouble, status.disputed) == (True, "", "")
+    now = enrolled(put_back).identity
+    assert now.replica != before.replica
+    assert now.certificate.terminal == before.certificate.terminal
+    assert await balances(hub) == [750, 500, 750]
+    assert await agree(put_back, hub)
+    assert enrolled(put_back).ledger.held() == (0, 0)
+    assert len(hub.renewals) == 1
+
+
+async def test_what_was_sealed_offline_is_written_again_and_the_proof_goes_up(
+    put_back: Terminal, hub: TestHub
+) -> None:
+    """The fork is proven and quarantined, and resolved without losing or doubling anybody's money."""
+    await asyncio.to_thread(ride, put_back, AFTER)
+    sealed = await asyncio.to_thread(enrolled(put_back).ledger.seal)
+    assert sealed is not None
+    outcome = await Line(hub, put_back).sync()
+    assert (outcome.complete, outcome.conceded, outcome.renewed) == (True, 1, True)
+    assert hub.renewals[0]["reissued"] == [sealed.hash.hex()]
+    assert await balances(hub) == [750, 500, 750]
+    assert await agree(put_back, hub)
+    proofs = await asyncio.wrap_future(hub.ledger.forks())
+    assert [(entry.raw, entry.replica) for entry in proofs] == [(sealed.raw, sealed.header.replica)]
+    assert await asyncio.to_thread(enrolled(put_back).ledger.quarantined, 9) == [], "delivered, once"
+
+
+async def test_a_fork_longer_than_the_hubs_chain_gives_way_too(put_back: Terminal, hub: TestHub) -> None:
+    """Nothing in the heads tells that the longer chain is another one; the hub refuses its blocks."""
+    for _ in range(4):
+        await asyncio.to_thread(ride, put_back, AFTER)
+        await asyncio.to_thread(enrolled(put_back).ledger.seal)
+    outcome = await Line(hub, put_back).sync()
+    assert outcome.complete
+    assert await balances(hub) == [750, 500, 0]
+    assert await agree(put_back, hub)
+
+
+async def test_the_hubs_chain_is_paged_through(put_back: Terminal, hub: TestHub) -> None:
+    hub.want_bytes = 1
+    assert (await Line(hub, put_back).sync()).complete
+    assert await agree(put_back, hub)
+
+
+@pytest.mark.parametrize("lose", range(1, 9))
+async def test_an_answer_that_is_lost_anywhere_does_no_harm(
+    lose: int, put_back: Terminal, hub: TestHub
+) -> None:
+    """Whatever stops the run half way, repeating it is safe: the same sums, once each."""
+    await asyncio.to_thread(ride, put_back, AFTER)
+    await asyncio.to_thread(enrolled(put_back).ledger.seal)
+    await asyncio.to_thread(ride, put_back, AFTER)
+    line = Line(hub, put_back)
+    line.lose = lose
+    for _ in range(3):
+        try:
+            outcome = await line.sync()
+        except HubUnreachable:
+            continue
+        break
+    assert outcome.complete
+    assert line.said >= lose, "no answer was lost: fewer exchanges than that"
+    assert await balances(hub) == [750, 500, 500]
+    assert await agree(put_back, hub)
+
+
+async def test_marks_beside_the_ledger_tell_it_without_a_hub(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> None:
+    """Taps go on, nothing is sealed, and a sync makes it good."""
+    marks = await asyncio.to_thread(Marks.open, tmp_path / "marks")
+    marked = await asyncio.to_thread(Terminal, database, marks)
+    opened, terminal = await restored(marked, database, hub, tmp_path, marks)
+    try:
+        ledger = enrolled(terminal).ledger
+        assert ledger.suspended
+        await asyncio.to_thread(ride, terminal, AFTER)
+        assert await asyncio.to_thread(ledger.seal) is None
+        assert (await Line(hub, terminal).sync()).renewed
+        assert await balances(hub) == [750, 500, 750]
+        assert await agree(terminal, hub)
+        assert not enrolled(terminal).ledger.suspended
+    finally:
+        await asyncio.to_thread(opened.close)
+
+
+async def test_a_hub_that_gives_no_new_identity_keeps_nobody_from_tapping(
+    put_back: Terminal, hub: TestHub
+) -> None:
+    await asyncio.to_thread(ride, put_back, AFTER)
+
+    async def nothing(_reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
+        raise UplinkError("too often")
+
+    line = Line(hub, put_back)
+    with pytest.raises(UplinkError, match="too often"):
+        await Sync(put_back, enrolled(put_back), line.exchange, dict, renew=nothing).run()
+    await asyncio.to_thread(ride, put_back, AFTER)
+    with pytest.raises(LedgerBehind, match="can be sent once the terminal has a new identity"):
+        await Sync(put_back, enrolled(put_back), line.exchange, dict).run()
+    assert (await line.sync()).complete
+    assert await balances(hub) == [750, 500, 500]
+
+
+async def test_a_hub_with_another_terminals_identity_is_not_believed(
+    put_back: Terminal, hub: TestHub, fleet: Fleet
+) -> None:
+    """Invariant 8: a new identity is for this terminal, of this fleet, and for its keys."""
+    before = enrolled(put_back).identity
+    for giver, terminal in ((hub, b"x" * 16), (TestHub(Fleet(9), hub.ledger), before.certificate.terminal)):
+
+        async def ask(request: Any, giver: TestHub = giver, terminal: bytes = terminal) -> dict[str, Any]:
+            return dict(giver.renewed(terminal, request))  # type: ignore[arg-type]  # a terminal's id
+
+        with pytest.raises(UplinkError, match="another terminal|not usable"):
+            await renewed_identity(ask, before, [], lambda length: ENTROPY[:length])
