@@ -17,6 +17,7 @@ from aiohttp import web
 from crdt.facts import FleetId
 from crdt.store.database import Database
 from crdt.store.keyfile import load_key
+from crdt.store.marks import Marks
 from edge.addresses import AddressBook, HubAddress, parse_address
 from edge.backoff import Backoff
 from edge.clock import TerminalClock
@@ -29,6 +30,7 @@ from edge.identity import Identity
 from edge.notify import ServiceManager
 from edge.peering import Peering
 from edge.peers import Pacing
+from edge.pruning import Pruning
 from edge.report import Report
 from edge.settings import Settings
 from edge.taps import Place, TapPath
@@ -59,7 +61,7 @@ def run(settings: Settings, environment: Mapping[str, str]) -> None:
         key = load_key(settings.store_key_file, settings.database, environment)
         _make_directory(settings.state_directory)
         database = held.enter_context(Database.open(settings.database, key))
-        terminal = Terminal(database)
+        terminal = Terminal(database, Marks.open(settings.marks))
         feedback = held.enter_context(closing(_open_feedback(settings)))
         listener = held.enter_context(closing(bind(settings.control_socket)))
         held.callback(settings.control_socket.unlink, missing_ok=True)
@@ -106,7 +108,11 @@ async def _serve(
         await runner.setup()
         await web.SockSite(runner, listener).start()
         manager.ready(f"{settings.terminal_name}: ready")
-        jobs: list[Coroutine[Any, Any, None]] = [uplink.run(), _watch(terminal, taps, manager)]
+        jobs: list[Coroutine[Any, Any, None]] = [
+            uplink.run(),
+            _watch(terminal, taps, manager),
+            Pruning(terminal, clock.read).run(),
+        ]
         if settings.discovery_enabled:
             jobs.append(Discovery(hinted, lambda: _fleet(terminal)).run())
         if settings.peers_enabled:

@@ -6,6 +6,7 @@ The order of the questions is the policy: hotlist, unknown card, passback, money
 from dataclasses import dataclass
 from enum import StrEnum
 
+from crdt.certificate import MAX_ALLOWANCE_MINOR
 from crdt.facts import CardView, Draft, Kind
 from crdt.fleet import REFUSE, FleetSettings
 
@@ -17,6 +18,7 @@ class Reason(StrEnum):
     UNKNOWN_CARD = "unknown card"
     PASSBACK = "passback"
     BALANCE_TOO_LOW = "balance too low"
+    NO_ALLOWANCE = "allowance spent"
 
 
 class Note(StrEnum):
@@ -49,8 +51,17 @@ class Refused:
 Verdict = Accepted | Refused
 
 
-def decide(card: CardView, settings: FleetSettings, route: str, now_ms: int) -> Verdict:
-    """Judge one presentation of `card` at `now_ms` (terminal time) on `route`."""
+def decide(
+    card: CardView,
+    settings: FleetSettings,
+    route: str,
+    now_ms: int,
+    credit_left_minor: int = MAX_ALLOWANCE_MINOR,
+) -> Verdict:
+    """Judge one presentation of `card` at `now_ms` (terminal time) on `route`.
+
+    `credit_left_minor`: what the terminal may still give in opening balances, by its certificate.
+    """
     fare = settings.fare_minor(route)
     balance = card.balance_minor
     if card.hotlisted:
@@ -59,6 +70,8 @@ def decide(card: CardView, settings: FleetSettings, route: str, now_ms: int) -> 
     if not card.known:
         if settings.unknown_card == REFUSE:
             return Refused(Reason.UNKNOWN_CARD, fare, balance)
+        if settings.opening_balance_minor > max(0, credit_left_minor):
+            return Refused(Reason.NO_ALLOWANCE, fare, balance)
         opening = (Draft(Kind.OPENING, settings.opening_balance_minor),)
         balance += settings.opening_balance_minor
     if _too_soon(card, settings, now_ms):

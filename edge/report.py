@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from crdt.facts import CardId
-from crdt.store.terminal import TerminalLedger
+from crdt.store.terminal import Status, TerminalLedger
 from edge.clock import Reading
 from edge.settings import Settings
 from edge.terminal import Terminal
@@ -88,7 +88,7 @@ class Report:
     def _numbers(self) -> dict[str, Any]:
         enrolment = self._terminal.enrolment
         if enrolment is None:
-            return {"held": 0, "held_minor": 0, "open": 0, "head_seq": 0, "position": 0, "fares_version": 0}
+            return dict.fromkeys((*Status.__annotations__, "fares_version"), 0) | {"suspended": False}
         return {**enrolment.ledger.status(), "fares_version": enrolment.fares_version}
 
     def _belongs(self) -> dict[str, Any]:

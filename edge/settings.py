@@ -62,6 +62,11 @@ class Settings:
         """The encrypted ledger."""
         return self.state_directory / "ledger.db"
 
+    @property
+    def marks(self) -> Path:
+        """How far the ledger had come; beside it, and in no backup of it."""
+        return self.state_directory / "marks"
+
 
 def _text(least_bytes: int) -> Checker:
     def check(value: object, _directory: Path) -> str:

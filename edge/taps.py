@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from crdt.errors import LedgerError, NotPermitted
 from crdt.facts import CardId, CardView, Context, Draft
 from edge.clock import Reading, TerminalClock
-from edge.decide import Accepted, Verdict, decide
+from edge.decide import Accepted, Reason, Verdict, decide
 from edge.terminal import Enrolment, Terminal
 from edge.words import (
     HOLD_STILL,
@@ -37,6 +37,11 @@ FAULT_S = 3.0
 """How long a tap that could not be written shows, before the lights show again how the terminal is."""
 REOPEN_MIN_S, REOPEN_MAX_S = 1.0, 30.0
 """Waits between attempts to bring a lost reader back."""
+
+ALLOWANCE_SPENT = (
+    "A new card was refused: of the opening balances that this terminal may give, %d minor units are left."
+    " Known cards ride on. A new pairing (farebox-hub invite) gives it a new allowance."
+)
 
 log = logging.getLogger(__name__)
 
@@ -200,12 +205,12 @@ class TapPath:
         if fares is None:
             return
         began_s, now = self._elapsed_s(), self._clock.read()
-        route = self._place.route
+        route, credit_left = self._place.route, enrolment.ledger.credit_left()
 
         def choose(view: CardView) -> tuple[tuple[Draft, ...], Verdict]:
             if view.last_fare_at_ms is not None:
                 view = replace(view, last_fare_at_ms=self._clock.as_now(view.last_fare_at_ms))
-            verdict = decide(view, fares, route, now.at_ms)
+            verdict = decide(view, fares, route, now.at_ms, credit_left)
             return (verdict.drafts if isinstance(verdict, Accepted) else ()), verdict
 
         verdict = enrolment.ledger.transact(card, choose, now.at_ms, _context(route, now))
@@ -216,6 +221,8 @@ class TapPath:
         _log_verdict(card, verdict, now, took_ms)
         if isinstance(verdict, Accepted):
             self._tapped()
+        elif verdict.reason is Reason.NO_ALLOWANCE:
+            log.warning(ALLOWANCE_SPENT, credit_left)
 
 
 def _context(route: str, now: Reading) -> Context:

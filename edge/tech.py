@@ -107,6 +107,12 @@ def _tell_peers(said: Json) -> str:
     )
 
 
+_SUSPENDED = (
+    "AN OLD COPY WAS PUT BACK. Taps are taken and kept; at the next sync with the hub they go up under a new"
+    " identity by themselves. Nothing to do but to see that the terminal reaches its hub."
+)
+
+
 def _tell_status(said: Json) -> str:
     clock, number, position = said["clock"], said["head_seq"], said["position"]
     rows = {
@@ -114,6 +120,7 @@ def _tell_status(said: Json) -> str:
         "paired": f"fleet {said['fleet']}, replica {said['replica']}" if said["paired"] else "no",
         "uplink": f"online, hub at {said['hub']}" if said["online"] else f"offline: {said['trouble']}",
         "disputed": said["disputed"] or "nothing",
+        "storage": _SUSPENDED if said["suspended"] else "as this terminal left it",
         "last sync": _time(said["last_sync_at_ms"]),
         "reader": said["reader"],
         "taps held": f"{said['held']} beyond settlement {position}, the newest is number {number}",

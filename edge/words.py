@@ -50,6 +50,8 @@ def _refused(verdict: Refused, fares: FleetSettings) -> str:
             return "Card blocked"
         case Reason.UNKNOWN_CARD:
             return "Card not known here"
+        case Reason.NO_ALLOWANCE:
+            return "New card: please try at a sales point"
         case Reason.PASSBACK:
             return "Card was used a moment ago"
         case Reason.BALANCE_TOO_LOW:

@@ -184,3 +184,16 @@ def test_law_the_same_card_again_at_once_is_passback(card: CardView, fleet: Flee
     if isinstance(verdict, Accepted) and fleet.passback_window_s > 0:
         again = dataclasses.replace(card, balance_minor=verdict.balance_after_minor, last_fare_at_ms=NOW)
         assert refused(decide(again, fleet, "", NOW + 1)) is Reason.PASSBACK
+
+
+@given(VIEWS, FLEETS, st.integers(-1_000, 100_000))
+def test_law_an_opening_is_within_what_the_terminal_may_give(
+    card: CardView, fleet: FleetSettings, credit_left: int
+) -> None:
+    """Invariant 10; and it changes nothing for a card that is known."""
+    verdict = decide(card, fleet, "", NOW, credit_left)
+    if isinstance(verdict, Accepted):
+        given_minor = sum(draft.amount_minor for draft in verdict.drafts if draft.amount_minor > 0)
+        assert given_minor <= max(0, credit_left)
+    if card.known:
+        assert verdict == decide(card, fleet, "", NOW)

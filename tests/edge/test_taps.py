@@ -25,7 +25,7 @@ from hardware.errors import ReaderMissing
 from hardware.feedback import Signal
 from hardware.pn532 import open_reader
 from hardware.reader import Reader
-from tests.edge.authority import Fleet
+from tests.edge.authority import TERMINAL_LIMITS, Fleet
 from tests.edge.conftest import FARES, KEY, PATIENCE_S, Passenger, clock_of, document, pair
 
 UID = "04A1B2C3D4E5F6"
@@ -338,3 +338,20 @@ def test_the_delta_carries_route_clock_epoch_and_error(
     fare = enrolment.ledger.history(CARD)[0]
     assert (fare.kind, fare.context.route, fare.context.clock_epoch) == (Kind.FARE, "12", 1)
     assert fare.context.clock_error_ms > 0
+
+
+def test_an_opening_beyond_the_allowance_is_refused_with_a_reason(
+    terminal: Terminal, fleet: Fleet, line: PtyLine, passenger: Passenger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Invariant 10: the passenger is sent to a sales point, the operator warned; known cards ride on."""
+    limits = dataclasses.replace(TERMINAL_LIMITS, allowance_minor=FARES.opening_balance_minor)
+    terminal.enrol(fleet.enrol(limits=limits))
+    terminal.adopt(document(fleet, FARES))
+    with taking_taps(terminal, line, passenger):
+        tap(line, passenger, Signal.ACCEPTED)
+        text = tap(line, passenger, Signal.REFUSED, "04A1B2C3D4E5F7")
+        assert text == "New card: please try at a sales point"
+        assert tap(line, passenger, Signal.ACCEPTED).startswith("2.50 EUR paid, 5.00 EUR left")
+    assert terminal.enrolment is not None
+    assert terminal.enrolment.ledger.status()["head_seq"] == 3
+    assert "0 minor units are left" in caplog.text
