@@ -32,7 +32,7 @@ def load_key(
             " Put the key file back; without it nobody can read the ledger."
         )
     create_key(file, entropy)
-    with _explained():
+    with _explained(file):
         return _read(file)
 
 
@@ -43,7 +43,7 @@ def find_key(file: Path, environment: Mapping[str, str]) -> bytes | None:
     """
     directory = environment.get("CREDENTIALS_DIRECTORY")
     credential = Path(directory) / CREDENTIAL if directory else None
-    with _explained():
+    with _explained(file):
         if credential is not None and credential.exists():
             return _parse(credential)
         return _read(file) if file.exists() else None
@@ -54,7 +54,7 @@ def create_key(file: Path, entropy: Callable[[int], bytes] = os.urandom) -> None
 
     Written beside and linked, so that a power cut leaves either no key or a whole one.
     """
-    with _explained():
+    with _explained(file):
         directory = file.parent
         made = [each for each in (directory, *directory.parents) if not each.exists()]
         directory.mkdir(parents=True, exist_ok=True)
@@ -69,12 +69,12 @@ def create_key(file: Path, entropy: Callable[[int], bytes] = os.urandom) -> None
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _explained(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
         raise KeyUnusable(
-            f"The ledger's key {err.filename} cannot be used ({err.strerror});"
+            f"The ledger's key {err.filename or file} cannot be used ({err.strerror});"
             " store.key_file has to be a place that this user may read, and write at the first start."
         ) from err
 

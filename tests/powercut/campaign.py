@@ -141,8 +141,11 @@ class Checker:
         """How many different images there were."""
         return len(self._found)
 
-    def check(self, image: Image, said: Any) -> None:
-        """Raise Broken unless a power cut may leave this image of a program that had `said` so much."""
+    def check(self, image: Image, said: Any, *, restart: bool = False) -> None:
+        """Raise Broken unless a power cut may leave this image of a program that had `said` so much.
+
+        `restart`: start the real program on it in any case.
+        """
         digest = fingerprint(image)
         new = digest not in self._found
         if new:
@@ -151,10 +154,10 @@ class Checker:
         if said.key and KEY_FILE not in image:
             raise Broken("the ledger's key is lost")
         self._party.judge(found, said)
-        if new and int.from_bytes(digest[:4], "big") % self._share == 0:
-            self.restart(image, found, said)
+        if restart or (new and int.from_bytes(digest[:4], "big") % self._share == 0):
+            self._restart(image, found, said)
 
-    def restart(self, image: Image, found: Any, said: Any) -> None:
+    def _restart(self, image: Image, found: Any, said: Any) -> None:
         """Start the real program's ledger on the image, and let it work. Raises Broken."""
         self.restarted += 1
         self._slot.put(image)

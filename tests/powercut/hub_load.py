@@ -5,7 +5,10 @@ around a top-up; `list` and `listed` around a change of the hotlist; `told` with
 terminal was given; `key` when the key file is there.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
@@ -17,20 +20,20 @@ from crdt.frontier import Head
 from crdt.ledger import MergeReport
 from crdt.store.recording import Booking
 from tests.powercut.chain import Chain
-from tests.powercut.parties import CARDS, ME, OTHERS, key_of, open_database, open_hub
+from tests.powercut.parties import CARDS, ME, OTHERS, key_of, open_hub
 from tests.powercut.settling import Settled
 from tests.powercut.shim import Shim
-from tests.powercut.terminal_load import EARLY, SYNCHRONOUS
+from tests.powercut.terminal_load import EARLY, weaken
 
 PAGE_ROWS: Final = 3
 
 
-def run(directory: Path, _outside: Path, shim: Shim, chance: Random, steps: int, flaw: str = "") -> None:
-    """Work for so many steps. `flaw`: a mistake to make on purpose, so that the checks can find it."""
+@contextlib.contextmanager
+def at_work(directory: Path, _outside: Path, shim: Shim, chance: Random, flaw: str = "") -> Iterator[Worker]:
+    """The program, started. `flaw`: a mistake to make on purpose, so that the checks can find it."""
     worker = Worker(directory, shim, chance, flaw)
     try:
-        for _ in range(steps):
-            worker.step()
+        yield worker
     finally:
         worker.close()
 
@@ -57,18 +60,25 @@ class Worker:
         )[0]
         doing()
 
+    def acknowledge(self) -> None:
+        """Get something acknowledged, whatever was before."""
+        self.book()
+
     def merge(self) -> None:
         """One terminal sends some blocks."""
-        wait([self._merge(self._chance.choice(self._chains))])
+        self._merge(self._chance.choice(self._chains)).result()
 
     def crowd(self) -> None:
         """Terminals send and the office books at the same time: they share commits."""
         one, other = self._chance.sample(self._chains, 2)
-        wait([self._merge(one), self._book(), self._merge(other), self._book()])
+        under_way = [self._merge(one), self._book(), self._merge(other), self._book()]
+        wait(under_way)
+        for each in under_way:
+            each.result()
 
     def book(self) -> None:
         """A top-up."""
-        wait([self._book()])
+        self._book().result()
 
     def book_again(self) -> None:
         """A top-up whose answer was lost: the same request again."""
@@ -100,7 +110,7 @@ class Worker:
 
     def close(self) -> None:
         """The program ends."""
-        self._database.close()
+        self._running.close()
 
     def _merge(self, chain: Chain) -> Future[Any]:
         blocks = [chain.grow(self._chance) for _ in range(self._chance.randrange(1, 4))]
@@ -135,8 +145,6 @@ class Worker:
     def _open(self) -> None:
         key = key_of(self._directory, self._chance)
         self._shim.mark("key")
-        self._database = open_database(self._directory, key, readers=2)
-        if self._flaw in SYNCHRONOUS:
-            with self._database.direct as sql:
-                sql.row(f"PRAGMA synchronous = {SYNCHRONOUS[self._flaw]}", ())
-        self._ledger = open_hub(self._database, self._chance)
+        self._running = contextlib.ExitStack()
+        database, self._ledger = self._running.enter_context(open_hub(self._directory, key, self._chance))
+        weaken(database, self._flaw)

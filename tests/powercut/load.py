@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -10,7 +12,8 @@ from tests.powercut import hub_load, terminal_load
 from tests.powercut.parties import small
 from tests.powercut.shim import ROOT, Shim, environment
 
-LOADS: Final = {"terminal": terminal_load.run, "hub": hub_load.run}
+Load = Callable[..., AbstractContextManager[terminal_load.Worker | hub_load.Worker]]
+LOADS: Final[dict[str, Load]] = {"terminal": terminal_load.at_work, "hub": hub_load.at_work}
 STATE: Final = "state"  # the watched directory
 LOG: Final = "log"
 _PATIENCE_S: Final = 120
@@ -32,8 +35,9 @@ def main(load: str, directory: str, seed: str, steps: str, flaw: str) -> int:
     shim = Shim()
     shim.begin(state, base / LOG)
     chance = Random(f"{load} {seed}")  # noqa: S311 - the same work every time
-    with small():
-        LOADS[load](state, outside, shim, chance, int(steps), flaw)
+    with small(), LOADS[load](state, outside, shim, chance, flaw) as worker:
+        for _ in range(int(steps)):
+            worker.step()
     shim.end()
     return 0
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from tests.powercut.campaign import Plan, Tally, replay, run
+from tests.powercut.faults import FAULTS, run_faults
 from tests.powercut.shim import compiled
 
 STEPS: Final = {"terminal": 80, "hub": 40}  # of one run of a load; each becomes thousands of images
 PER_MOMENT: Final = 12
+FAULT_STEPS: Final = 10  # of the load for --faults, which is run anew for each write
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - images are written and read there, thousands a second
 
 
@@ -46,6 +48,8 @@ def main() -> int:
     memory = _MEMORY if _MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory, prefix="farebox-powercut-") as name:
         scratch = Path(name)
+        if arguments.faults:
+            return _try_faults(scratch)
         if arguments.replay:
             problem = replay(arguments.replay, scratch)
             sys.stdout.write(f"{problem or 'nothing is wrong with this image now'}\n")
@@ -72,6 +76,20 @@ def campaign(images: int, seed: int, jobs: int, scratch: Path, keep: Path) -> To
             _say(total, images)
             under_way.append(pool.apply_async(work, (next(plans),)))
     return total
+
+
+def _try_faults(scratch: Path) -> int:
+    """Fail each write and each fsync in turn, and print what came of it."""
+    library = compiled(scratch)
+    row = "{:9} {:17} {:>6} {:>6} {:>7}  {}\n"
+    sys.stdout.write(row.format("", "", "tries", "told", "images", ""))
+    for load, fault in itertools.product(STEPS, FAULTS):
+        outcome = run_faults(library, scratch, load, fault, FAULT_STEPS, stride=1)
+        told = (outcome.tries, outcome.failed, outcome.images, outcome.problem)
+        sys.stdout.write(row.format(load, fault, *told))
+        if outcome.problem:
+            return 1
+    return 0
 
 
 def _collect(tallies: Iterator[Tally], total: Total, images: int) -> None:
@@ -120,6 +138,7 @@ def _arguments() -> argparse.Namespace:
     keep = Path(tempfile.gettempdir())
     parser.add_argument("--keep", type=Path, default=keep, help="where a broken image goes (%(default)s)")
     parser.add_argument("--replay", type=Path, metavar="DIRECTORY", help="check a kept image once more")
+    parser.add_argument("--faults", action="store_true", help="instead: a disk that fails at each write")
     return parser.parse_args()
 
 

@@ -65,6 +65,14 @@ def open_terminal(opened: Database, directory: Path, chance: Random) -> Terminal
     return TerminalLedger(opened, world.FLEET_KEY.public_key, ME.key, ME.certificate, marks)
 
 
-def open_hub(opened: Database, chance: Random) -> HubLedger:
-    """The hub's ledger on its database."""
-    return HubLedger(opened, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, entropy=chance.randbytes)
+@contextlib.contextmanager
+def open_hub(directory: Path, key: bytes, chance: Random) -> Iterator[tuple[Database, HubLedger]]:
+    """The hub's ledger, with its database and the marks beside it."""
+    with open_database(directory, key, readers=2) as opened:
+        marks = Marks.open(directory / MARKS, chance.randbytes)
+        whose = (world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB)
+        ledger = HubLedger(opened, *whose, entropy=chance.randbytes, marks=marks)
+        try:
+            yield opened, ledger
+        finally:
+            ledger.close()

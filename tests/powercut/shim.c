@@ -42,6 +42,7 @@ static char watched[PATH_MAX]; /* the directory, without a slash at its end; emp
 static size_t watched_length;
 static int log_fd = -1;
 static uint32_t handles[MAX_FD]; /* by file descriptor; 0: not watched */
+static int owed[MAX_FD];         /* by file descriptor: the errno that its next fsync gives */
 static uint32_t last_handle;
 
 static int fail_kind, fail_errno, fail_forever, fail_fired;
@@ -127,6 +128,7 @@ void powercut_begin(const char *directory, const char *log)
         abort();
     }
     memset(handles, 0, sizeof handles);
+    memset(owed, 0, sizeof owed);
     last_handle = 0;
     strcpy(watched, directory);
     watched_length = strlen(watched);
@@ -186,6 +188,7 @@ static int opened(const char *path, int flags, mode_t mode)
     }
     if (fd >= 0) {
         handles[fd] = ++last_handle;
+        owed[fd] = 0;
         append(OPEN, created ? CREATED : 0, last_handle, 0, name, "", 0);
         if ((flags & O_TRUNC) && !created)
             append(TRUNCATE, 0, last_handle, 0, "", "", 0);
@@ -296,16 +299,29 @@ int ftruncate64(int fd, off64_t size)
     return ftruncate(fd, size);
 }
 
+/* Linux tells of what could not be written through every descriptor of the file that is open, once. */
+static void owe(int failed_fd)
+{
+    struct stat file, other;
+    fstat(failed_fd, &file);
+    for (int fd = 0; fd < MAX_FD; fd++)
+        if (handles[fd] && fstat(fd, &other) == 0 && other.st_ino == file.st_ino)
+            owed[fd] = fail_errno;
+}
+
 /* Nothing is waited for: what a real disk would hold is the replayer's business. */
 static int synced(int fd)
 {
     pthread_mutex_lock(&lock);
-    int failed = fails(FAIL_SYNC);
-    append(SYNC, failed ? FAILED : 0, handles[fd], 0, "", "", 0);
-    if (failed)
-        errno = fail_errno;
+    if (fails(FAIL_SYNC))
+        owe(fd);
+    int error = owed[fd];
+    owed[fd] = 0;
+    append(SYNC, error ? FAILED : 0, handles[fd], 0, "", "", 0);
+    if (error)
+        errno = error;
     pthread_mutex_unlock(&lock);
-    return failed ? -1 : 0;
+    return error ? -1 : 0;
 }
 
 int fsync(int fd)

@@ -5,6 +5,10 @@ settlement page; `document` and `documented`; `key` when the key file is there. 
 the watched directory.
 """
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -12,6 +16,7 @@ from typing import Final
 from crdt.documents import SignedDocument
 from crdt.facts import CardId, CardView, Draft, Kind
 from crdt.settlement import verify_page
+from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from tests.crdt import world
 from tests.powercut.chain import Chain
@@ -30,23 +35,19 @@ from tests.powercut.shim import Shim
 
 PAGE_ROWS: Final = 3
 DOCUMENT: Final = "fleet"
-SYNCHRONOUS: Final = {"normal": "NORMAL", "off": "OFF"}  # flaws: what `PRAGMA synchronous` is set to
+NORMAL: Final = "normal"  # flaw: synchronous=NORMAL, which syncs the log only when it is moved
 EARLY: Final = "early"  # flaw: the light is green before the commit
 
 
-def run(directory: Path, outside: Path, shim: Shim, chance: Random, steps: int, flaw: str = "") -> None:
-    """Work for so many steps. `flaw`: a mistake to make on purpose, so that the checks can find it."""
-    hub_database = open_database(outside, bytes(32), readers=2)
-    try:
-        hub = open_hub(hub_database, chance)
+@contextlib.contextmanager
+def at_work(directory: Path, outside: Path, shim: Shim, chance: Random, flaw: str = "") -> Iterator[Worker]:
+    """The program, started. `flaw`: a mistake to make on purpose, so that the checks can find it."""
+    with open_hub(outside, bytes(32), chance) as (_, hub):
         worker = Worker(directory, hub, shim, chance, flaw)
         try:
-            for _ in range(steps):
-                worker.step()
+            yield worker
         finally:
             worker.close()
-    finally:
-        hub_database.close()
 
 
 class Worker:
@@ -70,6 +71,10 @@ class Worker:
             (60, 8, 8, 10, 6, 4, 2),
         )[0]
         doing()
+
+    def acknowledge(self) -> None:
+        """Get something acknowledged, whatever was before."""
+        self.tap()
 
     def tap(self) -> None:
         """A ride, sometimes two: with an opening balance on a card met for the first time."""
@@ -138,7 +143,12 @@ class Worker:
         key = key_of(self._directory, self._chance)
         self._shim.mark("key")
         self._database = open_database(self._directory, key)
-        if self._flaw in SYNCHRONOUS:
-            with self._database.direct as sql:
-                sql.row(f"PRAGMA synchronous = {SYNCHRONOUS[self._flaw]}", ())
+        weaken(self._database, self._flaw)
         self._ledger = open_terminal(self._database, self._directory, self._chance)
+
+
+def weaken(opened: Database, flaw: str) -> None:
+    """Plant a flaw of the database, if it is one."""
+    if flaw == NORMAL:
+        with opened.direct as sql:
+            sql.row("PRAGMA synchronous = NORMAL", ())
