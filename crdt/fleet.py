@@ -59,6 +59,12 @@ class FleetSettings:
         """What a ride on `route` costs: the route's own fare, or the flat fare."""
         return self.route_fares.get(route, self.flat_fare_minor)
 
+    @property
+    def floor_minor(self) -> int:
+        """The lowest balance that one terminal lets a card come to; at most 0."""
+        dearest = max(self.flat_fare_minor, *self.route_fares.values(), 0)
+        return -dearest if self.negative_ride else 0
+
 
 SETTING_NAMES: Final = tuple(setting.name for setting in fields(FleetSettings))
 

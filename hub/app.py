@@ -37,8 +37,9 @@ from hub.callers import Callers
 from hub.connections import GuardedSite
 from hub.control_ledger import ledger_routes
 from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
+from hub.evidence import Evidence
 from hub.invites import Invites
-from hub.keys import ABOUT, BACKUPS, EVENTS, LEDGER, OPERATORS, OVERVIEW, SERVICE, About
+from hub.keys import ABOUT, BACKUPS, EVENTS, EVIDENCE, LEDGER, OPERATORS, OVERVIEW, SERVICE, About
 from hub.notify import ServiceManager
 from hub.operators import Operators
 from hub.overview import Overview, card_text
@@ -180,7 +181,9 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
     control_app[JSON_ERRORS] = True
     app[ERROR_PAGE] = pages.error_page
     about = About(hub.authority.fleet.hex(), settings.announce_name, url, VERSION)
+    evidence = Evidence(database, ledger)
     for each in (app, control_app):
+        each[EVIDENCE] = evidence
         each[ABOUT], each[OVERVIEW], each[SERVICE] = about, overview, service
     app[EVENTS] = bus
     sessions = Sessions(database, settings.session_idle_s, settings.session_longest_s, now_ms, os.urandom)
@@ -234,7 +237,8 @@ def _live_events(ledger: HubLedger, bus: EventBus) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def changed(change: Change) -> None:
-        topic = Topic.LEDGER if change.replicas or change.history else Topic.CARDS
+        told = change.replicas or change.history or change.suspects
+        topic = Topic.LEDGER if told else Topic.CARDS
         cards = tuple(map(card_text, change.cards)) if len(change.cards) <= MAX_EVENT_SUBJECTS else ()
         loop.call_soon_threadsafe(bus.publish, topic, cards)
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from hub import settings
 from hub.cli_operate import Command
-from hub.cli_text import Bar, say
+from hub.cli_text import Bar, ask_hub, local_time, money_text, say, table
 from hub.control_client import download, upload
-from hub.errors import FileTrouble
+from hub.errors import FileTrouble, SetupError
 
 
 def add(command: Command) -> None:
     """Put these commands into the parser."""
     backup = command("backup", _backup, "Copy the ledger, encrypted, while the hub runs.")
     backup.add_argument("file", type=Path, help="where to; it must not be there yet")
-    ledger = command("ledger", _ledger, "Bring a courier file into the ledger, or make one of all it holds.")
-    ledger.add_argument("action", choices=["import", "export"])
-    ledger.add_argument("file", type=Path, help="the courier file")
+    ledger = command("ledger", _ledger, "Courier files in and out; what does not count, and what is missing.")
+    ledger.add_argument("action", choices=["import", "export", "forks", "waiting"])
+    ledger.add_argument("file", type=Path, nargs="?", help="with import and export: the courier file")
 
 
 def _backup(options: argparse.Namespace) -> None:
@@ -29,11 +29,62 @@ def _backup(options: argparse.Namespace) -> None:
 
 
 def _ledger(options: argparse.Namespace) -> None:
+    if options.action == "forks":
+        _forks(options)
+        return
+    if options.action == "waiting":
+        _waiting(options)
+        return
+    if options.file is None:
+        raise SetupError(f"Say which file: `farebox-hub ledger {options.action} FILE`.")
     if options.action == "export":
         size = _save(options, "/ledger/export", "Exporting")
         say(f"Everything the hub holds is in {options.file} ({size / 1e6:,.1f} MB).")
         return
     _tell(_import(options))
+
+
+def _forks(options: argparse.Namespace) -> None:
+    found, money = ask_hub(options, "GET", "/ledger/forks"), money_text(options)
+    if not found["blocks"] and not found["flags"]:
+        say("No block is in quarantine and no author is flagged.")
+        return
+    table(
+        ["author", "entries", "amount", "why", "became", "block"],
+        [
+            [
+                row["terminal"],
+                f"{row['first_seq']}-{row['last_seq']}",
+                money(row["amount_minor"]),
+                "revoked" if row["revoked"] else "fork",
+                row["resolution"] or "open",
+                row["block"],
+            ]
+            for row in found["blocks"]
+        ],
+    )
+    for flag in found["flags"]:
+        say(f"{local_time(flag['at_ms'])}  {flag['terminal']}: {flag['sentence']}")
+
+
+def _waiting(options: argparse.Namespace) -> None:
+    rows = ask_hub(options, "GET", "/ledger/waiting")
+    if not rows:
+        say("Nothing is missing: every entry that anybody has named is here.")
+        return
+    table(
+        ["author", "entries", "named by", "since", "replica"],
+        [
+            [
+                row["terminal"],
+                f"{row['first_seq']}-{row['last_seq']}",
+                row["source"],
+                local_time(row["since_ms"]),
+                row["replica"],
+            ]
+            for row in rows
+        ],
+    )
 
 
 def _import(options: argparse.Namespace) -> dict[str, Any]:

@@ -23,9 +23,16 @@ def add(command: Command) -> None:
     topup.add_argument("card", help="the card's id in hex")
     topup.add_argument("amount", help="such as 12.50")
     topup.add_argument("--request", default="", help="an id of your own; the same id books once only")
-    terminals = command("terminals", _terminals, "List terminals, or revoke one.")
-    terminals.add_argument("action", nargs="?", choices=["list", "revoke"], default="list")
+    terminals = command("terminals", _terminals, "List terminals, revoke one, accept what it wrote.")
+    terminals.add_argument("action", nargs="?", choices=["list", "revoke", "accept"], default="list")
     terminals.add_argument("terminal", nargs="?", default="", help="its name or id")
+    terminals.add_argument(
+        "--cut-off",
+        type=int,
+        default=None,
+        metavar="SEQ",
+        help="the last entry that counts; without it all that the hub has now",
+    )
     fleet = command("fleet", _fleet, "Show or change fares and policy.")
     fleet.add_argument("action", nargs="?", choices=["show", "set"], default="show")
     example = 'flat_fare=2.50, "route_fares=7=1.80,Airport=4.20", ...'
@@ -83,17 +90,30 @@ def _topup(options: argparse.Namespace) -> None:
 
 
 def _terminals(options: argparse.Namespace) -> None:
-    if options.action == "revoke":
-        if not options.terminal:
-            raise SetupError("Say which terminal: `farebox-hub terminals revoke NAME`.")
-        name = ask_hub(options, "POST", "/terminals/revoke", {"terminal": options.terminal})["name"]
-        say(f"{name} is revoked. Its taps up to now stay; pairing it again brings it back.")
+    if options.action != "list":
+        _stop(options)
         return
     rows = [
         [row["name"], _standing(row), _seen(row), _number(row["held"]), str(row["head_seq"]), row["terminal"]]
         for row in ask_hub(options, "GET", "/terminals")
     ]
     table(["name", "state", "last seen", "held", "head", "id"], rows)
+
+
+def _stop(options: argparse.Namespace) -> None:
+    """Revoke a terminal, or accept what it wrote after it was revoked."""
+    if not options.terminal:
+        raise SetupError(f"Say which terminal: `farebox-hub terminals {options.action} NAME`.")
+    body = {"terminal": options.terminal, "cut_off": options.cut_off}
+    done = ask_hub(options, "POST", f"/terminals/{options.action}", body)
+    if options.action == "accept":
+        say(f"What {done['name']} wrote counts up to:")
+    else:
+        say(f"{done['name']} is revoked, and every terminal hears of it. What it wrote counts up to:")
+    for replica, seq in done["cut_offs"].items():
+        say(f"  {seq} of {replica}")
+    say("Later entries that still turn up lie in quarantine and change no balance. To count them after all:")
+    say(f"`farebox-hub terminals accept {done['name']!r}`. Pairing it again brings the terminal back.")
 
 
 def _fleet(options: argparse.Namespace) -> None:

@@ -25,6 +25,7 @@ def control_routes() -> list[web.RouteDef]:
         web.get("/status", status),
         web.get("/terminals", terminals),
         web.post("/terminals/revoke", revoke),
+        web.post("/terminals/accept", accept),
         web.post("/invite", invite),
         web.get("/cards", cards),
         web.get("/cards/{card}", card),
@@ -69,9 +70,15 @@ async def terminals(request: web.Request) -> web.Response:
 
 
 async def revoke(request: web.Request) -> web.Response:
-    """POST /terminals/revoke {"terminal": name or id}"""
-    name = await request.app[SERVICE].revoke(_text(await json_object(request), "terminal"))
-    return _answer({"name": name})
+    """POST /terminals/revoke {"terminal": name or id, "cut_off": number or null}"""
+    body = await json_object(request)
+    return _answer(asdict(await request.app[SERVICE].revoke(_text(body, "terminal"), _cut_off(body))))
+
+
+async def accept(request: web.Request) -> web.Response:
+    """POST /terminals/accept {"terminal": name or id, "cut_off": number or null}"""
+    body = await json_object(request)
+    return _answer(asdict(await request.app[SERVICE].accept(_text(body, "terminal"), _cut_off(body))))
 
 
 async def invite(request: web.Request) -> web.Response:
@@ -145,6 +152,13 @@ def _text(body: dict[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str):
         raise RequestRefused("malformed", f"The request needs {name[:40]!r} as text.")
+    return value
+
+
+def _cut_off(body: dict[str, Any]) -> int | None:
+    value = body.get("cut_off")
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise RequestRefused("malformed", "A cut-off is a whole number, or left out.")
     return value
 
 

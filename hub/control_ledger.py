@@ -1,11 +1,12 @@
-"""The control socket's requests that carry files: the backup, and courier files in and out."""
+"""The control socket's requests about the whole ledger: backup, courier files, forks, what is missing."""
 
 from dataclasses import asdict
 
 from aiohttp import hdrs, web
 
 from hub import courier
-from hub.keys import BACKUPS, LEDGER
+from hub.bodies import json_object
+from hub.keys import BACKUPS, EVIDENCE, LEDGER, SERVICE
 
 BINARY = "application/octet-stream"
 PIECE_BYTES = 64 * 1024
@@ -17,6 +18,9 @@ def ledger_routes() -> list[web.RouteDef]:
         web.get("/backup", backup),
         web.post("/ledger/import", import_),
         web.get("/ledger/export", export),
+        web.get("/ledger/forks", forks),
+        web.get("/ledger/waiting", waiting),
+        web.post("/ledger/adopt", adopt),
     ]
 
 
@@ -46,3 +50,21 @@ async def export(request: web.Request) -> web.StreamResponse:
         await response.write(piece)
     await response.write_eof()
     return response
+
+
+async def forks(request: web.Request) -> web.Response:
+    """GET /ledger/forks -> {"blocks": evidence.QuarantineRow..., "flags": evidence.FlagRow...}"""
+    evidence = request.app[EVIDENCE]
+    blocks = [asdict(row) for row in await evidence.quarantine()]
+    return web.json_response({"blocks": blocks, "flags": [asdict(row) for row in await evidence.flags()]})
+
+
+async def waiting(request: web.Request) -> web.Response:
+    """GET /ledger/waiting -> evidence.WaitingRow..."""
+    return web.json_response([asdict(row) for row in await request.app[EVIDENCE].waiting()])
+
+
+async def adopt(request: web.Request) -> web.Response:
+    """POST /ledger/adopt {"block": hash in hex} -> what was booked"""
+    body = await json_object(request)
+    return web.json_response(asdict(await request.app[SERVICE].adopt(str(body.get("block", "")))))

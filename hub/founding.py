@@ -159,6 +159,7 @@ def open_ledger(
             authority = Authority(replace(secrets, ledger_key=seed))
             ledger = _ledger(settings, database, authority)
         _sign_documents(database, ledger, authority)
+        _set_floor(ledger)
         yield authority, ledger
     finally:
         ledger.close()
@@ -193,6 +194,13 @@ def _sign_documents(database: Store, ledger: HubLedger, authority: Authority) ->
     revoked = ledger.document(REVOKED_DOCUMENT).result()
     if revoked is not None and revoked.signer != ledger.replica:
         _seal(ledger, authority, REVOKED_DOCUMENT, revoked.version + 1, revoked.body)
+
+
+def _set_floor(ledger: HubLedger) -> None:
+    """Which cards owe more than the rules let them depends on the fares."""
+    fares = ledger.document(FLEET_DOCUMENT).result()
+    if fares is not None:
+        ledger.set_floor(FleetDocument.load(fares.body).settings.floor_minor).result()
 
 
 def _seal(ledger: HubLedger, authority: Authority, name: str, version: int, body: bytes) -> None:

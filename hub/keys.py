@@ -1,7 +1,7 @@
 """Where a view finds the hub's parts: `request.app[OVERVIEW]`, and so on.
 
-For pages: OVERVIEW (read), SERVICE (change), EVENTS (what changed, live), OPERATORS (login). For the control
-socket also LEDGER and BACKUPS.
+For pages: OVERVIEW and EVIDENCE (read), SERVICE (change), EVENTS (what changed, live), OPERATORS (login). For
+the control socket also LEDGER and BACKUPS.
 `hub.pages.routes() -> list[web.RouteDef]` is mounted at the root by hub.app; /api/v1 is the terminals'.
 A RequestRefused that leaves a view becomes its status and its sentence as plain text.
 """
@@ -13,6 +13,7 @@ from aiohttp import web
 from crdt.store.hub import HubLedger
 from hub.backup import Backups
 from hub.events import EventBus
+from hub.evidence import Evidence
 from hub.operators import OPERATORS
 from hub.overview import Overview
 from hub.service import Service
@@ -33,7 +34,8 @@ class About:
 ABOUT = web.AppKey("ABOUT", About)
 SERVICE = web.AppKey("SERVICE", Service)
 LEDGER = web.AppKey("LEDGER", HubLedger)
+EVIDENCE = web.AppKey("EVIDENCE", Evidence)
 BACKUPS = web.AppKey("BACKUPS", Backups)
 EVENTS = web.AppKey("EVENTS", EventBus)
 
-__all__ = ["ABOUT", "BACKUPS", "EVENTS", "LEDGER", "OPERATORS", "OVERVIEW", "SERVICE"]
+__all__ = ["ABOUT", "BACKUPS", "EVENTS", "EVIDENCE", "LEDGER", "OPERATORS", "OVERVIEW", "SERVICE"]

@@ -13,14 +13,16 @@ from http import HTTPStatus
 
 from crdt.certificate import AuthorCertificate, Limits
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
-from crdt.errors import InputRefused
-from crdt.facts import Draft, FleetId, Kind
+from crdt.errors import InputRefused, RefusalCode
+from crdt.facts import Draft, FleetId, Kind, ReplicaId
 from crdt.fleet import FleetSettings
 from crdt.pairing import Entropy, PairingCode
 from crdt.signing import SigningKey
 from crdt.store.hub import HubLedger
 from crdt.store.recording import Money
 from crdt.store.store import Store
+from hub import restoring
+from hub.adopting import Adopted, Adopter
 from hub.errors import RequestRefused, SetupError
 from hub.events import EventBus, Topic
 from hub.fleettext import as_text, format_money, from_text, parse_money
@@ -28,6 +30,7 @@ from hub.invites import Invite, Invites
 from hub.operators import set_password
 from hub.overview import card_text, parse_card
 from hub.registry import Registry
+from hub.revoking import Revoked, Revoker
 
 __all__ = ["Booking", "FleetView", "Invite", "Service", "format_money"]
 
@@ -86,6 +89,8 @@ class Service:
         self._bus = bus
         self._now_ms = now_ms
         self._entropy = entropy
+        self._adopter = Adopter(database, ledger)
+        self._revoker = Revoker(ledger, registry, self._seal, now_ms)
         self._one_fleet_change = asyncio.Lock()
         self._known_settings: tuple[int, FleetSettings] | None = None  # of this version
 
@@ -133,11 +138,49 @@ class Service:
         except SetupError as error:
             raise RequestRefused("password", str(error)) from error
 
-    async def revoke(self, terminal: str) -> str:
-        """Stop a terminal (by name or hex id) from syncing, at once; returns its name."""
-        name = await self._registry.revoke(terminal, self._now_ms())
-        self._bus.publish(Topic.TERMINALS)
-        return name
+    async def revoke(self, terminal: str, cut_off: int | None = None) -> Revoked:
+        """Stop a terminal (by name or hex id) at once, and everything it writes from now on, whoever has it.
+
+        `cut_off`: the last entry of its present identity that counts; None for all that the hub holds now.
+        """
+        return self._published(await self._revoker.revoke(terminal, cut_off))
+
+    async def accept(self, terminal: str, cut_off: int | None = None) -> Revoked:
+        """Let what a revoked terminal wrote after its cut-off count: all that is here, or up to `cut_off`."""
+        return self._published(await self._revoker.accept(terminal, cut_off))
+
+    async def adopt(self, block: str) -> Adopted:
+        """Book what a quarantined block (by hash, hex) says, because its terminal never will."""
+        try:
+            hash_ = bytes.fromhex(block)
+        except ValueError:
+            hash_ = b""
+        adopted = await self._adopter.adopt(hash_)
+        self._bus.publish(Topic.LEDGER)
+        return adopted
+
+    async def dismiss(self, replica: str, code: str) -> None:
+        """Take a flag off an author, because somebody has seen to it."""
+        try:
+            flag = ReplicaId(bytes.fromhex(replica)), RefusalCode[code.upper()]
+        except (ValueError, KeyError):
+            raise RequestRefused("no_flag", "There is no such flag.", HTTPStatus.NOT_FOUND) from None
+        await asyncio.wrap_future(self._ledger.dismiss_flag(*flag))
+
+    async def give_up(self, replica: str) -> None:
+        """Wait no longer for entries of an author that nobody will bring any more."""
+        try:
+            author = ReplicaId(bytes.fromhex(replica))
+        except ValueError:
+            author = ReplicaId(b"")
+        if not await asyncio.wrap_future(self._ledger.give_up(author)):
+            raise RequestRefused("not_waiting", "Nothing is missing of this author.", HTTPStatus.NOT_FOUND)
+        self._bus.publish(Topic.LEDGER)
+
+    async def take_notice_away(self) -> None:
+        """An operator has read that the hub was put back from a backup."""
+        await asyncio.wrap_future(self._database.write(restoring.take_away))
+        self._bus.publish(Topic.LEDGER)
 
     async def enrolment(self) -> Limits:
         """The limits of a terminal that is paired now.
@@ -163,13 +206,22 @@ class Service:
             changed = await asyncio.to_thread(_changed, document, wanted)
             await self._check_enrolments(changed.settings)
             self._check_enrolment(changed.settings)
-            sealed = SignedDocument.seal(
-                self._author.key, self._author.fleet, FLEET_DOCUMENT, document.version + 1, changed.body
-            )
-            await asyncio.wrap_future(self._ledger.put_document(sealed))
+            await self._seal(FLEET_DOCUMENT, document.version, changed.body)
+            await asyncio.wrap_future(self._ledger.set_floor(changed.settings.floor_minor))
         self._bus.publish(Topic.FLEET)
-        settings = changed.settings
-        return FleetView(as_text(settings), sealed.version, settings.currency, settings.exponent)
+        return await self.fleet()
+
+    async def _seal(self, name: str, replaced: int, body: bytes) -> None:
+        """Sign and keep a document after the version `replaced`."""
+        floor = await asyncio.wrap_future(self._database.read(restoring.version_floor))
+        version, author = max(replaced + 1, floor), self._author
+        sealed = SignedDocument.seal(author.key, author.fleet, name, version, body)
+        await asyncio.wrap_future(self._ledger.put_document(sealed))
+
+    def _published(self, revoked: Revoked) -> Revoked:
+        self._bus.publish(Topic.TERMINALS)
+        self._bus.publish(Topic.LEDGER)
+        return revoked
 
     async def _fleet(self) -> tuple[int, FleetSettings]:
         document = await self._document()

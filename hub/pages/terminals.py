@@ -8,6 +8,7 @@ from hub.errors import RequestRefused
 from hub.events import Topic
 from hub.keys import OVERVIEW, SERVICE
 from hub.overview import TerminalRow
+from hub.pages.forms import posted
 from hub.pages.gather import money_format, now_ms
 from hub.pages.live import LiveView
 from hub.pages.notices import after, notice
@@ -53,8 +54,16 @@ async def ask_revoke(request: web.Request) -> web.Response:
     return page(request, "revoke.html", {"section": "/terminals"} | await _context(request))
 
 
+def _cut_off(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise RequestRefused("cut_off", "A cut-off is the number of an entry. Nothing was changed.")
+    return int(text)
+
+
 async def revoke(request: web.Request) -> web.Response:
     """POST /terminals/{terminal}/revoke"""
     row = await _row(request)
-    await request.app[SERVICE].revoke(row.terminal)
+    await request.app[SERVICE].revoke(row.terminal, _cut_off((await posted(request)).text("cut_off")))
     raise after(f"/terminals/{row.terminal}", "revoked")

@@ -164,14 +164,6 @@ async def test_a_revoked_terminal_is_refused_at_once_also_on_an_open_connection(
     assert row["revoked"]
 
 
-async def test_what_a_revoked_terminal_earned_before_is_taken_from_others(depot: Depot) -> None:
-    stolen, honest = await depot.pair("Bus 9"), await depot.pair("Bus 10")
-    block = stolen.taps(-250)
-    await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 9"})
-    events = await honest.exchange(CertificateFrame(stolen.certificate.encode()), BlockFrame(block))
-    assert first(events, "Ack").frontier == {stolen.key.replica: stolen.head}
-
-
 async def test_a_certificate_of_the_fleet_that_the_registry_does_not_know_is_refused(depot: Depot) -> None:
     terminal = await depot.pair()
     gone = delete(tables.client_certificate)

@@ -1,0 +1,171 @@
+"""What an operator should know of the whole ledger: what is missing, what does not count, who is suspect.
+
+Read-only, and for people: names beside ids, amounts in minor units, times in milliseconds since the epoch,
+ids in lower-case hex. All methods are coroutines that never block the event loop.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from crdt.block import contents
+from crdt.certificate import AuthorCertificate
+from crdt.errors import RefusalCode
+from crdt.facts import CardId, ReplicaId
+from crdt.settlement import OVERDRAWN
+from crdt.store.hub import HubLedger
+from crdt.store.quarantine import Quarantined
+from crdt.store.schema import CARD
+from crdt.store.store import Store
+from hub import restoring
+from hub.overview import card_text
+
+MAX_ROWS = 200  # of each list: more is for the command line and a database's own tools
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """Entries of an author that exist somewhere and are not here."""
+
+    terminal: str  # its name; "hub" for the hub's own, before it was put back
+    replica: str
+    first_seq: int
+    last_seq: int
+    since_ms: int
+    source: str  # who named them
+
+    @property
+    def entries(self) -> int:
+        """How many."""
+        return self.last_seq - self.first_seq + 1
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """A signed block that changes no balance."""
+
+    block: str  # its hash
+    terminal: str
+    replica: str
+    first_seq: int
+    last_seq: int
+    amount_minor: int  # of all its entries
+    revoked: bool  # it was written after its author was revoked; else it contradicts the chain that counts
+    proof: bool  # whether the block that it contradicts is kept beside it
+    resolution: str  # "", "reissued" or "adopted"
+    noted_ms: int
+
+    @property
+    def entries(self) -> int:
+        """How many."""
+        return self.last_seq - self.first_seq + 1
+
+
+@dataclass(frozen=True, slots=True)
+class FlagRow:
+    """What an author did, once."""
+
+    terminal: str
+    replica: str
+    code: str  # lower case, as in the protocol
+    at_ms: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class OverdrawnRow:
+    """A card that owes more than the fleet's rules let one terminal lend it; refused until it is paid."""
+
+    card: str
+    balance_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestorationRow:
+    """That the hub was put back from a backup."""
+
+    at_ms: int
+    seen: bool
+
+
+class Evidence:
+    """The read side of what is wrong."""
+
+    def __init__(self, database: Store, ledger: HubLedger) -> None:
+        self._database = database
+        self._ledger = ledger
+
+    async def waiting(self) -> list[WaitingRow]:
+        """What the hub knows to exist and lacks, by author."""
+        authors = self._ledger.authors()
+        return [
+            WaitingRow(
+                _name(authors, one.replica),
+                one.replica.hex(),
+                one.held_seq + 1,
+                one.expected_seq,
+                one.since_ms,
+                one.source,
+            )
+            for one in await asyncio.wrap_future(self._ledger.waiting())
+        ]
+
+    async def quarantine(self) -> list[QuarantineRow]:
+        """Blocks that do not count: those that somebody has to decide about first, then by author."""
+        authors = self._ledger.authors()
+        entries = await asyncio.wrap_future(self._ledger.forks())
+        entries.sort(key=lambda entry: bool(entry.resolution))
+        return [await asyncio.to_thread(_row, entry, authors) for entry in entries[:MAX_ROWS]]
+
+    async def flags(self) -> list[FlagRow]:
+        """Authors that did what they may not, newest first."""
+        authors = self._ledger.authors()
+        found = await asyncio.wrap_future(self._ledger.flags())
+        return [
+            FlagRow(
+                _name(authors, flag.replica),
+                flag.replica.hex(),
+                flag.code.name.lower(),
+                flag.at_ms,
+                flag.sentence,
+            )
+            for flag in found[:MAX_ROWS]
+        ]
+
+    async def overdrawn(self) -> list[OverdrawnRow]:
+        """Cards that are refused until they are paid, the deepest in debt first."""
+        return await asyncio.wrap_future(self._database.read(_overdrawn))
+
+    async def restoration(self) -> RestorationRow | None:
+        """The last time that the hub was put back from a backup."""
+        last = await asyncio.wrap_future(self._database.read(restoring.last))
+        return None if last is None else RestorationRow(last.at_ms, last.seen)
+
+
+def _overdrawn(connection: Connection) -> list[OverdrawnRow]:
+    balance = CARD.c.sum_minor + CARD.c.opening_minor
+    query = select(CARD.c.card, balance).where(CARD.c.flags.bitwise_and(OVERDRAWN) != 0)
+    rows = connection.execute(query.order_by(balance).limit(MAX_ROWS))
+    return [OverdrawnRow(card_text(CardId(card)), int(balance_minor)) for card, balance_minor in rows]
+
+
+def _row(entry: Quarantined, authors: Mapping[ReplicaId, AuthorCertificate]) -> QuarantineRow:
+    return QuarantineRow(
+        block=entry.hash.hex(),
+        terminal=_name(authors, entry.replica),
+        replica=entry.replica.hex(),
+        first_seq=entry.first_seq,
+        last_seq=entry.last_seq,
+        amount_minor=contents(entry.block).total_minor(),
+        revoked=entry.reason is RefusalCode.REVOKED,
+        proof=entry.proof is not None,
+        resolution=entry.resolution,
+        noted_ms=entry.noted_ms,
+    )
+
+
+def _name(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> str:
+    author = authors.get(replica)
+    return "?" if author is None else author.name

@@ -1,0 +1,135 @@
+"""Revocation with a cut-off: what counts, what waits for review, and what an operator can still decide."""
+
+import asyncio
+
+import pytest
+
+from crdt.block import parse
+from crdt.documents import SignedDocument
+from crdt.errors import RefusalCode
+from crdt.facts import Kind
+from crdt.frames import BlockFrame, CertificateFrame, Pull
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.session import Event
+from hub.errors import RequestRefused
+from tests.hub.conftest import Depot
+from tests.hub.terminal import CARD, Terminal, first
+from tests.hub.test_renewal import renewed
+
+
+async def revoke(depot: Depot, name: str, cut_off: int | None = None) -> dict[str, int]:
+    answer = await depot.ask("POST", "/terminals/revoke", {"terminal": name, "cut_off": cut_off})
+    return dict(answer["cut_offs"])
+
+
+async def carry(carrier: Terminal, author: Terminal) -> list[Event]:
+    """Another terminal brings the author's whole chain."""
+    frames = [BlockFrame(raw) for raw in author.chain]
+    return await carrier.exchange(CertificateFrame(author.certificate.encode()), *frames)
+
+
+async def balance(depot: Depot) -> int:
+    books = await asyncio.wrap_future(depot.hub.ledger.books())
+    assert books.balance  # invariant 3, whatever is revoked or accepted
+    return await asyncio.wrap_future(depot.hub.ledger.balance(CARD))
+
+
+async def test_what_the_hub_holds_counts_and_what_comes_later_waits(depot: Depot) -> None:
+    """Whoever carries it: a thief's taps are not taken from honest neighbours either."""
+    stolen, honest = await depot.pair("Bus 9"), await depot.pair("Bus 10")
+    await stolen.push(stolen.taps(1000, kind=Kind.OPENING), stolen.taps(-250))
+    stolen.taps(-250)
+    assert await revoke(depot, "Bus 9") == {stolen.key.replica.hex(): 2}
+    events = await carry(honest, stolen)
+    assert first(events, "Refusal").code is RefusalCode.REVOKED
+    assert first(events, "Ack").frontier[stolen.key.replica].seq == 2
+    assert await balance(depot) == 750
+    (entry,) = await asyncio.wrap_future(depot.hub.ledger.forks())
+    assert (entry.reason, entry.first_seq) == (RefusalCode.REVOKED, 3)
+
+
+async def test_honest_taps_that_came_late_count_once_they_are_accepted(depot: Depot) -> None:
+    stolen, honest = await depot.pair("Bus 9"), await depot.pair("Bus 10")
+    await stolen.push(stolen.taps(1000, kind=Kind.OPENING))
+    stolen.taps(-250), stolen.taps(-180)
+    await revoke(depot, "Bus 9")
+    await carry(honest, stolen)
+    accepted = await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9", "cut_off": 2})
+    assert (accepted["cut_offs"], await balance(depot)) == ({stolen.key.replica.hex(): 2}, 750)
+    await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9"})
+    assert await balance(depot) == 570
+    assert await asyncio.wrap_future(depot.hub.ledger.forks()) == []
+    with pytest.raises(RequestRefused, match="Nothing of Bus 9 waits in quarantine"):
+        await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9"})
+    (row,) = [row for row in await depot.ask("GET", "/terminals") if row["name"] == "Bus 9"]
+    assert row["revoked"]
+
+
+async def test_a_cut_off_in_the_past_takes_what_came_after_out_of_the_balances(depot: Depot) -> None:
+    """The theft was noticed late: nobody's card pays for the thief's rides."""
+    stolen = await depot.pair("Bus 9")
+    await stolen.push(stolen.taps(1000, kind=Kind.OPENING), stolen.taps(-250), stolen.taps(-250))
+    assert await revoke(depot, "Bus 9", cut_off=2) == {stolen.key.replica.hex(): 2}
+    assert await balance(depot) == 750
+
+
+async def test_every_identity_of_the_terminal_is_revoked(depot: Depot) -> None:
+    old = await depot.pair("Bus 9")
+    await old.push(old.taps(-250))
+    new = await renewed(old)
+    cut_offs = await revoke(depot, "Bus 9")
+    assert cut_offs == {old.key.replica.hex(): 1, new.key.replica.hex(): 0}
+
+
+async def test_terminals_are_told_and_the_list_grows(depot: Depot) -> None:
+    """The list is signed, and newer each time: an older one never replaces it."""
+    honest = await depot.pair("Bus 1")
+    versions: list[int] = []
+    for name in ("Bus 8", "Bus 9"):
+        stolen = await depot.pair(name)
+        await revoke(depot, name)
+        events = await honest.exchange(Pull(documents={"fleet": 1, REVOKED_DOCUMENT: len(versions)}))
+        document = SignedDocument.decode(first(events, "DocumentFrame").raw).verify(honest.hub_certificate)
+        assert document.name == REVOKED_DOCUMENT
+        assert stolen.key.replica in Revocations.decode(document.body).cut_offs
+        versions.append(document.version)
+    assert versions == [1, 2]
+    assert len(Revocations.decode(document.body).cut_offs) == 2
+
+
+@pytest.mark.parametrize("cut_off", [-1, 2**48, "2", True])
+async def test_a_cut_off_that_is_none_stops_nothing(depot: Depot, cut_off: object) -> None:
+    await depot.pair("Bus 9")
+    with pytest.raises(RequestRefused, match="cut-off"):
+        await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 9", "cut_off": cut_off})
+    (row,) = await depot.ask("GET", "/terminals")
+    assert not row["revoked"]
+
+
+async def test_pairing_again_brings_the_terminal_back_under_another_identity(depot: Depot) -> None:
+    stolen = await depot.pair("Bus 9")
+    await revoke(depot, "Bus 9")
+    found = await depot.pair("Bus 9")
+    events = await found.push(found.taps(-250))
+    assert first(events, "Ack").frontier == {found.key.replica: found.head}
+    assert found.key.replica != stolen.key.replica
+
+
+# ---- A fork whose terminal is gone ----
+
+
+async def test_what_a_dead_terminals_branch_says_is_booked_once(depot: Depot) -> None:
+    """Invariants 3 and 5: only what the counting chain has not, and never twice."""
+    dead, other = await depot.pair("Bus 9"), await depot.pair("Bus 1")
+    await dead.push(dead.taps(1000, kind=Kind.OPENING), dead.taps(-250))
+    dead.head = parse(dead.chain[0]).head
+    raw = dead.taps(-250, -180)
+    await other.exchange(CertificateFrame(dead.certificate.encode()), BlockFrame(raw))
+    assert await balance(depot) == 750
+    hash_ = parse(raw).hash.hex()
+    adopted = await depot.ask("POST", "/ledger/adopt", {"block": hash_})
+    assert adopted == {"facts": 1, "amount_minor": -180}  # the first ride is in both branches, alike
+    assert await balance(depot) == 570
+    with pytest.raises(RequestRefused, match="in the ledger already"):
+        await depot.ask("POST", "/ledger/adopt", {"block": hash_})
+    assert await balance(depot) == 570
