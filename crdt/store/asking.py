@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -12,10 +13,11 @@ from crdt.certificate import AuthorCertificate
 from crdt.digest import state_digest
 from crdt.documents import SignedDocument
 from crdt.facts import Books, CardId, Delta, FleetId, ReplicaId
+from crdt.frames import MAX_EXCHANGE_FRAMES, BlockFrame, CertificateFrame, Want
 from crdt.frontier import Head
 from crdt.settlement import MAX_PAGE_ROWS, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey
-from crdt.store import balances, blocks, days, expectations, flags, papers, projection, quarantine
+from crdt.store import balances, blocks, days, expectations, flags, papers, projection, quarantine, relay
 from crdt.store.authors import Authors
 from crdt.store.completeness import Completeness, completeness
 from crdt.store.days import Day, DayReport
@@ -23,6 +25,8 @@ from crdt.store.expectations import Waiting
 from crdt.store.flags import Flag
 from crdt.store.quarantine import Quarantined
 from crdt.store.store import Store
+
+MAX_ANSWER_FRAMES: Final = MAX_EXCHANGE_FRAMES // 2  # the rest is for what else an answer says
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,18 @@ class LedgerReader:
         return self._database.read(
             lambda connection: blocks.blocks_after(connection, replica, seq, max_bytes)
         )
+
+    def answer(self, want: Want, max_bytes: int) -> Future[list[CertificateFrame | BlockFrame]]:
+        """What is held beyond what somebody else has: certificates, and blocks of at most `max_bytes`.
+
+        At least one block where there is any, and never more messages than an exchange takes; then it is
+        asked again.
+        """
+
+        def work(connection: Connection) -> list[CertificateFrame | BlockFrame]:
+            return relay.answer(connection, want, max_bytes)[:MAX_ANSWER_FRAMES]
+
+        return self._database.read(work)
 
     def heads(self, replicas: Sequence[ReplicaId] | None = None) -> Future[dict[ReplicaId, Head]]:
         """The heads of these replicas' chains (of all, for None); replicas without blocks are left out."""

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Final, TypeVar
@@ -22,8 +22,9 @@ from crdt.ledger import MergeReport
 from crdt.numbering import restore
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import balances, blocks, days, flags, overdrawn, papers, projection
+from crdt.store import balances, blocks, days, flags, overdrawn, papers, projection, quarantine
 from crdt.store.admission import Prepared, prepare
+from crdt.store.adopting import Adopter, Adoption
 from crdt.store.asking import LedgerReader, Totals
 from crdt.store.authors import Authors, second_certificate
 from crdt.store.blocks import NO_HEAD
@@ -110,6 +111,14 @@ class HubLedger(LedgerReader):
             "Cards are not judged by the new rule for balances; those that ride or pay are.",
         )
         self._judging.begin()
+        self._adopter = Adopter(key, certificate)
+        self._undoing = Chore(
+            database,
+            self._undo,
+            self._undone,
+            "What the hub has adopted from a terminal, and the terminal wrote again, counts twice for now.",
+        )
+        self._undoing.begin()
         self._neighbours: Neighbours | None = None
         if isinstance(database, Shared):
             follow = self._projection.follow
@@ -172,11 +181,13 @@ class HubLedger(LedgerReader):
         """
         order = Order(card, tuple(drafts), at_ms, context, request)
 
-        def work(connection: Connection) -> tuple[Booking, Change | None]:
+        def work(connection: Connection) -> tuple[Booking, Head | None, Sequence[Change]]:
+            self._check_may_book()
             order.check(self._certificate)
-            return book(connection, self._key, self._certificate, order)
+            booking, change = book(connection, self._key, self._certificate, order)
+            return booking, booking.head, [change] if change is not None else []
 
-        return self._own(work, lambda booking: booking.head)
+        return self._own(work)
 
     def set_hotlisted(self, card: CardId, hotlisted: bool) -> Future[bool]:
         """Put a card on the hotlist, or take it off; False when it was so. Settlements carry it."""
@@ -281,6 +292,31 @@ class HubLedger(LedgerReader):
 
     # ---- Evidence ----
 
+    def mark_reissued(self, hashes: Collection[bytes]) -> Future[int]:
+        """Note that a terminal has written the facts of these quarantined blocks again; how many were new.
+
+        What the hub had adopted of them it takes back, in the background.
+        """
+        return self._database.write(
+            lambda connection: quarantine.resolve(connection, hashes, quarantine.REISSUED),
+            after=lambda _count: self._undoing.begin(),
+        )
+
+    def adopt(self, hashes: Collection[bytes]) -> Future[int]:
+        """Book the facts of these quarantined blocks that the ledger lacks as the hub's own; how many.
+
+        An operator decides so for a terminal that is dead. Facts keep kind, amount, time and context; where
+        the hub may not write the kind, an adjustment moves the same money. Again it books nothing. Fails with
+        NotPermitted, Restored, or MisuseError for blocks that are not there because of a fork.
+        """
+
+        def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
+            self._check_may_book()
+            adoption = self._adopter.adopt(connection, hashes)
+            return adoption.facts, adoption.head, adoption.changes
+
+        return self._own(work)
+
     def dismiss_flag(self, replica: ReplicaId, code: RefusalCode) -> Future[bool]:
         """Take a flag off, because somebody has seen to it; whether there was one."""
 
@@ -305,31 +341,48 @@ class HubLedger(LedgerReader):
 
     # ---- Within ----
 
-    def _own(
-        self, work: Callable[[Connection], tuple[T, Change | None]], head: Callable[[T], Head]
-    ) -> Future[T]:
-        """Write facts of the hub's own; done when they are durable and marked. `head`: of its chain then."""
+    def _check_may_book(self) -> None:
+        if self.restored:
+            raise Restored(
+                "This hub's ledger was put back from an old copy and books nothing under its old"
+                " identity; give it a new one."
+            )
+
+    def _own(self, work: Callable[[Connection], tuple[T, Head | None, Sequence[Change]]]) -> Future[T]:
+        """Write facts of the hub's own; done when they are durable and marked.
+
+        `work` says what it did, where the hub's own chain ends after it (None: it wrote nothing), and what
+        changed.
+        """
         outcome: Future[T] = Future()
         outcome.set_running_or_notify_cancel()
 
-        def checked(connection: Connection) -> tuple[T, Change | None]:
-            if self.restored:
-                raise Restored(
-                    "This hub's ledger was put back from an old copy and books nothing under its old"
-                    " identity; give it a new one."
-                )
-            return work(connection)
+        def after(result: tuple[T, Head | None, Sequence[Change]]) -> None:
+            for change in result[2]:
+                self._publish(change)
 
-        def booked(result: tuple[T, Change | None]) -> None:
-            if self._keeper is None:
-                outcome.set_result(result[0])
+        def written(result: tuple[T, Head | None, Sequence[Change]]) -> None:
+            answer, head, _ = result
+            if self._keeper is None or head is None:
+                outcome.set_result(answer)
                 return
-            marking = self._keeper.secure({self.replica: head(result[0])})
-            marking.add_done_callback(then(outcome, lambda _none: outcome.set_result(result[0])))
+            marking = self._keeper.secure({self.replica: head})
+            marking.add_done_callback(then(outcome, lambda _none: outcome.set_result(answer)))
 
-        writing = self._database.write(checked, urgent=True, after=lambda result: self._publish(result[1]))
-        writing.add_done_callback(then(outcome, booked))
+        writing = self._database.write(work, urgent=True, after=after)
+        writing.add_done_callback(then(outcome, written))
         return outcome
+
+    def _undo(self, connection: Connection) -> Adoption:
+        if self.restored:
+            return Adoption(0, None, ())
+        return self._adopter.undo(connection, self._now_ms())
+
+    def _undone(self, undone: Adoption) -> None:
+        if self._keeper is not None and undone.head is not None:
+            self._keeper.note({self.replica: undone.head})
+        for change in undone.changes:
+            self._publish(change)
 
     def _commit(self, outcome: Future[MergeReport], prepared: Prepared) -> None:
         at_ms = self._now_ms()
@@ -361,6 +414,7 @@ class HubLedger(LedgerReader):
             self._tell(change)
             if change.replicas:
                 self._projection.follow()
+                self._undoing.begin()
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self._tell(Change(0, cards, history=True))

@@ -24,6 +24,8 @@ MAX_QUARANTINED_BYTES: Final = 8 * 1024 * 1024  # of one replica: some months of
 OPEN: Final = ""  # nobody has written the facts again
 REISSUED: Final = "reissued"  # the terminal has, under its new identity
 ADOPTED: Final = "adopted"  # the hub has, by an operator's decision
+DOUBLED: Final = "doubled"  # both have; the hub is about to take its own back
+UNDONE: Final = "undone"  # the hub has taken its own back; the terminal's count
 
 _INSERT: Final = Bulk(QUARANTINE)
 _CHUNK: Final = 500
@@ -137,11 +139,18 @@ def is_forked(connection: Connection, hash_: bytes) -> bool:
 
 
 def resolve(connection: Connection, hashes: Collection[bytes], how: str) -> int:
-    """Note what became of these blocks' facts; how many entries changed."""
+    """Note what became of these blocks' facts; how many entries changed.
+
+    What the hub has adopted and is REISSUED then is DOUBLED: whoever writes as the hub undoes that.
+    """
     changed = 0
     for part in _parts(hashes):
         here = QUARANTINE.c.hash.in_(part) & (QUARANTINE.c.resolution != how)
-        changed += connection.execute(QUARANTINE.update().where(here).values(resolution=how)).rowcount
+        if how == REISSUED:
+            doubled = here & (QUARANTINE.c.resolution == ADOPTED)
+            changed += _set(connection, doubled, DOUBLED)
+            here &= QUARANTINE.c.resolution == OPEN
+        changed += _set(connection, here, how)
     return changed
 
 
@@ -184,6 +193,10 @@ def _row(entry: Quarantined, noted_ms: int) -> tuple[Any, ...]:
         noted_ms,
         entry.size_bytes,
     )
+
+
+def _set(connection: Connection, here: ColumnElement[bool], how: str) -> int:
+    return connection.execute(QUARANTINE.update().where(here).values(resolution=how)).rowcount
 
 
 def _used_bytes(connection: Connection, replica: ReplicaId) -> int:

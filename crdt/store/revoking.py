@@ -71,7 +71,7 @@ def _readmit(connection: Connection, authors: Authors, revocations: Revocations,
     """Judge anew what is in quarantine only for a revocation that does not hold any more."""
     entries = [
         entry
-        for entry in quarantine.entries(connection, reason=RefusalCode.REVOKED)
+        for entry in quarantine.entries(connection, resolution=quarantine.OPEN, reason=RefusalCode.REVOKED)
         if entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)
     ]
     authors.learn(connection, [entry.replica for entry in entries])

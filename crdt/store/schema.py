@@ -100,6 +100,7 @@ QUARANTINE: Final = Table(
     _number("noted_ms"),
     _number("size_bytes"),  # of both blocks
     Index("quarantine_by_replica", "replica", "first_seq"),
+    Index("quarantine_by_resolution", "resolution"),
     sqlite_with_rowid=False,
 )
 

@@ -1,0 +1,153 @@
+"""Facts of a branch that does not count, written again by the hub: for a terminal that will not do it itself.
+
+An operator decides so when a terminal is dead. If it comes back all the same and writes them again under its
+new identity, the hub takes its own back: nobody's money is counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy import Connection, insert, select
+
+from crdt.block import contents, parse, seal
+from crdt.certificate import AuthorCertificate
+from crdt.errors import MisuseError, NotPermitted, RefusalCode
+from crdt.facts import NO_CONTEXT, Delta, Kind, ReplicaId
+from crdt.forks import unheld
+from crdt.frontier import Head
+from crdt.signing import SigningKey
+from crdt.store import blocks, quarantine
+from crdt.store.blocks import Chain
+from crdt.store.quarantine import Quarantined
+from crdt.store.recording import Change, record
+from crdt.store.schema import REQUEST
+
+UNDONE_AT_ONCE: Final = 8  # entries of one background transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What adopting, or undoing it, did."""
+
+    facts: int  # booked by the hub now
+    head: Head | None  # of the hub's own chain after it; None: nothing was booked
+    changes: Sequence[Change]
+    more: bool = False
+
+
+class Adopter:
+    """Writes as the hub."""
+
+    def __init__(self, key: SigningKey, certificate: AuthorCertificate) -> None:
+        self._key = key
+        self._certificate = certificate
+
+    def adopt(self, connection: Connection, hashes: Collection[bytes]) -> Adoption:
+        """Book what these blocks in quarantine say and the ledger does not, each fact once, as it was.
+
+        What is resolved already is left alone. Raises MisuseError for a block that is not there because of a
+        fork, and NotPermitted where the hub's certificate does not allow a fact.
+        """
+        entries = [
+            entry for entry in quarantine.find(connection, hashes) if entry.resolution == quarantine.OPEN
+        ]
+        if any(entry.reason is not RefusalCode.FORK_DETECTED for entry in entries):
+            raise MisuseError("what a revoked author wrote comes back when its cut-off is moved")
+        done: list[tuple[int, Head, Change]] = []
+        for entry in entries:
+            facts = unheld(_facts(entry), _counted(connection, entry))
+            if facts:
+                done.append(self._book(connection, self._as_permitted(facts), entry.hash.hex()))
+            quarantine.resolve(connection, [entry.hash], quarantine.ADOPTED)
+        changes = [change for _, _, change in done]
+        if entries:
+            changes.append(Change(0, (), suspects={entry.replica for entry in entries}))
+        return Adoption(sum(count for count, _, _ in done), done[-1][1] if done else None, changes)
+
+    def undo(self, connection: Connection, at_ms: int) -> Adoption:
+        """Take back some of what was adopted and then written again by its terminal too. `at_ms`: now."""
+        entries = quarantine.entries(connection, resolution=quarantine.DOUBLED, limit=UNDONE_AT_ONCE)
+        done: list[tuple[int, Head, Change]] = []
+        for entry in entries:
+            # An opening needs no undoing: of a card's openings, which both of them are now, one counts.
+            facts = [
+                replace(
+                    delta,
+                    kind=Kind.ADJUSTMENT,
+                    amount_minor=-delta.amount_minor,
+                    at_ms=at_ms,
+                    context=NO_CONTEXT,
+                )
+                for delta in _adopted(connection, entry)
+                if delta.kind is not Kind.OPENING and delta.amount_minor
+            ]
+            if facts:
+                done.append(self._book(connection, facts, ""))
+            quarantine.resolve(connection, [entry.hash], quarantine.UNDONE)
+        return Adoption(
+            sum(count for count, _, _ in done),
+            done[-1][1] if done else None,
+            [change for _, _, change in done],
+            more=len(entries) == UNDONE_AT_ONCE,
+        )
+
+    def _as_permitted(self, facts: Sequence[Delta]) -> list[Delta]:
+        """The facts as they were, or what the hub may write that moves the same money."""
+        found = []
+        for delta in facts:
+            if self._certificate.permits(delta.kind, delta.amount_minor):
+                found.append(delta)
+            elif delta.kind is Kind.OPENING:
+                raise NotPermitted("the hub may not write an opening balance, so it cannot adopt one")
+            elif delta.amount_minor:
+                found.append(replace(delta, kind=Kind.ADJUSTMENT))
+        return found
+
+    def _book(self, connection: Connection, facts: Sequence[Delta], request: str) -> tuple[int, Head, Change]:
+        """Write the facts as a block of the hub's own; how many, and the head and the change it makes."""
+        own = self._key.replica
+        head, credit_minor = blocks.chains_of(connection, [own]).get(own, blocks.NO_CHAIN)
+        deltas = [replace(delta, replica=own, seq=seq) for seq, delta in enumerate(facts, head.seq + 1)]
+        for delta in deltas:
+            if not self._certificate.permits(delta.kind, delta.amount_minor):
+                raise NotPermitted(f"the hub may not write a {delta.kind.name} of {delta.amount_minor}")
+        block = seal(self._key, self._certificate.fleet, deltas, head.hash)
+        columns = contents(block)
+        credit_minor += columns.credit_minor()
+        self._certificate.check_allowance(credit_minor)
+        change = record(connection, [block], [columns], {own: Chain(block.head, credit_minor)})
+        if request:
+            connection.execute(insert(REQUEST).values(id=request, replica=own, seq=block.last_seq))
+        return len(deltas), block.head, change
+
+
+def _facts(entry: Quarantined) -> list[Delta]:
+    block = entry.block
+    return list(blocks.facts_of(block).deltas(entry.replica, entry.first_seq))
+
+
+def _counted(connection: Connection, entry: Quarantined) -> list[Delta]:
+    """The facts with these numbers that are in the ledger: in the chain that counts, or written again."""
+    found: list[Delta] = []
+    for block in blocks.stored_blocks(connection, entry.replica, entry.first_seq - 1):
+        if block.header.first_seq > entry.last_seq:
+            break
+        found += blocks.facts_of(block).deltas(entry.replica, block.header.first_seq)
+    for other in quarantine.entries(connection, entry.replica):
+        if other.resolution and other.first_seq <= entry.last_seq and entry.first_seq <= other.last_seq:
+            found += _facts(other)
+    return found
+
+
+def _adopted(connection: Connection, entry: Quarantined) -> Sequence[Delta]:
+    """What the hub booked for this block."""
+    query = select(REQUEST.c.replica, REQUEST.c.seq).where(REQUEST.c.id == entry.hash.hex())
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return ()
+    replica = ReplicaId(row.replica)
+    block = parse(blocks.blocks_after(connection, replica, row.seq - 1, 0)[0])
+    return blocks.facts_of(block).deltas(replica, block.header.first_seq)

@@ -1,0 +1,245 @@
+"""A fork is resolved without losing or doubling anybody's money (invariants 3 and 5)."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crdt.block import Block, parse, seal
+from crdt.certificate import Limits, Role, issue
+from crdt.documents import SignedDocument
+from crdt.errors import MisuseError, NotPermitted
+from crdt.facts import Context, Delta, Kind
+from crdt.frames import BlockFrame, CertificateFrame, Want
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.signing import SigningKey
+from crdt.store import quarantine
+from crdt.store.adopting import Adopter
+from crdt.store.hub import Change, HubLedger
+from tests.crdt import world
+from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
+from tests.crdt.store.stores import NewFleet
+
+ONE, OTHER, _ = world.TERMINALS
+PATIENCE_S = 30
+
+
+@pytest.fixture
+def fleet(new_fleet: NewFleet) -> Iterator[Fleet]:
+    """A new hub that knows the terminals."""
+    fleet = new_fleet(0)
+    fleet.hub.merge([], world.CERTIFICATES).result()
+    yield fleet
+    fleet.close()
+
+
+def facts(*money: tuple[int, Kind, int], first: int = 1, author: world.Terminal = ONE) -> list[Delta]:
+    """Facts of an author: card, kind, amount."""
+    return [
+        Delta(author.key.replica, seq, card(number), kind, amount, 1_000 + seq, Context("12", "", "town"))
+        for seq, (number, kind, amount) in enumerate(money, first)
+    ]
+
+
+def give(hub: HubLedger, *blocks: Block) -> None:
+    """Merge and wait."""
+    hub.merge([block.raw for block in blocks]).result()
+
+
+def settled(hub: HubLedger, minor: int) -> None:
+    """Wait until card 1 has this balance."""
+    pause = threading.Event()
+    for _ in range(PATIENCE_S * 100):
+        if hub.balance(card(1)).result() == minor:
+            return
+        pause.wait(0.01)
+    raise AssertionError(f"{hub.balance(card(1)).result()} instead of {minor}")
+
+
+COMMON = facts((1, Kind.OPENING, 500), (1, Kind.FARE, -250))
+MINE = facts((2, Kind.FARE, -100), first=3)
+THEIRS = facts((1, Kind.FARE, -70), (2, Kind.FARE, -100), (3, Kind.OPENING, 500), first=3)
+
+
+def test_what_a_dead_terminals_branch_says_is_booked_once_as_it_was(fleet: Fleet) -> None:
+    """Facts from before the copy are in both branches, in blocks that differ: they count once."""
+    hub = fleet.hub
+    give(hub, *ONE.blocks(COMMON + MINE, [1]))
+    branch = ONE.blocks(COMMON + THEIRS, [4])
+    give(hub, *branch)
+    heard: list[Change] = []
+    hub.on_commit(heard.append)
+    hashes = [block.hash for block in branch]
+    assert hub.adopt(hashes).result() == 3
+    assert any(ONE.key.replica in change.suspects for change in heard)
+    assert hub.balance(card(1)).result() == 250 - 70
+    assert hub.balance(card(2)).result() == -200
+    assert hub.balance(card(3)).result() == 500
+    assert hub.books().result().balance
+    raws = hub.blocks_after(hub.replica, 0, 1 << 20).result()
+    own = [delta for raw in raws for delta in deltas_of(parse(raw))]
+    assert [(one.card, one.kind, one.amount_minor, one.at_ms, one.context) for one in own] == [
+        (one.card, one.kind, one.amount_minor, one.at_ms, one.context) for one in THEIRS
+    ]
+    assert hub.adopt(hashes).result() == 0
+    assert {entry.resolution for entry in hub.forks().result()} == {quarantine.ADOPTED}
+    assert hub.balance(card(2)).result() == -200
+
+
+def test_what_several_branches_share_is_booked_once(fleet: Fleet) -> None:
+    """An image restored twice: both copies say the same of number 3."""
+    give(fleet.hub, *ONE.blocks(COMMON, []))
+    shared = facts((1, Kind.FARE, -70), first=3)
+    copies = [
+        seal(ONE.key, world.FLEET, COMMON[1:] + shared + facts((2, Kind.FARE, -amount), first=4), b"p" * 32)
+        for amount in (1, 2)
+    ]
+    give(fleet.hub, *copies)
+    assert fleet.hub.adopt([copies[0].hash]).result() == 2
+    assert fleet.hub.adopt([copies[1].hash]).result() == 1
+    assert fleet.hub.balance(card(1)).result() == 250 - 70
+    assert fleet.hub.balance(card(2)).result() == -3
+
+
+def test_what_the_terminal_has_written_again_is_not_adopted(fleet: Fleet) -> None:
+    branch = ONE.blocks(COMMON + THEIRS, [])
+    give(fleet.hub, *ONE.blocks(COMMON + MINE, []))
+    give(fleet.hub, *branch)
+    assert fleet.hub.mark_reissued([branch[0].hash, b"?" * 32]).result() == 1
+    assert fleet.hub.mark_reissued([branch[0].hash]).result() == 0
+    assert fleet.hub.adopt([branch[0].hash]).result() == 0
+    assert {entry.resolution for entry in fleet.hub.forks().result()} == {quarantine.REISSUED}
+
+
+def test_a_terminal_thought_dead_that_writes_again_does_not_double_anything(fleet: Fleet) -> None:
+    """The hub takes back what it adopted; openings are one anyway. After a restart too."""
+    hub = fleet.hub
+    branch = ONE.blocks(COMMON + THEIRS, [])
+    give(hub, *ONE.blocks(COMMON + MINE, []))
+    give(hub, *branch)
+    hub.adopt([branch[0].hash]).result()
+    again = facts(*((number(one), one.kind, one.amount_minor) for one in THEIRS), author=OTHER)
+    give(hub, *OTHER.blocks(again, []))
+    assert hub.balance(card(1)).result() == 250 - 140
+    hub.mark_reissued([branch[0].hash]).result()
+    settled(hub, 250 - 70)
+    assert hub.balance(card(2)).result() == -200
+    assert hub.balance(card(3)).result() == 500
+    assert hub.books().result().balance
+    assert {entry.resolution for entry in hub.forks().result()} == {quarantine.UNDONE}
+    hub.mark_reissued([branch[0].hash]).result()
+    fleet.hub_database.close()
+    fleet.open_hub()
+    give(fleet.hub, *OTHER.blocks(again, []))
+    assert fleet.hub.balance(card(1)).result() == 250 - 70
+
+
+def number(delta: Delta) -> int:
+    """Which of the test's cards."""
+    return int.from_bytes(delta.card[1:], "big")
+
+
+def test_undoing_begins_by_itself_when_the_hub_starts(fleet: Fleet) -> None:
+    """Whoever noted the re-issue, and whatever was in between."""
+    branch = ONE.blocks(COMMON + THEIRS, [])
+    give(fleet.hub, *ONE.blocks(COMMON + MINE, []))
+    give(fleet.hub, *branch)
+    fleet.hub.adopt([branch[0].hash]).result()
+    fleet.hub_database.write_and_wait(
+        lambda connection: quarantine.resolve(connection, [branch[0].hash], quarantine.REISSUED)
+    )
+    fleet.hub_database.close()
+    fleet.open_hub()
+    settled(fleet.hub, 250)
+
+
+def test_what_a_revoked_author_wrote_is_not_adopted(fleet: Fleet) -> None:
+    """It comes back when the cut-off is moved; adopted it would count twice then."""
+    blocks = ONE.blocks(COMMON, [])
+    body = Revocations({ONE.key.replica: 0}).encode()
+    document = SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)
+    fleet.hub.put_document(document).result()
+    give(fleet.hub, *blocks)
+    with pytest.raises(MisuseError):
+        fleet.hub.adopt([blocks[0].hash]).result()
+
+
+def test_invariant_10_the_hub_adopts_within_its_own_limits(fleet: Fleet) -> None:
+    """A kind it may not write becomes an adjustment of the same amount; an opening cannot."""
+    give(fleet.hub, *ONE.blocks(COMMON, []))
+    fares = ONE.blocks(facts((1, Kind.FARE, -70), (1, Kind.FARE, 0)), [])
+    opening = ONE.blocks(facts((3, Kind.OPENING, 500)), [])
+    give(fleet.hub, *fares, *opening)
+    key = SigningKey(b"M" * 32)
+    limits = Limits(frozenset({Kind.ADJUSTMENT}), 1_000, 1_000)
+    modest = issue(world.FLEET_KEY, world.HUB.terminal, "depot", Role.HUB, key.public_key, limits)
+    adopter = Adopter(key, modest)
+    adopted = fleet.hub_database.write_and_wait(lambda connection: adopter.adopt(connection, [fares[0].hash]))
+    assert adopted.facts == 1
+    (raw,) = fleet.hub.blocks_after(key.replica, 0, 1 << 20).result()
+    assert [(one.kind, one.amount_minor) for one in deltas_of(parse(raw))] == [(Kind.ADJUSTMENT, -70)]
+    with pytest.raises(NotPermitted):
+        fleet.hub_database.write_and_wait(lambda connection: adopter.adopt(connection, [opening[0].hash]))
+    assert [entry.resolution for entry in fleet.hub.forks().result()].count(quarantine.OPEN) == 1
+
+
+@given(
+    common=st.integers(0, 4),
+    counted=st.lists(st.integers(-9, -1), max_size=4),
+    branches=st.lists(st.lists(st.integers(-9, -1), min_size=1, max_size=4), min_size=1, max_size=2),
+    sizes=st.lists(st.integers(1, 4), min_size=3, max_size=3),
+    order=st.randoms(use_true_random=False),
+)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_after_adopting_every_distinct_fact_counts_exactly_once(
+    common: int,
+    counted: list[int],
+    branches: list[list[int]],
+    sizes: list[int],
+    order: Random,
+    new_fleet: NewFleet,
+) -> None:
+    """Whatever was sealed together, and in whichever order it is adopted, also twice."""
+    base = [(1, Kind.FARE, -250)] * common
+    chains = [facts(*base, *((1, Kind.FARE, amount) for amount in one)) for one in [counted, *branches]]
+    blocks = [ONE.blocks(chain, [size] * 8) for chain, size in zip(chains, sizes, strict=False)]
+    with closing(new_fleet(0)) as fleet:
+        fleet.hub.merge([block.raw for block in blocks[0]], world.CERTIFICATES).result()
+        for chain in blocks[1:]:
+            give(fleet.hub, *chain)
+        hashes = [entry.hash for entry in fleet.hub.forks().result()]
+        order.shuffle(hashes)
+        for one in [*hashes, *hashes]:
+            fleet.hub.adopt([one]).result()
+        kept = {entry.hash for entry in fleet.hub.forks().result()}
+        held = fleet.hub.blocks_after(ONE.key.replica, 0, 1 << 20).result()
+        everything = {delta for raw in held for delta in deltas_of(parse(raw))}
+        for chain in blocks[1:]:
+            everything |= {delta for block in chain if block.hash in kept for delta in deltas_of(block)}
+        expected = added_up(everything)
+        assert fleet.hub.balance(card(1)).result() == (expected[card(1)].balance_minor if expected else 0)
+        assert fleet.hub.books().result().balance
+
+
+# ---- Blocks for whoever asks ----
+
+
+def test_the_hub_answers_with_what_somebody_lacks(fleet: Fleet) -> None:
+    """Certificates before blocks, from where the other is; others only when wanted; in portions."""
+    hub = fleet.hub
+    mine = ONE.blocks(facts(*[(1, Kind.FARE, -1)] * 6), [2, 2])
+    theirs = OTHER.blocks(facts((1, Kind.FARE, -1), author=OTHER), [])
+    give(hub, *mine, *theirs)
+    after = {ONE.key.replica: 2}
+    rest = [CertificateFrame(ONE.certificate.encode()), BlockFrame(mine[1].raw), BlockFrame(mine[2].raw)]
+    assert hub.answer(Want(after), 1 << 20).result() == rest
+    assert hub.answer(Want(after), 1).result() == rest[:2]
+    assert hub.answer(Want({ONE.key.replica: 6}), 1 << 20).result() == []
+    everything = hub.answer(Want(after, others=True), 1 << 20).result()
+    assert {frame.raw for frame in everything if isinstance(frame, BlockFrame)} == {
+        block.raw for block in (*mine[1:], *theirs)
+    }
