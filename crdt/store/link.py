@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from crdt.errors import StoreFailed
 from crdt.store.server_url import is_lost, reason_of
@@ -49,7 +49,7 @@ class Link:
         while self._connection is None:
             try:
                 self._connection = self._engine.connect()
-            except DBAPIError as err:
+            except Exception as err:  # whatever a driver raises: the thread has to go on
                 if self._given_up(err):
                     raise self._unreachable(err) from err
                 self._stopping.wait(pause_s)

@@ -20,7 +20,7 @@ from crdt.settlement import Cursor, beginning
 from crdt.store.authors import Authors
 from crdt.store.balances import read_standing
 from crdt.store.recording import Change
-from crdt.store.schema import BLOCK, CARD, HEAD, HISTORY, HUB
+from crdt.store.schema import BLOCK, CARD, FLAG, HEAD, HISTORY, HUB
 from crdt.store.sql import beyond
 from crdt.store.store import Store
 from crdt.store.trouble import Trouble
@@ -37,6 +37,7 @@ class Place:
     history: int  # the last history row seen
     projected: int  # how far the history had come
     lagging: bool  # whether blocks lay beyond that
+    flags: int  # how many things are noted of authors
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ def place_of(connection: Connection) -> Place:
     """The end of everything: nothing before it is told."""
     position = read_standing(connection).position
     history = connection.execute(select(func.coalesce(func.max(HISTORY.c.id), 0))).scalar_one()
-    return Place(beginning(position), position, history, _projected(connection), lagging=False)
+    projected, flags = _projected(connection), _count_flags(connection)
+    return Place(beginning(position), position, history, projected, lagging=False, flags=flags)
 
 
 class Neighbours:
@@ -131,14 +133,17 @@ def read_beyond(connection: Connection, place: Place, own: frozenset[int]) -> Lo
     replicas = _moved_heads(connection, place.heads, own)
     last, remembered, more_history = _new_history(connection, place.history)
     projected = _projected(connection)
+    flags = _count_flags(connection)
     lagging = connection.execute(select(func.max(BLOCK.c.ordinal))).scalar_one() not in (None, projected)
     changes = []
     if cards or replicas:
         changes.append(Change(position, cards, replicas))
+    if flags != place.flags:
+        changes.append(Change(0, ()).about(_flagged(connection)))
     if remembered:
         changes.append(Change(0, remembered, history=True))
     return Look(
-        Place(cursor, position, last, projected, lagging),
+        Place(cursor, position, last, projected, lagging, flags),
         tuple(changes),
         more=more_cards or more_history,
         stuck=lagging and place.lagging and projected == place.projected,
@@ -172,3 +177,11 @@ def _new_history(connection: Connection, after: int) -> tuple[int, list[CardId],
 
 def _projected(connection: Connection) -> int:
     return int(connection.execute(select(HUB.c.projected)).scalar_one())
+
+
+def _count_flags(connection: Connection) -> int:
+    return int(connection.execute(select(func.count()).select_from(FLAG)).scalar_one())
+
+
+def _flagged(connection: Connection) -> list[ReplicaId]:
+    return [ReplicaId(replica) for replica in connection.execute(select(FLAG.c.replica).distinct()).scalars()]

@@ -18,6 +18,16 @@ CONNECT_TIMEOUT_S: Final = 5
 LOCK_TIMEOUT_S: Final = 20  # longest wait for another process's transaction
 IDLE_TIMEOUT_S: Final = 60  # after which PostgreSQL ends a transaction whose process is out of reach
 
+SILENCE_S: Final = 60  # after which a server that says nothing counts as gone; by itself TCP takes hours
+
+_ALIVE: Final = {
+    "application_name": "farebox",
+    "keepalives_idle": SILENCE_S // 2,
+    "keepalives_interval": SILENCE_S // 6,
+    "keepalives_count": 3,
+    "tcp_user_timeout": SILENCE_S * 1000,
+}
+
 _DRIVERS: Final = {
     "postgresql": ("postgresql+psycopg", "psycopg"),
     "mariadb": ("mariadb+pymysql", "pymysql"),
@@ -98,9 +108,9 @@ class Server:
         """Makes connections: to read, one snapshot a transaction; or to write, upon what is committed."""
         options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S}
         if self.is_postgresql:
-            options["application_name"] = "farebox"
+            options |= _ALIVE
         else:
-            options["charset"] = "utf8mb4"
+            options |= {"charset": "utf8mb4", "read_timeout": SILENCE_S, "write_timeout": SILENCE_S}
         engine = create_engine(
             self.url,
             poolclass=NullPool,

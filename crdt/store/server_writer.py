@@ -102,7 +102,7 @@ class ServerWriter:
             return _fail_begun(begun, _unknown(err))
         for job in begun:
             if job.error is None:
-                job.after(job.result)
+                _run_after(job)
         return begun
 
     def _begin(self, connection: Connection, job: Job, begun: list[Job]) -> None:
@@ -172,6 +172,14 @@ class ServerReader:
 def failed(jobs: list[Job], failure: BaseException) -> list[Job]:
     """The jobs that were not cancelled, with this failure."""
     return _fail_begun([job for job in jobs if job.future.set_running_or_notify_cancel()], failure)
+
+
+def _run_after(job: Job) -> None:
+    """Not to raise is its contract; where it does, the thread goes on all the same."""
+    try:
+        job.after(job.result)
+    except BaseException as err:
+        job.error = err
 
 
 def _fail_begun(begun: list[Job], failure: BaseException) -> list[Job]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import select
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from crdt.store.health import first_line
 from crdt.store.server_writer import CHANNEL
+
+AGAIN_S: Final = 1.0  # until a lost connection is made again
 
 _log = logging.getLogger(__name__)
 
@@ -61,19 +64,17 @@ class Watch:
             ended = self._ended(raw)
             while not ended and self._heard_only_own(raw):
                 ended = self._ended(raw)
-        except DBAPIError:
+        except Exception as err:  # SQLAlchemy's or the driver's own: the connection is gone
+            if self._connection is not None:
+                _log.warning("changes by other processes are noticed late for now: %s", first_line(err))
             self._drop()
-            return not self._ended(None)
-        except Exception as err:  # the driver's own, outside SQLAlchemy: the connection is gone
-            _log.warning("changes by other processes are noticed late for now: %s", first_line(err))
-            self._drop()
-            return not self._ended(None)
+            return not self._ended(None, AGAIN_S)
         return not ended
 
-    def _ended(self, raw: Any | None) -> bool:
+    def _ended(self, raw: Any | None, longest_s: float = math.inf) -> bool:
         """Wait for a notification, the interval's end, or the time to end; whether it was that."""
         sockets = [self._closed] if raw is None else [self._closed, raw]
-        ready, _, _ = select.select(sockets, [], [], self._interval_s)
+        ready, _, _ = select.select(sockets, [], [], min(self._interval_s, longest_s))
         return self._closed in ready
 
     def _heard_only_own(self, raw: Any) -> bool:

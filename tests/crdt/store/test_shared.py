@@ -16,7 +16,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, select, tex
 from crdt.certificate import Role, issue
 from crdt.digest import state_digest
 from crdt.errors import NotPermitted, StoreFailed, UnknownAuthor, WrongKey
-from crdt.facts import NO_CONTEXT, CardId, CardState, Draft, Kind, ReplicaId, TerminalId
+from crdt.facts import NO_CONTEXT, CardId, CardState, Delta, Draft, Kind, ReplicaId, TerminalId
 from crdt.frontier import Head
 from crdt.ledger import Ledger
 from crdt.settlement import NO_SERIES, START, Page, beginning, verify_page
@@ -280,6 +280,27 @@ def test_the_history_is_made_once_whoever_makes_it(url: str) -> None:
         until(lambda: every[1].lag().result() == 0)
         deltas = every[2].latest(1000).result()
         assert [delta.seq for delta in deltas] == list(range(40, 0, -1))
+
+
+@on_servers
+def test_a_history_that_nobody_makes_is_taken_over(url: str) -> None:
+    """The process that merged has died before it wrote the rows: another one does."""
+    order = Order(card(1), [TOPUP], 5, NO_CONTEXT, "")
+    with hubs(url, 1) as (hub,):
+        store_of(hub).write_and_wait(lambda sql: book(sql, world.HUB_KEY, world.HUB, order) and None)
+        until(lambda: len(hub.history(card(1)).result()) == 1)
+
+
+@on_servers
+def test_an_author_flagged_by_one_process_is_told_by_all(url: str) -> None:
+    """Two signed blocks for the same numbers: whoever looks at any hub's dashboard learns of it."""
+    with hubs(url, 2) as (here, there):
+        heard: list[Change] = []
+        there.on_commit(heard.append)
+        here.merge([blocks_of(1, 1)[0].raw], [ONE.certificate]).result()
+        fare = Delta(ONE.key.replica, 1, card(1), Kind.FARE, -1, 1)
+        here.merge([ONE.blocks([fare], [])[0].raw]).result()
+        until(lambda: any(ONE.key.replica in change.suspects for change in heard))
 
 
 @on_mortals
