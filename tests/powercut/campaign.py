@@ -1,5 +1,6 @@
 """One run of a load, and all its crash images that there is time for, each checked."""
 
+import contextlib
 import gc
 import json
 import shutil
@@ -239,14 +240,14 @@ def _keep(plan: Plan, moment: Moment, kept: Kept, directory: Path, keep: Path, p
     return target
 
 
-class _without_collecting:  # noqa: N801 - a context manager
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
     """The garbage collector costs as much as a third of the checks; nothing here makes cycles to speak of."""
-
-    def __enter__(self) -> None:
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-
-    def __exit__(self, *_: object) -> None:
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
         gc.enable()
         gc.unfreeze()

@@ -26,7 +26,7 @@ from tests.powercut.cuts import cuts
 from tests.powercut.disk import Disk
 from tests.powercut.images import Broken
 from tests.powercut.load import LOADS, LOG, STATE
-from tests.powercut.oplog import What, read_log
+from tests.powercut.oplog import Operation, What, read_log
 from tests.powercut.parties import LEDGER, small
 from tests.powercut.shim import FAIL_SYNC, FAIL_WRITE, ROOT, Shim, environment
 
@@ -147,13 +147,11 @@ def _check(base: Path, load: str, goes_on: bool) -> dict[str, Any]:
     """
     party = PARTIES[load]
     checker = Checker(party, base / "image", share=_IMAGES)
+    operations = read_log(base / LOG)
+    if goes_on and _failed_file(operations).startswith(LEDGER):
+        return {"problem": "the database failed, and then something was acknowledged"}
     disk, said = Disk(), party.said()
-    names: dict[int, str] = {}
-    for operation in read_log(base / LOG):
-        if operation.what is What.OPEN:
-            names[operation.handle] = operation.name
-        if goes_on and operation.failed and names[operation.handle].startswith(LEDGER):
-            return {"problem": f"{operation.what.name} of {names[operation.handle]} failed, and it went on"}
+    for operation in operations:
         if operation.what is What.MARK:
             said.hear(operation.mark)
         else:
@@ -166,6 +164,12 @@ def _check(base: Path, load: str, goes_on: bool) -> dict[str, Any]:
     except Broken as problem:
         return {"problem": str(problem)}
     return {"images": 1 + len(images)}
+
+
+def _failed_file(operations: list[Operation]) -> str:
+    """The name of the first file of which a call failed."""
+    names = {one.handle: one.name for one in operations if one.what is What.OPEN}
+    return next((names[one.handle] for one in operations if one.failed), "")
 
 
 if __name__ == "__main__":
