@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from automerge.core import ROOT, Document, ObjType, ScalarType
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.documents import MAX_CHANGES, MAX_VERSION, TERMINAL_DOCUMENT, SignedDocument
@@ -111,7 +111,6 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150)
 @given(steps)
 def test_whatever_happens_both_agree_after_they_meet_and_the_last_word_stands(
     history: Sequence[tuple[str, bytes, dict[str, str]]],

@@ -19,6 +19,14 @@ TARGETS: Final[dict[str, Target]] = {
     for group in (blocks, sealed, sessions, documents, pairings)
     for target in group.TARGETS
 }
+SPLICED: Final = [  # what mutants may go on with in the middle: parts of other kinds of input
+    *(block.raw for block in blocks.SEEDS[:5]),
+    *sealed.PAGES,
+    *sealed.CERTIFICATE_SEEDS,
+    *documents.FLEET_BODIES,
+    *documents.TERMINAL_BODIES,
+    sessions.HELLO,
+]
 CRASHERS: Final = Path(__file__).with_name("crashers")
 _MEASURED_EVERY: Final = 17  # tracemalloc makes everything slower; prime, so that every target has its turn
 _MAX_GROWTH_KIB: Final = 512 * 1024  # of the whole process: libraries take memory that Python does not see
@@ -64,7 +72,7 @@ class Campaign:
     def mutant(self, target: Target, number: int) -> bytes:
         """Mutant `number` of a target."""
         source = random.Random(f"{self.seed}/{target.name}/{number}")  # noqa: S311 - by its seed, no secret
-        return target.make(Mutator(source))
+        return target.make(Mutator(source, SPLICED))
 
     def try_one(self, target: Target, number: int) -> None:
         """Judge mutant `number`. Raises Finding."""

@@ -20,13 +20,13 @@ from tests.crdt.test_columns import BUSY
 from tests.crdt.vectors import FLEET as VECTOR_FLEET
 from tests.crdt.world import CERTIFICATES, FLEET, FLEET_KEY, HUB, HUB_KEY
 
-_CERTIFICATES: Final = [HUB.encode(), *(certificate.encode() for certificate in CERTIFICATES)]
+CERTIFICATE_SEEDS: Final = [HUB.encode(), *(certificate.encode() for certificate in CERTIFICATES)]
 _HEADS: Final = {ReplicaId(bytes([at]) * 16): Head(at, bytes([at]) * 32) for at in (1, 2, 3)}
 
 
 def mutant_certificate(mutator: Mutator) -> bytes:
     """A certificate of anything that the fleet's key signed."""
-    body = mutator.mutated(mutator.pick(_CERTIFICATES)[:-SIGNATURE_BYTES])
+    body = mutator.mutated(mutator.pick(CERTIFICATE_SEEDS)[:-SIGNATURE_BYTES])
     return body + FLEET_KEY.sign(CERTIFICATE_TAG + body)
 
 
@@ -53,14 +53,14 @@ def page(rows: Sequence[CardRow], heads: Frontier | None) -> bytes:
 _ROWS: Final = [
     CardRow(card, -250 * number, 500 * (number % 2), number % 8, number) for number, card in CARDS.items()
 ]
-_PAGES: Final = [page([], {}), page(_ROWS[:3], _HEADS), page(_ROWS[:40], None), page(_ROWS[:1], {})]
+PAGES: Final = [page([], {}), page(_ROWS[:3], _HEADS), page(_ROWS[:40], None), page(_ROWS[:1], {})]
 
 
 def mutant_page(mutator: Mutator) -> bytes:
     """A page of anything that the hub signed."""
     if mutator.chance(4):
         return page_of(mutator)
-    body = mutator.mutated(mutator.pick(_PAGES)[:-SIGNATURE_BYTES])
+    body = mutator.mutated(mutator.pick(PAGES)[:-SIGNATURE_BYTES])
     return body + HUB_KEY.sign(PAGE_TAG + body)
 
 
