@@ -10,6 +10,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -74,7 +75,7 @@ def export_file(path: Path, options: Namespace) -> Json:
             for chunk in _chunks(response):
                 tally.take(chunk)
                 with _writing(options.file):
-                    file.write(chunk)
+                    _write(file, chunk)
                 progress.at(tally.deltas)
         tally.end()
         if tally.trouble:
@@ -165,16 +166,15 @@ def _sent(file: BinaryIO, path: Path, size: int, progress: Progress) -> Iterator
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
+def _new_file(path: Path) -> Iterator[FileIO]:
     """A file that appears as `path`, on the disk for good, when the block ends well; else not at all."""
     part = path.with_name(f".{path.name}.part")
     with _writing(path):
-        file = part.open("wb")
+        file = part.open("wb", buffering=0)  # so that closing it has nothing left to write
     try:
         with file:
             yield file
             with _writing(path):
-                file.flush()
                 os.fsync(file.fileno())
         with _writing(path):
             part.replace(path)
@@ -183,6 +183,12 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def _sync_directory(directory: Path) -> None:

@@ -1,0 +1,238 @@
+"""Courier files over the real control socket: everything on the stick or nothing, every block verified."""
+
+import asyncio
+import contextlib
+import json
+import resource
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from crdt.courier import CourierReader
+from crdt.facts import CardId
+from crdt.frames import BlockFrame
+from edge import tech
+from edge.control import Controls, bind, control_app
+from edge.courier import Export
+from edge.terminal import Terminal
+from tests.edge.authority import Fleet
+from tests.edge.doors import Door, digests, doors
+
+CARD, OTHER_CARD = CardId(b"\x04\x01\x02\x03"), CardId(b"\x04\x09\x09\x09")
+
+
+class Paper:
+    """As much of a report as farebox-tech asks for here."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    def for_technician(self, _uplink: object) -> dict[str, Any]:
+        enrolment = self._terminal.enrolment
+        if enrolment is None:
+            return {"paired": False}
+        identity = enrolment.identity
+        return {"paired": True, "fleet": identity.fleet.hex(), "replica": identity.replica.hex()}
+
+
+class Silent:
+    status = None
+
+
+@pytest.fixture
+def two(tmp_path: Path, fleet: Fleet) -> Iterator[list[Door]]:
+    with doors(tmp_path, fleet) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def controlled(terminal: Terminal, path: Path) -> AsyncIterator[Path]:
+    """The control socket of a running terminal."""
+    controls = Controls(cast(Any, Paper(terminal)), cast(Any, Silent()), cast(Any, None), list, terminal)
+    runner = web.AppRunner(control_app(controls), access_log=None, shutdown_timeout=0.1)
+    listener = await asyncio.to_thread(bind, path)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield path
+    finally:
+        await runner.cleanup()
+        listener.close()
+
+
+@pytest_asyncio.fixture
+async def sockets(two: list[Door], tmp_path: Path) -> AsyncIterator[list[Path]]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(controlled(door.terminal, tmp_path / f"{number}.sock"))
+            for number, door in enumerate(two)
+        ]
+
+
+async def farebox_tech(socket: Path, *arguments: object) -> int:
+    return await asyncio.to_thread(tech.main, ["--socket", str(socket), "--json", *map(str, arguments)])
+
+
+def parts_in(directory: Path) -> list[Path]:
+    """Files that an export has begun and not ended."""
+    return list(directory.glob(".*.part"))
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+async def test_a_ledger_goes_by_stick_and_again_changes_nothing(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Open taps are in the file too; importing again is known, and the ledgers agree (invariant 2)."""
+    author, other = two
+    await asyncio.to_thread(author.ride, CARD)
+    stick = tmp_path / "stick.farebox"
+    assert await farebox_tech(sockets[0], "export", stick) == 0
+    assert said(capsys) == {"file": str(stick), "blocks": 1, "taps": 2}
+    assert await farebox_tech(sockets[1], "import", stick) == 0
+    answer = said(capsys)
+    assert (answer["new"], answer["known"], answer["deltas"], answer["missing"]) == (1, 0, 2, [])
+    assert len(await digests(author, other)) == 1
+    assert await farebox_tech(sockets[1], "import", stick) == 0
+    assert (said(capsys)["known"], await asyncio.to_thread(other.balance, CARD)) == (1, 750)
+    assert parts_in(tmp_path) == [], "nothing half-done is left"
+
+
+async def test_a_file_that_was_cut_short_is_good_as_far_as_it_goes(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says what is missing, and the whole file later adds just that."""
+    author, other = two
+    for card in (CARD, OTHER_CARD):
+        await asyncio.to_thread(author.ride, card)
+        await asyncio.to_thread(author.ledger.seal)
+    stick = tmp_path / "stick"
+    await farebox_tech(sockets[0], "export", stick)
+    capsys.readouterr()
+    short = tmp_path / "short"
+    short.write_bytes(stick.read_bytes()[:-200])
+    assert await farebox_tech(sockets[1], "import", short) == 1
+    answer = said(capsys)
+    assert answer["new"] == 1
+    assert "cut short" in answer["unusable"]
+    assert answer["missing"] == [{"replica": author.replica.hex(), "first": 3, "last": 4}]
+    assert await farebox_tech(sockets[1], "import", stick) == 0
+    assert said(capsys)["new"] == 1
+    assert len(await digests(author, other)) == 1
+
+
+async def test_since_leaves_out_what_an_earlier_file_has(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    author = two[0]
+    first, second = tmp_path / "first", tmp_path / "second"
+    await asyncio.to_thread(author.ride, CARD)
+    await farebox_tech(sockets[0], "export", first)
+    await asyncio.to_thread(author.ride, CARD)
+    capsys.readouterr()
+    assert await farebox_tech(sockets[0], "export", second, "--since", first) == 0
+    assert said(capsys)["taps"] == 1
+    assert await farebox_tech(sockets[0], "export", second, "--since", "settlement") == 0
+    assert said(capsys)["taps"] == 3, "nothing is settled"
+    assert await farebox_tech(sockets[0], "export", second, "--since", sockets[0]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+async def test_a_full_stick_gets_a_sentence_and_no_file(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file that was there before is untouched."""
+    author = two[0]
+    for number in range(300):
+        await asyncio.to_thread(author.ride, CardId(number.to_bytes(7, "big")))
+    await asyncio.to_thread(author.ledger.seal)
+    stick = tmp_path / "stick"
+    stick.write_bytes(b"earlier")
+    with capped_files(1024):
+        assert await farebox_tech(sockets[0], "export", stick) == 1
+    told = capsys.readouterr().err
+    assert "cannot be written" in told
+    assert "The taps are safe" in told
+    assert stick.read_bytes() == b"earlier"
+    assert parts_in(tmp_path) == []
+
+
+@contextlib.contextmanager
+def capped_files(limit_bytes: int) -> Iterator[None]:
+    """No new file may be larger, as on a full stick; the ledger's are not written meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_what_cannot_be_had_or_is_no_courier_file_is_a_sentence(
+    sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await farebox_tech(sockets[0], "import", tmp_path / "nowhere") == 1
+    assert "cannot be read (No such file" in capsys.readouterr().err
+    (tmp_path / "text").write_text("shopping list")
+    assert await farebox_tech(sockets[0], "import", tmp_path / "text") == 1
+    assert "is not a courier file" in capsys.readouterr().err
+    assert await farebox_tech(sockets[0], "export", tmp_path / "no" / "where") == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+async def test_blocks_that_are_wrong_are_refused_and_counted(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Invariant 8: a changed bit in a block costs that block and those after it, and is told."""
+    author, other = two
+    await asyncio.to_thread(author.ride, CARD)
+    stick = tmp_path / "stick"
+    await farebox_tech(sockets[0], "export", stick)
+    capsys.readouterr()
+    raw = stick.read_bytes()
+    events = CourierReader(author.identity.fleet, author.replica).receive_data(raw)
+    block = next(event.raw for event in events if isinstance(event, BlockFrame))
+    at = raw.index(block) + len(block) - 1
+    stick.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    assert await farebox_tech(sockets[1], "import", stick) == 1
+    answer = said(capsys)
+    assert [(one["code"], one["blocks"]) for one in answer["refused"]] == [("bad_signature", 1)]
+    assert answer["refused"][0]["replica"] == author.replica.hex()
+    assert await asyncio.to_thread(other.balance, CARD) == 0
+
+
+async def test_another_fleets_file_is_refused_at_its_beginning(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of it is looked at."""
+    foreign = tmp_path / "foreign"
+    await asyncio.to_thread(export_of, Fleet(7), foreign)
+    assert await farebox_tech(sockets[0], "import", foreign / "stick") == 1
+    answer = said(capsys)
+    assert "another fleet" in answer["unusable"]
+    assert (answer["new"], answer["refused"]) == (0, [])
+
+
+def export_of(fleet: Fleet, directory: Path) -> None:
+    """A courier file of some terminal of the fleet."""
+    directory.mkdir()
+    with doors(directory, fleet, 1) as (door,):
+        door.ride(CARD)
+        (directory / "stick").write_bytes(b"".join(Export(door.terminal).parts()))
+
+
+async def test_a_terminal_that_is_not_paired_has_nothing_to_carry(
+    terminal: Terminal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with controlled(terminal, tmp_path / "s") as socket:
+        assert await farebox_tech(socket, "export", tmp_path / "x") == 1
+        assert await farebox_tech(socket, "import", tmp_path / "x") == 1
+    assert capsys.readouterr().err.count("farebox-tech pair CODE") == 2
+    assert parts_in(tmp_path) == []
