@@ -38,8 +38,9 @@ from hub.connections import GuardedSite
 from hub.control_ledger import ledger_routes
 from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
 from hub.evidence import Evidence
+from hub.exposure import Exposures
 from hub.invites import Invites
-from hub.keys import ABOUT, BACKUPS, EVENTS, EVIDENCE, LEDGER, OPERATORS, OVERVIEW, SERVICE, About
+from hub.keys import ABOUT, BACKUPS, EVENTS, EVIDENCE, EXPOSURES, LEDGER, OPERATORS, OVERVIEW, SERVICE, About
 from hub.notify import ServiceManager
 from hub.operators import Operators
 from hub.overview import Overview, card_text
@@ -182,8 +183,10 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
     app[ERROR_PAGE] = pages.error_page
     about = About(hub.authority.fleet.hex(), settings.announce_name, url, VERSION)
     evidence = Evidence(database, ledger)
+    exposures = Exposures(database, registry, service.policy, settings.online_s, now_ms, time.monotonic)
     for each in (app, control_app):
         each[EVIDENCE] = evidence
+        each[EXPOSURES] = exposures
         each[ABOUT], each[OVERVIEW], each[SERVICE] = about, overview, service
     app[EVENTS] = bus
     sessions = Sessions(database, settings.session_idle_s, settings.session_longest_s, now_ms, os.urandom)

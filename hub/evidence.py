@@ -15,6 +15,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, ReplicaId
 from crdt.settlement import OVERDRAWN
+from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
 from crdt.store.quarantine import Quarantined
 from crdt.store.schema import CARD
@@ -83,6 +84,14 @@ class OverdrawnRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """Credit that an author gave (opening balances), and the most that it ever may."""
+
+    given_minor: int
+    allowed_minor: int
+
+
+@dataclass(frozen=True, slots=True)
 class RestorationRow:
     """That the hub was put back from a backup."""
 
@@ -117,7 +126,7 @@ class Evidence:
         authors = self._ledger.authors()
         entries = await asyncio.wrap_future(self._ledger.forks())
         entries.sort(key=lambda entry: bool(entry.resolution))
-        return [await asyncio.to_thread(_row, entry, authors) for entry in entries[:MAX_ROWS]]
+        return await asyncio.to_thread(lambda: [_row(entry, authors) for entry in entries[:MAX_ROWS]])
 
     async def flags(self) -> list[FlagRow]:
         """Authors that did what they may not, newest first."""
@@ -137,6 +146,15 @@ class Evidence:
     async def overdrawn(self) -> list[OverdrawnRow]:
         """Cards that are refused until they are paid, the deepest in debt first."""
         return await asyncio.wrap_future(self._database.read(_overdrawn))
+
+    async def allowance(self, replica: str) -> Allowance | None:
+        """What credit an author has given of what it may; None for one that is not enrolled."""
+        author = ReplicaId(bytes.fromhex(replica))
+        certificate = self._ledger.authors().get(author)
+        if certificate is None:
+            return None
+        chains = await asyncio.wrap_future(self._database.read(lambda sql: chains_of(sql, [author])))
+        return Allowance(chains.get(author, NO_CHAIN).credit_minor, certificate.limits.allowance_minor)
 
     async def restoration(self) -> RestorationRow | None:
         """The last time that the hub was put back from a backup."""

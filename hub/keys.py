@@ -1,7 +1,7 @@
 """Where a view finds the hub's parts: `request.app[OVERVIEW]`, and so on.
 
-For pages: OVERVIEW and EVIDENCE (read), SERVICE (change), EVENTS (what changed, live), OPERATORS (login). For
-the control socket also LEDGER and BACKUPS.
+For pages: OVERVIEW, EVIDENCE, EXPOSURES (read), SERVICE (change), EVENTS (what changed, live), OPERATORS
+(login). For the control socket also LEDGER and BACKUPS.
 `hub.pages.routes() -> list[web.RouteDef]` is mounted at the root by hub.app; /api/v1 is the terminals'.
 A RequestRefused that leaves a view becomes its status and its sentence as plain text.
 """
@@ -14,6 +14,7 @@ from crdt.store.hub import HubLedger
 from hub.backup import Backups
 from hub.events import EventBus
 from hub.evidence import Evidence
+from hub.exposure import Exposures
 from hub.operators import OPERATORS
 from hub.overview import Overview
 from hub.service import Service
@@ -35,7 +36,18 @@ ABOUT = web.AppKey("ABOUT", About)
 SERVICE = web.AppKey("SERVICE", Service)
 LEDGER = web.AppKey("LEDGER", HubLedger)
 EVIDENCE = web.AppKey("EVIDENCE", Evidence)
+EXPOSURES = web.AppKey("EXPOSURES", Exposures)
 BACKUPS = web.AppKey("BACKUPS", Backups)
 EVENTS = web.AppKey("EVENTS", EventBus)
 
-__all__ = ["ABOUT", "BACKUPS", "EVENTS", "EVIDENCE", "LEDGER", "OPERATORS", "OVERVIEW", "SERVICE"]
+__all__ = [
+    "ABOUT",
+    "BACKUPS",
+    "EVENTS",
+    "EVIDENCE",
+    "EXPOSURES",
+    "LEDGER",
+    "OPERATORS",
+    "OVERVIEW",
+    "SERVICE",
+]

@@ -39,6 +39,13 @@ class TerminalRow:
     reported_seq: int | None  # the last delta the terminal said it has written
     position: int | None  # the settlement position the terminal said it has installed
     address: str  # where it last came from; "" if unknown
+    restored_ms: int | None  # when its storage was found to be an old copy; None: never since it was paired
+    renewed_ms: int | None  # when it took another identity because of that
+
+    @property
+    def put_back(self) -> bool:
+        """Whether its storage is an old copy now, and it has no new identity yet."""
+        return self.restored_ms is not None and (self.renewed_ms or 0) < self.restored_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,8 @@ class Overview:
             reported_seq=_whole(row.status.get("head_seq")),
             position=_whole(row.status.get("position")),
             address=row.address,
+            restored_ms=row.restored_ms,
+            renewed_ms=row.renewed_ms,
         )
 
     def _online(self, row: Terminal) -> bool:

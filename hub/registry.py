@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, null, select, update
 
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
+from crdt.store.schema import HISTORY
 from crdt.store.store import Store
 from hub import tables
 from hub.authority import ClientCertificate
@@ -49,6 +50,7 @@ class Terminal:
     restored_ms: int | None  # when its storage was found to be older than what it had sealed
     renewed_ms: int | None  # when it took its last new identity without being paired
     settled_ms: int | None  # when it was last given the settlement to its end
+    settled_fact: int  # the last fact of the history that was in it
 
 
 class Registry:
@@ -92,6 +94,7 @@ class Registry:
             values["restored_ms"] = _found_restored(now_ms) if restored else _found_sound()
         if settled:
             values["settled_ms"] = now_ms
+            values["settled_fact"] = select(func.coalesce(func.max(HISTORY.c.id), 0)).scalar_subquery()
         change = update(tables.terminal).where(tables.terminal.c.terminal == terminal).values(values)
         await asyncio.wrap_future(
             self._database.write(lambda connection: connection.execute(change) and None)
@@ -258,4 +261,5 @@ def _terminal(row: Row[Any]) -> Terminal:
         restored_ms=row.restored_ms,
         renewed_ms=row.renewed_ms,
         settled_ms=row.settled_ms,
+        settled_fact=row.settled_fact,
     )

@@ -196,6 +196,10 @@ class Service:
         version, settings = await self._fleet()
         return FleetView(as_text(settings), version, settings.currency, settings.exponent)
 
+    async def policy(self) -> FleetSettings:
+        """Fares and policy, as values."""
+        return (await self._fleet())[1]
+
     async def set_fleet(self, changes: Mapping[str, str]) -> FleetView:
         """Change fares or policy; the names are those of `fleet().values`."""
         async with self._one_fleet_change:

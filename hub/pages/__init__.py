@@ -1,12 +1,12 @@
 """The operator's dashboard: server-rendered pages that keep themselves current where a browser allows it.
 
 Reading order: render (templates to pages), words and money (how things are said), live (server-sent events),
-then a file for each page: dashboard, cards, terminals, invite, fleet, login.
+then a file for each page: dashboard, cards, terminals, invite, ledger, fleet, login.
 """
 
 from aiohttp import web
 
-from hub.pages import cards, dashboard, fleet, invite, login, terminals
+from hub.pages import cards, dashboard, fleet, invite, ledger, login, terminals
 from hub.pages.errors import error_page, refusals_as_pages
 from hub.pages.live import stream
 from hub.pages.render import static_file
@@ -18,6 +18,7 @@ _LIVE = {
     "terminals": dashboard.TERMINALS_VIEW,
     "terminal": terminals.TERMINAL_VIEW,
     "card": cards.CARD_VIEW,
+    "ledger": ledger.LEDGER_VIEW,
 }
 
 _GET = {
@@ -30,6 +31,9 @@ _GET = {
     "/terminals/{terminal}/revoke": terminals.ask_revoke,
     "/invite": invite.invite,
     "/fleet": fleet.fleet,
+    "/ledger": ledger.ledger,
+    "/ledger/blocks/{block}": ledger.block,
+    "/ledger/waiting/{replica}": ledger.ask_give_up,
 }
 _POST = {
     "/login": login.log_in,
@@ -39,6 +43,11 @@ _POST = {
     "/terminals/{terminal}/revoke": terminals.revoke,
     "/invite": invite.make_invite,
     "/fleet": fleet.save,
+    "/ledger/blocks/{block}/adopt": ledger.adopt,
+    "/ledger/blocks/{block}/accept": ledger.accept,
+    "/ledger/waiting/{replica}": ledger.give_up,
+    "/ledger/flags/{replica}/{code}": ledger.dismiss,
+    "/ledger/notice": ledger.take_notice_away,
 }
 
 

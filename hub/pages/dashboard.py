@@ -6,7 +6,7 @@ from aiohttp import web
 
 from hub.events import Topic
 from hub.keys import OVERVIEW
-from hub.pages.gather import money_format, terminal_lists
+from hub.pages.gather import alerts, money_format, terminal_lists
 from hub.pages.live import LiveView
 from hub.pages.render import page
 
@@ -16,7 +16,8 @@ LATEST_TAPS = 15
 
 async def _overview_context(request: web.Request) -> dict[str, Any]:
     taps = await request.app[OVERVIEW].latest(LATEST_TAPS)
-    return await money_format(request) | await terminal_lists(request, LISTED_TERMINALS) | {"taps": taps}
+    lists = await terminal_lists(request, LISTED_TERMINALS) | await alerts(request)
+    return await money_format(request) | lists | {"taps": taps}
 
 
 async def _terminals_context(request: web.Request) -> dict[str, Any]:
@@ -24,7 +25,12 @@ async def _terminals_context(request: web.Request) -> dict[str, Any]:
 
 
 OVERVIEW_VIEW = LiveView(
-    parts={"totals": "_totals.html", "terminals": "_terminals.html", "taps": "_taps.html"},
+    parts={
+        "alerts": "_alerts.html",
+        "totals": "_totals.html",
+        "terminals": "_terminals.html",
+        "taps": "_taps.html",
+    },
     context=_overview_context,
     topics=frozenset({Topic.LEDGER, Topic.TERMINALS, Topic.FLEET}),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hub.keys import OVERVIEW, SERVICE
+from hub.keys import EVIDENCE, OVERVIEW, SERVICE
 from hub.overview import TerminalRow
 from hub.pages.words import by_urgency
 
@@ -28,6 +28,21 @@ async def money_format(request: web.Request) -> dict[str, Any]:
     """The context every page with an amount needs: ``currency`` and ``exponent``."""
     fleet = await request.app[SERVICE].fleet()
     return {"currency": fleet.currency, "exponent": fleet.exponent}
+
+
+async def alerts(request: web.Request) -> dict[str, Any]:
+    """The context of what an operator must see wherever it looks: what is missing, undecided, put back."""
+    evidence = request.app[EVIDENCE]
+    restoration = await evidence.restoration()
+    quarantine = await evidence.quarantine()
+    rows = await request.app[OVERVIEW].terminals()
+    return {
+        "restoration": restoration if restoration is not None and not restoration.seen else None,
+        "waiting": await evidence.waiting(),
+        "quarantine": quarantine,
+        "undecided": sum(not row.resolution for row in quarantine),
+        "put_back": [row for row in rows if row.put_back],
+    }
 
 
 async def terminal_lists(request: web.Request, listed: int) -> dict[str, Any]:

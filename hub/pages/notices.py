@@ -26,7 +26,21 @@ NOTICES = {
     "blocked": Notice("Blocked", "Each terminal refuses this card after its next contact with the hub."),
     "unblocked": Notice("Unblocked", "Each terminal accepts this card after its next contact with the hub."),
     "revoked": Notice(
-        "Revoked", "The hub refuses this terminal from now on. Taps that the hub already has stay counted."
+        "Revoked",
+        "The hub refuses this terminal from now on. Taps up to its cut-off stay counted; later ones that "
+        "still turn up wait in quarantine, see Ledger.",
+    ),
+    "accepted": Notice(
+        "Accepted",
+        "What the revoked terminal wrote counts now, as it was signed. Each terminal knows it after its next "
+        "contact with the hub. The terminal stays revoked.",
+    ),
+    "adopted": Notice(
+        "Booked",
+        "The hub wrote what was not in the ledger yet, on the same cards with the same amounts.",
+    ),
+    "given-up": Notice(
+        "No longer waited for", "Should these entries turn up after all, they are taken and count."
     ),
     "saved": Notice(
         "Saved",

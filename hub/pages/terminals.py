@@ -6,7 +6,7 @@ from aiohttp import web
 
 from hub.errors import RequestRefused
 from hub.events import Topic
-from hub.keys import OVERVIEW, SERVICE
+from hub.keys import EVIDENCE, OVERVIEW, SERVICE
 from hub.overview import TerminalRow
 from hub.pages.forms import posted
 from hub.pages.gather import money_format, now_ms
@@ -28,7 +28,9 @@ async def _row(request: web.Request) -> TerminalRow:
 async def _context(request: web.Request) -> dict[str, Any]:
     row = await _row(request)
     totals = await request.app[OVERVIEW].totals()
-    return await money_format(request) | {"row": row, "totals": totals, "now_ms": now_ms()}
+    context = {"row": row, "totals": totals, "now_ms": now_ms()}
+    context["allowance"] = await request.app[EVIDENCE].allowance(row.replica)
+    return await money_format(request) | context
 
 
 TERMINAL_VIEW = LiveView(

@@ -70,6 +70,6 @@ def span(duration_ms: int) -> str:
     return f"{seconds // 86400} days"
 
 
-def count(number: int, one: str) -> str:
-    """A number with its noun: "1 tap", "12 taps"."""
-    return f"{number} {one if number == 1 else one + 's'}"
+def count(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: "1 tap", "12 taps", and "3 entries" where the plural is given."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from crdt.block import parse
 from crdt.facts import CardId, Kind
 from crdt.frames import Status
 from hub.app import Hub
@@ -208,3 +209,44 @@ async def test_nothing_is_asked_of_anybody_else(depot: Depot, browser: Browser) 
         await page.goto(path)
     await context.close()
     assert asked == {depot.url.removeprefix("https://")}
+
+
+async def test_a_fork_appears_by_itself_and_is_decided_with_care(depot: Depot, window: Window) -> None:
+    """Issue: forks "shown on the dashboard, resolved without losing or doubling anybody's money"."""
+    bus = await depot.pair("Bus 9")
+    await bus.push(bus.taps(1000, kind=Kind.OPENING), bus.taps(-250))
+    async with window(depot.url, allow=("422",)) as page:
+        await log_in(page)
+        await page.get_by_role("link", name="Ledger").click()
+        await live(page)
+        quarantine = page.get_by_role("region", name="Quarantine")
+        await expect(quarantine).to_contain_text("No block is in quarantine.")
+        await mark(page)
+        bus.head = parse(bus.chain[0]).head
+        await bus.push(bus.taps(-180))
+        await expect(quarantine.get_by_role("row", name="Bus 9")).to_contain_text("−1.80")
+        await expect(page.get_by_text("1 block in quarantine waits for you")).to_be_visible()
+        assert await untouched(page)
+
+        await quarantine.get_by_role("link", name="It never will").click()
+        await page.get_by_role("button", name="Book these entries").click()
+        await expect(page.get_by_role("heading", name="entries 2 to 2")).to_be_visible()  # unticked
+        await page.get_by_label("will never write these entries again").check()
+        await page.get_by_role("button", name="Book these entries").click()
+        await expect(quarantine.get_by_role("row", name="Bus 9")).to_contain_text("Booked by the hub")
+        await page.goto(f"/cards/{UID}")
+        await expect(page.get_by_label("Balance")).to_contain_text("5.70 EUR")
+
+
+async def test_the_ledgers_page_fits_a_phone(depot: Depot, window: Window) -> None:
+    bus, other = await depot.pair("Bus 12, front door"), await depot.pair("Bus 7, rear door")
+    await bus.push(bus.taps(1000, kind=Kind.OPENING), bus.taps(-250))
+    bus.head = parse(bus.chain[0]).head
+    await bus.push(bus.taps(-180))
+    other.taps(-250)
+    await bus.exchange(Status({"held": 0}), frontier={other.key.replica: other.head})
+    async with window(depot.url, viewport={"width": 360, "height": 740}) as page:
+        await log_in(page)
+        await page.goto("/ledger")
+        await expect(page.get_by_role("row", name="Bus 7, rear door")).to_be_visible()
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -1,0 +1,110 @@
+"""The whole ledger: what is missing, what does not count and why, what can be lost; deciding about it."""
+
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from hub.errors import RequestRefused
+from hub.events import Topic
+from hub.evidence import QuarantineRow, WaitingRow
+from hub.keys import EVIDENCE, EXPOSURES, SERVICE
+from hub.pages.forms import posted
+from hub.pages.gather import alerts, money_format
+from hub.pages.live import LiveView
+from hub.pages.notices import after, notice
+from hub.pages.render import page
+
+
+async def _context(request: web.Request) -> dict[str, Any]:
+    evidence = request.app[EVIDENCE]
+    return (
+        await money_format(request)
+        | await alerts(request)
+        | {
+            "flags": await evidence.flags(),
+            "overdrawn": await evidence.overdrawn(),
+            "exposure": await request.app[EXPOSURES].get(),
+        }
+    )
+
+
+LEDGER_VIEW = LiveView(
+    parts={
+        "alerts": "_alerts.html",
+        "waiting": "_waiting.html",
+        "quarantine": "_quarantine.html",
+        "exposure": "_exposure.html",
+        "overdrawn": "_overdrawn.html",
+        "flags": "_flags.html",
+    },
+    context=_context,
+    topics=frozenset({Topic.LEDGER, Topic.TERMINALS, Topic.FLEET}),
+)
+
+
+async def ledger(request: web.Request) -> web.Response:
+    """GET /ledger"""
+    frame = {"section": "/ledger", "events": "/events?view=ledger", "notice": notice(request)}
+    return page(request, "ledger.html", frame | await _context(request))
+
+
+async def block(request: web.Request) -> web.Response:
+    """GET /ledger/blocks/{block}: what it is, and what may become of it."""
+    context = {"section": "/ledger", "row": await _block(request)}
+    return page(request, "block.html", context | await money_format(request))
+
+
+async def adopt(request: web.Request) -> web.Response:
+    """POST /ledger/blocks/{block}/adopt: gone=yes."""
+    row = await _block(request)
+    if (await posted(request)).text("gone") != "yes":
+        raise RequestRefused(
+            "unsure", "Nothing was booked: tick the box that says that the terminal is gone.", 422
+        )
+    await request.app[SERVICE].adopt(row.block)
+    raise after("/ledger", "adopted")
+
+
+async def accept(request: web.Request) -> web.Response:
+    """POST /ledger/blocks/{block}/accept: what its revoked terminal wrote counts."""
+    row = await _block(request)
+    await request.app[SERVICE].accept(row.terminal)
+    raise after("/ledger", "accepted")
+
+
+async def ask_give_up(request: web.Request) -> web.Response:
+    """GET /ledger/waiting/{replica}: what it means, and are you sure."""
+    return page(request, "give_up.html", {"section": "/ledger", "row": await _waiting(request)})
+
+
+async def give_up(request: web.Request) -> web.Response:
+    """POST /ledger/waiting/{replica}"""
+    await request.app[SERVICE].give_up((await _waiting(request)).replica)
+    raise after("/ledger", "given-up")
+
+
+async def dismiss(request: web.Request) -> web.Response:
+    """POST /ledger/flags/{replica}/{code}"""
+    await request.app[SERVICE].dismiss(request.match_info["replica"], request.match_info["code"])
+    raise after("/ledger")
+
+
+async def take_notice_away(request: web.Request) -> web.Response:
+    """POST /ledger/notice"""
+    await request.app[SERVICE].take_notice_away()
+    raise after("/ledger")
+
+
+async def _block(request: web.Request) -> QuarantineRow:
+    for row in await request.app[EVIDENCE].quarantine():
+        if row.block == request.match_info["block"]:
+            return row
+    raise RequestRefused("no_block", "This block is not in quarantine.", HTTPStatus.NOT_FOUND)
+
+
+async def _waiting(request: web.Request) -> WaitingRow:
+    for row in await request.app[EVIDENCE].waiting():
+        if row.replica == request.match_info["replica"]:
+            return row
+    raise RequestRefused("not_waiting", "Nothing is missing of this author.", HTTPStatus.NOT_FOUND)

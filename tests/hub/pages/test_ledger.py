@@ -1,0 +1,172 @@
+"""The ledger's page over the real hub: what does not count, what is missing, and deciding about it."""
+
+import asyncio
+
+from crdt.block import parse
+from crdt.facts import Kind
+from crdt.frames import BlockFrame, CertificateFrame, Status
+from hub import restoring
+from tests.hub.conftest import Depot
+from tests.hub.pages.world import Visitor, operator, text_of
+from tests.hub.terminal import CARD, Terminal
+
+
+async def read(person: Visitor, path: str) -> str:
+    answer = await person.get(path)
+    assert answer.status == 200, answer.text
+    return text_of(answer.text)
+
+
+async def forked(depot: Depot, name: str = "Bus 9") -> tuple[Terminal, bytes]:
+    """A terminal that signed two blocks for one number, and the one that does not count."""
+    bus = await depot.pair(name)
+    await bus.push(bus.taps(1000, kind=Kind.OPENING), bus.taps(-250))
+    bus.head = parse(bus.chain[0]).head
+    raw = bus.taps(-180)
+    await bus.push(raw)
+    return bus, raw
+
+
+async def balance(depot: Depot) -> int:
+    assert (await asyncio.wrap_future(depot.hub.ledger.books())).balance
+    return await asyncio.wrap_future(depot.hub.ledger.balance(CARD))
+
+
+async def test_a_ledger_without_trouble_says_so(depot: Depot) -> None:
+    async with operator(depot) as person:
+        page = await read(person, "/ledger")
+        for sentence in ("Nothing is missing.", "No block is in quarantine.", "No author did anything"):
+            assert sentence in page
+        assert "every terminal is online" in page
+        assert "in quarantine" not in await read(person, "/")
+
+
+async def test_a_fork_is_told_and_booked_only_for_a_terminal_that_is_gone(depot: Depot) -> None:
+    """Issue: the fork is "shown on the dashboard, resolved without losing or doubling" money."""
+    _, raw = await forked(depot)
+    place = f"/ledger/blocks/{parse(raw).hash.hex()}"
+    async with operator(depot) as person:
+        assert "1 block in quarantine waits for you" in await read(person, "/")
+        page = await read(person, "/ledger")
+        assert "Another block has these numbers Proven: the author signed both." in page
+        assert "Bus 9" in page
+        assert "If the terminal comes after all, its passengers pay twice" in await read(person, place)
+        answer = await person.post(f"{place}/adopt", {}, form=place)
+        assert (answer.status, "Nothing was booked" in answer.text) == (422, True)
+        assert await balance(depot) == 750
+        for _ in range(2):  # a second click changes nothing
+            await person.post(f"{place}/adopt", {"gone": "yes"}, form=place)
+            assert await balance(depot) == 570
+        assert "Booked by the hub, and counted so." in await read(person, "/ledger")
+        assert "in quarantine" not in await read(person, "/")
+
+
+async def test_deciding_needs_a_form_of_ours(depot: Depot) -> None:
+    """Invariant 8: another site cannot send an operator's browser to book anything."""
+    bus, raw = await forked(depot)
+    await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 9"})
+    async with operator(depot) as person:
+        for path in (
+            f"/ledger/blocks/{parse(raw).hash.hex()}/adopt",
+            f"/ledger/blocks/{parse(raw).hash.hex()}/accept",
+            f"/ledger/waiting/{bus.key.replica.hex()}",
+            f"/ledger/flags/{bus.key.replica.hex()}/fork_detected",
+            "/ledger/notice",
+        ):
+            assert (await person.post(path, {"gone": "yes"})).status == 403
+    assert await balance(depot) == 750
+
+
+async def test_what_a_revoked_terminal_wrote_late_is_reviewed(depot: Depot) -> None:
+    stolen, honest = await depot.pair("Bus 9"), await depot.pair("Bus 1")
+    await stolen.push(stolen.taps(1000, kind=Kind.OPENING))
+    raw = stolen.taps(-250)
+    async with operator(depot) as person:
+        page = f"/terminals/{stolen.certificate.terminal.hex()}/revoke"
+        assert "wait in quarantine" in await read(person, page)
+        await person.post(page, {"cut_off": ""}, form=page)
+        await honest.exchange(CertificateFrame(stolen.certificate.encode()), BlockFrame(raw))
+        assert "Written after the terminal was revoked" in await read(person, "/ledger")
+        place = f"/ledger/blocks/{parse(raw).hash.hex()}"
+        answer = await person.post(f"{place}/accept", {}, form=place)
+        assert answer.location == "/ledger?done=accepted"
+        assert await balance(depot) == 750
+        assert "No block is in quarantine." in await read(person, "/ledger")
+
+
+async def test_what_is_missing_is_told_until_it_comes_or_is_given_up(depot: Depot) -> None:
+    bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    bus.taps(-250, -250), other.taps(-180)
+    heads = {bus.key.replica: bus.head, other.key.replica: other.head}
+    await bus.exchange(Status({"held": 2}), frontier=heads)
+    async with operator(depot) as person:
+        assert "Some taps are not here yet" in await read(person, "/")
+        assert "1 to 2 2 entries" in await read(person, "/ledger")
+        await bus.push(*bus.chain)
+        assert "1 to 2" not in await read(person, "/ledger")
+        place = f"/ledger/waiting/{other.key.replica.hex()}"
+        assert "1 entry exist" in await read(person, place)
+        assert (await person.post(place, {}, form=place)).location == "/ledger?done=given-up"
+        assert "Nothing is missing." in await read(person, "/ledger")
+
+
+async def test_a_terminal_that_was_put_back_is_told_until_it_is_another(depot: Depot) -> None:
+    bus = await depot.pair("Bus 7")
+    await bus.push(bus.taps(-250))
+    await bus.exchange(Status({"held": 0}), frontier={})
+    async with operator(depot) as person:
+        assert "The storage of Bus 7 was put back from an old copy" in await read(person, "/")
+        await bus.exchange(Status({"held": 0}), frontier={bus.key.replica: bus.head})
+        assert "put back" not in await read(person, "/")  # it was a late request, and no old copy
+
+
+async def test_flags_are_taken_off_by_who_has_seen_to_them(depot: Depot) -> None:
+    bus, _ = await forked(depot)
+    async with operator(depot) as person:
+        assert "Bus 9" in (await read(person, "/ledger")).partition("Flagged authors")[2]
+        place = f"/ledger/flags/{bus.key.replica.hex()}/fork_detected"
+        assert (await person.post(place, {}, form="/ledger")).location == "/ledger"
+        assert "No author did anything it may not." in await read(person, "/ledger")
+        assert (await person.post(place, {}, form="/ledger")).status in {303, 403}
+
+
+async def test_an_overdrawn_card_is_listed_until_it_is_paid(depot: Depot) -> None:
+    """Issue: "overdrawn cards go on the hotlist by themselves and come off when paid"."""
+    one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await one.push(one.taps(-250))
+    await other.push(other.taps(-250))
+    uid = CARD.hex().upper()
+    async with operator(depot) as person:
+        assert f"{uid} −5.00" in await read(person, "/ledger")
+        assert "blocked" in await read(person, f"/cards/{uid}")
+        await depot.ask("POST", "/topup", {"card": uid, "amount": "5", "request": "request-1"})
+        assert uid not in await read(person, "/ledger")
+        assert "blocked" not in await read(person, f"/cards/{uid}")
+
+
+async def test_a_hub_that_was_put_back_says_so_until_somebody_has_read_it(depot: Depot) -> None:
+    database, former = depot.hub.database, depot.hub.ledger.replica
+    await asyncio.to_thread(restoring.retire, database, former, lambda _seed: None, 1)
+    async with operator(depot) as person:
+        for path in ("/", "/ledger"):
+            assert "This hub was put back from a backup" in await read(person, path)
+        await person.post("/ledger/notice", {}, form="/ledger")
+        assert "put back" not in await read(person, "/")
+
+
+async def test_the_allowance_of_a_terminal_is_told(depot: Depot) -> None:
+    bus = await depot.pair("Bus 1")
+    await bus.push(bus.taps(1000, kind=Kind.OPENING), bus.taps(-250))
+    async with operator(depot) as person:
+        page = await read(person, f"/terminals/{bus.certificate.terminal.hex()}")
+        assert "Credit given 10.00 EUR of 10 000.00 EUR" in page
+
+
+async def test_exposure_counts_terminals_that_are_away(depot: Depot) -> None:
+    """Issue: "Exposure. The worst offline loss ..., shown on the dashboard"."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(bus.taps(1000, kind=Kind.OPENING))
+    async with operator(depot) as person:
+        page = await read(person, "/ledger")
+        assert "At most in all 2.50 EUR" in page  # one lent ride of one card
+        assert "One card at most 2.50 EUR" in page
