@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,9 +27,15 @@ ROOT = Path(__file__).parents[2]
 class Program:
     """A process whose output is read line by line; killed at the latest when its `with` block ends."""
 
-    def __init__(self, arguments: list[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
+    ) -> None:
+        """`within`: the command that runs it somewhere else, in a network namespace for example."""
         self.process = subprocess.Popen(  # noqa: S603  (our own programs)
-            [sys.executable, *arguments],
+            [*within, sys.executable, *arguments],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             stdin=subprocess.PIPE,
@@ -135,6 +141,7 @@ class Bus:
             [terminal]
             name = "Bus 12 front"
             route = "12"
+            vehicle = "bus 12"
             [store]
             key_file = "edge.key"
             [reader]
@@ -145,6 +152,7 @@ class Bus:
             enabled = false
             [peers]
             enabled = {str(peers).lower()}
+            seal_after_s = 1.0
             {more}
             """
         )
@@ -169,6 +177,6 @@ class Bus:
         reader.line()
         return reader
 
-    def terminal(self, environment: Mapping[str, str] | None = None) -> Program:
+    def terminal(self, environment: Mapping[str, str] | None = None, within: Sequence[str] = ()) -> Program:
         """Start the terminal."""
-        return Program(["-m", "edge", "--settings", str(self.settings_file)], environment)
+        return Program(["-m", "edge", "--settings", str(self.settings_file)], environment, within)
