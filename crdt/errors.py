@@ -20,7 +20,7 @@ LedgerError
    |- KeyUnusable       the file with the database key is missing, damaged, or open to others
    |- WrongKey          the database key does not open this database
    |- LedgerBusy        another process holds this ledger
-   |- DriverUnusable    no SQLCipher driver that is new enough
+   |- DriverUnusable    no database driver, or none that is new enough
    |- StoreFailed       the disk or the database refused to work
    |- Overloaded        more work waits than the ledger takes on; try again in a moment
 
@@ -158,7 +158,7 @@ class LedgerBusy(StoreError):
 
 
 class DriverUnusable(StoreError):
-    """No usable SQLCipher driver is installed."""
+    """No usable database driver is installed."""
 
 
 class StoreFailed(StoreError):
