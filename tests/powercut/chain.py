@@ -19,6 +19,7 @@ class Chain:
     def __init__(self, author: world.Terminal, after: Head = _BEGINNING) -> None:
         self.author = author
         self.facts: list[Fact] = []  # that it grew by
+        self.blocks: list[Block] = []
         self._head = after
 
     def grow(self, chance: Random) -> Block:
@@ -27,6 +28,7 @@ class Chain:
         deltas = [self._delta(seq, chance) for seq in seqs]
         block = seal(self.author.key, world.FLEET, deltas, self._head.hash)
         self._head = block.head
+        self.blocks.append(block)
         self.facts += [(one.card, one.kind, one.amount_minor, one.at_ms) for one in deltas]
         return block
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from crdt.block import Block
 from crdt.facts import CardId, CardState, ReplicaId
 from crdt.frontier import Head, joined
 from crdt.settlement import Page, parse_page
@@ -10,11 +11,12 @@ from crdt.store.blocks import NO_HEAD
 from crdt.store.settled import STANDING_COLUMNS, Standing
 from tests.powercut.images import Broken, Opened
 from tests.powercut.oplog import Mark
-from tests.powercut.parties import ME
-from tests.powercut.record import Record, read_record
+from tests.powercut.parties import ME, OTHERS
+from tests.powercut.record import Record, read_record, verified
 from tests.powercut.settling import Fact, Settled, digest, plus
 
 _ME: Final = ME.key.replica
+_OTHERS: Final = frozenset(author.key.replica for author in OTHERS)
 _STANDING: Final = f"SELECT {', '.join(STANDING_COLUMNS)} FROM terminal"  # noqa: S608 - our own names
 _SETTLED: Final = "SELECT card, sum_minor, opening_minor FROM settled WHERE generation = ?"
 _SETTLED_HEADS: Final = "SELECT replica, seq, hash FROM settled_head WHERE generation = ?"
@@ -30,6 +32,8 @@ class Said:
     pages: list[Page] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=lambda: [Settled()])  # after each page, and before all
     paged: int = 0
+    carrying: list[Block] = field(default_factory=list)  # of other terminals
+    carried: int = 0  # how many of them were acknowledged
     documents: list[bytes | None] = field(default_factory=lambda: [None])
     documented: int = 0
 
@@ -47,6 +51,12 @@ class Said:
                 self.settled.append(self.settled[-1].taking(self.pages[-1]))
             case "paged":
                 self.paged = len(self.pages)
+            case "carry":
+                known = {block.hash for block in self.carrying}
+                given = [verified(bytes.fromhex(raw)).block for raw in mark["raws"]]
+                self.carrying += [block for block in given if block.hash not in known]
+            case "carried":
+                self.carried = len(self.carrying)
             case "document":
                 self.documents.append(bytes.fromhex(mark["raw"]))
             case "documented":
@@ -79,7 +89,7 @@ def find(opened: Opened) -> Found:
         return Found()
     if suspended:
         raise Broken("the terminal took a power cut for a restored backup: it is suspended")
-    record = read_record(opened)
+    record = read_record(opened, _OTHERS)
     standing = Standing(*opened.rows(_STANDING)[0])
     heads = opened.rows(_SETTLED_HEADS, standing.head_generation)
     return Found(
@@ -122,7 +132,23 @@ def judge(found: Found, said: Said) -> Settled:
     shown = _shown(found, said)
     if shown.heads.get(_ME, NO_HEAD).seq > found.sealed:
         raise Broken("the settlement includes more than was written")
+    _judge_carried(found, said, shown)
     return shown
+
+
+def _judge_carried(found: Found, said: Said, shown: Settled) -> None:
+    """Every block of others that was acknowledged is held, or settled; and no block that nobody gave."""
+    held = {one.block.hash for one in found.record.blocks if one.block.header.replica != _ME}
+    if not held <= {block.hash for block in said.carrying}:
+        raise Broken("the record has a block that nobody gave")
+    for replica in _OTHERS & found.record.heads.keys():
+        chain = found.record.chain(replica)
+        end = chain[-1].block.last_seq if chain else 0
+        if found.record.heads[replica].seq > max(end, shown.heads.get(replica, NO_HEAD).seq):
+            raise Broken(f"the head of {replica.hex()} is beyond what is held and settled")
+    for block in said.carrying[: said.carried]:
+        if block.hash not in held and block.last_seq > shown.heads.get(block.header.replica, NO_HEAD).seq:
+            raise Broken(f"an acknowledged block of {block.header.replica.hex()} is lost: {block.last_seq}")
 
 
 def _shown(found: Found, said: Said) -> Settled:
@@ -141,10 +167,19 @@ def _shown(found: Found, said: Said) -> Settled:
     raise Broken("the settlement is neither the one installed nor the one being installed")
 
 
+def held_facts(found: Found, settled: Settled) -> list[Fact]:
+    """What the terminal holds beyond the settlement, of its own and of others."""
+    facts = list(found.facts[settled.heads.get(_ME, NO_HEAD).seq :])
+    for one in found.record.blocks:
+        header = one.block.header
+        if header.replica != _ME and header.first_seq > settled.heads.get(header.replica, NO_HEAD).seq:
+            facts += one.facts
+    return facts
+
+
 def believed(found: Found, settled: Settled) -> dict[CardId, CardState]:
     """What the terminal has to believe of every card."""
-    held = found.facts[settled.heads.get(_ME, NO_HEAD).seq :]
-    return plus(settled.states(), held)
+    return plus(settled.states(), held_facts(found, settled))
 
 
 def believed_digest(found: Found, settled: Settled) -> bytes:

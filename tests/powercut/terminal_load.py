@@ -1,8 +1,8 @@
 """A terminal at work: it taps, seals, syncs and restarts, and says what it was told is durable.
 
 Marks: `try` before a tap, with its facts, and `tapped` when it was acknowledged; `page` and `paged` around a
-settlement page; `document` and `documented`; `key` when the key file is there. The hub is a real one, outside
-the watched directory.
+settlement page; `carry` and `carried` around blocks of another terminal; `document` and `documented`; `key`
+when the key file is there. The hub is a real one, outside the watched directory.
 """
 
 from __future__ import annotations
@@ -67,8 +67,11 @@ class Worker:
     def step(self) -> None:
         """One thing that a terminal does; most are taps."""
         doing = self._chance.choices(
-            (self.tap, self.seal, self.push, self.pull, self.pull_all, self.document, self.restart),
-            (60, 8, 8, 10, 6, 4, 2),
+            (
+                *(self.tap, self.seal, self.carry, self.push),
+                *(self.pull, self.pull_all, self.document, self.restart),
+            ),
+            (60, 8, 6, 8, 10, 6, 4, 2),
         )[0]
         doing()
 
@@ -96,13 +99,25 @@ class Worker:
         """Seal what is open."""
         self._ledger.seal()
 
+    def carry(self) -> None:
+        """Another terminal meets this one, and gives it all its blocks."""
+        other = self._chance.choice(self._others)
+        other.grow(self._chance)
+        raws = [block.raw for block in other.blocks]
+        self._shim.mark("carry", raws=[raw.hex() for raw in raws])
+        report = self._ledger.merge(raws, [other.author.certificate])
+        if report.refused:
+            raise AssertionError(f"another terminal's blocks were refused: {report.refused}")
+        self._shim.mark("carried")
+
     def push(self) -> None:
         """The hub gets blocks of this terminal and of others, and books something itself."""
         self._ledger.seal()
         head = self._hub.heads([ME.key.replica]).result().get(ME.key.replica)
         own = self._ledger.blocks_after(head.seq if head else 0, 1 << 20)
         other = self._chance.choice(self._others)
-        raws = [*own, other.grow(self._chance).raw]
+        other.grow(self._chance)
+        raws = [*own, *(block.raw for block in other.blocks)]
         self._hub.merge(raws, [ME.certificate, other.author.certificate]).result()
         card = self._chance.choice(CARDS)
         self._hub.append(card, [Draft(Kind.TOPUP, 1_000)], self._clock_ms).result()

@@ -13,7 +13,7 @@ from tests.crdt import world
 from tests.powercut.images import Broken
 from tests.powercut.parties import CARDS, FARE, ME, key_of, open_database, open_terminal
 from tests.powercut.settling import Fact, Settled, plus
-from tests.powercut.terminal_check import Found, Said, believed_digest, judge
+from tests.powercut.terminal_check import Found, Said, believed_digest, held_facts, judge
 
 _AT_MS = 9_000
 
@@ -25,18 +25,18 @@ def restart(directory: Path, found: Found, said: Said, chance: Random) -> None:
         ledger = open_terminal(database, directory, chance)
         if ledger.digest() != believed_digest(found, settled):
             raise Broken("the started ledger's digest is not the model's")
-        _compare(ledger, found.facts, settled)
+        _compare(ledger, found, settled)
         settled = _finish(ledger, said, settled)
-        _compare(ledger, found.facts, settled)
+        _compare(ledger, found, settled)
         ledger.transact(CARDS[0], lambda _view: ([FARE], None), _AT_MS)
         facts = (*found.facts, (CARDS[0], FARE.kind, FARE.amount_minor, _AT_MS))
         ledger.seal()
-        _compare(ledger, facts, settled)
+        _compare(ledger, replace(found, facts=facts), settled)
         _check_chain(ledger, facts)
 
 
-def _compare(ledger: TerminalLedger, facts: tuple[Fact, ...], settled: Settled) -> None:
-    held = facts[settled.heads.get(ME.key.replica, NO_HEAD).seq :]
+def _compare(ledger: TerminalLedger, found: Found, settled: Settled) -> None:
+    held = held_facts(found, settled)
     states = plus(settled.states(), held)
     touched = {fact[0] for fact in held}
     for card in CARDS:
