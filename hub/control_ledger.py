@@ -67,4 +67,4 @@ async def waiting(request: web.Request) -> web.Response:
 async def adopt(request: web.Request) -> web.Response:
     """POST /ledger/adopt {"block": hash in hex} -> what was booked"""
     body = await json_object(request)
-    return web.json_response(asdict(await request.app[SERVICE].adopt(str(body.get("block", "")))))
+    return web.json_response({"entries": await request.app[SERVICE].adopt(str(body.get("block", "")))})

@@ -55,7 +55,7 @@ class QuarantineRow:
     amount_minor: int  # of all its entries
     revoked: bool  # it was written after its author was revoked; else it contradicts the chain that counts
     proof: bool  # whether the block that it contradicts is kept beside it
-    resolution: str  # "", "reissued" or "adopted"
+    resolution: str  # "" for none yet, else see crdt.store.quarantine
     noted_ms: int
 
     @property

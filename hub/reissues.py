@@ -4,6 +4,7 @@ The word may come before the blocks do: the terminal hands them over as evidence
 until they are here. It counts for blocks of the same terminal only.
 """
 
+import asyncio
 from collections.abc import Collection, Iterable
 
 from sqlalchemy import Connection, select
@@ -13,13 +14,15 @@ from crdt.errors import ForkDetected, InputRefused
 from crdt.facts import TerminalId
 from crdt.ledger import RefusedInput
 from crdt.store import blocks, quarantine
+from crdt.store.hub import HubLedger
+from crdt.store.store import Store
 from hub import tables
 
 MAX_KEPT = 4096  # of one terminal, of blocks that are not here yet
 
 
 def note(connection: Connection, terminal: TerminalId, hashes: Collection[bytes]) -> None:
-    """The terminal says that it has written these again."""
+    """The terminal says that it has written these again; `here` tells which of them are in quarantine."""
     table = tables.reissued
     mine = table.c.terminal == terminal
     known = set(connection.execute(select(table.c.hash).where(mine)).scalars())
@@ -28,11 +31,10 @@ def note(connection: Connection, terminal: TerminalId, hashes: Collection[bytes]
     rows = [{"hash": each, "terminal": terminal} for each in new if each not in taken]
     if rows:
         connection.execute(table.insert(), rows)
-    settle(connection, hashes)
 
 
-def settle(connection: Connection, hashes: Collection[bytes]) -> None:
-    """Note in the quarantine that the facts of those of these blocks are in the ledger otherwise."""
+def here(connection: Connection, hashes: Collection[bytes]) -> list[bytes]:
+    """Those of these blocks in quarantine that their own terminal has written again, by its word so far."""
     table = tables.reissued
     said = {
         row.hash: row.terminal
@@ -40,9 +42,16 @@ def settle(connection: Connection, hashes: Collection[bytes]) -> None:
     }
     entries = quarantine.find(connection, list(said))
     authors = blocks.authors_of(connection, list({entry.replica for entry in entries}))
-    own = [entry.hash for entry in entries if authors[entry.replica].terminal == said[entry.hash]]
-    quarantine.resolve(connection, own, quarantine.REISSUED)
-    connection.execute(table.delete().where(table.c.hash.in_([entry.hash for entry in entries])))
+    return [entry.hash for entry in entries if authors[entry.replica].terminal == said[entry.hash]]
+
+
+async def settle(database: Store, ledger: HubLedger, hashes: Collection[bytes]) -> None:
+    """See to it that those of these blocks that were written again count as written again."""
+    if not hashes:
+        return
+    found = await asyncio.wrap_future(database.read(lambda connection: here(connection, hashes)))
+    if found:
+        await asyncio.wrap_future(ledger.mark_reissued(found))
 
 
 def forked(refused: Iterable[RefusedInput]) -> list[bytes]:

@@ -74,6 +74,7 @@ class Renewal:
         self._count(client)
         enrolled = await self._enrol(client, wanted)
         await asyncio.wrap_future(self._ledger.enrol(enrolled.author))
+        await reissues.settle(self._database, self._ledger, wanted.reissued)
         self._bus.publish(Topic.TERMINALS, (client.terminal.hex(),))
         log.warning("%s has a new identity: its storage was restored from an old copy", client.name)
         return web.json_response(enrolled.answer(self._authority))

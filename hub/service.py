@@ -19,10 +19,10 @@ from crdt.fleet import FleetSettings
 from crdt.pairing import Entropy, PairingCode
 from crdt.signing import SigningKey
 from crdt.store.hub import HubLedger
+from crdt.store.quarantine import OPEN
 from crdt.store.recording import Money
 from crdt.store.store import Store
 from hub import restoring
-from hub.adopting import Adopted, Adopter
 from hub.errors import RequestRefused, SetupError
 from hub.events import EventBus, Topic
 from hub.fleettext import as_text, format_money, from_text, parse_money
@@ -89,7 +89,6 @@ class Service:
         self._bus = bus
         self._now_ms = now_ms
         self._entropy = entropy
-        self._adopter = Adopter(database, ledger)
         self._revoker = Revoker(ledger, registry, self._seal, now_ms)
         self._one_fleet_change = asyncio.Lock()
         self._known_settings: tuple[int, FleetSettings] | None = None  # of this version
@@ -149,15 +148,22 @@ class Service:
         """Let what a revoked terminal wrote after its cut-off count: all that is here, or up to `cut_off`."""
         return self._published(await self._revoker.accept(terminal, cut_off))
 
-    async def adopt(self, block: str) -> Adopted:
-        """Book what a quarantined block (by hash, hex) says, because its terminal never will."""
-        try:
-            hash_ = bytes.fromhex(block)
-        except ValueError:
-            hash_ = b""
-        adopted = await self._adopter.adopt(hash_)
-        self._bus.publish(Topic.LEDGER)
-        return adopted
+    async def adopt(self, block: str) -> int:
+        """Book what a quarantined block (by hash, hex) says and the ledger has not; how many entries.
+
+        For a terminal that never will. Should it all the same, the hub takes its own back.
+        """
+        found = [one for one in await asyncio.wrap_future(self._ledger.forks()) if one.hash.hex() == block]
+        if not found:
+            raise RequestRefused("no_block", "There is no such block in quarantine.", HTTPStatus.NOT_FOUND)
+        if found[0].reason is not RefusalCode.FORK_DETECTED or found[0].resolution != OPEN:
+            raise RequestRefused(
+                "resolved",
+                "Nothing was booked: what this block says is in the ledger already, or comes back when its "
+                "revoked author is accepted.",
+                HTTPStatus.CONFLICT,
+            )
+        return await asyncio.wrap_future(self._ledger.adopt([found[0].hash]))
 
     async def dismiss(self, replica: str, code: str) -> None:
         """Take a flag off an author, because somebody has seen to it."""

@@ -14,7 +14,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from http import HTTPStatus
 
 from aiohttp import web
@@ -130,10 +129,7 @@ class Sync:
 
     async def _settle(self, report: MergeReport) -> None:
         """Evidence of a fork may be of blocks that the terminal said before it has written again."""
-        hashes = reissues.forked(report.refused)
-        if hashes:
-            settle = partial(reissues.settle, hashes=hashes)
-            await asyncio.wrap_future(self._database.write(settle))
+        await reissues.settle(self._database, self._ledger, reissues.forked(report.refused))
 
     def _refuse(self, session: Session, client: Client, heard: Heard) -> web.Response:
         refused = heard.refused

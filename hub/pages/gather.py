@@ -41,6 +41,7 @@ async def alerts(request: web.Request) -> dict[str, Any]:
         "waiting": await evidence.waiting(),
         "quarantine": quarantine,
         "undecided": sum(not row.resolution for row in quarantine),
+        "on_ledger": False,
         "put_back": [row for row in rows if row.put_back],
     }
 

@@ -22,6 +22,7 @@ async def _context(request: web.Request) -> dict[str, Any]:
         await money_format(request)
         | await alerts(request)
         | {
+            "on_ledger": True,
             "flags": await evidence.flags(),
             "overdrawn": await evidence.overdrawn(),
             "exposure": await request.app[EXPOSURES].get(),

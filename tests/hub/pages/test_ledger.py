@@ -50,7 +50,7 @@ async def test_a_fork_is_told_and_booked_only_for_a_terminal_that_is_gone(depot:
         page = await read(person, "/ledger")
         assert "Another block has these numbers Proven: the author signed both." in page
         assert "Bus 9" in page
-        assert "If the terminal comes after all, its passengers pay twice" in await read(person, place)
+        assert "the hub takes its own back" in await read(person, place)
         answer = await person.post(f"{place}/adopt", {}, form=place)
         assert (answer.status, "Nothing was booked" in answer.text) == (422, True)
         assert await balance(depot) == 750
