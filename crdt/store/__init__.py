@@ -9,7 +9,8 @@ for every database), `blocks` (the record), `quarantine`. Beside them: `marks`, 
 background), `trouble` (logs what fails unseen).
 
 Then the two ledgers. `terminal` with `beginning`, `held`, `settled`, `sealing`, `relay`, `concession` and
-`pruning`; `hub` with `starting`, `admission`, `merging`, `authors`, `balances`, `recording`, `numbers`,
-`overdrawn`, `revoking`, `flags`, `expectations`, `projection`, `asking` and `neighbours` (other processes on
-the same ledger).
+`pruning`; `hub` with `starting`, `markkeeper`, `authors`, `intake`, `admission`, `merging`, `recording`,
+`balances`, `numbers`, `overdrawn`, `ownfacts`, `adopting`, `revoking`, `flags`, `standing`, `expectations`,
+`projection`, `days`, `completeness`, `asking`, `listening` and `neighbours` (other processes on the same
+ledger).
 """

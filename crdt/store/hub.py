@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
-from functools import partial
-from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
-from crdt.errors import MisuseError, Overloaded, RefusalCode, Restored
+from crdt.errors import MisuseError, RefusalCode
 from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, check_card
 from crdt.frontier import Frontier, Head
 from crdt.ledger import MergeReport
@@ -23,33 +19,27 @@ from crdt.numbering import restore
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import balances, blocks, days, flags, overdrawn, papers, projection, quarantine
-from crdt.store.admission import Prepared, prepare
-from crdt.store.adopting import Adopter, Adoption
 from crdt.store.asking import LedgerReader, Totals
 from crdt.store.authors import Authors, second_certificate
 from crdt.store.blocks import NO_HEAD
 from crdt.store.chore import Chore
 from crdt.store.days import Day, DayReport
 from crdt.store.expectations import Expectations
-from crdt.store.futures import first, then
+from crdt.store.futures import first
+from crdt.store.intake import MAX_MERGING_BYTES, Intake
+from crdt.store.listening import Listeners
 from crdt.store.markkeeper import Keeper, MarkKeeper
 from crdt.store.marks import Marks
-from crdt.store.merging import Merged, merge_prepared
 from crdt.store.neighbours import Neighbours
 from crdt.store.numbers import CardNumbers
-from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order, book
+from crdt.store.ownfacts import OwnFacts
+from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order
 from crdt.store.revoking import Applied, apply_revocations
 from crdt.store.standing import HubStanding, judge_standing
 from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
 
 __all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLedger", "Totals"]
-
-MAX_MERGING_BYTES: Final = (
-    64 * 1024 * 1024
-)  # blocks given and not yet merged or refused, all callers together
-_log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 def wall_clock_ms() -> int:
@@ -94,35 +84,28 @@ class HubLedger(LedgerReader):
         begun = begin(database, certificate, marks, entropy, now_ms())
         super().__init__(database, fleet, key, Authors(fleet_public_key, begun.authors))
         self.restored = begun.restored
-        self._certificate = certificate
         self._now_ms = now_ms
         self._marks = marks
-        self._keeper = None if marks is None else keeping(marks)
         self._expectations = Expectations(database, self._authors)
-        self._listeners: list[Callable[[Change], None]] = []
-        self._merging_bytes = 0
-        self._mutex = threading.Lock()
-        self._projection = projection.Projection(database, self._projected, now_ms)
+        self._keeper = None if marks is None else keeping(marks)
+        self._listeners = Listeners()
         self._numbers = CardNumbers()
+        self._intake = Intake(database, self._authors, self._keeper, now_ms, self._publish)
+        self._own = OwnFacts(database, key, certificate, begun.restored, self._keeper, now_ms, self._publish)
         self._judging = Chore(
             database,
             overdrawn.judge_some,
             lambda judged: self._publish(judged.change),
             "Cards are not judged by the new rule for balances; those that ride or pay are.",
         )
-        self._judging.begin()
-        self._adopter = Adopter(key, certificate)
-        self._undoing = Chore(
-            database,
-            self._undo,
-            self._undone,
-            "What the hub has adopted from a terminal, and the terminal wrote again, counts twice for now.",
-        )
-        self._undoing.begin()
         self._neighbours: Neighbours | None = None
+        self._projection = projection.Projection(database, self._projected, now_ms)
+        self._judging.begin()
+        self._own.undo()
         if isinstance(database, Shared):
             follow = self._projection.follow
-            self._neighbours = Neighbours(database, begun.place, self._authors, self._tell, follow)
+            tell = self._listeners.tell
+            self._neighbours = Neighbours(database, begun.place, self._authors, tell, follow)
             database.on_others(self._neighbours.look)
 
     def close(self) -> None:
@@ -141,18 +124,7 @@ class HubLedger(LedgerReader):
         position, which several merges that wait may share a commit for. Fails with Overloaded while
         MAX_MERGING_BYTES are under way.
         """
-        given = tuple(raw_blocks)
-        presented = tuple(certificates)
-        size = sum(map(len, given))
-        outcome: Future[MergeReport] = Future()
-        outcome.set_running_or_notify_cancel()
-        if not self._reserve(size):
-            outcome.set_exception(Overloaded("The hub is merging all it can; send the blocks again later."))
-            return outcome
-        outcome.add_done_callback(lambda _done: self._reserve(-size))
-        preparing = self._database.read(lambda found: prepare(found, self._authors, given, presented))
-        preparing.add_done_callback(then(outcome, partial(self._commit, outcome)))
-        return outcome
+        return self._intake.merge(tuple(raw_blocks), tuple(certificates))
 
     def unshorten(self, short: bytes) -> Future[bytes]:
         """The block of a short block, as bytes for `merge`; nothing of it is verified yet.
@@ -179,15 +151,7 @@ class HubLedger(LedgerReader):
         future fails with NotPermitted (the hub's certificate does not allow a draft), Restored or
         MisuseError.
         """
-        order = Order(card, tuple(drafts), at_ms, context, request)
-
-        def work(connection: Connection) -> tuple[Booking, Head | None, Sequence[Change]]:
-            self._check_may_book()
-            order.check(self._certificate)
-            booking, change = book(connection, self._key, self._certificate, order)
-            return booking, booking.head, [change] if change is not None else []
-
-        return self._own(work)
+        return self._own.append(Order(card, tuple(drafts), at_ms, context, request))
 
     def set_hotlisted(self, card: CardId, hotlisted: bool) -> Future[bool]:
         """Put a card on the hotlist, or take it off; False when it was so. Settlements carry it."""
@@ -299,7 +263,7 @@ class HubLedger(LedgerReader):
         """
         return self._database.write(
             lambda connection: quarantine.resolve(connection, hashes, quarantine.REISSUED),
-            after=lambda _count: self._undoing.begin(),
+            after=lambda _count: self._own.undo(),
         )
 
     def adopt(self, hashes: Collection[bytes]) -> Future[int]:
@@ -309,13 +273,7 @@ class HubLedger(LedgerReader):
         the hub may not write the kind, an adjustment moves the same money. Again it books nothing. Fails with
         NotPermitted, Restored, or MisuseError for blocks that are not there because of a fork.
         """
-
-        def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
-            self._check_may_book()
-            adoption = self._adopter.adopt(connection, hashes)
-            return adoption.facts, adoption.head, adoption.changes
-
-        return self._own(work)
+        return self._own.adopt(hashes)
 
     def dismiss_flag(self, replica: ReplicaId, code: RefusalCode) -> Future[bool]:
         """Take a flag off, because somebody has seen to it; whether there was one."""
@@ -330,98 +288,19 @@ class HubLedger(LedgerReader):
 
         Changes by other processes that share the store are heard too, several of them as one.
         """
-        with self._mutex:
-            self._listeners = [*self._listeners, listener]
-
-        def stop() -> None:
-            with self._mutex:
-                self._listeners = [other for other in self._listeners if other is not listener]
-
-        return stop
+        return self._listeners.add(listener)
 
     # ---- Within ----
-
-    def _check_may_book(self) -> None:
-        if self.restored:
-            raise Restored(
-                "This hub's ledger was put back from an old copy and books nothing under its old"
-                " identity; give it a new one."
-            )
-
-    def _own(self, work: Callable[[Connection], tuple[T, Head | None, Sequence[Change]]]) -> Future[T]:
-        """Write facts of the hub's own; done when they are durable and marked.
-
-        `work` says what it did, where the hub's own chain ends after it (None: it wrote nothing), and what
-        changed.
-        """
-        outcome: Future[T] = Future()
-        outcome.set_running_or_notify_cancel()
-
-        def after(result: tuple[T, Head | None, Sequence[Change]]) -> None:
-            for change in result[2]:
-                self._publish(change)
-
-        def written(result: tuple[T, Head | None, Sequence[Change]]) -> None:
-            answer, head, _ = result
-            if self._keeper is None or head is None:
-                outcome.set_result(answer)
-                return
-            marking = self._keeper.secure({self.replica: head})
-            marking.add_done_callback(then(outcome, lambda _none: outcome.set_result(answer)))
-
-        writing = self._database.write(work, urgent=True, after=after)
-        writing.add_done_callback(then(outcome, written))
-        return outcome
-
-    def _undo(self, connection: Connection) -> Adoption:
-        if self.restored:
-            return Adoption(0, None, ())
-        return self._adopter.undo(connection, self._now_ms())
-
-    def _undone(self, undone: Adoption) -> None:
-        if self._keeper is not None and undone.head is not None:
-            self._keeper.note({self.replica: undone.head})
-        for change in undone.changes:
-            self._publish(change)
-
-    def _commit(self, outcome: Future[MergeReport], prepared: Prepared) -> None:
-        at_ms = self._now_ms()
-
-        def work(connection: Connection) -> Merged:
-            return merge_prepared(connection, self._authors, prepared, at_ms)
-
-        def after(merged: Merged) -> None:
-            self._authors.remember(merged.admitted.authors)
-            if self._keeper is not None and merged.admitted.moved:
-                self._keeper.note({replica: chain.head for replica, chain in merged.admitted.moved.items()})
-            self._publish(merged.change)
-
-        merging = self._database.write(work, after=after)
-        merging.add_done_callback(then(outcome, lambda merged: outcome.set_result(merged.report)))
-
-    def _reserve(self, size: int) -> bool:
-        with self._mutex:
-            if size > 0 and self._merging_bytes + size > MAX_MERGING_BYTES:
-                return False
-            self._merging_bytes += size
-            return True
 
     def _publish(self, change: Change | None) -> None:
         if change is not None:
             if self._neighbours is not None and change.position:
                 self._neighbours.own(change.position)
             self._numbers.learn(change.met)
-            self._tell(change)
+            self._listeners.tell(change)
             if change.replicas:
                 self._projection.follow()
-                self._undoing.begin()
+                self._own.undo()
 
     def _projected(self, cards: frozenset[CardId]) -> None:
-        self._tell(Change(0, cards, history=True))
-
-    def _tell(self, change: Change) -> None:
-        for listener in self._listeners:
-            try:
-                listener(change)
-            except Exception:
-                _log.exception("a listener of the ledger failed")
+        self._listeners.tell(Change(0, cards, history=True))

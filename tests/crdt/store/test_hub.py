@@ -29,7 +29,7 @@ from crdt.facts import Books, CardId, CardState, Delta, Draft, Kind
 from crdt.frontier import GENESIS, Head
 from crdt.ledger import Ledger, MergeReport
 from crdt.settlement import HOTLISTED, NO_SERIES, START, UNMET, CardRow, Cursor, Page, beginning, verify_page
-from crdt.store import hub as module
+from crdt.store import intake as module
 from crdt.store.database import Database
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world

@@ -1,0 +1,119 @@
+"""The hub's own chain: facts that it writes itself, acknowledged once they are durable and marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from crdt.certificate import AuthorCertificate
+from crdt.errors import Restored
+from crdt.frontier import Head
+from crdt.signing import SigningKey
+from crdt.store.adopting import Adopter, Adoption
+from crdt.store.chore import Chore
+from crdt.store.futures import then
+from crdt.store.markkeeper import Keeper
+from crdt.store.recording import Booking, Change, Order, book
+from crdt.store.store import Store
+
+T = TypeVar("T")
+
+
+class OwnFacts:
+    """Books. Nothing, where the chain must not be continued because the database was put back."""
+
+    def __init__(
+        self,
+        database: Store,
+        key: SigningKey,
+        certificate: AuthorCertificate,
+        restored: bool,
+        keeper: Keeper | None,
+        now_ms: Callable[[], int],
+        publish: Callable[[Change], None],
+    ) -> None:
+        """`publish` hears of every change, on the writer's thread."""
+        self._database = database
+        self._key = key
+        self._certificate = certificate
+        self._restored = restored
+        self._keeper = keeper
+        self._now_ms = now_ms
+        self._publish = publish
+        self._adopter = Adopter(key, certificate)
+        self._undoing = Chore(
+            database,
+            self._undo_some,
+            self._undone,
+            "What the hub has adopted from a terminal, and the terminal wrote again, counts twice for now.",
+        )
+
+    def append(self, order: Order) -> Future[Booking]:
+        """Book an order, unless its request has booked before."""
+
+        def work(connection: Connection) -> tuple[Booking, Head | None, Sequence[Change]]:
+            self._check_may_book()
+            order.check(self._certificate)
+            booking, change = book(connection, self._key, self._certificate, order)
+            return booking, booking.head, [change] if change is not None else []
+
+        return self._write(work)
+
+    def adopt(self, hashes: Collection[bytes]) -> Future[int]:
+        """Book what these blocks in quarantine say and the ledger does not; how many facts."""
+
+        def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
+            self._check_may_book()
+            adoption = self._adopter.adopt(connection, hashes)
+            return adoption.facts, adoption.head, adoption.changes
+
+        return self._write(work)
+
+    def undo(self) -> None:
+        """Take back, in the background, what was adopted and its terminal wrote again, if there is any."""
+        if not self._restored:
+            self._undoing.begin()
+
+    def _check_may_book(self) -> None:
+        if self._restored:
+            raise Restored(
+                "This hub's ledger was put back from an old copy and books nothing under its old"
+                " identity; give it a new one."
+            )
+
+    def _write(self, work: Callable[[Connection], tuple[T, Head | None, Sequence[Change]]]) -> Future[T]:
+        """Write facts of the hub's own; done when they are durable and marked.
+
+        `work` says what it did, where the hub's own chain ends after it (None: it wrote nothing), and what
+        changed.
+        """
+        outcome: Future[T] = Future()
+        outcome.set_running_or_notify_cancel()
+
+        def after(result: tuple[T, Head | None, Sequence[Change]]) -> None:
+            for change in result[2]:
+                self._publish(change)
+
+        def written(result: tuple[T, Head | None, Sequence[Change]]) -> None:
+            answer, head, _ = result
+            if self._keeper is None or head is None:
+                outcome.set_result(answer)
+                return
+            marking = self._keeper.secure({self._key.replica: head})
+            marking.add_done_callback(then(outcome, lambda _none: outcome.set_result(answer)))
+
+        writing = self._database.write(work, urgent=True, after=after)
+        writing.add_done_callback(then(outcome, written))
+        return outcome
+
+    def _undo_some(self, connection: Connection) -> Adoption:
+        return self._adopter.undo(connection, self._now_ms())
+
+    def _undone(self, undone: Adoption) -> None:
+        if self._keeper is not None and undone.head is not None:
+            self._keeper.note({self._key.replica: undone.head})
+        for change in undone.changes:
+            self._publish(change)
