@@ -8,7 +8,8 @@ write), `sealed` (secrets there), `server` (the whole of it). The tables: `schem
 for every database), `blocks` (the record), `quarantine`. Beside them: `marks`, `chore` (work in the
 background), `trouble` (logs what fails unseen).
 
-Then the two ledgers. `terminal` with `beginning`, `held`, `settled`, `sealing`, `relay`, `concession` and
+Then the two ledgers. `terminal` on a `local` store, with `beginning`, `memory`, `held`, `peers_open`, `view`,
+`settled`, `installer`, `sealing`, `relay`, `concession` and
 `pruning`; `hub` with `starting`, `markkeeper`, `authors`, `intake`, `admission`, `merging`, `recording`,
 `balances`, `numbers`, `overdrawn`, `ownfacts`, `adopting`, `revoking`, `flags`, `standing`, `expectations`,
 `projection`, `days`, `completeness`, `asking`, `listening` and `neighbours` (other processes on the same

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final, TypedDict, TypeVar
@@ -281,6 +281,7 @@ class TerminalLedger:
             with self._memory.mutex:
                 here = [] if head is None else [fact for fact in facts if fact.seq > head.seq]
                 believed.append(head is not None and self._memory.believed.put(replica, here))
+                self._memory.believed.forget(self._replaced([replica]))
 
         believed: list[bool] = []
         self._write(lambda connection: relay.follows(connection, replica, segment), after)
@@ -493,6 +494,8 @@ class TerminalLedger:
             self._authors.remember(taken.admitted.authors)
             fares = [fare for columns in taken.facts for fare in fares_of(columns)]
             self._memory.merged(taken.facts, fares, taken.heads, taken.foreign, taken.quarantined)
+            for replica in self._replaced({block.header.replica for block in taken.blocks}):
+                self.forget(replica)
             if taken.suspended:
                 self._memory.suspend()
 
@@ -500,6 +503,16 @@ class TerminalLedger:
             lambda connection: relay.take_in(connection, self._authors, part, self.replica, self._noted_ms()),
             after,
         )
+
+    def _replaced(self, replicas: Collection[ReplicaId]) -> list[ReplicaId]:
+        """Peers believed that are other identities of the terminals of these: they have been replaced.
+
+        What they had not sealed is written again by the one that took over, and must not count twice.
+        """
+        seen = self._authors.seen
+        terminals = {seen[replica].terminal for replica in replicas}
+        before = [replica for replica in self._memory.believed.replicas if replica not in replicas]
+        return [replica for replica in before if seen[replica].terminal in terminals]
 
     def _canonical(
         self, replica: ReplicaId, raws: Sequence[bytes], certificates: Iterable[AuthorCertificate]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crdt.block import Block, parse, seal
-from crdt.certificate import AuthorCertificate, Limits
+from crdt.certificate import AuthorCertificate, Limits, issue
 from crdt.columns import encode
 from crdt.documents import SignedDocument
 from crdt.errors import (
@@ -296,6 +296,27 @@ def test_two_doors_see_each_others_taps_before_they_are_sealed(fleet: Fleet) -> 
     assert believe(front, rear)
     rear.reopen()
     assert rear.ledger.status()["believed"] == 0
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_what_a_peer_takes_over_from_its_former_identity_counts_once(fleet: Fleet, sealed: bool) -> None:
+    """Invariant 6: its open taps are written again under the new one."""
+    front, rear, _ = fleet.terminals
+    before = front.author.certificate
+    rear.ledger.merge([], [before])
+    front.write(card(1), [FARE])
+    assert believe(front, rear)
+    front.ledger.suspend()
+    key = world.terminal(9).key
+    new = issue(world.FLEET_KEY, before.terminal, "", before.role, key.public_key, before.limits)
+    front.become(world.Terminal(key, new))
+    if sealed:
+        front.ledger.seal()
+        give(front, rear)
+    else:
+        rear.ledger.merge([], [new])
+        assert believe(front, rear)
+    assert rear.ledger.view(card(1)).balance_minor == -250
 
 
 def test_invariant_11_an_opening_that_is_believed_meets_a_held_one(fleet: Fleet) -> None:
