@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from crdt.certificate import Limits
-from crdt.errors import StoreFailed
+from crdt.errors import StoreError, StoreFailed
 from crdt.facts import Kind
 from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
 from crdt.store.hub import Change, HubLedger
@@ -36,11 +36,25 @@ from hub.backup import Backups
 from hub.callers import Callers
 from hub.connections import GuardedSite
 from hub.control_ledger import ledger_routes
+from hub.daybook import Daybook
+from hub.errors import RequestRefused
 from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
 from hub.evidence import Evidence
 from hub.exposure import Exposures
 from hub.invites import Invites
-from hub.keys import ABOUT, BACKUPS, EVENTS, EVIDENCE, EXPOSURES, LEDGER, OPERATORS, OVERVIEW, SERVICE, About
+from hub.keys import (
+    ABOUT,
+    BACKUPS,
+    DAYBOOK,
+    EVENTS,
+    EVIDENCE,
+    EXPOSURES,
+    LEDGER,
+    OPERATORS,
+    OVERVIEW,
+    SERVICE,
+    About,
+)
 from hub.notify import ServiceManager
 from hub.operators import Operators
 from hub.overview import Overview, card_text
@@ -59,6 +73,7 @@ log = logging.getLogger(__name__)
 
 VERSION = version("farebox")
 FAILURE_POLL_S = 1.0
+CLOSE_DAYS_EVERY_S = 600.0
 TERMINAL_KINDS = frozenset({Kind.FARE, Kind.OPENING})  # what a terminal may write
 
 
@@ -134,6 +149,9 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
         stack.callback(bus.close)
         announcer = await stack.enter_async_context(_announcer(hub, port))
         follower = _Follower(hub, announcer, context, interfaces)
+        if hub.settings.close_days_after_h:
+            closing = _close_days(app[DAYBOOK], hub.settings.close_days_after_h)
+            await stack.enter_async_context(_background(closing))
         watching = watch_interfaces(local_interfaces, follower.seen, hub.settings.announce_poll_s)
         await stack.enter_async_context(_background(watching))
         yield Served(url, port, site, bus)
@@ -183,10 +201,11 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
     app[ERROR_PAGE] = pages.error_page
     about = About(hub.authority.fleet.hex(), settings.announce_name, url, VERSION)
     evidence = Evidence(database, ledger)
+    daybook = Daybook(ledger, registry, service.policy, now_ms)
     exposures = Exposures(database, registry, service.policy, settings.online_s, now_ms, time.monotonic)
     for each in (app, control_app):
         each[EVIDENCE] = evidence
-        each[EXPOSURES] = exposures
+        each[EXPOSURES], each[DAYBOOK] = exposures, daybook
         each[ABOUT], each[OVERVIEW], each[SERVICE] = about, overview, service
     app[EVENTS] = bus
     sessions = Sessions(database, settings.session_idle_s, settings.session_longest_s, now_ms, os.urandom)
@@ -280,6 +299,17 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def _close_days(daybook: Daybook, after_h: int) -> None:
+    """Close days by themselves, some time after each has ended."""
+    while True:
+        try:
+            for day in await daybook.close_old(after_h):
+                log.info("the day of service %s is closed", day)
+        except (StoreError, RequestRefused) as error:
+            log.warning("no day is closed: %s", error)  # next time
+        await asyncio.sleep(CLOSE_DAYS_EVERY_S)
 
 
 async def _watchdog(manager: ServiceManager) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crdt.errors import StoreError
-from hub import app, cli_ledger, cli_operate, founding, settings
+from hub import app, cli_days, cli_ledger, cli_operate, founding, settings
 from hub.cli_text import ask_hub, say
 from hub.errors import HubError, SetupError
 
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     command("run", _run, "Serve terminals and operators until stopped.")
     cli_operate.add(command)
     cli_ledger.add(command)
+    cli_days.add(command)
     _add_password(command("password", _password, "Set a new operator's password."))
     # Listed here for --help; `main` hands its arguments on.
     commands.add_parser("demo", help="A hub and three buses on this machine, to play with.", add_help=False)

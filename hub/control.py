@@ -13,7 +13,7 @@ from aiohttp import web
 
 from hub.bodies import json_object
 from hub.errors import RequestRefused, SetupError
-from hub.keys import ABOUT, OVERVIEW, SERVICE
+from hub.keys import ABOUT, DAYBOOK, OVERVIEW, SERVICE
 from hub.overview import TapRow
 
 BACKLOG = 16
@@ -34,6 +34,8 @@ def control_routes() -> list[web.RouteDef]:
         web.get("/latest", latest),
         web.post("/topup", top_up),
         web.get("/fleet", fleet),
+        web.get("/days/{day}", day),
+        web.post("/days/{day}/close", close_day),
         web.post("/fleet", set_fleet),
         web.post("/password", set_password),
     ]
@@ -135,6 +137,16 @@ async def set_fleet(request: web.Request) -> web.Response:
     body = await json_object(request)
     changes = {name: _text(body, name) for name in body}
     return _answer(asdict(await request.app[SERVICE].set_fleet(changes)))
+
+
+async def day(request: web.Request) -> web.Response:
+    """GET /days/{day}: 2026-11-21, today or yesterday"""
+    return _answer(asdict(await request.app[DAYBOOK].report(request.match_info["day"])))
+
+
+async def close_day(request: web.Request) -> web.Response:
+    """POST /days/{day}/close"""
+    return _answer(asdict(await request.app[DAYBOOK].close(request.match_info["day"])))
 
 
 async def set_password(request: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
 """Where a view finds the hub's parts: `request.app[OVERVIEW]`, and so on.
 
-For pages: OVERVIEW, EVIDENCE, EXPOSURES (read), SERVICE (change), EVENTS (what changed, live), OPERATORS
-(login). For the control socket also LEDGER and BACKUPS.
+For pages: OVERVIEW, EVIDENCE, EXPOSURES, DAYBOOK (read), SERVICE (change), EVENTS (what changed, live),
+OPERATORS (login). For the control socket also LEDGER and BACKUPS.
 `hub.pages.routes() -> list[web.RouteDef]` is mounted at the root by hub.app; /api/v1 is the terminals'.
 A RequestRefused that leaves a view becomes its status and its sentence as plain text.
 """
@@ -12,6 +12,7 @@ from aiohttp import web
 
 from crdt.store.hub import HubLedger
 from hub.backup import Backups
+from hub.daybook import Daybook
 from hub.events import EventBus
 from hub.evidence import Evidence
 from hub.exposure import Exposures
@@ -37,12 +38,14 @@ SERVICE = web.AppKey("SERVICE", Service)
 LEDGER = web.AppKey("LEDGER", HubLedger)
 EVIDENCE = web.AppKey("EVIDENCE", Evidence)
 EXPOSURES = web.AppKey("EXPOSURES", Exposures)
+DAYBOOK = web.AppKey("DAYBOOK", Daybook)
 BACKUPS = web.AppKey("BACKUPS", Backups)
 EVENTS = web.AppKey("EVENTS", EventBus)
 
 __all__ = [
     "ABOUT",
     "BACKUPS",
+    "DAYBOOK",
     "EVENTS",
     "EVIDENCE",
     "EXPOSURES",

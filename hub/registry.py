@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, null, select, update
 
@@ -51,6 +51,13 @@ class Terminal:
     renewed_ms: int | None  # when it took its last new identity without being paired
     settled_ms: int | None  # when it was last given the settlement to its end
     settled_fact: int  # the last fact of the history that was in it
+
+
+class Identities(NamedTuple):
+    """A terminal's name, and the replicas that it was, the oldest first."""
+
+    name: str
+    replicas: list[ReplicaId]
 
 
 class Registry:
@@ -107,6 +114,23 @@ class Registry:
             self._database.read(lambda connection: connection.execute(query).all())
         )
         return [_terminal(row) for row in rows]
+
+    async def identities(self) -> list[Identities]:
+        """Every terminal's name, and the replicas that it was, the oldest first."""
+        certificates = tables.client_certificate
+        query = select(tables.terminal.c.name, certificates.c.terminal, certificates.c.replica)
+        query = query.join_from(
+            certificates, tables.terminal, certificates.c.terminal == tables.terminal.c.terminal
+        ).order_by(certificates.c.issued_ms, certificates.c.serial)
+        rows = await asyncio.wrap_future(
+            self._database.read(lambda connection: connection.execute(query).all())
+        )
+        found: dict[bytes, Identities] = {}
+        for name, terminal, replica in rows:
+            replicas = found.setdefault(terminal, Identities(name, [])).replicas
+            if replica not in replicas:
+                replicas.append(ReplicaId(replica))
+        return list(found.values())
 
     async def revoke(self, name_or_id: str, now_ms: int) -> str:
         """Stop a terminal and all its certificates; its name. RequestRefused when there is none such."""

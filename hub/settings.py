@@ -189,6 +189,13 @@ class HubSettings:
     page_rows: int = setting(
         "sync.page_rows", MAX_PAGE_ROWS, "Most cards in one settlement page.", whole(1, MAX_PAGE_ROWS)
     )
+    close_days_after_h: int = setting(
+        "days.close_after_h",
+        24,
+        "How long after its end a day of service is closed by itself, in hours; 0: by hand only. What comes "
+        "later restates it by adjustments.",
+        whole(0, 24 * 365),
+    )
     online_s: int = setting(
         "terminals.online_s",
         90,

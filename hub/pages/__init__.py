@@ -1,12 +1,12 @@
 """The operator's dashboard: server-rendered pages that keep themselves current where a browser allows it.
 
 Reading order: render (templates to pages), words and money (how things are said), live (server-sent events),
-then a file for each page: dashboard, cards, terminals, invite, ledger, fleet, login.
+then a file for each page: dashboard, cards, terminals, invite, days, ledger, fleet, login.
 """
 
 from aiohttp import web
 
-from hub.pages import cards, dashboard, fleet, invite, ledger, login, terminals
+from hub.pages import cards, dashboard, days, fleet, invite, ledger, login, terminals
 from hub.pages.errors import error_page, refusals_as_pages
 from hub.pages.live import stream
 from hub.pages.render import static_file
@@ -19,6 +19,7 @@ _LIVE = {
     "terminal": terminals.TERMINAL_VIEW,
     "card": cards.CARD_VIEW,
     "ledger": ledger.LEDGER_VIEW,
+    "day": days.DAY_VIEW,
 }
 
 _GET = {
@@ -31,6 +32,8 @@ _GET = {
     "/terminals/{terminal}/revoke": terminals.ask_revoke,
     "/invite": invite.invite,
     "/fleet": fleet.fleet,
+    "/days": days.days,
+    "/days/{day}": days.day,
     "/ledger": ledger.ledger,
     "/ledger/blocks/{block}": ledger.block,
     "/ledger/waiting/{replica}": ledger.ask_give_up,
@@ -47,6 +50,7 @@ _POST = {
     "/ledger/blocks/{block}/accept": ledger.accept,
     "/ledger/waiting/{replica}": ledger.give_up,
     "/ledger/flags/{replica}/{code}": ledger.dismiss,
+    "/days/{day}/close": days.close,
     "/ledger/notice": ledger.take_notice_away,
 }
 

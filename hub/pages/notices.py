@@ -39,6 +39,9 @@ NOTICES = {
         "Booked",
         "The hub wrote what was not in the ledger yet, on the same cards with the same amounts.",
     ),
+    "closed": Notice(
+        "Closed", "The figures below are fixed. Taps that come later restate them by adjustments."
+    ),
     "given-up": Notice(
         "No longer waited for", "Should these entries turn up after all, they are taken and count."
     ),

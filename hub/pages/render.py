@@ -13,6 +13,7 @@ from aiohttp import web
 from jinja2 import DictLoader, Environment, StrictUndefined, pass_context
 from jinja2.runtime import Context
 
+from hub.daywords import completeness
 from hub.operators import csrf_token
 from hub.pages import money, words
 
@@ -106,6 +107,8 @@ def _environment() -> Environment:
         "iso": iso,
         "span": words.span,
         "kind": words.kind_word,
+        "completeness": completeness,
+        "change": lambda number: money.plain(number, 0, signed=True),
         "count": words.count,
         "place": words.place,
         "state": _state,

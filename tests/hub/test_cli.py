@@ -273,3 +273,17 @@ def test_a_file_that_broke_off_is_not_left_behind(hub: HubProcess, tmp_path: Pat
     """Half a backup that looks like one is worse than none."""
     assert "farebox-hub run" in sentence(hub.command("backup", str(tmp_path / "copy")))
     assert not (tmp_path / "copy").exists()
+
+
+def test_the_report_of_a_day_and_what_is_missing_are_asked_for(hub: HubProcess) -> None:
+    hub.start()
+    try:
+        assert "No terminal has taps on this day" in hub.command("report", "yesterday").stdout
+        assert ", closed " in hub.command("day", "close", "2026-01-01").stdout
+        assert "has not ended" in sentence(hub.command("day", "close", "today"))
+        assert "is not a day" in sentence(hub.command("report", "someday"))
+        assert "Nothing is missing" in hub.command("ledger", "waiting").stdout
+        assert "No block is in quarantine" in hub.command("ledger", "forks").stdout
+        assert "Say which file" in sentence(hub.command("ledger", "import"))
+    finally:
+        hub.stop(signal.SIGTERM)

@@ -1,0 +1,60 @@
+"""Commands about days of service: the report of one, and closing it."""
+
+import argparse
+from typing import Any
+from urllib.parse import quote
+
+from hub.cli_operate import Command
+from hub.cli_text import ask_hub, local_time, money_text, say, table
+from hub.daybook import GapRow, TerminalDay
+from hub.daywords import completeness
+
+
+def add(command: Command) -> None:
+    """Put these commands into the parser."""
+    report = command("report", _report, "Say of each terminal whether its taps of a day are all here.")
+    report.add_argument("day", help="2026-11-21, today or yesterday")
+    day = command("day", _close, "Close a day: its figures are fixed, and restated by adjustments only.")
+    day.add_argument("action", choices=["close"])
+    day.add_argument("day", help="2026-11-21 or yesterday")
+
+
+def _report(options: argparse.Namespace) -> None:
+    _show(options, ask_hub(options, "GET", f"/days/{quote(options.day, safe='')}"))
+
+
+def _close(options: argparse.Namespace) -> None:
+    _show(options, ask_hub(options, "POST", f"/days/{quote(options.day, safe='')}/close", {}))
+
+
+def _show(options: argparse.Namespace, page: dict[str, Any]) -> None:
+    money = money_text(options)
+    closed = "open" if page["closed_ms"] is None else f"closed {local_time(page['closed_ms'])}"
+    say(f"{page['day']}, {local_time(page['start_ms'])} to {local_time(page['end_ms'])}, {closed}")
+    if not page["terminals"]:
+        say("No terminal has taps on this day, and every one has said so.")
+        return
+    table(
+        ["terminal", "taps", "fares", "restated", ""],
+        [
+            [
+                row.name,
+                f"{row.closed_taps:,}",
+                money(-row.closed_fares_minor),
+                money(-row.restated_fares_minor) if _changed(row) else "",
+                completeness(row),
+            ]
+            for row in map(_row, page["terminals"])
+        ],
+    )
+    for one in page["adjustments"]:
+        change = f"{one['taps']:+,} taps, {money(-one['fares_minor'])}"
+        say(f"  learnt {local_time(one['learnt_ms'])}: {one['name']} {change}")
+
+
+def _row(values: dict[str, Any]) -> TerminalDay:
+    return TerminalDay(**{**values, "gaps": [GapRow(**gap) for gap in values["gaps"]]})
+
+
+def _changed(row: TerminalDay) -> bool:
+    return (row.restated_taps, row.restated_fares_minor) != (row.closed_taps, row.closed_fares_minor)

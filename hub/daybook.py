@@ -1,0 +1,228 @@
+"""Days of service: which taps of a day are here, terminal by terminal, and the figures once it is closed.
+
+A day goes from the fleet's hour (`day_starts_at_h`) to the same one next morning, in the fleet's time zone.
+Facts belong to a day by their author's clock. Closing fixes a day's figures; what comes later restates them
+by adjustments that say when they were learnt.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from http import HTTPStatus
+from zoneinfo import ZoneInfo
+
+from crdt.certificate import AuthorCertificate
+from crdt.facts import ReplicaId
+from crdt.fleet import FleetSettings
+from crdt.store.completeness import Complete, Completeness, Missing
+from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
+from crdt.store.hub import HubLedger
+from hub.errors import RequestRefused
+from hub.registry import Registry
+
+LOOK_BACK_DAYS = 7  # that are closed by themselves; a hub that was off for longer leaves the rest to a person
+
+
+@dataclass(frozen=True, slots=True)
+class GapRow:
+    """Entries that may be of the day and are not here, by the numbers of their author's chain."""
+
+    after_tap: int  # the day's last tap that is here before them
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalDay:
+    """One terminal's day. Amounts in minor units, as they change balances: fares are negative."""
+
+    name: str
+    state: str  # "complete", "missing" or "open"
+    taps: int  # here now: numbers 1 to this of the day's
+    gaps: Sequence[GapRow]
+    contested: int  # entries in quarantine because of a fork that nobody has resolved
+    last_heard_ms: int  # when it last said all that it has; 0: never, or it does not matter
+    closed_taps: int  # as of closing; as of now for an open day
+    closed_fares_minor: int
+    restated_taps: int  # with what was learnt since
+    restated_fares_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustmentRow:
+    """What was learnt of a closed day afterwards."""
+
+    learnt_ms: int
+    name: str
+    taps: int
+    fares_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayPage:
+    """A day as people read it."""
+
+    day: str  # "2026-11-21"
+    start_ms: int
+    end_ms: int
+    ended: bool
+    closed_ms: int | None  # None: the figures still grow
+    terminals: Sequence[TerminalDay]  # those with taps on the day, or that may have some
+    adjustments: Sequence[AdjustmentRow]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every terminal's taps of the day are here."""
+        return all(row.state == "complete" for row in self.terminals)
+
+
+class Daybook:
+    """Reports on days, and closes them."""
+
+    def __init__(
+        self,
+        ledger: HubLedger,
+        registry: Registry,
+        policy: Callable[[], Awaitable[FleetSettings]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._policy = policy
+        self._now_ms = now_ms
+
+    async def today(self) -> date:
+        """The day of service that it is now."""
+        return await asyncio.to_thread(day_at, await self._policy(), self._now_ms())
+
+    async def report(self, text: str) -> DayPage:
+        """The day written like 2026-11-21, or "today" or "yesterday"; RequestRefused when it is none."""
+        wanted = await self._date(text)
+        day = await self._span(wanted)
+        report = await asyncio.wrap_future(self._ledger.report(day))
+        return await self._page(wanted, report)
+
+    async def close(self, text: str) -> DayPage:
+        """Fix a day's figures. RequestRefused while it has not ended."""
+        wanted = await self._date(text)
+        day = await self._span(wanted)
+        if self._now_ms() < day.end_ms:
+            raise RequestRefused(
+                "not_ended", f"{wanted} has not ended; its figures still grow.", HTTPStatus.CONFLICT
+            )
+        return await self._page(wanted, await self._closed(day))
+
+    async def close_old(self, after_h: int) -> list[date]:
+        """Close the days that ended `after_h` hours ago or earlier; those that were closed now."""
+        closed = []
+        for back in range(LOOK_BACK_DAYS, 0, -1):
+            wanted = await self.today() - timedelta(days=back)
+            day = await self._span(wanted)
+            if self._now_ms() < day.end_ms + after_h * 3_600_000:
+                continue
+            report = await asyncio.wrap_future(self._ledger.report(day))
+            if report.closed_ms is None and report.figures:
+                await self._closed(day)
+                closed.append(wanted)
+        return closed
+
+    async def _closed(self, day: Day) -> DayReport:
+        return await asyncio.wrap_future(self._ledger.close_day(day, self._now_ms()))
+
+    async def _date(self, text: str) -> date:
+        if text in ("today", "yesterday"):
+            return await self.today() - timedelta(days=text == "yesterday")
+        try:
+            return date.fromisoformat(text if len(text) == len("2026-11-21") else "")
+        except ValueError:
+            raise RequestRefused("day", f"{text[:40]!r} is not a day, such as 2026-11-21.") from None
+
+    async def _span(self, wanted: date) -> Day:
+        return await asyncio.to_thread(span, await self._policy(), wanted)
+
+    async def _page(self, wanted: date, report: DayReport) -> DayPage:
+        authors, identities = self._ledger.authors(), await self._registry.identities()
+        rows = []
+        for name, replicas in sorted(identities, key=lambda one: one.name.casefold()):
+            enrolled = [each for each in replicas if each in authors]
+            found = await asyncio.wrap_future(self._ledger.completeness(enrolled, report.day))
+            row = _row(name, found, report, enrolled)
+            # One without a tap belongs here until it has said that it had none.
+            if row.restated_taps or row.taps or row.state != "complete":
+                rows.append(row)
+        now_ms = self._now_ms()
+        return DayPage(
+            wanted.isoformat(),
+            report.day.start_ms,
+            report.day.end_ms,
+            report.day.end_ms <= now_ms,
+            report.closed_ms,
+            rows,
+            _adjustments(report, authors),
+        )
+
+
+def span(policy: FleetSettings, wanted: date) -> Day:
+    """When a day of service begins and ends. RequestRefused beyond the calendar. Looks up the time zone."""
+    zone = ZoneInfo(policy.timezone)
+    try:
+        start, end = (
+            datetime(each.year, each.month, each.day, policy.day_starts_at_h, tzinfo=zone).timestamp()
+            for each in (wanted, wanted + timedelta(days=1))
+        )
+    except (ValueError, OverflowError):
+        start = end = -1
+    if start < 0:
+        raise RequestRefused("day", f"{wanted} is no day of service.")
+    return Day(int(start) * 1000, int(end) * 1000)
+
+
+def day_at(policy: FleetSettings, at_ms: int) -> date:
+    """The day of service at a moment."""
+    local = datetime.fromtimestamp(at_ms // 1000, ZoneInfo(policy.timezone))
+    return (local.replace(tzinfo=None) - timedelta(hours=policy.day_starts_at_h)).date()
+
+
+def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[ReplicaId]) -> TerminalDay:
+    closed, restated = _sum(report.figures, replicas), _sum(report.restated, replicas)
+    gaps: Sequence[GapRow] = ()
+    contested = last_heard_ms = 0
+    if isinstance(found, Complete):
+        state, taps = "complete", found.taps
+    elif isinstance(found, Missing):
+        state, taps, contested = "missing", found.taps, found.contested
+        gaps = [GapRow(gap.after_tap, gap.first_seq, gap.last_seq) for gap in found.gaps]
+    else:
+        state, taps, last_heard_ms = "open", found.until, found.last_heard_ms
+    return TerminalDay(
+        name=name,
+        state=state,
+        taps=taps,
+        gaps=gaps,
+        contested=contested,
+        last_heard_ms=last_heard_ms,
+        closed_taps=closed.taps,
+        closed_fares_minor=closed.fares_minor,
+        restated_taps=restated.taps,
+        restated_fares_minor=restated.fares_minor,
+    )
+
+
+def _sum(figures: Mapping[ReplicaId, Figures], replicas: Sequence[ReplicaId]) -> Figures:
+    total = NO_FIGURES
+    for replica in replicas:
+        total = total.plus(figures.get(replica, NO_FIGURES))
+    return total
+
+
+def _adjustments(report: DayReport, authors: Mapping[ReplicaId, AuthorCertificate]) -> list[AdjustmentRow]:
+    return [
+        AdjustmentRow(
+            one.learnt_ms,
+            authors[one.replica].name if one.replica in authors else "?",
+            one.figures.taps,
+            one.figures.fares_minor,
+        )
+        for one in report.adjustments
+    ]

@@ -1,0 +1,18 @@
+"""A day's completeness as a sentence: what is here, what is missing, what nobody knows yet."""
+
+from hub.daybook import TerminalDay
+
+
+def completeness(row: TerminalDay) -> str:
+    """ "taps 1-4,312 complete", or what is missing of them."""
+    taps = "no taps" if not row.taps else "tap 1" if row.taps == 1 else f"taps 1\u2013{row.taps:,}"
+    if row.state == "complete":
+        return f"{taps} complete" if row.taps else "no taps, complete"
+    if row.state == "open":
+        return f"{taps} so far; it has not said yet whether there are more"
+    missing = [
+        f"entries {gap.first_seq:,}\u2013{gap.last_seq:,} after tap {gap.after_tap:,}" for gap in row.gaps
+    ]
+    if row.contested:
+        missing.append(f"{row.contested:,} entries in quarantine")
+    return f"{taps} here; missing: " + ", ".join(missing)

@@ -1,0 +1,51 @@
+"""The page of a day over the real hub: today's while it goes on, and closing one that has ended."""
+
+import time
+
+from crdt.block import seal
+from crdt.facts import NO_CONTEXT, Delta, Kind
+from crdt.frames import Status
+from tests.hub.conftest import Depot
+from tests.hub.pages.world import operator, text_of
+from tests.hub.terminal import CARD, Terminal
+
+DAY_MS = 86_400_000
+
+
+def ride(bus: Terminal, at_ms: int) -> bytes:
+    delta = Delta(bus.key.replica, bus.head.seq + 1, CARD, Kind.FARE, -250, at_ms, NO_CONTEXT)
+    block = seal(bus.key, bus.fleet, [delta], bus.head.hash)
+    bus.head = block.head
+    bus.chain.append(block.raw)
+    return block.raw
+
+
+async def test_today_goes_on_and_yesterday_is_closed_and_restated(depot: Depot) -> None:
+    """Issue: "Proof of completeness", on the dashboard and on the command line's socket alike."""
+    now_ms = time.time_ns() // 1_000_000
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, now_ms - DAY_MS), ride(bus, now_ms))
+    await depot.projected()
+    async with operator(depot) as person:
+        answer = await person.get("/days")
+        assert answer.location.startswith("/days/20")
+        page = text_of((await person.get(answer.location)).text)
+        assert "Bus 1 tap 1 so far; it has not said yet whether there are more" in page
+        assert "Close this day" not in page
+
+        yesterday = (await depot.ask("GET", "/days/yesterday"))["day"]
+        place = f"/days/{yesterday}"
+        page = text_of((await person.get(place)).text)
+        assert "2.50" in page
+        assert (await person.post(f"{place}/close", {}, form=place)).location == f"{place}?done=closed"
+        page = text_of((await person.get(place)).text)
+        assert "Taps as closed" in page
+        assert "Adjustments since closing" not in page
+
+        await bus.push(ride(bus, now_ms - DAY_MS))
+        await bus.exchange(Status({"held": 0}), frontier={bus.key.replica: bus.head})
+        await depot.projected()
+        page = text_of((await person.get(place)).text)
+        assert "Bus 1 taps 1–2 complete 1 2.50 5.00" in page
+        assert "Bus 1 +1 +2.50" in page
+        assert (await person.get("/days/never")).status == 400
