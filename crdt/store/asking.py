@@ -17,7 +17,18 @@ from crdt.frames import MAX_EXCHANGE_FRAMES, BlockFrame, CertificateFrame, Want
 from crdt.frontier import Head
 from crdt.settlement import MAX_PAGE_ROWS, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey
-from crdt.store import balances, blocks, days, expectations, flags, papers, projection, quarantine, relay
+from crdt.store import (
+    balances,
+    blocks,
+    days,
+    expectations,
+    flags,
+    overdrawn,
+    papers,
+    projection,
+    quarantine,
+    relay,
+)
 from crdt.store.authors import Authors
 from crdt.store.completeness import Completeness, completeness
 from crdt.store.days import Day, DayReport
@@ -111,6 +122,10 @@ class LedgerReader:
     def cards(self, after: bytes = b"", limit: int = 100) -> Future[list[CardRow]]:
         """Cards by ascending id, after `after`."""
         return self._database.read(lambda connection: balances.cards_after(connection, after, limit))
+
+    def overdrawn(self) -> Future[int]:
+        """How many cards are refused because they owe more than the rules let them. Reads every card."""
+        return self._database.read(overdrawn.count)
 
     def history(self, card: CardId, limit: int = 100) -> Future[list[Delta]]:
         """A card's facts in the order the hub learnt them, newest first; may lag behind the merges."""

@@ -12,6 +12,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.errors import Restored
 from crdt.frontier import Head
 from crdt.signing import SigningKey
+from crdt.store import quarantine
 from crdt.store.adopting import Adopter, Adoption
 from crdt.store.chore import Chore
 from crdt.store.futures import then
@@ -44,6 +45,7 @@ class OwnFacts:
         self._now_ms = now_ms
         self._publish = publish
         self._adopter = Adopter(key, certificate)
+        self._adopted = True  # whether anything is, that may have to be undone
         self._undoing = Chore(
             database,
             self._undo_some,
@@ -67,6 +69,7 @@ class OwnFacts:
 
         def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
             self._check_may_book()
+            self._adopted = True
             adoption = self._adopter.adopt(connection, hashes)
             return adoption.facts, adoption.head, adoption.changes
 
@@ -74,7 +77,7 @@ class OwnFacts:
 
     def undo(self) -> None:
         """Take back, in the background, what was adopted and its terminal wrote again, if there is any."""
-        if not self._restored:
+        if self._adopted and not self._restored:
             self._undoing.begin()
 
     def _check_may_book(self) -> None:
@@ -110,7 +113,9 @@ class OwnFacts:
         return outcome
 
     def _undo_some(self, connection: Connection) -> Adoption:
-        return self._adopter.undo(connection, self._now_ms())
+        undone = self._adopter.undo(connection, self._now_ms())
+        self._adopted = undone.more or quarantine.is_any(connection, quarantine.ADOPTED)
+        return undone
 
     def _undone(self, undone: Adoption) -> None:
         if self._keeper is not None and undone.head is not None:

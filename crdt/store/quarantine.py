@@ -138,6 +138,12 @@ def is_forked(connection: Connection, hash_: bytes) -> bool:
     return connection.execute(query).scalar_one_or_none() == RefusalCode.FORK_DETECTED
 
 
+def is_any(connection: Connection, resolution: str) -> bool:
+    """Whether there is a block of which this became."""
+    query = select(QUARANTINE.c.hash).where(QUARANTINE.c.resolution == resolution).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def resolve(connection: Connection, hashes: Collection[bytes], how: str) -> int:
     """Note what became of these blocks' facts; how many entries changed.
 

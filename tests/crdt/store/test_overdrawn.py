@@ -63,6 +63,7 @@ def test_a_card_is_overdrawn_from_the_ride_that_makes_it_so_until_it_is_paid(fle
     hub.set_floor(-250).result()
     hub.merge(rides(1, 2, 2)).result()
     assert (flags(hub, card(1)), flags(hub, card(2))) == (0, OVERDRAWN)
+    assert hub.overdrawn().result() == 1
     fleet.pull(fleet.terminals[0])
     assert fleet.terminals[0].ledger.view(card(2)).hotlisted
     assert not fleet.terminals[0].ledger.view(card(1)).hotlisted
