@@ -25,22 +25,8 @@ FARES: Final = (  # version n of the fleet's settings is FARES[(n - 1) % len(FAR
 
 
 @dataclass(frozen=True)
-class Fleet:
-    """A fleet's root and its hub."""
-
-    root: SigningKey
-    hub_key: SigningKey
-    hub: AuthorCertificate
-
-    @property
-    def id(self) -> FleetId:
-        """The fleet's id."""
-        return self.hub.fleet
-
-
-@dataclass(frozen=True)
 class Author:
-    """A terminal's key, and its certificate."""
+    """The key of a terminal or a hub, and its certificate."""
 
     key: SigningKey
     certificate: AuthorCertificate
@@ -51,6 +37,20 @@ class Author:
         return self.key.replica
 
 
+@dataclass(frozen=True)
+class Fleet:
+    """A fleet's root and its hub."""
+
+    name: str
+    root: SigningKey
+    hub: Author
+
+    @property
+    def id(self) -> FleetId:
+        """The fleet's id."""
+        return self.hub.certificate.fleet
+
+
 def _key(name: str) -> SigningKey:
     return SigningKey(sha256(b"simulation " + name.encode()).digest())
 
@@ -58,9 +58,15 @@ def _key(name: str) -> SigningKey:
 @cache
 def fleet(name: str) -> Fleet:
     """The fleet of this name."""
-    root, hub_key = _key(f"{name} root"), _key(f"{name} hub")
+    return Fleet(name, _key(f"{name} root"), hub_author(name, 0))
+
+
+@cache
+def hub_author(name: str, number: int) -> Author:
+    """The hub of a fleet with its `number`-th key: it gets another whenever it was put back from a backup."""
+    root, key = _key(f"{name} root"), _key(f"{name} hub {number}")
     identity = TerminalId(b"hub".ljust(16))
-    return Fleet(root, hub_key, issue(root, identity, "depot", Role.HUB, hub_key.public_key, HUB_LIMITS))
+    return Author(key, issue(root, identity, "depot", Role.HUB, key.public_key, HUB_LIMITS))
 
 
 HOME: Final = fleet("home")
@@ -77,10 +83,14 @@ def author(number: int, identity: int = 0, home: Fleet = HOME) -> Author:
 
 
 @cache
-def fares(version: int) -> SignedDocument:
-    """Version `version` of the fleet's settings."""
-    body = FleetDocument.new(FARES[(version - 1) % len(FARES)]).body
-    return SignedDocument.seal(HOME.hub_key, HOME.id, FLEET_DOCUMENT, version, body)
+def fares(version: int, signer: Author) -> SignedDocument:
+    """Version `version` of the fleet's settings, as this hub signs it."""
+    return SignedDocument.seal(signer.key, HOME.id, FLEET_DOCUMENT, version, _fares_body(version))
+
+
+@cache
+def _fares_body(version: int) -> bytes:
+    return FleetDocument.new(FARES[(version - 1) % len(FARES)]).body
 
 
 @cache

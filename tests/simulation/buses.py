@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from crdt.block import contents, parse
 from crdt.documents import SignedDocument
-from crdt.facts import CardId, CardView, Context, Draft, ReplicaId
+from crdt.facts import CardId, CardView, Context, Delta, Draft, Kind, ReplicaId
+from crdt.store.marks import Marks
 from crdt.store.terminal import TerminalLedger
 from edge.clock import Reading, TerminalClock
 from edge.decide import Accepted, Verdict, decide
 from edge.errors import UplinkError
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from tests.simulation.authors import FARES, HOME, Author, author, settings_in
-from tests.simulation.disks import empty_disk
+from tests.simulation.disks import Image, empty_disk
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.oracle import NOTHING, Fact, Oracle, Snapshot, expect
 from tests.simulation.power import Power
 
-ROUTE = "12"
+ROUTE: Final = "12"
+_OPEN: Final = "SELECT * FROM open_delta ORDER BY seq"
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What is written on restored storage until a new identity takes over. `name`: the oracle's for it."""
+
+    name: ReplicaId
 
 
 class Wall:
@@ -44,7 +55,7 @@ class Identity:
     author: Author
     fleet = HOME.id
     fleet_public_key = HOME.root.public_key
-    hub_certificate = HOME.hub
+    hub_certificate = HOME.hub.certificate
 
     @property
     def replica(self) -> ReplicaId:
@@ -55,6 +66,16 @@ class Identity:
     def certificate(self) -> Any:
         """The author's certificate."""
         return self.author.certificate
+
+
+@dataclass(frozen=True)
+class Card:
+    """A copy of a terminal's whole SD card, and what was true when it was made."""
+
+    image: Image
+    marks: bytes
+    fares_version: int
+    facts: int  # how many this identity had written
 
 
 class Bus:
@@ -71,6 +92,10 @@ class Bus:
         self.fares = FARES[0]
         self.fares_version = 0
         self.delivery = Delivery()
+        self.marks = b""
+        self.branch: Branch | None = None  # what it writes that other storage has written differently
+        self.copy: Card | None = None
+        self._nonces = 0
         self._oracle = oracle
         self._loop = loop
         self._clock_epoch = 0
@@ -108,13 +133,28 @@ class Bus:
         """Who it writes as now."""
         return self.author.replica
 
+    @property
+    def writes_as(self) -> ReplicaId:
+        """Under which name the oracle keeps what it writes now."""
+        return self.replica if self.branch is None else self.branch.name
+
     def start(self) -> None:
         """Start the program on what is on the disk."""
+        self._boot()
+        self._find()
+
+    def _boot(self) -> None:
         self.identity = Identity(self.author)
         self.delivery = Delivery()
         self.database = self.disk.start(self.power, eager=False)
-        self.ledger = open_ledger(self.database, self.author)
-        self._oracle.found(self.replica, self.ledger.status()["head_seq"])
+        self._open_ledger()
+
+    def _find(self) -> None:
+        """Compare what is there after a start with the truth, and set the clock by it."""
+        if self.branch is None:
+            self._oracle.found(self.replica, self.ledger.status()["head_seq"])
+        else:
+            self._oracle.found(self.branch.name, len(self._local()[1]))
         self._clock_epoch += 1
         self.clock = TerminalClock(
             floor_ms=self.ledger.last_at_ms() or 0,
@@ -127,12 +167,65 @@ class Bus:
 
     def pair_anew(self) -> None:
         """Give the terminal its next identity; what the old one wrote stays to be sent."""
-        self.ledger.seal()
-        self.author = author(self.number, len(self.replicas))
-        self.replicas.append(self.author.replica)
-        self._oracle.begin(self.replica, [])
-        self._oracle.acknowledge(self.replica)
+        self.ledger.retire()
+        self._become_next()
         self.start()
+
+    def renew(self) -> None:
+        """Go on as a new identity, which takes over what the suspended one could not seal."""
+        before = self.replica
+        sealed = self.disk.rows("SELECT coalesce(max(seq), 0) FROM head WHERE replica = ?", before)[0][0]
+        common, apart = self._local()
+        moved = [*self._oracle.facts[before][sealed:common], *apart]
+        self._become_next()
+        self._open_ledger()
+        rows = self.disk.rows(_OPEN)
+        facts = [fact_of(row) for row in rows]
+        expect(Counter(facts) == Counter(moved), f"{self.name} took over {facts}, not {moved}")
+        if self.branch is not None:
+            expect(
+                sorted(apart) == sorted(self._oracle.facts[self.branch.name]), "what was written is not all"
+            )
+        if common > sealed:
+            del self._oracle.facts[before][sealed:]
+        self._oracle.begin(self.replica, facts)
+        self._oracle.acknowledge(self.replica)
+        self.branch = None
+
+    def copy_storage(self) -> None:
+        """Make an image of the SD card."""
+        if self.branch is None:
+            facts = len(self._oracle.facts[self.replica])
+            self.copy = Card(self.disk.image(), self.marks, self.fares_version, facts)
+
+    def restore_storage(self, held_elsewhere: int, *, with_marks: bool) -> None:
+        """Put the image in and start; `held_elsewhere`: how far somebody else has this identity's chain.
+
+        Facts that were in the storage taken out, and nowhere else, are gone with it. `with_marks`: the whole
+        card was copied, so the terminal itself cannot know.
+        """
+        copy = self.copy
+        assert copy is not None
+        self.disk.put_back(copy.image)
+        if with_marks:
+            self.marks = copy.marks
+        self.fares_version = copy.fares_version
+        self.fares = FARES[(copy.fares_version - 1) % len(FARES)]
+        facts = self._oracle.facts[self.replica]
+        kept = max(copy.facts, held_elsewhere)
+        for seq in range(kept + 1, len(facts) + 1):
+            del self._oracle.named[self.replica, seq]  # nobody ever saw them
+        del facts[kept:]
+        self._boot()
+        behind = held_elsewhere > copy.facts
+        expect(
+            self.ledger.suspended or with_marks or not behind,
+            f"{self.name} did not notice that its storage is old",
+        )
+        if self.ledger.suspended or behind:
+            self.branch = Branch(ReplicaId(b"branch %d" % self.number))
+            self._oracle.facts[self.branch.name] = []
+        self._find()
 
     def tap(self, card: CardId) -> Verdict:
         """Present a card, as edge.taps does: decide, commit, and only then say so."""
@@ -146,17 +239,21 @@ class Bus:
             verdict = decide(view, self.fares, ROUTE, now.at_ms)
             drafts = verdict.drafts if isinstance(verdict, Accepted) else ()
             facts = [Fact(card, draft.kind, draft.amount_minor, now.at_ms, context) for draft in drafts]
-            self._oracle.begin(self.replica, facts)
+            self._oracle.begin(self.writes_as, facts)
             return drafts, verdict
 
         verdict = self.ledger.transact(card, choose, now.at_ms, context)
-        count = self._oracle.acknowledge(self.replica)
-        self._check_green(count)
+        self._check_green(self._oracle.acknowledge(self.writes_as))
         return verdict
 
     def sync(self, exchange: Exchange) -> Outcome | UplinkError:
         """One run against the hub, to the end or until something stops it."""
-        run = Sync(cast(Any, self), cast(Any, self), exchange, dict[str, Any], self.delivery, retry=True)
+
+        async def renewed(_written_again: Sequence[bytes]) -> tuple[Any, Exchange]:
+            self.renew()
+            return self, exchange
+
+        run = Sync(cast(Any, self), cast(Any, self), exchange, dict[str, Any], self.delivery, renew=renewed)
         try:
             return self._loop.run(run.run())
         except UplinkError as error:
@@ -167,6 +264,9 @@ class Bus:
     def reach(self) -> dict[ReplicaId, int]:
         """How far the disk has every replica's facts, the open segment included."""
         reach: dict[ReplicaId, int] = dict(self.disk.rows("SELECT replica, seq FROM head"))
+        if self.branch is not None:
+            common, apart = self._local()
+            return {**reach, self.replica: common, self.branch.name: len(apart)}
         last = self.disk.rows("SELECT max(seq) FROM open_delta")[0][0]
         if last is not None:
             reach[self.replica] = last
@@ -184,7 +284,7 @@ class Bus:
 
     def agrees(self) -> bool:
         """Whether the hub has all of this ledger, and the newest settlement shows."""
-        return self.ledger.held()[0] == 0 and self.installed() is self._oracle.hub
+        return self.ledger.held()[0] == 0 and self.installed() == self._oracle.hub
 
     def check(self, cards: Iterable[CardId]) -> None:
         """The view of these cards, and the sums of what is held, are exactly what they have to be."""
@@ -204,12 +304,10 @@ class Bus:
 
     def _check_green(self, count: int) -> None:
         """What was just acknowledged is on the disk (invariant 1)."""
-        facts = self._oracle.facts[self.replica]
         if count:
-            row = self.disk.rows(
-                "SELECT card, kind, amount_minor, at_ms FROM open_delta WHERE seq = ?", len(facts)
-            )
-            expect(row == [facts[-1][:4]], f"{self.name} said yes to what is not on its disk")
+            row = self.disk.rows(_OPEN + " DESC LIMIT 1")[0]
+            last = self._oracle.facts[self.writes_as][-1]
+            expect(fact_of(row) == last, f"{self.name} said yes to what is not on its disk")
         expect(not self.disk.in_transaction, f"{self.name} said yes before its commit")
 
     def _check_time(self, now: Reading) -> None:
@@ -217,10 +315,54 @@ class Bus:
             expect(now.at_ms >= self._last.at_ms, f"the time of {self.name} ran backwards within an epoch")
         self._last = now
 
+    def _become_next(self) -> None:
+        self.author = author(self.number, len(self.replicas))
+        self.identity = Identity(self.author)
+        self.replicas.append(self.author.replica)
+        self.copy = None
+        self._oracle.begin(self.replica, [])
+        self._oracle.acknowledge(self.replica)
+
+    def _open_ledger(self) -> None:
+        marks = Marks(self.marks, self._put_marks, self._nonce)
+        who = self.author
+        self.ledger = TerminalLedger(self.database, HOME.root.public_key, who.key, who.certificate, marks)
+
+    def _local(self) -> tuple[int, list[Fact]]:
+        """How far the disk has what everybody has of this identity, and what it has beside that."""
+        facts = self._oracle.facts[self.replica]
+        common, apart = 0, []
+        for delta in self._written():
+            fact = Fact(delta.card, delta.kind, delta.amount_minor, delta.at_ms, delta.context)
+            if delta.seq <= len(facts) and facts[delta.seq - 1] == fact:
+                common += 1
+                expect(common == delta.seq, f"{self.name} lacks facts before {delta.seq}")
+            else:
+                apart.append(fact)
+        return common, apart
+
+    def _written(self) -> Iterator[Delta]:
+        rows = self.disk.rows("SELECT raw FROM block WHERE replica = ? ORDER BY first_seq", self.replica)
+        for (raw,) in rows:
+            block = parse(raw)
+            yield from contents(block).deltas(self.replica, block.header.first_seq)
+        for row in self.disk.rows(_OPEN):
+            yield Delta(self.replica, row[0], *fact_of(row))
+
+    def _put_marks(self, data: bytes) -> None:
+        self.power()
+        self.marks = data
+        self.power()
+
+    def _nonce(self, length: int) -> bytes:
+        self._nonces += 1
+        return self._nonces.to_bytes(length, "big")
+
     def _save_epoch(self, epoch: int) -> None:
         self._clock_epoch = epoch
 
 
-def open_ledger(database: Any, who: Author) -> TerminalLedger:
-    """The ledger of this identity on a database."""
-    return TerminalLedger(database, HOME.root.public_key, who.key, who.certificate)
+def fact_of(row: tuple[Any, ...]) -> Fact:
+    """The fact in a row of the open segment."""
+    _seq, card, kind, amount_minor, at_ms, *place = row
+    return Fact(card, Kind(kind), amount_minor, at_ms, Context(*place))

@@ -8,11 +8,13 @@ from typing import TypeVar
 
 from crdt.errors import InputRefused
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
+from crdt.frontier import Frontier
 from crdt.session import Refused, Session
 from crdt.settlement import SERIES_BYTES
 from crdt.store.hub import Change, HubLedger
+from crdt.store.marks import Marks
 from hub.answering import Answerer, Heard
-from tests.simulation.authors import HOME, fares
+from tests.simulation.authors import HOME, Author, fares, hub_author
 from tests.simulation.disks import Image, empty_disk
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.oracle import Fact, Oracle, Snapshot, expect
@@ -27,7 +29,7 @@ class Backup:
 
     image: Image
     snapshot: Snapshot
-    booked: int  # how many facts of its own the hub had
+    author: Author  # the key that is in it
     requests: frozenset[str]
     fares: int
 
@@ -43,6 +45,11 @@ class Hub:
         self.requests: set[str] = set()
         self.fares = 0
         self.refusals: list[InputRefused] = []  # in the last answer
+        self.author = HOME.hub
+        self.marks = b""  # what is in the file beside the ledger, which no backup holds
+        self._keys = 1
+        self._nonces = 0
+        self._replicas = [self.author.replica]
         self._oracle = oracle
         self._loop = loop
         self._request = ""  # the last one that was tried
@@ -58,11 +65,15 @@ class Hub:
         """Start the program on what is on the disk."""
         self.starts += 1
         self.database = self.disk.start(self.power, eager=False)
-        self.ledger = HubLedger(
-            self.database, HOME.root.public_key, HOME.hub_key, HOME.hub, entropy=self._entropy
-        )
+        self.ledger = self._opened()
+        if self.ledger.restored:
+            self.author = hub_author(HOME.name, self._keys)
+            self._keys += 1
+            self._replicas.append(self.author.replica)
+            self.ledger = self._opened()
+        expect(not self.ledger.restored, "a hub with a new key counts as put back")
         self.ledger.on_commit(self._committed)
-        self._answerer = Answerer(self.ledger, self.page_rows, _done)
+        self._answerer = Answerer(self.ledger, self.page_rows, _done, now_ms=lambda: 0)
         written = len(self._oracle.facts.get(self.replica, ()))
         self._look()
         self._listing = None
@@ -111,26 +122,51 @@ class Hub:
     def publish_fares(self) -> None:
         """Put the next version of the fleet's settings."""
         self.fares += 1
-        expect(self.ledger.put_document(fares(self.fares)).result(), "newer settings were not taken")
+        expect(
+            self.ledger.put_document(fares(self.fares, self.author)).result(), "newer settings were not taken"
+        )
 
     def backup(self) -> Backup:
         """A copy of the disk."""
-        own = len(self._oracle.facts[self.replica])
-        return Backup(self.disk.image(), self._oracle.hub, own, frozenset(self.requests), self.fares)
+        return Backup(self.disk.image(), self._oracle.hub, self.author, frozenset(self.requests), self.fares)
 
     def restore(self, backup: Backup) -> None:
         """Put the copy back and start; what the hub itself booked since is lost with the disk."""
         self.disk.put_back(backup.image)
         self._oracle.hub = backup.snapshot
-        del self._oracle.facts[self.replica][backup.booked :]
+        for replica in self._replicas:
+            del self._oracle.facts.setdefault(replica, [])[backup.snapshot.reach.get(replica, 0) :]
+        self.author = backup.author
         self.requests = set(backup.requests)
         self.fares = backup.fares
         self.start()
+
+    def _opened(self) -> HubLedger:
+        marks = Marks(self.marks, self._put_marks, self._nonce)
+        return HubLedger(
+            self.database,
+            HOME.root.public_key,
+            self.author.key,
+            self.author.certificate,
+            entropy=self._entropy,
+            now_ms=lambda: 0,
+            marks=marks,
+            keeping=InlineKeeper,
+        )
+
+    def _put_marks(self, data: bytes) -> None:
+        self.power()
+        self.marks = data
+        self.power()
 
     def _entropy(self, length: int) -> bytes:
         if length == SERIES_BYTES:
             return b"series".ljust(length)
         return (self.starts * 100_000).to_bytes(length, "big")
+
+    def _nonce(self, length: int) -> bytes:
+        self._nonces += 1
+        return self._nonces.to_bytes(length, "big")
 
     def _committed(self, change: Change) -> None:
         if change.position:
@@ -163,6 +199,28 @@ class Hub:
         expect(cards == snapshot.cards, f"the hub's balances are {cards}, not {snapshot.cards}")
         listed = {row[0] for row in rows if row[3]}
         expect(listed == snapshot.listed, "the hub's hotlist is another")
+
+
+class InlineKeeper:
+    """Writes the hub's marks: at once for its own facts; for everybody else's when it comes to that."""
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+
+    def note(self, heads: Frontier) -> None:
+        """See crdt.store.markkeeper.Keeper."""
+        self._marks.advance(heads)
+
+    def secure(self, heads: Frontier) -> Future[None]:
+        """See crdt.store.markkeeper.Keeper."""
+        self._marks.advance(heads)
+        self._marks.save()
+        future: Future[None] = Future()
+        future.set_result(None)
+        return future
+
+    def close(self) -> None:
+        """See crdt.store.markkeeper.Keeper."""
 
 
 async def _done(future: Future[T], /) -> T:

@@ -42,7 +42,7 @@ class Intruder:
     def act(self) -> str:
         """Send something through some terminal's connection; what."""
         world = self._world
-        carriers = [bus for bus in world.present() if bus.replica not in world.network.partitioned]
+        carriers = [bus for bus in world.present() if bus.number not in world.network.partitioned]
         if not carriers:
             return "nobody to carry"
         attempts: list[Callable[[Intruder], Attempt]] = world.random.sample(_ATTEMPTS, 2)
@@ -156,6 +156,7 @@ class Intruder:
 
 
 _ATTEMPTS: Final[tuple[Callable[[Intruder], Attempt], ...]] = (
+    Intruder._fork,
     Intruder._fork,
     Intruder._gap,
     Intruder._wrong_previous,

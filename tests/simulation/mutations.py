@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FunctionType
@@ -19,15 +19,20 @@ from crdt.store import (
     admission,
     authors,
     balances,
+    concession,
     held,
     installer,
+    marks,
     memory,
     recording,
     sealing,
     settled,
+    starting,
     terminal,
     writer,
 )
+from tests.simulation.play import Played, first_failure
+from tests.simulation.world import THEMES
 
 
 @dataclass(frozen=True)
@@ -41,50 +46,66 @@ class Change:
 
 @dataclass(frozen=True)
 class Mutation:
-    """One bug. `seeds`: it is found within so many, from 0 on."""
+    """One bug. `seeds`: it is found within so many, from 0 on; of one theme's, where `theme` says which."""
 
     name: str
     seeds: int
     changes: tuple[Change, ...]
+    theme: int | None = None
+
+    def hunt(self) -> Played | None:
+        """Play until it is found; None when it is not."""
+        with planted(self):
+            if self.theme is None:
+                return first_failure(0, self.seeds)
+            return first_failure(self.theme, self.seeds, THEMES)
 
 
 def mutation(
-    name: str, seeds: int, function: Callable[..., Any], old: str, new: str, *more: Change
+    name: str,
+    seeds: int,
+    function: Callable[..., Any],
+    old: str,
+    new: str,
+    *more: Change,
+    theme: int | None = None,
 ) -> Mutation:
     """A bug in one function, and in others that go with it."""
-    return Mutation(name, seeds, (Change(function, old, new), *more))
+    return Mutation(name, seeds, (Change(function, old, new), *more), theme)
 
 
 @contextmanager
 def planted(bug: Mutation) -> Iterator[None]:
     """The product with the bug in it."""
     with ExitStack() as undo:
-        for change in bug.changes:
-            function = inspect.unwrap(change.function)
+        for function in {change.function: None for change in bug.changes}:
             assert isinstance(function, FunctionType)
-            sound = function.__code__
-            undo.callback(setattr, function, "__code__", sound)
-            function.__code__ = _changed(function, change).__code__
+            undo.callback(setattr, function, "__code__", function.__code__)
+            function.__code__ = _changed(function, bug.changes).__code__
         yield
 
 
-def _changed(function: FunctionType, change: Change) -> FunctionType:
+def _changed(function: FunctionType, changes: Iterable[Change]) -> FunctionType:
     source = textwrap.dedent(inspect.getsource(function))
-    count = source.count(change.old)
-    assert count == 1, f"{change.old!r} is {count} times in {function.__qualname__}; bring the mutation along"
+    for change in changes:
+        if change.function is function:
+            count = source.count(change.old)
+            assert count == 1, f"{change.old!r} is {count} times in {function.__qualname__}; bring it along"
+            source = source.replace(change.old, change.new)
     names: dict[str, Any] = {}
     code = compile(
-        "from __future__ import annotations\n" + source.replace(change.old, change.new),
+        "from __future__ import annotations\n" + source,
         f"<{function.__qualname__} with a planted bug>",
         "exec",
     )
     exec(code, function.__globals__, names)  # noqa: S102 - our own source, with a bug in it
     changed = names[function.__name__]
-    if isinstance(changed, property):
-        changed = changed.fget
     assert isinstance(changed, FunctionType)
     return changed
 
+
+STORAGE: Final = 1  # the themes of world.py
+HUB: Final = 2
 
 MUTATIONS: Final = (
     # ---- What a ledger lets in ----
@@ -266,5 +287,48 @@ MUTATIONS: Final = (
         balances.answer_pull,
         "not_(and_(_NOTHING, CARD.c.card.in_(never_listed)))",
         "not_(_NOTHING)",
+        theme=0,
+    ),
+    # ---- Storage that was put back ----
+    mutation(
+        "a terminal does not notice that its storage was put back",
+        300,
+        marks.Marks.check_start,
+        "if mark.seq > head.seq or (",
+        "if False and (",
+        Change(marks.Marks.check_start, "if database_nonce not in self._known:", "if False:"),
+        theme=STORAGE,
+    ),
+    mutation(
+        "a hub put back from a backup numbers facts again",
+        100,
+        starting._is_put_back,
+        "return marks.check_start(",
+        "return False and marks.check_start(",
+        theme=HUB,
+    ),
+    mutation(
+        "a concession writes again what the hub has",
+        300,
+        concession._write_again,
+        "later = [fact for fact in facts if fact.seq > head.seq]",
+        "later = [*facts]",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a concession writes nothing again",
+        300,
+        concession._write_again,
+        "again = [*lost, *(fact for fact in facts if fact.seq <= head.seq)]",
+        "again = []",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a new identity takes over all taps but one",
+        100,
+        concession.renumber,
+        "[row[1:] for row in rows]",
+        "[row[1:] for row in rows[1:]]",
+        theme=STORAGE,
     ),
 )

@@ -47,15 +47,15 @@ class Network:
     hub: Hub
     random: Random
     faults: Faults = NO_FAULTS
-    partitioned: set[ReplicaId] = field(default_factory=set)
+    partitioned: set[int] = field(default_factory=set)  # numbers of buses
     revoked: set[ReplicaId] = field(default_factory=set)
     late: list[tuple[ReplicaId, bytes]] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     _answers: dict[ReplicaId, list[bytes]] = field(default_factory=dict)
 
-    async def exchange(self, replica: ReplicaId, messages: Sequence[Message]) -> Answer:
-        """One POST of the terminal with this TLS certificate. Raises UplinkError as edge.exchange does."""
-        if replica in self.partitioned:
+    async def exchange(self, number: int, replica: ReplicaId, messages: Sequence[Message]) -> Answer:
+        """One POST of bus `number`, as this replica. Raises UplinkError as edge.exchange does."""
+        if number in self.partitioned:
             raise HubUnreachable("No hub answers.")
         session = Session(HOME.id, replica)
         body = b"".join(map(session.send, messages))

@@ -60,6 +60,7 @@ class Oracle:
         self.pending: dict[ReplicaId, list[Fact]] = {}  # handed to a ledger, not acknowledged so far
         self.history: dict[tuple[bytes, int], Snapshot] = {}  # by series and position
         self.hub = Snapshot()
+        self.named: dict[tuple[ReplicaId, int], Fact] = {}  # also what is lost with a disk
         self.acknowledged = 0
 
     def begin(self, replica: ReplicaId, facts: Iterable[Fact]) -> None:
@@ -69,7 +70,11 @@ class Oracle:
     def acknowledge(self, replica: ReplicaId) -> int:
         """What was begun is durable: from now on it may not be lost. How many facts."""
         facts = self.pending.pop(replica, [])
-        self.facts.setdefault(replica, []).extend(facts)
+        written = self.facts.setdefault(replica, [])
+        for seq, fact in enumerate(facts, len(written) + 1):
+            named = self.named.setdefault((replica, seq), fact)
+            expect(named == fact, f"number {seq} names two facts: {named} and {fact}")
+        written += facts
         self.acknowledged += len(facts)
         return len(facts)
 

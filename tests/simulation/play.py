@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -70,13 +70,10 @@ def play(seed: int, *, digest: bool = False) -> Played:
     return Played(seed, len(world.trace), failure, trace, hashed)
 
 
-def first_failure(
-    first: int, seeds: int, played: Callable[[Played], None] = lambda _one: None
-) -> Played | None:
+def first_failure(first: int, seeds: int, step: int = 1) -> Played | None:
     """Play seeds one after the other; the first that fails."""
-    for seed in range(first, first + seeds):
+    for seed in range(first, first + seeds * step, step):
         one = play(seed)
-        played(one)
         if one.failure:
             return one
     return None

@@ -27,6 +27,7 @@ MIN_STEPS, MAX_STEPS = 16, 32
 BUSES: Final = (2, 2, 2, 3, 3, 4)
 MAX_EXCHANGES: Final = 60  # of one run; a run that needs more does not come forward
 PAGE_ROWS: Final = (1, 2, 3, 500, 500)  # of a settlement page: few, so that there are several
+THEMES: Final = 3  # of seeds: a stranger is hotlisted for a while; storage is put back; a hub is put back
 MAX_ROUNDS: Final = 4  # of everybody syncing, until all agree
 CARDS: Final = (
     CardId(bytes.fromhex("04a1b2c3d4e5f6")),
@@ -48,6 +49,7 @@ class World:
     """One seed's world. `run` plays it, heals it, and raises Broken where a promise is."""
 
     def __init__(self, seed: int) -> None:
+        self.theme = seed % THEMES
         self.random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
         self.trace: list[tuple[object, ...]] = []
         self.oracle = Oracle()
@@ -63,12 +65,16 @@ class World:
         self.backups: list[Backup] = []
         self.now_ms = START_MS
         self._bookings = 0
+        self._restored = False
 
     def run(self) -> None:
         """Play, heal, compare."""
         self.network.faults = self.faults
-        for _ in range(self.random.randint(MIN_STEPS, MAX_STEPS)):
-            self.step()
+        steps = self.random.randint(MIN_STEPS, MAX_STEPS)
+        script = _SCRIPTS[self.theme]
+        at = sorted(self.random.sample(range(2, steps), len(script)))
+        for number in range(steps):
+            self.step(script[at.index(number)] if number in at else self._draw())
         self.heal()
 
     def close(self) -> None:
@@ -85,9 +91,8 @@ class World:
 
     # ---- One step ----
 
-    def step(self) -> None:
+    def step(self, action: Callable[[World], None]) -> None:
         """Something happens; then every promise is looked at where it could have been broken."""
-        action = self._draw()
         passed = self.random.choice((50, 2_000, 45_000, 3_600_000))
         self.now_ms += passed
         for bus in self.buses:
@@ -138,7 +143,7 @@ class World:
 
         async def exchange(messages: Sequence[Message]) -> Answer:
             expect(next(left, None) is not None, f"{bus.name} syncs without end")
-            return await self.network.exchange(bus.replica, messages)
+            return await self.network.exchange(bus.number, bus.replica, messages)
 
         if cuts:
             self._maybe_cut(bus, 14)
@@ -153,10 +158,18 @@ class World:
             self.hub.power.keep()
         bus.check(self.cards)
         if isinstance(outcome, UplinkError):
-            self.note(bus.name, type(outcome).__name__)
+            self.note(bus.name, type(outcome).__name__, str(outcome)[:200])
             return False
         self.note(bus.name, "complete" if outcome.complete else "incomplete")
         return outcome.complete
+
+    def _sync_copied(self) -> None:
+        """Deliver what a copy of the storage does not have."""
+        copied = [bus for bus in self.present() if bus.copy is not None]
+        if copied:
+            bus = self.random.choice(copied)
+            bus.tap(self.cards[0])
+            self.sync(bus)
 
     def _seal(self) -> None:
         bus = self.bus()
@@ -197,7 +210,7 @@ class World:
     def _book(self) -> None:
         self._bookings += 1
         number = self._bookings - (self.random.random() < 0.25 and self._bookings > 1)
-        card = self.cards[number % len(self.cards)]
+        card = self.cards[number % (len(self.cards) - 1)]
         kind = Kind.TOPUP if number % 4 else Kind.ADJUSTMENT
         self.note(card.hex(), number)
         self._maybe_cut(self.hub, 2)
@@ -209,8 +222,14 @@ class World:
             self.hub.power.keep()
 
     def _block(self) -> None:
-        card = self.cards[-1] if self.random.random() < 0.5 else self.card()
-        listed = (card in self.oracle.hub.listed) == (self.random.random() < 0.2)
+        self._list(self.card())
+
+    def _list_stranger(self) -> None:
+        self._list(self.cards[-1])
+
+    def _list(self, card: CardId) -> None:
+        """Put a card on the hotlist, or take it off."""
+        listed = card not in self.oracle.hub.listed
         self.note(card.hex(), listed)
         self._maybe_cut(self.hub, 2)
         try:
@@ -251,8 +270,8 @@ class World:
 
     def _partition(self) -> None:
         bus = self.bus()
-        self.network.partitioned ^= {bus.replica}
-        self.note(bus.name, bus.replica in self.network.partitioned)
+        self.network.partitioned ^= {bus.number}
+        self.note(bus.name, bus.number in self.network.partitioned)
 
     def _clock(self) -> None:
         bus = self.bus()
@@ -270,18 +289,35 @@ class World:
 
     def _pair_anew(self) -> None:
         bus = self.bus()
-        if len(bus.replicas) < 3:
-            before = bus.replica
+        if len(bus.replicas) < 3 and bus.branch is None and bus.replica not in self.network.revoked:
             bus.pair_anew()
-            if before in self.network.partitioned:
-                self.network.partitioned.add(bus.replica)
         self.note(bus.name)
+        bus.check(self.cards)
+
+    def _copy_storage(self) -> None:
+        bus = self.bus()
+        if bus.copy is None or self.random.random() < 0.3:
+            bus.copy_storage()
+        self.note(bus.name)
+
+    def _restore_storage(self) -> None:
+        copied = [bus for bus in self.present() if bus.copy is not None]
+        if not copied or self._restored:
+            return
+        bus = self.random.choice(copied)
+        self._restored = True
+        self.network.late = [late for late in self.network.late if late[0] != bus.replica]
+        self.backups = []  # what only a hub has is lost when that is put back as well
+        with_marks = self.random.random() < 0.6
+        bus.restore_storage(self.oracle.hub.reach.get(bus.replica, 0), with_marks=with_marks)
+        self.note(bus.name, "with marks" if with_marks else "", bus.branch is not None)
         bus.check(self.cards)
 
     def _revoke(self) -> None:
         if len(self.buses) > 2 and not self.network.revoked:
             bus = self.bus()
-            self.network.revoked.update(bus.replicas)
+            if bus.branch is None:
+                self.network.revoked.update(bus.replicas)
             self.note(bus.name)
 
     def _intrude(self) -> None:
@@ -307,7 +343,9 @@ class World:
             if not behind:
                 break
             for bus in behind:
-                expect(self.sync(bus), f"{bus.name} cannot sync though everything works")
+                expect(
+                    self.sync(bus), f"{bus.name} cannot sync though everything works: {self.trace[-1][-1]}"
+                )
         else:
             raise Broken(f"no agreement after {MAX_ROUNDS} rounds")
         self._compare()
@@ -324,7 +362,7 @@ class World:
             expect(oracle.hub.reach.get(replica, 0) == count, f"the hub lacks facts of {replica.hex()}")
         states = oracle.believed(oracle.hub, {})
         for bus in self.present():
-            expect(bus.installed() is oracle.hub, f"{bus.name} has another settlement")
+            expect(bus.installed() == oracle.hub, f"{bus.name} has another settlement")
             expect(bus.ledger.held() == (0, 0), f"{bus.name} still holds something")
             for card in self.cards:
                 expect(
@@ -341,7 +379,7 @@ _ACTIONS: Final[tuple[tuple[float, Callable[[World], None]], ...]] = (
     (30, World._tap),
     (16, World._sync),
     (6, World._book),
-    (3, World._intrude),
+    (4, World._intrude),
     (3, World._seal),
     (3, World._tidy),
     (4, World._block),
@@ -355,6 +393,14 @@ _ACTIONS: Final[tuple[tuple[float, Callable[[World], None]], ...]] = (
     (1, World._hub_power_cycle),
     (1, World._pair_anew),
     (1, World._publish),
+    (2, World._copy_storage),
+    (2, World._restore_storage),
     (0.5, World._revoke),
 )
 _LUCK: Final = tuple(accumulate(weight for weight, _ in _ACTIONS))
+_SCRIPTS: Final[tuple[tuple[Callable[[World], None], ...], ...]] = (  # what happens for certain, in order
+    (World._list_stranger, World._sync, World._list_stranger),
+    (World._copy_storage, World._sync_copied, World._restore_storage),
+    (World._backup, World._book, World._restore_hub, World._book),
+)
+assert len(_SCRIPTS) == THEMES
