@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import depot, merge, settle, tap
+from tests.bench import depot, merge, reconnect, settle, tap
 from tests.bench.table import Figure, rendered
 
-PARTS = ("tap", "merge", "settle", "depot")
+PARTS = ("tap", "merge", "reconnect", "settle", "depot")
 
 
 def main() -> int:
@@ -48,6 +48,7 @@ def _source() -> random.Random:
 _MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "tap": lambda directory, wanted: [tap.measure(directory, wanted.taps, _source())],
     "merge": lambda directory, wanted: merge.measure(directory, merge.prepared(_source()), wanted.merges),
+    "reconnect": lambda directory, _wanted: reconnect.measure(directory, _source()),
     "settle": lambda directory, wanted: settle.measure(directory, wanted.cards, _source()),
     "depot": lambda directory, wanted: depot.measure(directory, wanted.seconds),
 }
