@@ -1,0 +1,121 @@
+"""The exposure of a real hub's ledger: what cards stand at, what terminals away may believe of them."""
+
+import asyncio
+from dataclasses import replace
+
+from crdt.exposure import Standing
+from crdt.facts import CardId, Kind, ReplicaId, TerminalId
+from crdt.fleet import FleetSettings
+from crdt.frames import Pull
+from hub.exposure import Exposures, judge, standings
+from hub.registry import Registry, Terminal
+from tests.hub.conftest import Depot
+from tests.hub.terminal import CARD
+
+POLICY = FleetSettings(flat_fare_minor=250, passback_window_s=60)
+OTHER = CardId(bytes.fromhex("04ffeedd"))
+DAY_MS = 86_400_000
+BUS = Terminal(
+    terminal=TerminalId(bytes(16)),
+    name="Bus 1",
+    replica=ReplicaId(bytes(16)),
+    paired_ms=0,
+    revoked_ms=None,
+    seen_ms=0,
+    address="",
+    status={},
+    restored_ms=None,
+    renewed_ms=None,
+    settled_ms=0,
+    settled_fact=0,
+)
+
+
+async def read(depot: Depot, since: int | None) -> list[Standing]:
+    await depot.projected()
+    found = await asyncio.wrap_future(depot.hub.database.read(lambda sql: standings(sql, since)))
+    return sorted(found)
+
+
+async def test_a_terminal_away_may_believe_what_was_taken_since_it_settled(depot: Depot) -> None:
+    """Else the figure were no bound: the card is empty here, and full on a bus that has not heard of it."""
+    bus, away = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await bus.push(bus.taps(1000, kind=Kind.OPENING), bus.taps(600, card=OTHER, kind=Kind.OPENING))
+    await depot.projected()
+    await away.pull()
+    await bus.push(bus.taps(-250, -250))
+    rows = {row.name: row for row in await Registry(depot.hub.database).terminals()}
+    assert rows["Bus 2"].settled_ms is not None
+    assert rows["Bus 1"].settled_ms is None
+    assert await read(depot, rows["Bus 2"].settled_fact) == [Standing(500, 1000), Standing(600, 600)]
+    assert await read(depot, None) == [Standing(500, 500), Standing(600, 600)]
+    assert CARD != OTHER
+
+
+async def test_cards_that_stand_alike_are_counted_together(depot: Depot) -> None:
+    bus = await depot.pair()
+    cards = [CardId(bytes([4, 0, 0, number])) for number in range(5)]
+    for card in cards:
+        bus.taps(300, card=card, kind=Kind.OPENING)
+    await bus.push(*bus.chain)
+    assert await read(depot, None) == [Standing(300, 300, 5)]
+
+
+def test_terminals_in_touch_are_one_group_and_each_away_is_one_more() -> None:
+    online, one, two = (replace(BUS, name=name) for name in ("Bus 1", "Bus 2", "Bus 3"))
+    cards = [Standing(1000, 1000)]
+    together = judge(POLICY, [online], [], cards, 30 * DAY_MS)
+    assert (together.fleet_minor, together.in_touch_minor, together.offline_minor) == (250, 250, 0)
+    apart = judge(POLICY, [online, one, two], [one, two], cards, 30 * DAY_MS)
+    assert (apart.offline, apart.longest_ms) == (2, 30 * DAY_MS)
+    assert apart.fleet_minor == 2 * 1000 + 3 * 250
+    assert apart.unlent_minor == 2 * 1000
+    assert apart.offline_minor == apart.fleet_minor - 250
+
+
+def test_a_terminal_that_is_away_shortly_has_time_for_few_rides() -> None:
+    online, away = BUS, replace(BUS, settled_ms=30 * DAY_MS - 60_000)
+    view = judge(POLICY, [online, away], [away], [Standing(10_000, 10_000)], 30 * DAY_MS)
+    assert view.fleet_minor == 250 + 2 * 250
+
+
+def test_a_card_that_a_terminal_has_not_heard_of_gets_its_opening_balance_there() -> None:
+    policy = replace(POLICY, opening_balance_minor=500)
+    view = judge(policy, [BUS], [BUS], [Standing(0, 0)], 30 * DAY_MS)
+    assert view.fleet_minor == 500 + 250
+
+
+def test_a_fleet_without_terminals_loses_nothing() -> None:
+    view = judge(POLICY, [], [], [Standing(1000, 1000)], DAY_MS)
+    assert (view.fleet_minor, view.per_card_minor, view.in_touch_minor) == (0, 0, 0)
+
+
+async def test_the_figure_rests_a_while_after_it_was_made(depot: Depot) -> None:
+    """It reads every card, so an open page must not ask for it again and again."""
+    clock = iter([0.0, 1.0, 1.0, 5.0, 30.0, 31.0, 31.0])
+
+    async def policy() -> FleetSettings:
+        return POLICY
+
+    registry = Registry(depot.hub.database)
+    exposures = Exposures(depot.hub.database, registry, policy, 90, lambda: 0, lambda: next(clock))
+    first = await exposures.get()
+    assert await exposures.get() is first
+    assert await exposures.get() is not first
+
+
+async def test_terminals_are_told_apart_by_whether_they_are_in_touch(depot: Depot) -> None:
+    bus = await depot.pair("Bus 1")
+    await depot.pair("Bus 2")
+    await bus.exchange(Pull())
+
+    async def policy() -> FleetSettings:
+        return POLICY
+
+    (row, _) = await Registry(depot.hub.database).terminals()
+    assert row.seen_ms is not None
+    now_ms = row.seen_ms + 60_000
+    exposures = Exposures(
+        depot.hub.database, Registry(depot.hub.database), policy, 90, lambda: now_ms, lambda: 0.0
+    )
+    assert (await exposures.get()).offline == 1
