@@ -39,7 +39,8 @@ class Total:
         self.distinct += tally.distinct
         self.restarted += tally.restarted
         self.cpu_s += tally.cpu_s
-        self.failure, self.kept_in = tally.failure, tally.kept_in
+        if not self.failure:
+            self.failure, self.kept_in = tally.failure, tally.kept_in
 
 
 def main() -> int:
@@ -70,11 +71,12 @@ def campaign(images: int, seed: int, jobs: int, scratch: Path, keep: Path) -> To
     # Plans go to the workers as they come free: `imap` would take all of the endless row.
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         plans = _plans(seed)
-        under_way = [pool.apply_async(work, (plan,)) for plan in itertools.islice(plans, 2 * jobs)]
-        while total.images < images and not total.failure:
+        under_way = [pool.apply_async(work, (plan,)) for plan in itertools.islice(plans, jobs)]
+        while under_way:  # to the end: a program that is left behind would lose its directory
             total.add(under_way.pop(0).get())
             _say(total, images)
-            under_way.append(pool.apply_async(work, (next(plans),)))
+            if total.images < images and not total.failure:
+                under_way.append(pool.apply_async(work, (next(plans),)))
     return total
 
 
