@@ -28,6 +28,9 @@ MAX_RECORDS = 256
 BURST, PER_S = 40, 8.0
 """Exchanges that one terminal may begin at once, and in a second for long: a tap is one."""
 
+AGAIN_S = 30.0
+"""Before it is begun anew, after a bug has ended it."""
+
 log = logging.getLogger(__name__)
 
 
@@ -91,7 +94,16 @@ class Peering:
         ]
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled, whatever happens: a terminal without peers takes taps as well."""
+        while True:
+            try:
+                await self._run()
+            except Exception:
+                log.exception("talking to peers failed: this is a bug, please report it")
+            self._answers = False
+            await asyncio.sleep(AGAIN_S)
+
+    async def _run(self) -> None:
         await asyncio.to_thread(self.presences.refresh)
         async with AsyncExitStack() as parts:
             try:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from edge import tech
 from edge.local import ask
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, PATIENCE_S
@@ -71,7 +72,7 @@ def is_met(bus: Bus) -> bool:
 
 @pytest.mark.timeout(240)
 def test_two_doors_without_a_hub_see_each_others_taps_and_agree(
-    namespaces: list[list[str]], tmp_path: Path, fleet: Fleet
+    namespaces: list[list[str]], tmp_path: Path, fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Passback and balances hold across doors, and then both hold the same sealed ledger."""
     doors = [Bus(tmp_path / name) for name in ("front", "rear")]
@@ -88,6 +89,8 @@ def test_two_doors_without_a_hub_see_each_others_taps_and_agree(
         for terminal in terminals:
             terminal.line_with("ready")
         until(lambda: all(is_met(door) for door in doors))
+        assert tech.main(["--settings", str(doors[0].settings_file), "peers"]) == 0
+        assert "this vehicle     online at 192.0.2.2:" in capsys.readouterr().out
 
         readers[0].say(f"present ntag215:{UID}")
         assert "7.50 EUR left" in terminals[0].line_with("accepted")
