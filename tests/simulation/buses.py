@@ -94,6 +94,7 @@ class Bus:
         self.delivery = Delivery()
         self.marks = b""
         self.branch: Branch | None = None  # what it writes that other storage has written differently
+        self.believed: dict[ReplicaId, int] = {}  # by peers, how far
         self.copy: Card | None = None
         self._nonces = 0
         self._oracle = oracle
@@ -146,6 +147,7 @@ class Bus:
     def _boot(self) -> None:
         self.identity = Identity(self.author)
         self.delivery = Delivery()
+        self.believed = {}
         self.database = self.disk.start(self.power, eager=False)
         self._open_ledger()
 
@@ -178,6 +180,7 @@ class Bus:
         common, apart = self._local()
         moved = [*self._oracle.facts[before][sealed:common], *apart]
         self._become_next()
+        self.believed = {}
         self._open_ledger()
         rows = self.disk.rows(_OPEN)
         facts = [fact_of(row) for row in rows]
@@ -286,10 +289,23 @@ class Bus:
         """Whether the hub has all of this ledger, and the newest settlement shows."""
         return self.ledger.held()[0] == 0 and self.installed() == self._oracle.hub
 
+    def believe(self, peer: Bus) -> None:
+        """Count what a peer has written and not sealed, until either of the two starts again."""
+        if self.ledger.believe(peer.replica, peer.ledger.open_segment()):
+            self.believed[peer.replica] = peer.ledger.status()["head_seq"]
+
+    def forget(self, peer: Bus) -> None:
+        """The peer is not what it was."""
+        self.ledger.forget(peer.replica)
+        self.believed.pop(peer.replica, None)
+
     def check(self, cards: Iterable[CardId]) -> None:
         """The view of these cards, and the sums of what is held, are exactly what they have to be."""
         settled, reach = self.installed(), self.reach()
-        states = self._oracle.believed(settled, reach)
+        seen = dict(reach)
+        for replica, last_seq in self.believed.items():
+            seen[replica] = max(last_seq, seen.get(replica, 0))
+        states = self._oracle.believed(settled, seen)
         for card in cards:
             view = self.ledger.view(card)
             state = states.get(card, NOTHING)

@@ -289,6 +289,28 @@ MUTATIONS: Final = (
         "not_(_NOTHING)",
         theme=0,
     ),
+    # ---- Peers ----
+    mutation(
+        "what a peer sealed counts beside what it had not sealed",
+        300,
+        memory.Memory.merged,
+        "self.believed.sealed(heads)",
+        "pass",
+    ),
+    mutation(
+        "what a peer had not sealed counts on once it is settled",
+        300,
+        memory.Memory.replaced,
+        "self.believed.sealed(snapshot.settled)",
+        "pass",
+    ),
+    mutation(
+        "a peer's blocks are held and not counted",
+        60,
+        memory.Memory.merged,
+        "self.held.add_columns(columns)",
+        "pass",
+    ),
     # ---- Storage that was put back ----
     mutation(
         "a terminal does not notice that its storage was put back",

@@ -18,6 +18,7 @@ from tests.simulation.buses import Bus
 from tests.simulation.hubs import Backup, Hub
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.intruders import Intruder
+from tests.simulation.meetings import cut_short, exported, imported, meet
 from tests.simulation.network import NO_FAULTS, Faults, Network
 from tests.simulation.oracle import Broken, Oracle, expect
 from tests.simulation.power import PowerCut
@@ -66,6 +67,7 @@ class World:
         self.now_ms = START_MS
         self._bookings = 0
         self._restored = False
+        self._sticks: list[bytes] = []
 
     def run(self) -> None:
         """Play, heal, compare."""
@@ -294,6 +296,37 @@ class World:
         self.note(bus.name)
         bus.check(self.cards)
 
+    def _meet(self) -> None:
+        honest = [bus for bus in self.buses if bus.branch is None]
+        if len(honest) < 2:
+            return
+        giver, taker = self.random.sample(honest, 2)
+        self._maybe_cut(taker, 3)
+        try:
+            self.note(giver.name, taker.name, meet(giver, taker))
+        except PowerCut:
+            self._restart(taker)
+        finally:
+            taker.power.keep()
+        taker.check(self.cards)
+
+    def _courier(self) -> None:
+        """A technician fills a stick on some bus, or brings one to the hub: again, or half of it."""
+        bus = self.bus()
+        if bus.branch is None and (not self._sticks or self.random.random() < 0.5):
+            self._sticks = [*self._sticks[-2:], exported(bus)]
+            self.note(bus.name)
+        elif self._sticks:
+            file = self.random.choice(self._sticks)
+            file = cut_short(file, self.random) if self.random.random() < 0.3 else file
+            self._maybe_cut(self.hub, 2)
+            try:
+                self.note("hub", imported(self.hub, file))
+            except PowerCut:
+                self._restart_hub()
+            finally:
+                self.hub.power.keep()
+
     def _copy_storage(self) -> None:
         bus = self.bus()
         if bus.copy is None or self.random.random() < 0.3:
@@ -305,11 +338,18 @@ class World:
         if not copied or self._restored:
             return
         bus = self.random.choice(copied)
+        held = self.oracle.hub.reach.get(bus.replica, 0)
+        others = [other for other in self.buses if other is not bus]
+        if any(other.reach().get(bus.replica, 0) > held for other in others):
+            return  # two chains that nobody has judged: whichever comes to the hub first counts
         self._restored = True
+        self._sticks = []
+        for other in others:
+            other.forget(bus)
         self.network.late = [late for late in self.network.late if late[0] != bus.replica]
         self.backups = []  # what only a hub has is lost when that is put back as well
         with_marks = self.random.random() < 0.6
-        bus.restore_storage(self.oracle.hub.reach.get(bus.replica, 0), with_marks=with_marks)
+        bus.restore_storage(held, with_marks=with_marks)
         self.note(bus.name, "with marks" if with_marks else "", bus.branch is not None)
         bus.check(self.cards)
 
@@ -338,6 +378,9 @@ class World:
             self.network.deliver_late()
         for bus in self.buses:
             bus.wall.wall_ms = bus.wall.synchronised_ms = self.now_ms
+            for stopped in self.buses:
+                if stopped.replica in self.network.revoked and stopped is not bus:
+                    bus.forget(stopped)  # it is not answered any more
         for _ in range(MAX_ROUNDS):
             behind = [bus for bus in self.present() if not bus.agrees()]
             if not behind:
@@ -393,6 +436,8 @@ _ACTIONS: Final[tuple[tuple[float, Callable[[World], None]], ...]] = (
     (1, World._hub_power_cycle),
     (1, World._pair_anew),
     (1, World._publish),
+    (4, World._meet),
+    (3, World._courier),
     (2, World._copy_storage),
     (2, World._restore_storage),
     (0.5, World._revoke),

@@ -1,0 +1,59 @@
+"""How blocks travel without a network to the hub: from bus to bus, and on a courier's stick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+from crdt.certificate import AuthorCertificate
+from crdt.courier import CourierReader, CourierWriter
+from crdt.frames import BlockFrame, CertificateFrame, Want
+from tests.simulation.authors import HOME
+from tests.simulation.buses import Bus
+from tests.simulation.hubs import Hub
+from tests.simulation.oracle import expect
+
+MAX_BYTES = 1 << 20
+
+
+def meet(giver: Bus, taker: Bus) -> int:
+    """One door tells the other what it holds and what it has not sealed; how many blocks were new."""
+    after = {replica: head.seq for replica, head in taker.ledger.frontier().items()}
+    frames = giver.ledger.answer(Want(after, True), MAX_BYTES)
+    report = taker.ledger.merge(blocks_in(frames), [*certificates_in(frames), giver.author.certificate])
+    expect(not report.refused, f"{taker.name} refused what {giver.name} holds: {report.refused}")
+    taker.believe(giver)
+    return len(report.added)
+
+
+def exported(bus: Bus) -> bytes:
+    """A courier file of all that the terminal holds."""
+    frontier = bus.ledger.frontier()
+    writer = CourierWriter(HOME.id, bus.replica)
+    parts = [writer.beginning(frontier)]
+    parts += [writer.message(frame) for frame in bus.ledger.answer(Want({}, True), MAX_BYTES)]
+    return b"".join([*parts, writer.end(frontier)])
+
+
+def imported(hub: Hub, file: bytes) -> int:
+    """Bring a courier file to the hub, whole or not; how many blocks were new. Raises PowerCut."""
+    reader = CourierReader(HOME.id, hub.replica)
+    events = [*reader.receive_data(file), *reader.receive_eof()]
+    frames = [event for event in events if isinstance(event, BlockFrame | CertificateFrame)]
+    report = hub.ledger.merge(blocks_in(frames), certificates_in(frames)).result()
+    return len(report.added)
+
+
+def cut_short(file: bytes, random: Random) -> bytes:
+    """What is left of a file on a stick that was pulled out."""
+    return file[: random.randrange(len(file))]
+
+
+def blocks_in(frames: Iterable[BlockFrame | CertificateFrame]) -> list[bytes]:
+    """The blocks among them."""
+    return [frame.raw for frame in frames if isinstance(frame, BlockFrame)]
+
+
+def certificates_in(frames: Iterable[BlockFrame | CertificateFrame]) -> list[AuthorCertificate]:
+    """The certificates among them."""
+    return [AuthorCertificate.decode(frame.raw) for frame in frames if isinstance(frame, CertificateFrame)]
