@@ -20,7 +20,13 @@ from typing import Final, Self
 from automerge.core import ROOT, Document, ScalarType
 
 from crdt.automerge_guard import Bounds, contained, open_saved
-from crdt.documents import MAX_CHANGES, MAX_DOCUMENT_BYTES, MAX_VERSION
+from crdt.documents import (
+    MAX_CHANGES,
+    MAX_DOCUMENT_BYTES,
+    MAX_VERSION,
+    TERMINAL_DOCUMENT,
+    SignedDocument,
+)
 from crdt.errors import Malformed
 from crdt.facts import MAX_TEXT_BYTES, TerminalId, text_fits
 from crdt.fleet import SettingRefused
@@ -71,6 +77,10 @@ class TerminalDocument:
     epoch: int
     editions: Mapping[str, tuple[int, str]]  # of each field its edition and text
 
+    def text(self, name: str) -> str:
+        """One text."""
+        return self.editions[name][1]
+
     @property
     def settings(self) -> TerminalSettings:
         """The texts."""
@@ -86,6 +96,14 @@ class TerminalDocument:
         """The document of `terminal` in `body`. Raises TooLarge or Malformed."""
         document, _ = open_saved(body, _BOUNDS)
         return cls._of(document, body, terminal)
+
+    @classmethod
+    def of(cls, signed: SignedDocument, terminal: TerminalId) -> Self:
+        """The document of `terminal` in a verified SignedDocument. Raises TooLarge or Malformed."""
+        document = cls.load(signed.body, terminal)
+        if (signed.name, signed.version) != (TERMINAL_DOCUMENT, document.version):
+            raise Malformed("the document's name or number is not that of its contents")
+        return document
 
     def edited(self, actor: bytes, changes: Mapping[str, str]) -> Self:
         """The document with some fields changed by HUB_EDITS or TERMINAL_EDITS.

@@ -27,6 +27,15 @@ class Delivery:
     push_bytes: int = MAX_PUSH_BYTES
     disputed: dict[ReplicaId, str] = field(default_factory=dict)
     """Chains other than this identity's about which the hub disagrees, with the reason."""
+    document: int = 0
+    """The version of the terminal's document that the hub did not take; 0 for none."""
+    objection: str = ""
+    """Why it did not."""
+
+    @property
+    def notes(self) -> str:
+        """What the hub does not take, in sentences; "" when nothing."""
+        return " ".join(filter(None, [*self.disputed.values(), self.objection]))
 
     def timed_out(self) -> None:
         """The link is slower than was hoped."""

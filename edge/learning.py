@@ -7,13 +7,13 @@ nothing has changed.
 import logging
 
 from crdt.certificate import AuthorCertificate, Role
-from crdt.documents import FLEET_DOCUMENT, SignedDocument
+from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT, SignedDocument
 from crdt.errors import Malformed, NotPermitted, UnknownAuthor
 from crdt.facts import ReplicaId
 from crdt.frames import CertificateFrame, DocumentFrame, Message
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page, parse_page, verify_page
-from edge.terminal import Enrolment, Terminal
+from edge.terminal import Enrolment, Terminal, signed_by
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,21 @@ class Learning:
         self._enrolment = enrolment
         hub = enrolment.identity.hub_certificate
         self._hubs = {hub.replica: hub}
+        self.hub_lacks = False
+        """Whether the terminal's document says something that the hub's, which came, does not."""
 
     def documents(self) -> dict[str, int]:
         """The version held of each document that a terminal is to have; 0 for none."""
-        revoked = self._enrolment.ledger.document(REVOKED_DOCUMENT)
+        revoked, now = self._enrolment.ledger.document(REVOKED_DOCUMENT), self._now()
         return {
-            FLEET_DOCUMENT: (self._terminal.enrolment or self._enrolment).fares_version,
+            FLEET_DOCUMENT: now.fares_version,
             REVOKED_DOCUMENT: 0 if revoked is None else revoked.version,
+            TERMINAL_DOCUMENT: now.document.version,
         }
+
+    def own_document(self) -> SignedDocument:
+        """The terminal's document for the hub."""
+        return signed_by(self._enrolment.identity, self._now().document)
 
     def learn(self, message: Message) -> None:
         """A hub's certificate, or a document."""
@@ -66,8 +73,13 @@ class Learning:
         elif document.name == REVOKED_DOCUMENT:
             if self._enrolment.ledger.put_document(document):
                 log.info("the list of revoked terminals has version %d", document.version)
+        elif document.name == TERMINAL_DOCUMENT:
+            self.hub_lacks = self._terminal.merge(document)
         else:
             raise NotPermitted(f"a document {document.name!r} was not asked for")
+
+    def _now(self) -> Enrolment:
+        return self._terminal.enrolment or self._enrolment
 
     def _hub(self, signer: ReplicaId) -> AuthorCertificate:
         certificate = self._hubs.get(signer)

@@ -18,6 +18,7 @@ from crdt.frames import (
     Ack,
     BlockFrame,
     CertificateFrame,
+    DocumentFrame,
     Heads,
     Message,
     PageFrame,
@@ -93,6 +94,7 @@ class Sync:
                 continue
             pushed = await self._push(answer.hello.frontier)
             settled = await self._take(answer.messages, base)
+            await self._give_document()
             if settled and not pushed and not self._forks.contested:
                 await self._give_evidence()
                 self.outcome.complete = True
@@ -187,6 +189,22 @@ class Sync:
             if not any(isinstance(message, Ack) for message in answer.messages):
                 return
             await run.use(run.ledger.evidence_delivered, [entry.hash for entry in some])
+
+    async def _give_document(self) -> None:
+        """The terminal's own document, where the hub's says less. One that it refuses is a note."""
+        run, delivery = self._run, self.delivery
+        if not run.learning.hub_lacks:
+            return
+        run.learning.hub_lacks = False
+        document = await run.use(run.learning.own_document)
+        if document.version == delivery.document and not self.retry:
+            return
+        refusals = (await run.say({}, [DocumentFrame(document.encode())])).refusals
+        delivery.document = document.version if refusals else 0
+        objection = str(refusal_in(refusals[0])) if refusals else ""
+        if objection != delivery.objection:
+            log.warning("the terminal's document: %s", objection or "the hub has taken it")
+        delivery.objection = objection
 
     async def _take(self, messages: Sequence[Message], base: int) -> bool:
         """Store what the hub says; whether its settlement is here to the end, or not to be had.

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
+from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT, FleetDocument, SignedDocument
 from crdt.errors import ForeignFleet, InputRefused
+from crdt.facts import TerminalId
 from crdt.fleet import FleetSettings
 from crdt.store.database import Database
 from crdt.store.marks import Marks
 from crdt.store.terminal import NO_SECRETS, TerminalLedger
+from crdt.terminal_document import TERMINAL_EDITS, TerminalDocument
 from edge.errors import PairedElsewhere, Superseded
 from edge.identity import SECRET, Identity, load_identity
 
@@ -28,7 +30,9 @@ class Enrolment:
     identity: Identity
     ledger: TerminalLedger
     fares: FleetSettings | None
-    fares_version: int = 0
+    fares_version: int
+    document: TerminalDocument
+    """What technician and hub have set of this terminal."""
 
 
 class Terminal:
@@ -110,6 +114,36 @@ class Terminal:
             self._enrolment = replace(enrolment, fares=fares, fares_version=document.version)
             return True
 
+    def text(self, name: str, otherwise: str) -> str:
+        """What the terminal's document says of a field; `otherwise` where it says nothing. Never waits."""
+        enrolment = self._enrolment
+        return ("" if enrolment is None else enrolment.document.text(name)) or otherwise
+
+    def edit(self, changes: Mapping[str, str]) -> bool:
+        """Set fields of the terminal's document, for good; False when it is not paired and has none.
+
+        Raises SettingRefused for a field there is not or a text that does not fit; then nothing changes.
+        """
+        with self._changing:
+            enrolment = self._enrolment
+            if enrolment is not None:
+                self._keep(enrolment, enrolment.document.edited(TERMINAL_EDITS, changes))
+            return enrolment is not None
+
+    def merge(self, signed: SignedDocument) -> bool:
+        """Merge the hub's document of this terminal, verified; whether the hub lacks something of it now.
+
+        Raises InputRefused when it is not of this terminal or cannot be read; then nothing changes.
+        """
+        with self._changing:
+            enrolment = self._enrolment
+            if enrolment is None:
+                return False
+            theirs = TerminalDocument.of(signed, enrolment.identity.certificate.terminal)
+            merged = enrolment.document.merged(theirs, TERMINAL_EDITS)
+            self._keep(enrolment, merged)
+            return merged.version != theirs.version
+
     def next_clock_epoch(self) -> int:
         """A number for the clock's epoch that was never used before."""
         stored = self._database.get_secret(CLOCK_EPOCH)
@@ -120,6 +154,12 @@ class Terminal:
     def save_clock_epoch(self, epoch: int) -> None:
         """Keep the epoch; durable on return."""
         self._database.put_secret(CLOCK_EPOCH, epoch.to_bytes(8, "big"))
+
+    def _keep(self, enrolment: Enrolment, document: TerminalDocument) -> None:
+        """Durable first, and then in use. A tap in hand goes on with what was."""
+        if document.version != enrolment.document.version:
+            enrolment.ledger.put_document(signed_by(enrolment.identity, document))
+            self._enrolment = replace(enrolment, document=document)
 
     def _enrolled(self, identity: Identity, secrets: Mapping[str, bytes] = NO_SECRETS) -> Enrolment:
         try:
@@ -133,13 +173,33 @@ class Terminal:
             )
         except ForeignFleet as error:
             raise PairedElsewhere(f"{error}.") from error
-        document = ledger.document(FLEET_DOCUMENT)
-        if document is not None:
-            # One that an older program stored and this one cannot read is asked for again.
-            with suppress(InputRefused):
-                fares = FleetDocument.load(document.body).settings
-                return Enrolment(identity, ledger, fares, document.version)
-        return Enrolment(identity, ledger, None)
+        fares, fares_version = _fares(ledger)
+        return Enrolment(identity, ledger, fares, fares_version, _own(ledger, identity.certificate.terminal))
+
+
+def signed_by(identity: Identity, document: TerminalDocument) -> SignedDocument:
+    """A terminal's document as it travels up."""
+    key = identity.keys.signing
+    return SignedDocument.seal(key, identity.fleet, TERMINAL_DOCUMENT, document.version, document.body)
+
+
+# A document that an older program stored and this one cannot read is as good as none: the hub sends its own.
+
+
+def _fares(ledger: TerminalLedger) -> tuple[FleetSettings | None, int]:
+    stored = ledger.document(FLEET_DOCUMENT)
+    if stored is not None:
+        with suppress(InputRefused):
+            return FleetDocument.load(stored.body).settings, stored.version
+    return None, 0
+
+
+def _own(ledger: TerminalLedger, terminal: TerminalId) -> TerminalDocument:
+    stored = ledger.document(TERMINAL_DOCUMENT)
+    if stored is not None:
+        with suppress(InputRefused):
+            return TerminalDocument.of(stored, terminal)
+    return TerminalDocument.new(terminal)
 
 
 def _elsewhere(enrolment: Enrolment) -> str:

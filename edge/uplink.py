@@ -52,7 +52,7 @@ class UplinkStatus:
     last_sync_at_ms: int | None = None
     trouble: str = "not paired yet"
     disputed: str = ""
-    """What the hub does not take of this terminal's earlier identities, in sentences; "" when nothing."""
+    """What the hub does not take: of this terminal's earlier identities, of its document; "" when nothing."""
 
 
 async def wait_for(event: asyncio.Event, timeout_s: float) -> None:
@@ -112,6 +112,10 @@ class Uplink:
         """The network announces these addresses now; a new one is tried at once while offline."""
         if self._addresses.hint(hints) and not self.status.online:
             self._due.set()
+
+    def changed(self) -> None:
+        """There is something new for the hub that is no tap. Does not wait for it."""
+        self._tap_due()
 
     async def sync_now(self) -> UplinkStatus:
         """Run once, now, and say how it went. A failure is in the status, not an exception."""
@@ -232,9 +236,12 @@ class Uplink:
         if self._addresses.prove(address):
             await asyncio.to_thread(self._proven, address)
         now = await asyncio.to_thread(self._clock.read)
-        disputed = " ".join(self._delivery.disputed.values())
         self.status = UplinkStatus(
-            online=True, hub=address, last_sync_at_ms=now.at_ms, trouble="", disputed=disputed
+            online=True,
+            hub=address,
+            last_sync_at_ms=now.at_ms,
+            trouble="",
+            disputed=self._delivery.notes,
         )
 
     def _went_offline(self, trouble: str) -> None:

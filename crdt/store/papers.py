@@ -1,10 +1,10 @@
-"""Signed settings documents on disk: the newest version of each."""
+"""Signed settings documents on disk: the newest version of each, of `terminal` the last that was put."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from crdt.documents import SignedDocument
+from crdt.documents import TERMINAL_DOCUMENT, SignedDocument
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store.schema import DOCUMENT
 
@@ -16,10 +16,10 @@ def get_document(connection: Connection, name: str) -> SignedDocument | None:
 
 
 def put_document(connection: Connection, document: SignedDocument) -> bool:
-    """Keep a verified document if it is newer than the one kept; whether it was."""
+    """Keep a verified document if it is newer than the one kept, or another `terminal`; whether it was."""
     query = select(DOCUMENT.c.version).where(DOCUMENT.c.name == document.name)
     version = connection.execute(query).scalar_one_or_none()
-    if version is not None and version >= document.version:
+    if version is not None and not _replaces(document, version):
         return False
     connection.execute(DOCUMENT.delete().where(DOCUMENT.c.name == document.name))
     connection.execute(
@@ -32,3 +32,9 @@ def revocations(connection: Connection) -> Revocations:
     """Who is revoked, by the list kept here."""
     document = get_document(connection, REVOKED_DOCUMENT)
     return NONE_REVOKED if document is None else Revocations.decode(document.body)
+
+
+def _replaces(document: SignedDocument, version: int) -> bool:
+    if document.name == TERMINAL_DOCUMENT:
+        return document.version != version  # its versions tell documents apart, and do not grow
+    return document.version > version

@@ -386,7 +386,8 @@ class TerminalLedger:
         return self._read(lambda connection: papers.get_document(connection, name))
 
     def put_document(self, document: SignedDocument) -> bool:
-        """Keep a verified settings document. False, and no change, unless it is newer than the one kept.
+        """Keep a verified settings document. False, and no change, unless it is newer than the one kept;
+        `terminal`, which its caller merges, replaces any other.
 
         The list of revoked replicas holds at once: what they wrote after their cut-offs stops counting.
         Raises InputRefused when it cannot be read.

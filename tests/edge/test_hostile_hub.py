@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from crdt.documents import FLEET_DOCUMENT, SignedDocument
+from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT, SignedDocument
 from crdt.errors import RefusalCode
-from crdt.facts import CardId, Draft, Kind
+from crdt.facts import CardId, Draft, Kind, TerminalId
 from crdt.frames import (
     Ack,
     BlockFrame,
@@ -29,6 +29,7 @@ from crdt.protocol import CONTENT_TYPE
 from crdt.settlement import START, CardRow, Cursor, seal_page
 from crdt.signing import SigningKey
 from crdt.store.database import Database
+from crdt.terminal_document import HUB_EDITS, TerminalDocument
 from edge.addresses import AddressBook, HubAddress
 from edge.errors import (
     AnswerRefused,
@@ -86,6 +87,8 @@ def stored(terminal: Terminal) -> tuple[object, ...]:
         now.ledger.status()["position"],
         now.fares,
         now.fares_version,
+        now.document,
+        now.ledger.document(TERMINAL_DOCUMENT),
     )
 
 
@@ -119,6 +122,14 @@ def generous(fleet: Fleet, key: SigningKey, name: str = FLEET_DOCUMENT) -> Signe
 
 def bad_fares(fleet: Fleet) -> DocumentFrame:
     return DocumentFrame(SignedDocument.seal(fleet.hub_key, fleet.id, FLEET_DOCUMENT, 9, b"garbage").encode())
+
+
+def route_99(fleet: Fleet, key: SigningKey) -> DocumentFrame:
+    """Settings of another terminal."""
+    new = TerminalDocument.new(TerminalId(b"?" * 16)).edited(HUB_EDITS, {"route": "99"})
+    return DocumentFrame(
+        SignedDocument.seal(key, fleet.id, TERMINAL_DOCUMENT, new.version, new.body).encode()
+    )
 
 
 def terminal_certificate(fleet: Fleet) -> CertificateFrame:
@@ -201,8 +212,20 @@ LIES: dict[str, tuple[RefusalCode, Lie]] = {
     ),
     "a document nobody asked for": (
         RefusalCode.NOT_PERMITTED,
+        lambda fleet, honest: hello(fleet, DocumentFrame(generous(fleet, fleet.hub_key, "secrets").encode())),
+    ),
+    "another terminal's settings": (
+        RefusalCode.MALFORMED,
+        lambda fleet, honest: hello(fleet, route_99(fleet, fleet.hub_key)),
+    ),
+    "settings by a stranger": (
+        RefusalCode.UNKNOWN_AUTHOR,
+        lambda fleet, honest: hello(fleet, route_99(fleet, SigningKey(b"?" * 32))),
+    ),
+    "settings that are fares": (
+        RefusalCode.MALFORMED,
         lambda fleet, honest: hello(
-            fleet, DocumentFrame(generous(fleet, fleet.hub_key, "terminal").encode())
+            fleet, DocumentFrame(generous(fleet, fleet.hub_key, TERMINAL_DOCUMENT).encode())
         ),
     ),
     "blocks nobody asked for": (RefusalCode.MALFORMED, lambda fleet, honest: hello(fleet, BlockFrame(b"x"))),
