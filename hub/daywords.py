@@ -1,6 +1,6 @@
 """A day's completeness as a sentence: what is here, what is missing, what nobody knows yet."""
 
-from hub.daybook import TerminalDay
+from hub.daybook import GapRow, TerminalDay
 
 
 def completeness(row: TerminalDay) -> str:
@@ -10,9 +10,13 @@ def completeness(row: TerminalDay) -> str:
         return f"{taps} complete" if row.taps else "no taps, complete"
     if row.state == "open":
         return f"{taps} so far; it has not said yet whether there are more"
-    missing = [
-        f"entries {gap.first_seq:,}\u2013{gap.last_seq:,} after tap {gap.after_tap:,}" for gap in row.gaps
-    ]
+    missing = [f"{_entries(gap)} after tap {gap.after_tap:,}" for gap in row.gaps]
     if row.contested:
-        missing.append(f"{row.contested:,} entries in quarantine")
+        missing.append(f"{row.contested:,} in quarantine")
     return f"{taps} here; missing: " + ", ".join(missing)
+
+
+def _entries(gap: GapRow) -> str:
+    if gap.first_seq == gap.last_seq:
+        return f"entry {gap.first_seq:,}"
+    return f"entries {gap.first_seq:,}\u2013{gap.last_seq:,}"

@@ -128,4 +128,4 @@ def test_every_state_of_a_day_has_its_sentence() -> None:
     assert completeness(row("complete", 4312)) == "taps 1–4,312 complete"
     assert completeness(row("complete", 0)) == "no taps, complete"
     assert completeness(row("open", 1)) == "tap 1 so far; it has not said yet whether there are more"
-    assert completeness(row("missing", 2, 7)) == "taps 1–2 here; missing: 7 entries in quarantine"
+    assert completeness(row("missing", 2, 7)) == "taps 1–2 here; missing: 7 in quarantine"

@@ -1,10 +1,21 @@
 """Invariant 8 on pages: text from terminals, cards and forms is shown as text, never run as markup."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from crdt.facts import Kind
+from hub.daybook import AdjustmentRow, TerminalDay
+from hub.evidence import (
+    Allowance,
+    FlagRow,
+    OverdrawnRow,
+    QuarantineRow,
+    RestorationRow,
+    WaitingRow,
+)
+from hub.exposure import ExposureView
 from hub.overview import CardPage, TapRow, TerminalRow, Totals
 from hub.pages.forms import Form
 from hub.pages.gather import Held
@@ -17,6 +28,7 @@ HOSTILE = [
     "' autofocus onfocus='alert(1)",
     "</title><svg/onload=alert(1)>",
 ]
+QUARANTINED = QuarantineRow("ab" * 32, "Bus 1", "02" * 16, 1, 2, -5, False, True, "", 0)
 TOTALS = Totals(1, 2, 3, 2, 1, 4, "ab" * 32, 1, 0)
 
 
@@ -35,6 +47,8 @@ def terminal(text: str) -> TerminalRow:
         reported_seq=4,
         position=2,
         address=text,
+        restored_ms=None,
+        renewed_ms=None,
     )
 
 
@@ -55,8 +69,32 @@ def tap(text: str) -> TapRow:
     )
 
 
-def context(text: str) -> dict[str, Any]:
+def troubles(text: str) -> dict[str, Any]:
+    """What the pages about the whole ledger and about days show."""
     return {
+        "on_ledger": False,
+        "restoration": RestorationRow(0, seen=False),
+        "waiting": [WaitingRow(text, "02" * 16, 1, 9, 0, text)],
+        "quarantine": [QUARANTINED],
+        "undecided": 1,
+        "put_back": [terminal(text)],
+        "flags": [FlagRow(text, "02" * 16, "fork_detected", 0, text)],
+        "overdrawn": [OverdrawnRow("DEADBEEF", -5)],
+        "exposure": ExposureView(1, 2, 3, 4, 5, 4, 3),
+        "allowance": Allowance(1, 2),
+        "day": "2026-11-21",
+        "before": "2026-11-20",
+        "ended": True,
+        "complete": False,
+        "start_ms": 0,
+        "end_ms": 1,
+        "closed_ms": None,
+        "adjustments": [AdjustmentRow(0, text, 1, -250)],
+    }
+
+
+def context(text: str) -> dict[str, Any]:
+    return troubles(text) | {
         "csrf": text,
         "section": "/",
         "events": f"/events?view={text}",
@@ -96,6 +134,30 @@ def context(text: str) -> dict[str, Any]:
 
 
 PAGES = ["overview", "terminals", "terminal", "revoke", "card", "cards", "fleet", "invite", "login", "error"]
+PAGES += ["ledger"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        ("block", {"row": replace(QUARANTINED, terminal="?")}),
+        ("give_up", {"row": WaitingRow("?", "02" * 16, 1, 9, 0, "?")}),
+        ("day", {"terminals": [TerminalDay("?", "missing", 1, (), 2, 0, 1, -5, 2, -9)]}),
+    ],
+)
+def test_hostile_names_stay_text_where_something_is_decided(
+    page: str, shown: dict[str, Any], text: str
+) -> None:
+    def hostile(value: Any) -> Any:
+        if isinstance(value, list):
+            return [hostile(each) for each in value]
+        names = {"terminal": text, "source": text, "name": text}
+        return replace(value, **{key: name for key, name in names.items() if hasattr(value, key)})
+
+    assert text not in part(
+        f"{page}.html", context(text) | {key: hostile(each) for key, each in shown.items()}
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE)

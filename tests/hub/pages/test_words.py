@@ -23,6 +23,8 @@ FINE = TerminalRow(
     reported_seq=9,
     position=9,
     address="",
+    restored_ms=None,
+    renewed_ms=None,
 )
 SILENT = replace(FINE, online=False, last_seen_ms=NOW_MS - 3 * 3_600_000)
 
