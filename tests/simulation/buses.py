@@ -10,9 +10,10 @@ from typing import Any, Final, cast
 
 from crdt.block import contents, parse
 from crdt.documents import SignedDocument
-from crdt.facts import CardId, CardView, Context, Delta, Draft, Kind, ReplicaId
+from crdt.facts import CardId, CardView, Context, Delta, Draft, Kind, ReplicaId, TerminalId
 from crdt.store.marks import Marks
 from crdt.store.terminal import TerminalLedger
+from crdt.terminal_document import TerminalDocument
 from edge.clock import Reading, TerminalClock
 from edge.decide import Accepted, Verdict, decide
 from edge.errors import UplinkError
@@ -80,6 +81,8 @@ class Card:
 
 class Bus:
     """One terminal. Also what the sync run asks of `edge.terminal.Terminal` and of an `Enrolment`."""
+
+    document = TerminalDocument.new(TerminalId(bytes(16)))  # of any terminal that nobody has set anything of
 
     def __init__(self, number: int, oracle: Oracle, loop: InlineLoop, now_ms: int) -> None:
         self.number = number
