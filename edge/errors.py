@@ -16,6 +16,7 @@ EdgeError
 |  |- HubRefused
 |  |- AnswerRefused
 |  |- LedgerBehind
+|  |- NotSealed
 |  `- Superseded
 |- PeersUnusable        answering other terminals
 `- ControlError         the technician's command and the running terminal
@@ -63,7 +64,7 @@ class PairedElsewhere(PairingError):
 
 
 class UplinkError(EdgeError):
-    """An exchange with the hub came to nothing; the taps stay where they are, and it is tried again."""
+    """An exchange with hub or peer came to nothing; the taps stay where they are, and it is tried again."""
 
 
 class HubUnreachable(UplinkError):
@@ -96,6 +97,10 @@ class AnswerRefused(UplinkError):
 
 class LedgerBehind(UplinkError):
     """The hub holds later taps of this terminal than the terminal itself: an old image was restored."""
+
+
+class NotSealed(UplinkError):
+    """This identity may not write what is in the open segment; the taps are kept for one that may."""
 
 
 class Superseded(UplinkError):

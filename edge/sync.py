@@ -31,7 +31,7 @@ from crdt.session import plan
 from crdt.settlement import Page
 from crdt.store.quarantine import Quarantined
 from edge.delivery import Delivery, confirmed, wants_full
-from edge.errors import AnswerRefused, HubRefused, HubTooSlow
+from edge.errors import AnswerRefused, HubRefused, HubTooSlow, NotSealed
 from edge.exchange import Answer, refusal_in
 from edge.giving_way import GivingWay, Renew
 from edge.run import Exchange, Run
@@ -146,7 +146,10 @@ class Sync:
         try:
             await self._run.use(self._run.ledger.seal)
         except NotPermitted as error:
-            self._run.refusal = self._run.refusal or AnswerRefused(error.code, str(error))
+            self._run.refusal = self._run.refusal or NotSealed(
+                f"The newest taps cannot be sealed: {error}. They are kept. Pair the terminal again, so that"
+                " it gets a certificate that allows them."
+            )
 
     async def _push_some(self, replica: ReplicaId, after_seq: int, own: Head) -> Head:
         """One exchange up, and one more in full where the hub did not know a number; the head it confirms."""
