@@ -291,13 +291,6 @@ MUTATIONS: Final = (
     ),
     # ---- Peers ----
     mutation(
-        "what a peer sealed counts beside what it had not sealed",
-        300,
-        memory.Memory.merged,
-        "self.believed.sealed(heads)",
-        "pass",
-    ),
-    mutation(
         "what a peer had not sealed counts on once it is settled",
         300,
         memory.Memory.replaced,

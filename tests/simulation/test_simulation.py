@@ -46,4 +46,6 @@ def test_a_failure_is_told_with_its_steps(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("bug", MUTATIONS, ids=lambda bug: bug.name.replace(" ", "-"))
 def test_a_planted_bug_is_found(bug: Mutation) -> None:
     """ "A set of planted bugs that the simulator must each find within a stated number of seeds"."""
-    assert bug.hunt() is not None, f"not found in {bug.seeds} seeds: {bug.name}"
+    found = bug.hunt()
+    assert found is not None, f"not found in {bug.seeds} seeds: {bug.name}"
+    assert play(found.seed).failure == "", "the same seed fails without the bug"
