@@ -18,8 +18,13 @@ def add(command: Command) -> None:
     backup = command("backup", _backup, "Copy the ledger, encrypted, while the hub runs.")
     backup.add_argument("file", type=Path, help="where to; it must not be there yet")
     ledger = command("ledger", _ledger, "Courier files in and out; what does not count, and what is missing.")
-    ledger.add_argument("action", choices=["import", "export", "forks", "waiting"])
-    ledger.add_argument("file", type=Path, nargs="?", help="with import and export: the courier file")
+    ledger.add_argument("action", choices=["import", "export", "forks", "adopt", "waiting"])
+    ledger.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        help="the courier file; with adopt: the hash of the block, as `forks` shows it",
+    )
 
 
 def _backup(options: argparse.Namespace) -> None:
@@ -34,6 +39,9 @@ def _ledger(options: argparse.Namespace) -> None:
         return
     if options.action == "waiting":
         _waiting(options)
+        return
+    if options.action == "adopt":
+        _adopt(options)
         return
     if options.file is None:
         raise SetupError(f"Say which file: `farebox-hub ledger {options.action} FILE`.")
@@ -65,6 +73,14 @@ def _forks(options: argparse.Namespace) -> None:
     )
     for flag in found["flags"]:
         say(f"{local_time(flag['at_ms'])}  {flag['terminal']}: {flag['sentence']}")
+
+
+def _adopt(options: argparse.Namespace) -> None:
+    if options.file is None:
+        raise SetupError("Say which block: `farebox-hub ledger adopt BLOCK`, its hash as `forks` shows it.")
+    done = ask_hub(options, "POST", "/ledger/adopt", {"block": str(options.file)})
+    say(f"{done['entries']} entries that the ledger lacked are booked by the hub.")
+    say("Should the terminal come after all and write them again, the hub takes its own back.")
 
 
 def _waiting(options: argparse.Namespace) -> None:

@@ -285,5 +285,7 @@ def test_the_report_of_a_day_and_what_is_missing_are_asked_for(hub: HubProcess) 
         assert "Nothing is missing" in hub.command("ledger", "waiting").stdout
         assert "No block is in quarantine" in hub.command("ledger", "forks").stdout
         assert "Say which file" in sentence(hub.command("ledger", "import"))
+        assert "Say which block" in sentence(hub.command("ledger", "adopt"))
+        assert "no such block" in sentence(hub.command("ledger", "adopt", "00" * 32))
     finally:
         hub.stop(signal.SIGTERM)
