@@ -46,7 +46,7 @@ from crdt.store.marks import Marks
 from crdt.store.memory import Memory, Snapshot, fares_of, own_replicas, read_snapshot
 from crdt.store.quarantine import Quarantined
 from crdt.store.relay import Taken
-from crdt.store.schema import METADATA, OPEN_DELTA, TERMINAL, inserting
+from crdt.store.schema import OPEN_DELTA, TERMINAL, TERMINAL_METADATA, inserting
 from crdt.store.sealing import Sealer
 from crdt.store.settled import FIND, read_standing, settled_heads
 from crdt.store.writer import Direct
@@ -109,7 +109,7 @@ class TerminalLedger:
         self._direct = database.direct
         self._fleet = certificate.fleet
         self._certificate = certificate
-        database.create(METADATA)
+        database.create(TERMINAL_METADATA)
         restored = False
         if marks is not None:
             restored = database.read_and_wait(lambda connection: was_put_back(connection, marks))
