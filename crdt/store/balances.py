@@ -129,18 +129,18 @@ def add_gain(connection: Connection, gain: Gain, position: int) -> Met:
     Returns the cards that were met for the first time; they are numbered in the order of their first facts.
     """
     standing = read_standing(connection)
-    stored = read_cards(connection, gain.sums)
+    stored = _stored(connection, gain.sums)
     numbered = standing.numbered
     rows: list[CardValues] = []
     met: list[CardId] = []
     for card, gained_minor in gain.sums.items():
-        _, sum_minor, opening_minor, flags, number = stored.get(card) or (card, 0, 0, 0, 0)
-        sum_minor += gained_minor
-        opening_minor = max(opening_minor, gain.openings.get(card, 0))
+        sum_minor = gained_minor + stored.sums.get(card, 0)
+        opening_minor = max(stored.openings.get(card, 0), gain.openings.get(card, 0))
+        number = stored.numbers.get(card, 0)
         if not number:
             met.append(card)
             number = numbered + len(met)
-        flags = judged(flags & HOTLISTED, sum_minor + opening_minor, standing.floor_minor)
+        flags = judged(stored.flags.get(card, 0) & HOTLISTED, sum_minor + opening_minor, standing.floor_minor)
         rows.append((card, sum_minor, opening_minor, flags, position, number))
     put_cards(connection, rows)
     connection.execute(
@@ -161,16 +161,15 @@ def take_back(connection: Connection, loss: Gain, position: int) -> None:
     nothing mentions any more is one that nobody has met, though its number stays its own.
     """
     floor_minor = read_standing(connection).floor_minor
-    stored = read_cards(connection, loss.sums)
+    stored = _stored(connection, loss.sums)
     openings = remaining_openings(connection, list(loss.openings))
     met = still_mentioned(connection, list(loss.sums))
     rows: list[CardValues] = []
     for card, lost_minor in loss.sums.items():
-        _, sum_minor, opening_minor, flags, number = stored[card]
-        sum_minor -= lost_minor
-        if card in loss.openings:
-            opening_minor = openings.get(card, 0)
-        flags = judged(flags & HOTLISTED, sum_minor + opening_minor, floor_minor)
+        sum_minor, number = stored.sums[card] - lost_minor, stored.numbers[card]
+        left = openings if card in loss.openings else stored.openings
+        opening_minor = left.get(card, 0)
+        flags = judged(stored.flags.get(card, 0) & HOTLISTED, sum_minor + opening_minor, floor_minor)
         rows.append(
             (card, sum_minor, opening_minor, flags if card in met else flags | UNMET, position, number)
         )
@@ -194,10 +193,29 @@ def put_cards(connection: Connection, rows: Iterable[CardValues]) -> None:
     _PUT.run(connection, sorted(rows))
 
 
-def read_cards(connection: Connection, cards: Iterable[CardId]) -> dict[CardId, CardRow]:
+@dataclass(slots=True)
+class _Stored:
+    """Rows of cards as plain numbers, zeros left out where they are common: tens of thousands of tuples at
+    once would cost more in garbage collection than reading them does."""
+
+    sums: dict[bytes, int] = field(default_factory=dict)
+    openings: dict[bytes, int] = field(default_factory=dict)
+    flags: dict[bytes, int] = field(default_factory=dict)
+    numbers: dict[bytes, int] = field(default_factory=dict)
+
+
+def _stored(connection: Connection, cards: Iterable[CardId]) -> _Stored:
     """The rows of these cards; those that have none are left out."""
-    rows = _LOOKUP.run(connection, list(cards))
-    return {CardId(row[0]): CardRow(*row) for row in rows}
+    found = _Stored()
+    in_order = sorted(cards)  # so that each page is read and decrypted once
+    for card, sum_minor, opening_minor, flags, number in _LOOKUP.run(connection, in_order):
+        found.sums[card] = sum_minor
+        found.numbers[card] = number
+        if opening_minor:
+            found.openings[card] = opening_minor
+        if flags:
+            found.flags[card] = flags
+    return found
 
 
 def read_card(connection: Connection, card: CardId) -> CardRow | None:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    CursorResult,
     Dialect,
     LargeBinary,
     Table,
@@ -99,26 +100,33 @@ class Lookup:
         self._key = key
         self._columns = tuple(columns)
 
-    def run(self, connection: Connection, keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    def run(self, connection: Connection, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """The rows with one of these keys, in no order."""
         for at in range(0, len(keys), LOOKUP_KEYS):
             part = tuple(keys[at : at + LOOKUP_KEYS])
             yield from self._rows(connection, part)
 
-    def _rows(self, connection: Connection, keys: tuple[Any, ...]) -> Iterator[Sequence[Any]]:
+    def _rows(self, connection: Connection, keys: tuple[Any, ...]) -> Sequence[tuple[Any, ...]]:
         quote = connection.dialect.identifier_preparer.quote
         columns, table = ", ".join(map(quote, self._columns)), quote(self._table.name)
         wanted = f"SELECT {columns} FROM {table} WHERE {quote(self._key)}"  # noqa: S608 - our own names
         if connection.dialect.name == "postgresql":
             type_ = _array_of(self._table.c[self._key].type.compile(connection.dialect))
-            return iter(connection.exec_driver_sql(f"{wanted} = ANY(%b::{type_})", (list(keys),)))
+            return _plain(connection.exec_driver_sql(f"{wanted} = ANY(%b::{type_})", (list(keys),)))
         mark = "%s" if connection.dialect.name in _MYSQL else "?"
-        return iter(connection.exec_driver_sql(f"{wanted} IN ({', '.join([mark] * len(keys))})", keys))
+        return _plain(connection.exec_driver_sql(f"{wanted} IN ({', '.join([mark] * len(keys))})", keys))
 
 
 def short_bytes(length: int) -> Any:
     """The type of a short binary value; MySQL and MariaDB cannot index a BLOB."""
     return LargeBinary(length).with_variant(VARBINARY(length), "mysql", "mariadb")
+
+
+def _plain(result: CursorResult[Any]) -> Sequence[tuple[Any, ...]]:
+    """The driver's own tuples: of many SQLAlchemy rows at once the garbage collector makes a meal."""
+    rows: Sequence[tuple[Any, ...]] = result.cursor.fetchall() if result.cursor is not None else ()
+    result.close()
+    return rows
 
 
 def replacing(table: Table) -> Bulk:
