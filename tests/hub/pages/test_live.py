@@ -19,7 +19,7 @@ from hub.app import Hub
 from hub.events import EventBus
 from hub.keys import EVENTS, OPERATORS
 from hub.operators import SESSION_COOKIE, Operators
-from hub.pages import live
+from hub.pages import dashboard, live
 from hub.sessions import Sessions
 from tests.hub.conftest import PASSWORD, Depot, running
 from tests.hub.pages.world import Visitor, operator
@@ -105,7 +105,7 @@ async def test_a_browser_that_comes_back_gets_only_what_differs(depot: Depot) ->
     """The id of a message names what the browser has: a lost connection costs no repetition."""
     async with operator(depot) as person:
         async with listening(person, "overview") as stream:
-            last = [await stream.next() for _ in range(3)][-1]
+            last = [await stream.next() for _ in dashboard.OVERVIEW_VIEW.parts][-1]
             assert last is not None
         async with listening(person, "overview", last.id) as stream:
             message = await stream.next()
