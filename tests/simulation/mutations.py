@@ -156,8 +156,8 @@ MUTATIONS: Final = (
         "the hub adds openings up",
         30,
         balances.add_gain,
-        "max(opening_minor, gain.openings.get(card, 0))",
-        "opening_minor + gain.openings.get(card, 0)",
+        "opening_minor = max(",
+        "opening_minor = (lambda *both: sum(both))(",
     ),
     mutation(
         "a terminal adds openings up",
