@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
-from crdt.errors import InputRefused, UnknownAuthor
+from crdt.errors import InputRefused, RefusalCode, UnknownAuthor
 from crdt.facts import ReplicaId
 from crdt.frames import (
     Ack,
@@ -37,6 +37,7 @@ MAX_EXCHANGES = 64
 """In one run; what is left then is the next run's."""
 
 NO_HEAD = Head(0, GENESIS)
+_LOST = frozenset({RefusalCode.RESTORED})
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -138,8 +139,28 @@ class PeerSync:
 
     def _take(self, answer: Answer) -> int:
         """Keep the sealed blocks of an answer; how many were new. What is wrong with one concerns others."""
+        ledger = self.presence.ledger
         blocks = [message.raw for message in answer.messages if isinstance(message, BlockFrame)]
-        return len(self.presence.ledger.merge(blocks, _certificates(answer)).added)
+        report = ledger.merge(blocks, _certificates(answer))
+        if ledger.suspended:
+            self._take_back([refused.raw for refused in report.refused if refused.error.code in _LOST])
+        return len(report.added)
+
+    def _take_back(self, raws: Sequence[bytes]) -> None:
+        """Have own blocks again that an old copy of the storage lacks, where they continue what is here.
+
+        The peer will bring them to the hub in any case. Facts that the copy had as open taps are among them,
+        and must not be written again under the next identity as if they had been lost. Whatever contradicts
+        what is here waits for the hub's word.
+        """
+        ledger, own = self.presence.ledger, self.presence.identity.replica
+        head, again = ledger.own_head(), []
+        for block in sorted(map(parse, raws), key=lambda block: block.header.first_seq):
+            if (block.header.replica, block.header.previous) == (own, head.hash):
+                again.append(block.raw)
+                head = block.head
+        if again:
+            ledger.concede(own, again)
 
     def _meet(self, answer: Answer) -> bool:
         """Believe the peer's open taps; False when blocks before them, or its certificate, are missing."""

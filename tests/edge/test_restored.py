@@ -23,6 +23,7 @@ from edge.sync import Delivery, Exchange, Outcome, Sync
 from edge.terminal import Enrolment, Terminal
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
+from tests.edge.doors import Door, compared, doors
 from tests.edge.test_delivery import copied
 from tests.edge.test_uplink import enrolled, ride, running, uplink_of
 from tests.edge.testhub import TestHub, open_ledger
@@ -93,6 +94,13 @@ async def restored(
     await line.sync()
     opened = await asyncio.to_thread(Database.open, image, KEY)
     return opened, await asyncio.to_thread(Terminal, opened, marks)
+
+
+@pytest.fixture
+def rear(tmp_path: Path, fleet: Fleet) -> Iterator[Door]:
+    (tmp_path / "rear").mkdir()
+    with doors(tmp_path / "rear", fleet, 1) as (door,):
+        yield door
 
 
 @pytest_asyncio.fixture
@@ -205,6 +213,32 @@ async def test_marks_beside_the_ledger_tell_it_without_a_hub(
         assert await balances(hub) == [750, 500, 750]
         assert await agree(terminal, hub)
         assert not enrolled(terminal).ledger.suspended
+    finally:
+        await asyncio.to_thread(opened.close)
+
+
+async def test_a_peer_gives_back_what_the_old_copy_lacks(
+    paired: Terminal, database: Database, hub: TestHub, fleet: Fleet, tmp_path: Path, rear: Door
+) -> None:
+    """Taps that were open in the copy are in blocks that a peer carries: they are not written again."""
+    await asyncio.to_thread(ride, paired, EARLY)
+    image = await asyncio.to_thread(copied, database, tmp_path)
+    await asyncio.to_thread(enrolled(paired).ledger.seal)
+    await asyncio.to_thread(ride, paired, LATE)
+    await asyncio.to_thread(enrolled(paired).ledger.seal)
+    await compared(await asyncio.to_thread(Door.of, paired), rear)
+    opened = await asyncio.to_thread(Database.open, image, KEY)
+    try:
+        front = await asyncio.to_thread(Door.of, await asyncio.to_thread(Terminal, opened))
+        await asyncio.to_thread(ride, front.terminal, AFTER)
+        await compared(front, rear)
+        assert front.ledger.suspended
+        assert [await asyncio.to_thread(front.balance, card) for card in (EARLY, LATE, AFTER)] == [750] * 3
+        assert (await Line(hub, front.terminal).sync()).renewed
+        line = Line(hub, rear.terminal)
+        assert (await line.sync()).complete
+        assert await balances(hub) == [750, 750, 750]
+        assert await agree(rear.terminal, hub)
     finally:
         await asyncio.to_thread(opened.close)
 
