@@ -19,13 +19,14 @@ from crdt.frames import (
     Refusal,
     Want,
 )
-from crdt.frontier import Frontier, joined
+from crdt.frontier import GENESIS, Frontier, Head, joined
 from crdt.session import Ended, Event, Refused
 from crdt.store.terminal import TerminalLedger
 from crdt.tlsnames import TlsIdentity
 from edge.acquaintances import Acquaintances
 from edge.identity import Identity
 
+NO_HEAD = Head(0, GENESIS)
 MAX_ANSWER_BYTES = 512 * 1024
 """Of blocks, in one answer."""
 MAX_CERTIFICATES = 64
@@ -138,7 +139,9 @@ class PeerAnswerer:
         What is settled here is not taken from anybody, so it counts as held, where it is asked about.
         """
         held = self._ledger.frontier()
-        known = joined(self._ledger.settled_frontier(), held)
+        behind = any(head.seq > held.get(replica, NO_HEAD).seq for replica, head in hello.frontier.items())
+        # A fleet's settled heads are many, and hardly ever of interest: not for every tap of a peer.
+        known = joined(self._ledger.settled_frontier(), held) if behind else held
         named = {replica: known[replica] for replica in hello.frontier if replica in known}
         return named if heard.want is None else held | named
 
