@@ -132,6 +132,11 @@ class Answerer:
         self._page_rows = page_rows
         self._wait = wait
         self._now_ms = now_ms
+        # A terminal may not know who signs here when the hub was put back and has a new key: it is told with
+        # every page then. One that begins anew is told in any case.
+        authors = ledger.authors()
+        self._succeeds = sum(author.role is Role.HUB for author in authors.values()) > 1
+        self._certificate = CertificateFrame(authors[ledger.replica].encode())
 
     async def answer(self, heard: Heard) -> Answer:
         """Take in what was brought, and answer; an `Ack` in it is durable."""
@@ -207,22 +212,13 @@ class Answerer:
 
     async def _settlement(self, pull: Pull, page: Page) -> list[Message]:
         messages: list[Message] = []
-        if self._may_be_unknown(page):
-            certificate = self._ledger.authors()[self._ledger.replica]
-            messages.append(CertificateFrame(certificate.encode()))
+        if self._succeeds or page.restarts:
+            messages.append(self._certificate)
         for name in DOCUMENTS:
             document = await self._wait(self._ledger.document(name))
             if document is not None and document.version > pull.documents.get(name, 0):
                 messages.append(DocumentFrame(document.encode()))
         return [*messages, PageFrame(page.raw)]
-
-    def _may_be_unknown(self, page: Page) -> bool:
-        """Whether a terminal may not know who signs here now: the hub was restored and has a new key.
-
-        A terminal that begins anew is told in any case; a fleet whose hub has had one key needs no more.
-        """
-        hubs = sum(author.role is Role.HUB for author in self._ledger.authors().values())
-        return page.restarts or hubs > 1
 
     async def _wanted(self, want: Want, most_bytes: int) -> list[Message]:
         """Blocks beyond what the terminal has, author by author, within what is left of the exchange."""
