@@ -35,6 +35,7 @@ from edge.report import Report
 from edge.settings import Settings
 from edge.taps import Place, TapPath
 from edge.terminal import Terminal
+from edge.terminal_settings import OwnSettings
 from edge.tls import client_context
 from edge.uplink import Uplink
 from hardware.errors import HardwareError
@@ -87,13 +88,14 @@ async def _serve(
     report = Report(settings, terminal, clock.read, lambda: taps.reader)
     uplink = _uplink(settings, terminal, addresses, report, clock, way, keep_proven)
     peering = _peering(settings, terminal)
+    own = await asyncio.to_thread(OwnSettings, settings, terminal)
     place = Place(settings.terminal_route, settings.terminal_door)
 
     def tapped() -> None:
         peering.tapped()
         uplink.tapped()
 
-    taps = TapPath(terminal, clock, lambda: open_reader(settings.reader_device), feedback, place, tapped)
+    taps = TapPath(terminal, clock, lambda: open_reader(own.reader_device), feedback, place, tapped)
     enroller = Enroller(terminal, addresses, settings.terminal_name, way, keep_proven, os.urandom)
 
     def hinted(hints: Iterable[HubAddress]) -> None:
@@ -101,7 +103,7 @@ async def _serve(
         uplink.hinted(known)
         enroller.hinted()
 
-    controls = Controls(report, uplink, enroller.pair, peering.status, terminal)
+    controls = Controls(report, uplink, enroller.pair, peering.status, terminal, own)
     runner = web.AppRunner(control_app(controls), access_log=None)
     taps.start()
     try:

@@ -4,6 +4,8 @@
     GET  /cards/{hex}    what it believes of a card
     POST /pair           {"code": "4-7K2M9QX", "hub": "host:port" (optional)}
     POST /sync           talk to the hub now
+    GET  /settings       what is set of the terminal by technician and hub
+    POST /settings       {"route": "12", ...}: set some of it
     GET  /peers          other terminals it knows of, and how it stands with each
     POST /export         {"after": {replica: number} or null} -> a courier file
     POST /import         a courier file -> {"new", "known", "refused", "missing", ...}
@@ -36,10 +38,12 @@ from edge.errors import (
     HubUnreachable,
     PairedElsewhere,
     PairingRefused,
+    SettingNotTaken,
 )
 from edge.local import DELTAS_HEADER
 from edge.report import Report
 from edge.terminal import Terminal
+from edge.terminal_settings import OwnSettings
 from edge.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -62,6 +66,7 @@ class Controls:
     pair: Pair
     peers: Callable[[], list[dict[str, Any]]]
     terminal: Terminal
+    settings: OwnSettings
 
 
 CONTROLS = web.AppKey("CONTROLS", Controls)
@@ -77,6 +82,8 @@ def control_app(controls: Controls) -> web.Application:
             web.get("/cards/{card}", _card),
             web.post("/pair", _pair),
             web.post("/sync", _sync),
+            web.get("/settings", _settings),
+            web.post("/settings", _set),
             web.get("/peers", _peers),
             web.post("/export", _export),
             web.post("/import", _import),
@@ -151,6 +158,17 @@ async def _sync(request: web.Request) -> web.Response:
     return await _status(request)
 
 
+async def _settings(request: web.Request) -> web.Response:
+    return web.json_response(request.app[CONTROLS].settings.say())
+
+
+async def _set(request: web.Request) -> web.Response:
+    controls = request.app[CONTROLS]
+    said = await asyncio.to_thread(controls.settings.change, await _json(request))
+    controls.uplink.changed()
+    return web.json_response(said)
+
+
 async def _peers(request: web.Request) -> web.Response:
     return web.json_response({"peers": request.app[CONTROLS].peers()})
 
@@ -207,6 +225,7 @@ _STATUS_OF: tuple[tuple[type[EdgeError], HTTPStatus, str], ...] = (
     (PairedElsewhere, HTTPStatus.CONFLICT, "paired_elsewhere"),
     (PairingRefused, HTTPStatus.BAD_GATEWAY, "refused"),
     (HubUnreachable, HTTPStatus.BAD_GATEWAY, "unreachable"),
+    (SettingNotTaken, HTTPStatus.BAD_REQUEST, "setting"),
     (EdgeError, HTTPStatus.CONFLICT, "trouble"),
 )
 

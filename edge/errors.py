@@ -19,6 +19,7 @@ EdgeError
 |  |- NotSealed
 |  `- Superseded
 |- PeersUnusable        answering other terminals
+|- SettingNotTaken      what a technician wants to set
 `- ControlError         the technician's command and the running terminal
 
 `str()` of each is a sentence that says what to do next.
@@ -105,6 +106,10 @@ class NotSealed(UplinkError):
 
 class Superseded(UplinkError):
     """The terminal was paired anew meanwhile; what was begun as its earlier identity ends here."""
+
+
+class SettingNotTaken(EdgeError):
+    """A field of the terminal's document cannot be set so; nothing was changed."""
 
 
 class PeersUnusable(EdgeError):

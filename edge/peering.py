@@ -50,7 +50,7 @@ class Peering:
         limits: PeerLimits | None = None,
     ) -> None:
         """`port`: where to answer; 0 is any that is free."""
-        self._vehicle = pacing.vehicle
+        self._terminal, self._vehicle = terminal, pacing.vehicle
         self._port = port
         self._answers = False
         self.presences = Presences(terminal)
@@ -125,4 +125,5 @@ class Peering:
         presence = self.presences.now
         if presence is None or not self._answers:
             return None
-        return own_record(presence.identity, self._vehicle, self._port, interfaces)
+        vehicle = self._terminal.text("vehicle", self._vehicle)
+        return own_record(presence.identity, vehicle, self._port, interfaces)

@@ -44,7 +44,8 @@ class Pacing:
     """How the terminal deals with peers. Times in seconds."""
 
     vehicle: str
-    """Which vehicle this terminal is on; "" is none, and then nobody is a companion."""
+    """Which vehicle this terminal is on, unless its document says another; "" is none, and then nobody is a
+    companion."""
     seal_after_s: float
     """How long open taps wait for more before they are sealed, once a companion listens."""
     visit_every_s: float
@@ -110,11 +111,12 @@ class Peers:
     def heard(self, records: Iterable[PeerRecord]) -> None:
         """The LAN announces these now. A companion that answered stays known without its record."""
         announced = {record.replica: record for record in records}
+        vehicle = self._terminal.text("vehicle", self._pacing.vehicle)
         for replica, status in list(self._known.items()):
             if replica not in announced and not (status.companion and status.online):
                 del self._known[replica]
         for replica, record in announced.items():
-            companion = bool(record.vehicle) and record.vehicle == self._pacing.vehicle
+            companion = bool(record.vehicle) and record.vehicle == vehicle
             status = self._known.setdefault(replica, PeerStatus(record, companion))
             status.record, status.companion = record, companion
         self._news.set()
@@ -171,10 +173,10 @@ class Peers:
             presence.ledger.seal()
 
     async def _accompany(self, replica: ReplicaId) -> None:
-        """Talk to a companion until nobody announces it any more and it does not answer."""
+        """Talk to a companion until it is none, or nobody announces it any more and it does not answer."""
         due, backoff = self._companions[replica], Backoff(RETRY_MIN_S, RETRY_MAX_S, self._uniform)
         try:
-            while replica in self._known:
+            while self._is_companion(replica):
                 due.clear()
                 presence = self._presences.now
                 if presence is not None and await self._talk(presence, replica, due):
@@ -188,7 +190,7 @@ class Peers:
         """Over one connection, until it fails; whether anything went well."""
         well, compare = False, True
         async with self._client(presence, replica) as client:
-            while self._presences.now is presence and replica in self._known:
+            while self._presences.now is presence and self._is_companion(replica):
                 due.clear()
                 self._behind.discard(replica)
                 lacking = await self._exchange(presence, self._known[replica], client, compare=compare)
@@ -197,6 +199,10 @@ class Peers:
                 well = True
                 compare = lacking or not await _wait(due, BEAT_S) or replica in self._behind
         return well
+
+    def _is_companion(self, replica: ReplicaId) -> bool:
+        status = self._known.get(replica)
+        return status is not None and status.companion
 
     async def _visit(self) -> None:
         """Compare blocks with one other terminal after another, in no order."""

@@ -38,8 +38,9 @@ class Report:
         """Names, numbers and the reader's state; small."""
         return {
             "name": self._settings.terminal_name,
-            "route": self._settings.terminal_route,
-            "door": self._settings.terminal_door,
+            "route": self._terminal.text("route", self._settings.terminal_route),
+            "door": self._terminal.text("door", self._settings.terminal_door),
+            "vehicle": self._terminal.text("vehicle", self._settings.terminal_vehicle),
             "version": version("farebox"),
             "reader": self._reader()[:200],
             "clock": asdict(self._read_clock()),

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the terminal runs, for fares and reports."""
+    """Where the terminal runs by its settings file, for fares and reports; its own document comes before."""
 
     route: str
     door: str
@@ -205,7 +205,8 @@ class TapPath:
         if fares is None:
             return
         began_s, now = self._elapsed_s(), self._clock.read()
-        route, credit_left = self._place.route, enrolment.ledger.credit_left()
+        route = enrolment.document.text("route") or self._place.route
+        credit_left = enrolment.ledger.credit_left()
 
         def choose(view: CardView) -> tuple[tuple[Draft, ...], Verdict]:
             if view.last_fare_at_ms is not None:

@@ -13,6 +13,7 @@ from edge.errors import EdgeError
 from edge.local import Json, ask
 from edge.settings import load_settings
 from edge.tech_courier import SETTLEMENT, export_file, import_file, imported_all, tell_export, tell_import
+from edge.tech_settings import change_settings, show, tell_settings
 
 DEFAULT_SETTINGS = Path("/etc/farebox/edge.toml")
 
@@ -44,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "status", "how the terminal does", _status, _tell_status)
     _command(
         commands, "sync", "talk to the hub now", _sync, _tell_status, good=lambda said: bool(said["online"])
+    )
+    _command(commands, "show", "what is set of the terminal, and what has effect", show, tell_settings)
+    change = _command(commands, "set", "set it, also without a hub", change_settings, tell_settings)
+    change.add_argument(
+        "changes", nargs="+", metavar="NAME=TEXT", help='such as route=12 door=rear notes="new reader"'
     )
     card = _command(commands, "card", "what the terminal believes of a card", _card, _tell_card)
     card.add_argument("uid", help="the card's number, in hex")

@@ -52,7 +52,9 @@ def two(tmp_path: Path, fleet: Fleet) -> Iterator[list[Door]]:
 @contextlib.asynccontextmanager
 async def controlled(terminal: Terminal, path: Path) -> AsyncIterator[Path]:
     """The control socket of a running terminal."""
-    controls = Controls(cast(Any, Paper(terminal)), cast(Any, Silent()), cast(Any, None), list, terminal)
+    controls = Controls(
+        cast(Any, Paper(terminal)), cast(Any, Silent()), cast(Any, None), list, terminal, cast(Any, None)
+    )
     runner = web.AppRunner(control_app(controls), access_log=None, shutdown_timeout=0.1)
     listener = await asyncio.to_thread(bind, path)
     await runner.setup()
