@@ -167,7 +167,7 @@ class Installer:
 
 
 def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
-    """Append CHUNK_ROWS of a page to the log. The cursor moves with the last of them.
+    """Stage CHUNK_ROWS of a page as a run. The cursor moves with the last of them.
 
     A page that was cut short is asked for again; of a row that comes twice the later one counts.
     """

@@ -146,16 +146,18 @@ SETTLED_HEAD: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# Rows of settlement pages as they came, until the final page makes them count. The later of two rows wins.
+# Rows of settlement pages until the final page makes them count, in runs of some rows each, each run sorted:
+# all of a range of cards is found without reading the rest. Of a card's rows that of the last run counts.
 STAGED: Final = Table(
     "staged",
     METADATA,
-    Column("id", _NUMBER, primary_key=True, autoincrement=False),
-    Column("card", _bytes(16), nullable=False),
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("card", _bytes(16), primary_key=True),
     _number("sum_minor"),
     _number("opening_minor"),
     Column("flags", SmallInteger, nullable=False),
     _number("number"),
+    sqlite_with_rowid=False,
 )
 
 # One row: who writes here, what is installed, and how far staging has come.
@@ -177,7 +179,7 @@ TERMINAL: Final = Table(
     _number("staged_base"),
     _number("staged_position"),
     Column("staged_card", _bytes(17), nullable=False),
-    _number("staged_from"),  # rows of `staged` before this one are left over
+    _number("staged_from"),  # runs of `staged` before this one are left over
 )
 
 # Signed settings documents, the newest version of each.

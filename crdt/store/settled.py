@@ -1,35 +1,44 @@
 """The settled balances of a terminal: which rows show, and how a settlement becomes one of them.
 
 Rows carry a generation. What shows is the base generation and, over it, at most one overlay. A settlement
-page is appended to a log (`staged`) as it comes, which is quick in any order of cards. When the final page is
-there, the rows are built, sorted, into a new generation that nobody sees yet, in transactions short enough
-for a tap to wait for; then one small transaction makes it show: as the base after a full load, as the overlay
-after an increment. Afterwards, in the background and again a little at a time, an overlay is moved into its
-base and rows that no longer show are deleted. Whatever stops this half way leaves only rows that do not show.
+page is staged as it comes, in sorted runs, which is quick in any order of cards. When the final page is
+there, the runs are merged into a new generation that nobody sees yet, in transactions short enough for a tap
+to wait for; then one small transaction makes it show: as the base after a full load, as the overlay after an
+increment. Afterwards, in the background and again a little at a time, an overlay is moved into its base and
+rows that no longer show are deleted. Whatever stops this half way leaves only rows that do not show.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, func, select
 
-from crdt.facts import CardId, CardState, ReplicaId
+from crdt.facts import MAX_CARD_BYTES, CardId, CardState, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import NO_SERIES, START, CardRow, Cursor, beginning
+from crdt.store.connection import driver_connection
 from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED, TERMINAL, inserting
 
 SMALL_ROWS: Final = 500  # an increment of at most this many cards is written where it shows, with the swap
 CHUNK_ROWS: Final = 1_000  # neighbouring rows of one background transaction: a tap waits for one at most
 SINK_ROWS: Final = 200  # the same for rows all over the base, where each may cost a page of 4 KiB
-PART_ROWS: Final = 50_000  # rows sorted in memory at a time
+PART_ROWS: Final = 16_000  # rows sorted in memory at a time, and a few more: three megabytes
+SAMPLE_STEP: Final = 64
 _CARDS_ASKED: Final = 500  # in one statement
 
 _PUT_ROWS: Final = inserting(SETTLED, or_replace=True)
 _PUT_HEADS: Final = inserting(SETTLED_HEAD, or_replace=True)
 _STAGE: Final = inserting(STAGED)
+_PART: Final = (
+    "WITH RECURSIVE each(run) AS (VALUES(?) UNION ALL SELECT run + 1 FROM each WHERE run < ?) "
+    "SELECT card, sum_minor, opening_minor, flags, number FROM each CROSS JOIN staged "
+    "ON staged.run = each.run AND card >= ? AND card < ?"
+)
+_AFTER_EVERY_CARD: Final = bytes([255]) * (MAX_CARD_BYTES + 1)
 
 # One row by its key. A statement of the tap path, so it goes to the driver as text.
 FIND: Final = "SELECT sum_minor, opening_minor, flags FROM settled WHERE generation = ? AND card = ?"
@@ -124,40 +133,41 @@ def settled_cards(connection: Connection, standing: Standing) -> Iterator[tuple[
 
 
 def stage(connection: Connection, standing: Standing, rows: Sequence[CardRow]) -> None:
-    """Append rows to the log."""
+    """Append rows, of different cards, to what is staged: one run."""
     if rows:
-        first = staged_end(connection, standing)
-        connection.exec_driver_sql(_STAGE, [(first + i, *row) for i, row in enumerate(rows)])
+        run = staged_end(connection, standing)
+        connection.exec_driver_sql(_STAGE, [(run, *row) for row in sorted(rows)])
 
 
 def staged_end(connection: Connection, standing: Standing) -> int:
-    """The number that the next row of the log gets; numbers of deleted rows do not come again."""
-    last: int | None = connection.execute(select(func.max(STAGED.c.id))).scalar_one()
+    """The number that the next run gets; numbers of deleted runs do not come again."""
+    last: int | None = connection.execute(select(func.max(STAGED.c.run))).scalar_one()
     return max(standing.staged_from, (last or 0) + 1)
 
 
 def staged_parts(connection: Connection, standing: Standing) -> list[bytes]:
-    """Cards at which to cut what is staged into parts of about PART_ROWS: each begins one."""
-    count = staged_end(connection, standing) - standing.staged_from
-    parts = count // PART_ROWS + 1
-    if parts == 1:
-        return [b""]
-    step = max(1, count // (parts * 64))
-    query = select(STAGED.c.card).where(STAGED.c.id >= standing.staged_from, STAGED.c.id % step == 0)
-    sample = sorted(connection.execute(query).scalars())
-    return [b"", *sorted({sample[len(sample) * part // parts] for part in range(1, parts)})]
+    """Cards at which to cut what is staged into parts of about PART_ROWS: each begins one.
+
+    By a sample of every SAMPLE_STEP-th row, sorted: rows come in any order of cards.
+    """
+    cards = select(STAGED.c.card).where(STAGED.c.run >= standing.staged_from)
+    rows = connection.execute(cards.execution_options(stream_results=True, yield_per=10_000)).scalars()
+    sample = sorted(islice(rows, 0, None, SAMPLE_STEP))
+    step = max(1, PART_ROWS // SAMPLE_STEP)
+    return [b"", *sorted(set(sample[step::step]))]
 
 
 def staged_part(
     connection: Connection, standing: Standing, low: bytes, high: bytes | None
 ) -> list[tuple[bytes, int, int, int, int]]:
-    """The staged rows of one part by card; of several rows of a card the last."""
-    query = select(*(STAGED.c[name] for name in CardRow._fields))
-    query = query.where(STAGED.c.id >= standing.staged_from, STAGED.c.card >= low)
-    if high is not None:
-        query = query.where(STAGED.c.card < high)
-    rows = connection.execute(query.order_by(STAGED.c.card, STAGED.c.id))
-    return list({row[0]: tuple(row) for row in rows}.values())
+    """The staged rows from card `low` to before `high`, by card; of several rows of a card the last.
+
+    One search in each run. The rows come from the driver as they are: SQLAlchemy's take twice the memory.
+    """
+    last = staged_end(connection, standing) - 1
+    most = high if high is not None else _AFTER_EVERY_CARD
+    rows = driver_connection(connection).execute(_PART, (standing.staged_from, last, low, most))
+    return sorted({row[0]: row for row in rows}.values())
 
 
 def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[Any]]) -> None:
@@ -237,10 +247,9 @@ def _delete_until(connection: Connection, table: Table, generation: int, until: 
 
 
 def _delete_left_over(connection: Connection, standing: Standing) -> bool:
-    """Delete some rows of the log that no longer matter; whether there were any."""
-    first = connection.execute(select(func.min(STAGED.c.id))).scalar_one()
+    """Delete a run that no longer matters; whether there was one."""
+    first = connection.execute(select(func.min(STAGED.c.run))).scalar_one()
     if first is None or first >= standing.staged_from:
         return False
-    until = min(first + CHUNK_ROWS, standing.staged_from)
-    connection.execute(STAGED.delete().where(STAGED.c.id < until))
+    connection.execute(STAGED.delete().where(STAGED.c.run == first))
     return True
