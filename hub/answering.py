@@ -13,9 +13,9 @@ from typing import Protocol, TypeVar
 
 from crdt.block import MAX_BLOCK_BYTES
 from crdt.certificate import AuthorCertificate, Role
-from crdt.documents import FLEET_DOCUMENT
+from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT, SignedDocument
 from crdt.errors import InputRefused, NotPermitted, Restored
-from crdt.facts import ReplicaId
+from crdt.facts import ReplicaId, TerminalId
 from crdt.frames import (
     FRAME_HEADER_BYTES,
     MAX_EXCHANGE_BYTES,
@@ -58,18 +58,30 @@ class Wait(Protocol):
     def __call__(self, future: Future[T], /) -> Awaitable[T]: ...
 
 
+class OwnDocuments(Protocol):
+    """The documents of single terminals, `hub.terminal_documents`."""
+
+    async def other(self, terminal: TerminalId, version: int, /) -> SignedDocument | None:
+        """The document for a terminal that has this version of it; None for the same."""
+
+    async def take(self, terminal: TerminalId, replica: ReplicaId, raw: bytes, /) -> None:
+        """Merge one that a terminal sent. Raises InputRefused, and nothing has changed."""
+
+
 @dataclass(slots=True)
 class Heard:
-    """What a terminal said in one exchange. `replica`: whose TLS certificate it showed."""
+    """What a terminal said in one exchange. `replica` and `terminal`: whose TLS certificate it showed."""
 
     replica: ReplicaId
     name: str
+    terminal: TerminalId | None = None
     hello: Hello | None = None
     status: Status | None = None
     pull: Pull | None = None
     certificates: list[AuthorCertificate] = field(default_factory=list)
     blocks: list[bytes] = field(default_factory=list)
     shorts: list[bytes] = field(default_factory=list)  # short blocks: their cards are numbers
+    documents: list[bytes] = field(default_factory=list)
     want: Want | None = None
     settled: Heads | None = None  # what a settlement included that it had before
     refused: Refused | None = None  # it broke the protocol; nothing of it counts
@@ -91,6 +103,8 @@ class Heard:
                 self.blocks.append(raw)
             case ShortBlockFrame(raw):
                 self.shorts.append(raw)
+            case DocumentFrame(raw):
+                self.documents.append(raw)
             case Want():
                 self.want = event
             case Heads():
@@ -125,13 +139,20 @@ class Answerer:
     """Answers exchanges from one ledger."""
 
     def __init__(
-        self, ledger: HubLedger, page_rows: int, wait: Wait, now_ms: Callable[[], int] = wall_clock_ms
+        self,
+        ledger: HubLedger,
+        page_rows: int,
+        wait: Wait,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        documents: OwnDocuments | None = None,
     ) -> None:
-        """`now_ms`: the hub's clock, for when it learnt what it is waiting for."""
+        """`now_ms`: the hub's clock, for when it learnt what it is waiting for. `documents`: without them no
+        terminal's own document is given or taken."""
         self._ledger = ledger
         self._page_rows = page_rows
         self._wait = wait
         self._now_ms = now_ms
+        self._documents = documents
         # A terminal may not know who signs here when the hub was put back and has a new key: it is told with
         # every page then. One that begins anew is told in any case.
         authors = ledger.authors()
@@ -149,9 +170,10 @@ class Answerer:
         if report is not None:
             messages.append(Ack(report.heads))
             messages += [Refusal.of(refused.error) for refused in report.refused[:MAX_REFUSALS]]
+        messages += await self._merge_document(heard)
         page = None if heard.pull is None else await self._page(heard.pull)
         if heard.pull is not None and page is not None:
-            messages += await self._settlement(heard.pull, page)
+            messages += await self._settlement(heard, heard.pull, page)
         if heard.want is not None:
             messages += await self._wanted(heard.want, _left(heads, messages))
         said = _says_of_itself(heard)
@@ -210,7 +232,21 @@ class Answerer:
     async def _page(self, pull: Pull) -> Page:
         return await self._wait(self._ledger.page(pull.series, pull.base, pull.after, self._page_rows))
 
-    async def _settlement(self, pull: Pull, page: Page) -> list[Message]:
+    async def _merge_document(self, heard: Heard) -> list[Message]:
+        """The terminal's own document, and what is refused of it. Everything else goes on."""
+        try:
+            if len(heard.documents) > 1:
+                raise NotPermitted("A terminal has one document of its own.")
+            for raw in heard.documents:
+                if self._documents is None or heard.terminal is None:
+                    raise NotPermitted("This hub keeps no documents of terminals.")
+                await self._documents.take(heard.terminal, heard.replica, raw)
+        except InputRefused as error:
+            log.warning("refused a document of %s: %s: %s", heard.name, error.code.name, error)
+            return [Refusal.of(error)]
+        return []
+
+    async def _settlement(self, heard: Heard, pull: Pull, page: Page) -> list[Message]:
         messages: list[Message] = []
         if self._succeeds or page.restarts:
             messages.append(self._certificate)
@@ -218,6 +254,9 @@ class Answerer:
             document = await self._wait(self._ledger.document(name))
             if document is not None and document.version > pull.documents.get(name, 0):
                 messages.append(DocumentFrame(document.encode()))
+        if self._documents is not None and heard.terminal is not None and TERMINAL_DOCUMENT in pull.documents:
+            own = await self._documents.other(heard.terminal, pull.documents[TERMINAL_DOCUMENT])
+            messages += [] if own is None else [DocumentFrame(own.encode())]
         return [*messages, PageFrame(page.raw)]
 
     async def _wanted(self, want: Want, most_bytes: int) -> list[Message]:

@@ -36,6 +36,7 @@ from hub.backup import Backups
 from hub.callers import Callers
 from hub.connections import GuardedSite
 from hub.control_ledger import ledger_routes
+from hub.control_settings import settings_routes
 from hub.daybook import Daybook
 from hub.errors import RequestRefused
 from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
@@ -53,6 +54,7 @@ from hub.keys import (
     OPERATORS,
     OVERVIEW,
     SERVICE,
+    SETTINGS_DESK,
     About,
 )
 from hub.notify import ServiceManager
@@ -66,8 +68,10 @@ from hub.renewal import Renewal
 from hub.service import Author, Service
 from hub.sessions import Sessions
 from hub.settings import HubSettings
+from hub.settings_desk import SettingsDesk
 from hub.shield import ERROR_PAGE, JSON_ERRORS, add_headers, deadlines, operators_only, refusals
 from hub.sync import Slots, Sync
+from hub.terminal_documents import TerminalDocuments
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +195,7 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
         TERMINAL_KINDS, settings.max_credit_minor, settings.max_debit_minor, settings.allowance_minor
     )
     author = Author(hub.authority.fleet, hub.authority.ledger_key, hub.authority.hub_certificate, limits)
+    documents = TerminalDocuments(database, author.fleet, author.key, asyncio.wrap_future)
     overview = Overview(ledger, registry, settings.online_s, now_ms, time.monotonic)
     service = Service(database, ledger, author, registry, invites, bus, now_ms, os.urandom)
     app = web.Application(
@@ -207,25 +212,34 @@ def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Appli
         each[EVIDENCE] = evidence
         each[EXPOSURES], each[DAYBOOK] = exposures, daybook
         each[ABOUT], each[OVERVIEW], each[SERVICE] = about, overview, service
+        each[SETTINGS_DESK] = SettingsDesk(documents, registry, bus)
     app[EVENTS] = bus
     sessions = Sessions(database, settings.session_idle_s, settings.session_longest_s, now_ms, os.urandom)
     app[OPERATORS] = Operators(database, sessions, hub.cookie_key, settings.login_attempts, time.monotonic)
     app.on_response_prepare.append(add_headers)
-    app.add_routes(_terminal_routes(hub, service, registry, invites, bus))
+    app.add_routes(_terminal_routes(hub, service, registry, invites, bus, documents))
     app.add_routes(pages.routes())
     control_app[LEDGER], control_app[BACKUPS] = ledger, Backups(settings, os.environ)
     control_app.add_routes(control.control_routes())
     control_app.add_routes(ledger_routes())
+    control_app.add_routes(settings_routes())
     return app, control_app
 
 
 def _terminal_routes(
-    hub: Hub, service: Service, registry: Registry, invites: Invites, bus: EventBus
+    hub: Hub,
+    service: Service,
+    registry: Registry,
+    invites: Invites,
+    bus: EventBus,
+    documents: TerminalDocuments,
 ) -> list[web.RouteDef]:
     settings = hub.settings
     callers = Callers(registry)
     slots = Slots(settings.exchanges)
-    sync = Sync(hub.database, hub.ledger, callers, registry, bus, slots, settings.page_rows, now_ms)
+    sync = Sync(
+        hub.database, hub.ledger, callers, registry, bus, slots, settings.page_rows, now_ms, documents
+    )
     renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
     renewal = Renewal(hub.database, hub.authority, hub.ledger, callers, bus, renewals, now_ms)
     pairing = Pairing(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from hub import cli_settings
 from hub.cli_text import ask_hub, local_time, money_text, say, table
 from hub.errors import SetupError
 
@@ -23,9 +24,13 @@ def add(command: Command) -> None:
     topup.add_argument("card", help="the card's id in hex")
     topup.add_argument("amount", help="such as 12.50")
     topup.add_argument("--request", default="", help="an id of your own; the same id books once only")
-    terminals = command("terminals", _terminals, "List terminals, revoke one, accept what it wrote.")
-    terminals.add_argument("action", nargs="?", choices=["list", "revoke", "accept"], default="list")
+    terminals = command(
+        "terminals", _terminals, "List terminals, show or set one, revoke it, accept its own."
+    )
+    actions = ["list", "show", "set", "revoke", "accept"]
+    terminals.add_argument("action", nargs="?", choices=actions, default="list")
     terminals.add_argument("terminal", nargs="?", default="", help="its name or id")
+    terminals.add_argument("changes", nargs="*", metavar="NAME=TEXT", help="such as route=12 door=rear")
     terminals.add_argument(
         "--cut-off",
         type=int,
@@ -90,8 +95,9 @@ def _topup(options: argparse.Namespace) -> None:
 
 
 def _terminals(options: argparse.Namespace) -> None:
+    other = {"show": cli_settings.show, "set": cli_settings.change, "revoke": _stop, "accept": _stop}
     if options.action != "list":
-        _stop(options)
+        other[options.action](options)
         return
     rows = [
         [row["name"], _standing(row), _seen(row), _number(row["held"]), str(row["head_seq"]), row["terminal"]]

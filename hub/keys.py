@@ -1,7 +1,7 @@
 """Where a view finds the hub's parts: `request.app[OVERVIEW]`, and so on.
 
-For pages: OVERVIEW, EVIDENCE, EXPOSURES, DAYBOOK (read), SERVICE (change), EVENTS (what changed, live),
-OPERATORS (login). For the control socket also LEDGER and BACKUPS.
+For pages: OVERVIEW, EVIDENCE, EXPOSURES, DAYBOOK (read), SERVICE (change), SETTINGS_DESK
+(both), EVENTS (what changed, live), OPERATORS (login). For the control socket also LEDGER and BACKUPS.
 `hub.pages.routes() -> list[web.RouteDef]` is mounted at the root by hub.app; /api/v1 is the terminals'.
 A RequestRefused that leaves a view becomes its status and its sentence as plain text.
 """
@@ -19,6 +19,7 @@ from hub.exposure import Exposures
 from hub.operators import OPERATORS
 from hub.overview import Overview
 from hub.service import Service
+from hub.settings_desk import SettingsDesk
 
 OVERVIEW = web.AppKey("OVERVIEW", Overview)
 
@@ -39,6 +40,7 @@ LEDGER = web.AppKey("LEDGER", HubLedger)
 EVIDENCE = web.AppKey("EVIDENCE", Evidence)
 EXPOSURES = web.AppKey("EXPOSURES", Exposures)
 DAYBOOK = web.AppKey("DAYBOOK", Daybook)
+SETTINGS_DESK = web.AppKey("SETTINGS_DESK", SettingsDesk)
 BACKUPS = web.AppKey("BACKUPS", Backups)
 EVENTS = web.AppKey("EVENTS", EventBus)
 
@@ -53,4 +55,5 @@ __all__ = [
     "OPERATORS",
     "OVERVIEW",
     "SERVICE",
+    "SETTINGS_DESK",
 ]

@@ -31,6 +31,7 @@ from hub.callers import Callers
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
 from hub.registry import Client, Registry
+from hub.terminal_documents import TerminalDocuments
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Sync:
         slots: Slots,
         page_rows: int,
         now_ms: Callable[[], int],
+        documents: TerminalDocuments,
     ) -> None:
         self._database = database
         self._ledger = ledger
@@ -83,7 +85,7 @@ class Sync:
         self._registry = registry
         self._bus = bus
         self._slots = slots
-        self._answerer = Answerer(ledger, page_rows, asyncio.wrap_future, now_ms)
+        self._answerer = Answerer(ledger, page_rows, asyncio.wrap_future, now_ms, documents)
         self._now_ms = now_ms
 
     async def sync(self, request: web.Request) -> web.Response:
@@ -149,7 +151,7 @@ class Sync:
 
 async def _hear(request: web.Request, session: Session, client: Client) -> Heard:
     """Everything the terminal says, to the end of the request; in bounded memory (the session's limits)."""
-    heard = Heard(client.replica, client.name)
+    heard = Heard(client.replica, client.name, client.terminal)
     try:
         async for chunk in request.content.iter_chunked(CHUNK_BYTES):
             for event in session.receive_data(chunk):

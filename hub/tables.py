@@ -4,7 +4,8 @@ Who is paired, with which TLS certificates; open invites; operators and their se
 Times are milliseconds since the epoch by the hub's clock. Money is not here but in the ledger.
 """
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy.dialects.mysql import MEDIUMBLOB
 
 from crdt.facts import ID_BYTES
 from crdt.store.sql import short_bytes
@@ -77,4 +78,16 @@ reissued = Table(
     metadata,
     Column("hash", short_bytes(32), primary_key=True),  # of a block that its terminal has written again
     Column("terminal", short_bytes(ID_BYTES), nullable=False, index=True),
+)
+
+terminal_document = Table(  # of terminals of which anything was ever set
+    "hub_terminal_document",
+    metadata,
+    Column("terminal", short_bytes(ID_BYTES), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("body", LargeBinary().with_variant(MEDIUMBLOB, "mysql", "mariadb"), nullable=False),
+    Column(
+        "fetched", BigInteger, nullable=False, default=0
+    ),  # the version the terminal was last known to have
+    Column("fetched_texts", Text, nullable=False, default="{}"),  # and its texts, JSON
 )
