@@ -243,6 +243,29 @@ async def test_a_peer_gives_back_what_the_old_copy_lacks(
         await asyncio.to_thread(opened.close)
 
 
+@pytest.mark.xfail(strict=True, reason="EARLY counts twice: under the old identity and under the new one")
+async def test_a_peer_that_comes_to_the_hub_after_the_renewal_doubles_nothing(
+    paired: Terminal, database: Database, hub: TestHub, fleet: Fleet, tmp_path: Path, rear: Door
+) -> None:
+    """Invariant 5: EARLY was open in the copy, and a peer has it sealed; LATE only the peer has."""
+    marks = await asyncio.to_thread(Marks.open, tmp_path / "marks")
+    marked = await asyncio.to_thread(Terminal, database, marks)
+    await asyncio.to_thread(ride, marked, EARLY)
+    image = await asyncio.to_thread(copied, database, tmp_path)
+    await asyncio.to_thread(ride, marked, LATE)
+    await asyncio.to_thread(enrolled(marked).ledger.seal)
+    await compared(await asyncio.to_thread(Door.of, marked), rear)
+    opened = await asyncio.to_thread(Database.open, image, KEY)
+    try:
+        terminal = await asyncio.to_thread(Terminal, opened, marks)
+        assert enrolled(terminal).ledger.suspended
+        assert (await Line(hub, terminal).sync()).renewed
+        assert (await Line(hub, rear.terminal).sync()).complete
+        assert await balances(hub) == [750, 750, 0]
+    finally:
+        await asyncio.to_thread(opened.close)
+
+
 async def test_a_hub_that_gives_no_new_identity_keeps_nobody_from_tapping(
     put_back: Terminal, hub: TestHub
 ) -> None:
