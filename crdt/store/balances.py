@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, and_, case, func, not_, select
+from sqlalchemy import BigInteger, Connection, and_, bindparam, case, func, not_, select
 
 from crdt.columns import Columns
+from crdt.errors import MisuseError
 from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import HOTLISTED, OVERDRAWN, START, UNMET, CardRow, Cursor, beginning
@@ -18,6 +19,7 @@ from crdt.store.blocks import heads_of
 from crdt.store.projection import remaining_openings, still_mentioned
 from crdt.store.schema import CARD, HEAD, HUB, LISTED, RUN
 from crdt.store.sql import Lookup, beyond, replacing, total
+from crdt.store.statement import Statement
 
 NO_FLOOR: Final = -(2**62)  # no balance is below it
 
@@ -72,10 +74,34 @@ class Standing:
     floor_minor: int  # below it, a card is overdrawn
 
 
+_STANDING: Final = Statement(select(*(HUB.c[name] for name in Standing.__dataclass_fields__)))
+_BEFORE: Final = Statement(
+    select(RUN.c.before).where(RUN.c.first > bindparam("position")).order_by(RUN.c.first).limit(1)
+)
+_FIRST: Final = select(func.coalesce(func.max(RUN.c.first), 0)).scalar_subquery()
+_MOVE_ON: Final = Statement(
+    HUB.update().values(position=case((HUB.c.position < _FIRST, _FIRST), else_=HUB.c.position + 1))
+)
+_POSITION: Final = Statement(select(HUB.c.position))
+_ADD: Final = Statement(
+    HUB.update().values(
+        deltas=HUB.c.deltas + bindparam("more", type_=BigInteger),
+        deltas_minor=HUB.c.deltas_minor + bindparam("more_minor", type_=BigInteger),
+        openings_minor=HUB.c.openings_minor + bindparam("more_openings_minor", type_=BigInteger),
+        numbered=bindparam("last", type_=BigInteger),
+    )
+)
+_HEADS_SINCE: Final = Statement(
+    select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash).where(HEAD.c.position > bindparam("base"))
+)
+
+
 def read_standing(connection: Connection) -> Standing:
-    """The hub's standing in this snapshot."""
-    names = Standing.__dataclass_fields__
-    return Standing(*connection.execute(select(*(HUB.c[name] for name in names))).one())
+    """The hub's standing in this snapshot. Raises MisuseError where none has begun."""
+    row = _STANDING.row(connection)
+    if row is None:
+        raise MisuseError("this ledger is no hub's yet")
+    return Standing(*row)
 
 
 def begin_standing(connection: Connection, fleet: bytes, series: bytes) -> None:
@@ -99,8 +125,7 @@ def begin_run(connection: Connection, distance: int) -> None:
 
 def is_made(connection: Connection, position: int, last: int) -> bool:
     """Whether this database made the position: what was said of it still holds. `last`: the newest."""
-    later = select(RUN.c.before).where(RUN.c.first > position).order_by(RUN.c.first).limit(1)
-    end: int | None = connection.execute(later).scalar_one_or_none()
+    end: int | None = _BEFORE.value(connection, position=position)
     return position <= (last if end is None else end)
 
 
@@ -110,10 +135,8 @@ def next_position(connection: Connection) -> int:
     Counted in the hub's one row, so that positions become visible in their order: whoever takes the next one
     waits for this transaction to end.
     """
-    first = select(func.coalesce(func.max(RUN.c.first), 0)).scalar_subquery()
-    following = case((HUB.c.position < first, first), else_=HUB.c.position + 1)
-    connection.execute(HUB.update().values(position=following))
-    return int(connection.execute(select(HUB.c.position)).scalar_one())
+    _MOVE_ON.run(connection)
+    return int(_POSITION.value(connection))
 
 
 class Met(NamedTuple):
@@ -143,14 +166,7 @@ def add_gain(connection: Connection, gain: Gain, position: int) -> Met:
         flags = judged(stored.flags.get(card, 0) & HOTLISTED, sum_minor + opening_minor, standing.floor_minor)
         rows.append((card, sum_minor, opening_minor, flags, position, number))
     put_cards(connection, rows)
-    connection.execute(
-        HUB.update().values(
-            deltas=HUB.c.deltas + gain.deltas,
-            deltas_minor=HUB.c.deltas_minor + gain.deltas_minor,
-            openings_minor=HUB.c.openings_minor + gain.openings_minor,
-            numbered=numbered + len(met),
-        )
-    )
+    _add(connection, gain, 1, numbered + len(met))
     return Met(numbered + 1, met)
 
 
@@ -160,7 +176,7 @@ def take_back(connection: Connection, loss: Gain, position: int) -> None:
     The history has to be that of what remains: the largest opening that is left counts, and a card that
     nothing mentions any more is one that nobody has met, though its number stays its own.
     """
-    floor_minor = read_standing(connection).floor_minor
+    standing = read_standing(connection)
     stored = _stored(connection, loss.sums)
     openings = remaining_openings(connection, list(loss.openings))
     met = still_mentioned(connection, list(loss.sums))
@@ -169,17 +185,22 @@ def take_back(connection: Connection, loss: Gain, position: int) -> None:
         sum_minor, number = stored.sums[card] - lost_minor, stored.numbers[card]
         left = openings if card in loss.openings else stored.openings
         opening_minor = left.get(card, 0)
-        flags = judged(stored.flags.get(card, 0) & HOTLISTED, sum_minor + opening_minor, floor_minor)
+        flags = judged(stored.flags.get(card, 0) & HOTLISTED, sum_minor + opening_minor, standing.floor_minor)
         rows.append(
             (card, sum_minor, opening_minor, flags if card in met else flags | UNMET, position, number)
         )
     put_cards(connection, rows)
-    connection.execute(
-        HUB.update().values(
-            deltas=HUB.c.deltas - loss.deltas,
-            deltas_minor=HUB.c.deltas_minor - loss.deltas_minor,
-            openings_minor=HUB.c.openings_minor - loss.openings_minor,
-        )
+    _add(connection, loss, -1, standing.numbered)
+
+
+def _add(connection: Connection, gain: Gain, sign: int, numbered: int) -> None:
+    """Change the totals. `numbered`: the last number of a card."""
+    _ADD.run(
+        connection,
+        more=sign * gain.deltas,
+        more_minor=sign * gain.deltas_minor,
+        more_openings_minor=sign * gain.openings_minor,
+        last=numbered,
     )
 
 
@@ -319,8 +340,8 @@ def heads_since(connection: Connection, base: int) -> dict[ReplicaId, Head]:
     """The heads that moved after position `base`."""
     if base == 0:
         return heads_of(connection)
-    query = select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash).where(HEAD.c.position > base)
-    return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in connection.execute(query)}
+    rows = _HEADS_SINCE.rows(connection, base=base)
+    return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in rows}
 
 
 def state_of(row: CardRow | None) -> CardState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from crdt.block import Block, contents, parse
 from crdt.certificate import AuthorCertificate
@@ -14,7 +14,8 @@ from crdt.errors import InputRefused, StoreFailed
 from crdt.facts import CardId, Context, Delta, Kind, ReplicaId
 from crdt.frontier import GENESIS, Head
 from crdt.store.schema import AUTHOR, BLOCK, HEAD
-from crdt.store.sql import Bulk, replacing
+from crdt.store.sql import Bulk, Lookup, replacing
+from crdt.store.statement import Statement
 
 
 class Chain(NamedTuple):
@@ -32,7 +33,28 @@ _PART_BLOCKS: Final = 32  # read at a time, so that a long chain is never in mem
 _INSERT_BLOCK: Final = Bulk(BLOCK, ("replica", "first_seq", "last_seq", "hash", "raw"))
 _PUT_HEAD: Final = replacing(HEAD)
 _INSERT_AUTHOR: Final = Bulk(AUTHOR)
-_SPAN: Final = (BLOCK.c.first_seq, BLOCK.c.last_seq, BLOCK.c.hash)
+_CHAIN_COLUMNS: Final = ("replica", "seq", "hash", "credit_minor")
+_CHAINS: Final = Statement(select(*(HEAD.c[name] for name in _CHAIN_COLUMNS)))
+_CHAINS_OF: Final = Lookup(HEAD, "replica", _CHAIN_COLUMNS)
+_AUTHORS: Final = Statement(select(AUTHOR.c.certificate))
+_AUTHORS_OF: Final = Lookup(AUTHOR, "replica", ("certificate",))
+_THE_REPLICA: Final = BLOCK.c.replica == bindparam("replica")
+_SPANS: Final = Statement(
+    select(BLOCK.c.first_seq, BLOCK.c.last_seq, BLOCK.c.hash)
+    .where(_THE_REPLICA, BLOCK.c.first_seq <= bindparam("last"), BLOCK.c.last_seq >= bindparam("first"))
+    .order_by(BLOCK.c.first_seq)
+)
+_OTHER: Final = BLOCK.alias("other")
+_PLACE: Final = select(func.coalesce(func.max(_OTHER.c.first_seq), 0)).where(  # so that an index finds it
+    _OTHER.c.replica == bindparam("replica"), _OTHER.c.first_seq <= bindparam("seq")
+)
+_AFTER: Final = Statement(
+    select(BLOCK.c.last_seq, BLOCK.c.raw)
+    .where(_THE_REPLICA, BLOCK.c.first_seq >= _PLACE.scalar_subquery(), BLOCK.c.last_seq > bindparam("seq"))
+    .order_by(BLOCK.c.first_seq)
+    .limit(_PART_BLOCKS)
+)
+_LAST: Final = Statement(select(BLOCK.c.raw).where(_THE_REPLICA).order_by(BLOCK.c.first_seq.desc()).limit(1))
 
 
 class Span(NamedTuple):
@@ -62,10 +84,7 @@ def put_heads(
 
 def chains_of(connection: Connection, replicas: Sequence[ReplicaId] | None = None) -> dict[ReplicaId, Chain]:
     """How far these replicas' chains are stored (of all, for None); those without one are left out."""
-    query = select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash, HEAD.c.credit_minor)
-    if replicas is not None:
-        query = query.where(HEAD.c.replica.in_(replicas))
-    rows = connection.execute(query)
+    rows = _CHAINS.rows(connection) if replicas is None else _CHAINS_OF.run(connection, replicas)
     return {ReplicaId(replica): Chain(Head(seq, hash_), minor) for replica, seq, hash_, minor in rows}
 
 
@@ -95,12 +114,8 @@ def cut_off(connection: Connection, replica: ReplicaId, seq: int, position: int 
 
 def overlapping(connection: Connection, replica: ReplicaId, first_seq: int, last_seq: int) -> list[Span]:
     """The stored blocks of a replica that share a sequence number with this range, in order."""
-    query = (
-        select(*_SPAN)
-        .where(BLOCK.c.replica == replica, BLOCK.c.first_seq <= last_seq, BLOCK.c.last_seq >= first_seq)
-        .order_by(BLOCK.c.first_seq)
-    )
-    return [Span(*row) for row in connection.execute(query)]
+    rows = _SPANS.rows(connection, replica=replica, first=first_seq, last=last_seq)
+    return [Span(*row) for row in rows]
 
 
 def blocks_after(connection: Connection, replica: ReplicaId, seq: int, max_bytes: int) -> list[bytes]:
@@ -122,8 +137,7 @@ def stored_blocks(connection: Connection, replica: ReplicaId, after_seq: int) ->
 
 def last_block(connection: Connection, replica: ReplicaId) -> Block | None:
     """The end of a replica's chain."""
-    query = select(BLOCK.c.raw).where(BLOCK.c.replica == replica).order_by(BLOCK.c.first_seq.desc()).limit(1)
-    raw = connection.execute(query).scalar_one_or_none()
+    raw = _LAST.value(connection, replica=replica)
     return None if raw is None else parse(raw)
 
 
@@ -154,26 +168,21 @@ def enrol(
 
     Refused is one whose key has another certificate already: a key is certified once.
     """
-    query = select(AUTHOR.c.replica, AUTHOR.c.certificate)
-    replicas = [certificate.replica for certificate in certificates]
-    rows = connection.execute(query.where(AUTHOR.c.replica.in_(replicas)))
-    stored: dict[bytes, bytes] = {row[0]: row[1] for row in rows}
-    new = [(one.replica, one.encode()) for one in certificates if one.replica not in stored]
-    _INSERT_AUTHOR.run(connection, new)
-    stored.update(new)
-    good = [one for one in certificates if stored[one.replica] == one.encode()]
-    return good, [one for one in certificates if stored[one.replica] != one.encode()]
+    stored = authors_of(connection, [certificate.replica for certificate in certificates])
+    new = [one for one in certificates if one.replica not in stored]
+    _INSERT_AUTHOR.run(connection, [(one.replica, one.encode()) for one in new])
+    stored.update((one.replica, one) for one in new)
+    good = [one for one in certificates if stored[one.replica] == one]
+    return good, [one for one in certificates if stored[one.replica] != one]
 
 
 def authors_of(
     connection: Connection, replicas: Sequence[ReplicaId] | None = None
 ) -> dict[ReplicaId, AuthorCertificate]:
     """The stored certificates of these authors (of all, for None)."""
-    query = select(AUTHOR.c.certificate)
-    if replicas is not None:
-        query = query.where(AUTHOR.c.replica.in_(replicas))
-    stored = connection.execute(query).scalars()
-    return {certificate.replica: certificate for certificate in map(AuthorCertificate.decode, stored)}
+    rows = _AUTHORS.rows(connection) if replicas is None else _AUTHORS_OF.run(connection, replicas)
+    stored = [AuthorCertificate.decode(raw) for (raw,) in rows]
+    return {certificate.replica: certificate for certificate in stored}
 
 
 FactRow = tuple[bytes, int, int, int, str, str, str, int, int]
@@ -205,14 +214,8 @@ def delta_of(replica: bytes, seq: int, fact: FactRow) -> Delta:
 
 def _raw_after(connection: Connection, replica: ReplicaId, seq: int) -> Iterator[bytes]:
     """A part at a time. No streamed result: MariaDB's driver would read it to its end, wanted or not."""
-    chain = select(BLOCK.c.last_seq, BLOCK.c.raw).where(BLOCK.c.replica == replica)
-    query = chain.order_by(BLOCK.c.first_seq).limit(_PART_BLOCKS)
-    other = BLOCK.alias()
-    nearest = select(func.coalesce(func.max(other.c.first_seq), 0)).where(other.c.replica == replica)
-    while True:
-        first = nearest.where(other.c.first_seq <= seq).scalar_subquery()  # so that an index finds the place
-        part = connection.execute(query.where(BLOCK.c.first_seq >= first, BLOCK.c.last_seq > seq)).all()
-        if not part:
-            return
+    while part := _AFTER.rows(connection, replica=replica, seq=seq):
         yield from (raw for _, raw in part)
+        if len(part) < _PART_BLOCKS:
+            return
         seq = part[-1][0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol
@@ -43,7 +43,7 @@ class DriverConnection(Protocol):
     @property
     def in_transaction(self) -> bool: ...
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ...) -> Any: ...  # a cursor
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ...) -> Any: ...  # a cursor
 
     def cursor(self) -> Any: ...
 

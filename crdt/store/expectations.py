@@ -21,13 +21,16 @@ from crdt.revocations import Revocations
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.schema import EXPECTED
-from crdt.store.sql import replacing
+from crdt.store.sql import Lookup, replacing
+from crdt.store.statement import Statement
 from crdt.store.store import Store
 
 HEARD_EVERY_MS: Final = 60_000  # a terminal speaks more often; written down is every so often
 
 _PUT: Final = replacing(EXPECTED)
-_CHUNK: Final = 500
+_COLUMNS: Final = ("replica", "seq", "at_ms", "source", "heard_ms")
+_ALL: Final = Statement(select(*(EXPECTED.c[name] for name in _COLUMNS)))
+_SOME: Final = Lookup(EXPECTED, "replica", _COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +148,8 @@ class Expectations:
 
 def read(connection: Connection, replicas: Collection[ReplicaId] | None = None) -> dict[ReplicaId, Expected]:
     """What is expected of these authors (of all, for None); those of whom nothing is known are left out."""
-    query = select(
-        EXPECTED.c.replica, EXPECTED.c.seq, EXPECTED.c.at_ms, EXPECTED.c.source, EXPECTED.c.heard_ms
-    )
-    if replicas is None:
-        return {ReplicaId(row[0]): Expected(*row[1:]) for row in connection.execute(query)}
-    found: dict[ReplicaId, Expected] = {}
-    every = list(replicas)
-    for at in range(0, len(every), _CHUNK):
-        rows = connection.execute(query.where(EXPECTED.c.replica.in_(every[at : at + _CHUNK])))
-        found |= {ReplicaId(row[0]): Expected(*row[1:]) for row in rows}
-    return found
+    rows = _ALL.rows(connection) if replicas is None else _SOME.run(connection, replicas)
+    return {ReplicaId(row[0]): Expected(*row[1:]) for row in rows}
 
 
 def put(connection: Connection, news: Mapping[ReplicaId, Expected]) -> None:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from crdt.documents import TERMINAL_DOCUMENT, SignedDocument
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store.schema import DOCUMENT
+from crdt.store.sql import replacing
+from crdt.store.statement import Statement
+
+_GET = Statement(select(DOCUMENT.c.raw).where(DOCUMENT.c.name == bindparam("name")))
+_VERSION = Statement(select(DOCUMENT.c.version).where(DOCUMENT.c.name == bindparam("name")))
+_PUT = replacing(DOCUMENT)
 
 
 def get_document(connection: Connection, name: str) -> SignedDocument | None:
     """The document kept under this name."""
-    raw = connection.execute(select(DOCUMENT.c.raw).where(DOCUMENT.c.name == name)).scalar_one_or_none()
+    raw = _GET.value(connection, name=name)
     return None if raw is None else SignedDocument.decode(raw)
 
 
 def put_document(connection: Connection, document: SignedDocument) -> bool:
     """Keep a verified document if it is newer than the one kept, or another `terminal`; whether it was."""
-    query = select(DOCUMENT.c.version).where(DOCUMENT.c.name == document.name)
-    version = connection.execute(query).scalar_one_or_none()
+    version = _VERSION.value(connection, name=document.name)
     if version is not None and not _replaces(document, version):
         return False
-    connection.execute(DOCUMENT.delete().where(DOCUMENT.c.name == document.name))
-    connection.execute(
-        DOCUMENT.insert().values(name=document.name, version=document.version, raw=document.encode())
-    )
+    _PUT.run(connection, [(document.name, document.version, document.encode())])
     return True
 
 

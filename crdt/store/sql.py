@@ -8,14 +8,13 @@ Everything that is not bulk is SQLAlchemy Core.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    CursorResult,
     Dialect,
     LargeBinary,
     Table,
@@ -26,12 +25,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.mysql import VARBINARY
 
+from crdt.store.connection import driver_connection
+from crdt.store.statement import fetch
+
 # What an upsert makes of a column, of its old value and the new row's.
 GIVEN: Final = "{new}"
 ADDED: Final = "{old} + {new}"
 LARGER: Final = "{greatest}({old}, {new})"
 
-LOOKUP_KEYS: Final = 500  # of one statement
+LOOKUP_KEYS: Final = 512  # of one statement
 
 _MYSQL: Final = ("mysql", "mariadb")
 
@@ -61,6 +63,8 @@ class Bulk:
             text = self._texts[dialect.name] = self._text(dialect)
         if dialect.name == "postgresql":
             connection.exec_driver_sql(text, tuple(map(list, zip(*rows, strict=True))))
+        elif dialect.name == "sqlite" and self._changes is not None:  # else SQLAlchemy says what a key breaks
+            driver_connection(connection).executemany(text, rows)
         else:
             connection.exec_driver_sql(text, [*rows])
 
@@ -92,41 +96,57 @@ class Bulk:
 
 
 class Lookup:
-    """Reads the rows of many keys at once; SQLAlchemy's own IN costs three times as much."""
+    """Reads the rows of many keys at once; SQLAlchemy's own IN costs three times as much.
 
-    def __init__(self, table: Table, key: str, columns: Sequence[str]) -> None:
-        """`key`: a column that finds rows by an index. `columns`: those of the answer."""
+    A database remembers a statement by its text, so there are few: one for each power of two of keys, the
+    last of them said as often as it takes. PostgreSQL gets them as one array.
+    """
+
+    def __init__(self, table: Table, key: str, columns: Sequence[str], within: str | None = None) -> None:
+        """`key`: a column that finds rows by an index, after `within`, if any, which has one value for all.
+
+        `columns`: those of the answer.
+        """
         self._table = table
         self._key = key
+        self._within = within
         self._columns = tuple(columns)
+        self._texts: dict[tuple[str, int], str] = {}  # by dialect and number of keys
 
-    def run(self, connection: Connection, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        """The rows with one of these keys, in no order."""
-        for at in range(0, len(keys), LOOKUP_KEYS):
-            part = tuple(keys[at : at + LOOKUP_KEYS])
-            yield from self._rows(connection, part)
+    def run(
+        self, connection: Connection, keys: Collection[Any], within: Any = None
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows with one of these keys, in no order; `within` is the value of that column."""
+        every = list(keys)
+        first = [] if self._within is None else [within]
+        for at in range(0, len(every), LOOKUP_KEYS):
+            part = every[at : at + LOOKUP_KEYS]
+            if connection.dialect.name == "postgresql":
+                yield from fetch(connection, self._text(connection.dialect, 1), [*first, part])
+                continue
+            part += [part[-1]] * (_room(len(part)) - len(part))
+            yield from fetch(connection, self._text(connection.dialect, len(part)), first + part)
 
-    def _rows(self, connection: Connection, keys: tuple[Any, ...]) -> Sequence[tuple[Any, ...]]:
-        quote = connection.dialect.identifier_preparer.quote
+    def _text(self, dialect: Dialect, count: int) -> str:
+        text = self._texts.get((dialect.name, count))
+        if text is None:
+            text = self._texts[dialect.name, count] = self._made(dialect, count)
+        return text
+
+    def _made(self, dialect: Dialect, count: int) -> str:
+        quote = dialect.identifier_preparer.quote
+        mark = {"sqlite": "?", "postgresql": "%b"}.get(dialect.name, "%s")
+        within = "" if self._within is None else f"{quote(self._within)} = {mark} AND "
+        keys = f"IN ({', '.join([mark] * count)})"
+        if dialect.name == "postgresql":
+            keys = f"= ANY(%b::{_array_of(self._table.c[self._key].type.compile(dialect))})"
         columns, table = ", ".join(map(quote, self._columns)), quote(self._table.name)
-        wanted = f"SELECT {columns} FROM {table} WHERE {quote(self._key)}"  # noqa: S608 - our own names
-        if connection.dialect.name == "postgresql":
-            type_ = _array_of(self._table.c[self._key].type.compile(connection.dialect))
-            return _plain(connection.exec_driver_sql(f"{wanted} = ANY(%b::{type_})", (list(keys),)))
-        mark = "%s" if connection.dialect.name in _MYSQL else "?"
-        return _plain(connection.exec_driver_sql(f"{wanted} IN ({', '.join([mark] * len(keys))})", keys))
+        return f"SELECT {columns} FROM {table} WHERE {within}{quote(self._key)} {keys}"  # noqa: S608 - our own names
 
 
 def short_bytes(length: int) -> Any:
     """The type of a short binary value; MySQL and MariaDB cannot index a BLOB."""
     return LargeBinary(length).with_variant(VARBINARY(length), "mysql", "mariadb")
-
-
-def _plain(result: CursorResult[Any]) -> Sequence[tuple[Any, ...]]:
-    """The driver's own tuples: of many SQLAlchemy rows at once the garbage collector makes a meal."""
-    rows: Sequence[tuple[Any, ...]] = result.cursor.fetchall() if result.cursor is not None else ()
-    result.close()
-    return rows
 
 
 def replacing(table: Table) -> Bulk:
@@ -152,6 +172,11 @@ def beyond(
 def total(column: ColumnElement[int]) -> ColumnElement[int]:
     """The exact sum of a column of minor units; a Decimal on some databases, so `int` it."""
     return func.coalesce(func.sum(column), 0)
+
+
+def _room(count: int) -> int:
+    """The power of two that holds this many."""
+    return 1 << (count - 1).bit_length()
 
 
 def _on_conflict(table: Table, dialect: Dialect) -> str:
