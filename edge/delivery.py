@@ -27,6 +27,9 @@ class Delivery:
     push_bytes: int = MAX_PUSH_BYTES
     disputed: dict[ReplicaId, str] = field(default_factory=dict)
     """Chains other than this identity's about which the hub disagrees, with the reason."""
+    agreed: tuple[ReplicaId, Head] | None = None
+    """Who this terminal was, and its head at the hub, when hub and terminal agreed last: what comes after it
+    may go up with the first question of the next run."""
     document: int = 0
     """The version of the terminal's document that the hub did not take; 0 for none."""
     objection: str = ""
@@ -39,6 +42,7 @@ class Delivery:
 
     def timed_out(self) -> None:
         """The link is slower than was hoped."""
+        self.agreed = None
         self.push_bytes = max(MIN_PUSH_BYTES, self.push_bytes // 2)
 
     def went_through(self, took_ms: int) -> None:

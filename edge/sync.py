@@ -9,7 +9,7 @@ run half way, the next one goes on from what both sides hold; what is remembered
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crdt.errors import NotPermitted, RefusalCode
@@ -97,6 +97,7 @@ class Sync:
             await self._give_document()
             if settled and not pushed and not self._forks.contested:
                 await self._give_evidence()
+                self._agree(answer.hello.frontier)
                 self.outcome.complete = True
         self.outcome.conceded, self.outcome.renewed = len(self._forks.conceded), self._forks.renewed
         if self._run.refusal is not None:
@@ -104,17 +105,57 @@ class Sync:
         return self.outcome
 
     async def _ask(self) -> tuple[Answer, Frontier]:
-        """One exchange: our heads up, and the hub's heads, fares and settlement down. And our heads."""
+        """One exchange: our heads up, and the hub's heads, fares and settlement down. And our heads.
+
+        New taps go up with it when hub and terminal agreed before, so that a tap costs one exchange. Whatever
+        the hub does not take of them so is pushed as everything else is.
+        """
         run = self._run
+        ahead = await self._ahead()
         mine = await run.use(run.ledger.frontier)
         documents = await run.use(run.learning.documents)
         status = await asyncio.to_thread(self.describe)
         series, base, after = run.ledger.settled()
-        answer = await run.say(mine, [Status(status), Pull(series, base, after, documents)])
+        question: list[Message] = [Status(status), Pull(series, base, after, documents)]
+        try:
+            answer = await run.say(mine, question + ahead)
+        except HubTooSlow:
+            self.delivery.timed_out()
+            raise
+        if ahead:
+            answer = self._without_delivery(answer, mine, len(ahead) - 1)
         for refusal in answer.refusals:
             if refusal.code is not RefusalCode.RESTORED:
                 raise refusal_in(refusal)
         return answer, mine
+
+    async def _ahead(self) -> list[Message]:
+        """The blocks after the head on which hub and terminal agreed last, with the author's certificate."""
+        run, agreed = self._run, self.delivery.agreed
+        self.delivery.agreed = None
+        if agreed is None or agreed[0] != run.identity.replica:
+            return []
+        await self._seal()
+        replica, head = agreed
+        raws = await run.use(run.ledger.blocks_after, head.seq, self.delivery.push_bytes, replica)
+        if not raws:
+            return []
+        certificate = CertificateFrame(run.identity.certificate.encode())
+        return [certificate, *await run.use(run.ledger.short_blocks, raws)]
+
+    def _without_delivery(self, answer: Answer, mine: Frontier, blocks: int) -> Answer:
+        """The answer without what it says of blocks sent ahead: the hub's heads say whether it took them."""
+        replica = self._run.identity.replica
+        if answer.hello.frontier.get(replica) == mine.get(replica):
+            self.outcome.blocks += blocks
+        kept = (message for message in answer.messages if not _is_about_blocks(message))
+        return replace(answer, messages=tuple(kept))
+
+    def _agree(self, theirs: Frontier) -> None:
+        """Remember where both sides stand, for the next run; not after a refusal."""
+        if self._run.refusal is None:
+            replica = self._run.identity.replica
+            self.delivery.agreed = replica, theirs.get(replica, NO_HEAD)
 
     async def _push(self, theirs: Frontier) -> bool:
         """Exchanges up, until the hub has acknowledged all blocks; whether there were any.
@@ -237,6 +278,12 @@ class Sync:
         installed = await run.checked(run.ledger.install, page)
         self.outcome.pages += 1
         return installed
+
+
+def _is_about_blocks(message: Message) -> bool:
+    return isinstance(message, Ack) or (
+        isinstance(message, Refusal) and message.code is not RefusalCode.RESTORED
+    )
 
 
 def _at_most(entries: Sequence[Quarantined], limit_bytes: int) -> list[Quarantined]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import aiohttp
 
-from crdt.frames import BlockFrame, CertificateFrame, Pull, Status
+from crdt.frames import BlockFrame, CertificateFrame, Message, Pull, Status
 from crdt.settlement import beginning, parse_page
 from hub.control_client import ask
 from tests.bench.table import Figure
@@ -32,17 +32,19 @@ class Speaker:
 
     async def heartbeat(self) -> None:
         """Nothing new on either side, but being there."""
-        terminal = self.terminal
-        frontier = {terminal.key.replica: terminal.head} if terminal.chain else {}
-        events = await terminal.exchange(_STATUS, self.pull, frontier=frontier, http=self.http)
-        page = parse_page(first(events, "PageFrame").raw)
-        self.pull = Pull(page.series, page.position, beginning(page.position))
+        await self._ask()
 
     async def tap(self) -> None:
-        """A tap as it happens: its block up, then the settlement down."""
-        certificate = CertificateFrame(self.terminal.certificate.encode())
-        await self.terminal.exchange(certificate, BlockFrame(self.terminal.taps(-250)), http=self.http)
-        await self.heartbeat()
+        """A tap as it happens, of a terminal that agreed with the hub before: block up, settlement down."""
+        block = BlockFrame(self.terminal.taps(-250))
+        await self._ask(CertificateFrame(self.terminal.certificate.encode()), block)
+
+    async def _ask(self, *blocks: Message) -> None:
+        terminal = self.terminal
+        frontier = {terminal.key.replica: terminal.head} if terminal.chain else {}
+        events = await terminal.exchange(_STATUS, self.pull, *blocks, frontier=frontier, http=self.http)
+        page = parse_page(first(events, "PageFrame").raw)
+        self.pull = Pull(page.series, page.position, beginning(page.position))
 
 
 def measure(directory: Path, seconds: float) -> list[Figure]:

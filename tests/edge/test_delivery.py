@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from crdt.block import HEADER
 from crdt.errors import Overloaded, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, Hello, Message, ShortBlockFrame
@@ -48,6 +49,7 @@ class Line:
         self.disputes: set[ReplicaId] = set()
         self.offered: list[tuple[ReplicaId, int]] = []
         """Of each exchange up: whose blocks, and how many."""
+        self.exchanges = 0
 
     async def __aenter__(self) -> "Line":
         return self
@@ -62,12 +64,11 @@ class Line:
         raise HubUnreachable("No hub answers.")
 
     async def carry(self, messages: Sequence[Message]) -> Answer:
-        hello = messages[0]
-        assert isinstance(hello, Hello)
-        blocks = sum(isinstance(message, BlockFrame | ShortBlockFrame) for message in messages)
+        self.exchanges += 1
+        blocks = [message.raw for message in messages if isinstance(message, BlockFrame | ShortBlockFrame)]
         if blocks:
-            replica = next(iter(hello.frontier))
-            self.offered.append((replica, blocks))
+            replica = ReplicaId(HEADER.unpack_from(blocks[0])[2])
+            self.offered.append((replica, len(blocks)))
             if replica in self.disputes:
                 raise HubRefused("The hub refused: a fork", RefusalCode.FORK_DETECTED.name.lower())
         said = await self.hub.answer_to(list(messages))
@@ -171,6 +172,39 @@ async def test_a_disputed_earlier_chain_is_a_note_and_not_an_outage(
         assert line.offered[4:] == [(earlier, 1), (earlier, 2)]
     assert status.disputed == ""
     assert enrolled(paired).ledger.held() == (0, 0)
+
+
+async def test_a_tap_costs_one_exchange_while_both_sides_agree(paired: Terminal, hub: TestHub) -> None:
+    """Pushed at once when online: block up, acknowledgement and settlement down, in the same exchange."""
+    line, delivery = Line(hub), Delivery()
+    await synced(paired, line, delivery)
+    for number in range(3):
+        exchanges = line.exchanges
+        await taps(paired, 1)
+        outcome = await synced(paired, line, delivery)
+        assert (line.exchanges - exchanges, outcome.blocks, outcome.complete) == (1, 1, True), number
+        assert enrolled(paired).ledger.held() == (0, 0)
+
+
+async def test_blocks_sent_ahead_to_a_hub_that_has_forgotten_go_up_all_the_same(
+    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    """Invariant 4: the hub agreed once, and was put back from before that: nothing is taken for granted."""
+    line, delivery = Line(hub), Delivery()
+    await taps(paired, 2, blocks=2)
+    await synced(paired, line, delivery)
+    await taps(paired, 1)
+    database = await asyncio.to_thread(Database.open, tmp_path / "empty.db", KEY)
+    try:
+        forgetful = await asyncio.to_thread(open_ledger, database, fleet)
+        line.hub = TestHub(fleet, forgetful, document=hub.document)
+        outcome = await synced(paired, line, delivery)
+        assert outcome.complete
+        assert enrolled(paired).ledger.held() == (0, 0)
+        mine = await asyncio.to_thread(enrolled(paired).ledger.digest)
+        assert mine == await asyncio.wrap_future(forgetful.digest())
+    finally:
+        await asyncio.to_thread(database.close)
 
 
 async def test_a_busy_hub_disputes_nothing(paired: Terminal, fleet: Fleet, hub: TestHub) -> None:
