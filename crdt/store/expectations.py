@@ -26,6 +26,7 @@ from crdt.store.statement import Statement
 from crdt.store.store import Store
 
 HEARD_EVERY_MS: Final = 60_000  # a terminal speaks more often; written down is every so often
+GIVEN_UP: Final = "given up"  # source of what an operator waits for no longer, whatever the marks say
 
 _PUT: Final = replacing(EXPECTED)
 _COLUMNS: Final = ("replica", "seq", "at_ms", "source", "heard_ms")
@@ -102,7 +103,7 @@ class Expectations:
             held = heads_of(connection, [replica]).get(replica, NO_HEAD)
             if known.seq <= held.seq:
                 return False
-            _write(connection, {replica: replace(known, seq=held.seq)})
+            _write(connection, {replica: replace(known, seq=held.seq, source=GIVEN_UP)})
             return True
 
         def after(changed: bool) -> None:

@@ -6,25 +6,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import ForeignFleet
 from crdt.facts import FleetId, ReplicaId
 from crdt.frontier import Frontier
 from crdt.settlement import SERIES_BYTES
-from crdt.store import balances, blocks, expectations
+from crdt.store import balances, blocks, expectations, papers
 from crdt.store.authors import second_certificate
 from crdt.store.blocks import NO_HEAD
-from crdt.store.expectations import Expected
+from crdt.store.expectations import GIVEN_UP, NOTHING_EXPECTED, Expected
 from crdt.store.marks import Marks
 from crdt.store.neighbours import Place, place_of
 from crdt.store.schema import HUB, METADATA
+from crdt.store.statement import Statement
 from crdt.store.store import Shared, Store
 
 RUN_BYTES: Final = (
     5  # of the random distance between two runs of positions: a month's merges are 2**-20 of it
 )
+
+_NONCE: Final = Statement(select(HUB.c.nonce))
+_KEEP_NONCE: Final = Statement(HUB.update().values(nonce=bindparam("nonce")))
+_RETIRED: Final = Statement(select(HUB.c.retired))
+_FLEET: Final = Statement(select(HUB.c.fleet))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +64,11 @@ def begin(
         if put_back and blocks.authors_of(connection, [certificate.replica]):
             connection.execute(HUB.update().values(retired=certificate.replica))
         if marks is not None:
-            connection.execute(HUB.update().values(nonce=marks.nonce))
+            _KEEP_NONCE.run(connection, nonce=marks.nonce)
             expectations.put(connection, _lost(connection, marks.heads, at_ms))
         if blocks.enrol(connection, [certificate])[1]:
             raise second_certificate()
-        retired = connection.execute(select(HUB.c.retired)).scalar_one()
+        retired = _RETIRED.value(connection)
         authors = list(blocks.authors_of(connection).values())
         return Begun(authors, place_of(connection), retired == certificate.replica)
 
@@ -76,16 +82,19 @@ def begin(
 def _is_put_back(connection: Connection, certificate: AuthorCertificate, marks: Marks, shared: bool) -> bool:
     """Whether the database is not the one that was here last, as far as the hub's own chain goes.
 
-    Several processes that share a database each have marks and write their own nonce, so there only the mark
-    of the chain itself tells.
+    Several processes that share a database each have marks and write their own nonce, so there only marks
+    tell. They have to elsewhere too: a copy that was made and put back between two starts has the right
+    nonce. What is missing of somebody revoked tells nothing: the hub takes it out itself.
     """
-    nonce = connection.execute(select(HUB.c.nonce)).scalar_one_or_none()
+    nonce = _NONCE.value(connection)
     own = certificate.replica
-    return marks.check_start(None if shared else nonce, blocks.heads_of(connection, [own]), of=[own])
+    started = marks.check_start(None if shared else nonce, blocks.heads_of(connection, [own]), of=[own])
+    revoked = papers.revocations(connection).cut_offs
+    return started or not _lost(connection, marks.heads, 0).keys() <= revoked.keys()
 
 
 def _begin_row(connection: Connection, fleet: FleetId, entropy: Callable[[int], bytes]) -> None:
-    found = connection.execute(select(HUB.c.fleet)).scalar_one_or_none()
+    found = _FLEET.value(connection)
     if found is None:
         balances.begin_standing(connection, fleet, entropy(SERIES_BYTES))
         balances.begin_run(connection, 0)
@@ -96,11 +105,12 @@ def _begin_row(connection: Connection, fleet: FleetId, entropy: Callable[[int], 
 
 
 def _lost(connection: Connection, marks: Frontier, at_ms: int) -> Mapping[ReplicaId, Expected]:
-    """What the marks say was here and is not."""
+    """What the marks say was here and is not, beyond what is waited for, and what was given up."""
     heads = blocks.heads_of(connection)
     known = expectations.read(connection)
     return {
         replica: Expected(mark.seq, at_ms, "marks")
         for replica, mark in marks.items()
-        if mark.seq > heads.get(replica, NO_HEAD).seq and replica not in known
+        if mark.seq > max(heads.get(replica, NO_HEAD).seq, known.get(replica, NOTHING_EXPECTED).seq)
+        and known.get(replica, NOTHING_EXPECTED).source != GIVEN_UP
     }

@@ -11,11 +11,14 @@ import pytest
 
 from crdt.block import Block
 from crdt.certificate import Role, issue
+from crdt.documents import SignedDocument
 from crdt.errors import Restored, StoreFailed
 from crdt.facts import Delta, Draft, Kind, TerminalId
 from crdt.frontier import GENESIS, Head
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store import markkeeper
+from crdt.store.backup import back_up
 from crdt.store.database import Database
 from crdt.store.expectations import HEARD_EVERY_MS, Expected, read
 from crdt.store.hub import HubLedger
@@ -179,6 +182,51 @@ def test_invariant_4_a_restored_hub_says_what_it_waits_for_and_gets_it_back(depo
     depot.hub.merge(raws(chain[1:] + theirs[1:])).result()
     assert depot.hub.waiting().result() == []
     assert (depot.hub.digest().result(), depot.hub.books().result()) == (digest, books)
+
+
+def test_invariant_4_it_waits_for_a_terminal_too_that_it_had_heard_of_before(depot: Depot) -> None:
+    """Every terminal has spoken once. What an operator gave up is not waited for again at every start."""
+    chain = rides(6, [2, 2])
+    depot.hub.merge(raws(chain[:1])).result()
+    depot.hub.expect({ONE.key.replica: chain[0].head}, "bus 1", 50, by=ONE.key.replica).result()
+    depot.back_up()
+    depot.hub.merge(raws(chain)).result()
+    depot.restore()
+    (waits,) = depot.hub.waiting().result()
+    assert (waits.held_seq, waits.expected_seq, waits.source) == (2, 6, "marks")
+    assert depot.hub.give_up(ONE.key.replica).result()
+    depot.stop()
+    depot.open()
+    assert depot.hub.waiting().result() == []
+
+
+def test_a_backup_made_and_put_back_between_two_starts_is_noticed_by_what_others_wrote(depot: Depot) -> None:
+    """The backup has the nonce of this very run. It counts once: a new identity is enough."""
+    chain = rides(6, [2, 2])
+    depot.hub.merge(raws(chain[:1])).result()
+    back_up(depot.directory / "hub.db", KEY, depot.directory / "backup")
+    depot.hub.merge(raws(chain)).result()
+    depot.restore()
+    assert depot.is_restored()
+    depot.hub.close()
+    for _ in range(2):
+        depot.start(NEW_KEY, NEW_HUB)
+        assert not depot.is_restored()
+        depot.hub.close()
+    depot.start(NEW_KEY, NEW_HUB)
+
+
+def test_what_a_revocation_takes_out_is_no_restore(depot: Depot) -> None:
+    """Marks never go back, and the record does, up to the cut-off."""
+    chain = rides(6, [2, 2])
+    depot.hub.merge(raws(chain)).result()
+    body = Revocations({ONE.key.replica: chain[0].last_seq}).encode()
+    listed = SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)
+    assert depot.hub.put_document(listed).result()
+    depot.stop()
+    depot.open()
+    assert not depot.is_restored()
+    assert depot.hub.waiting().result() == []
 
 
 def test_an_own_booking_is_marked_before_it_is_acknowledged(depot: Depot) -> None:
