@@ -11,6 +11,7 @@ from crdt.errors import StoreFailed
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.protocol import CONTENT_TYPE, SYNC
+from crdt.store.database import Database
 from hub import app
 from hub.announce import Interface
 from hub.app import Hub
@@ -51,6 +52,7 @@ async def test_a_hub_whose_database_failed_ends_with_a_sentence(
     up = asyncio.Event()
     serving = asyncio.create_task(app._serve(founded, listeners, ServiceManager({}), lambda _line: up.set()))
     await up.wait()
+    assert isinstance(founded.database, Database)
     founded.database._health.fail("the disk is on fire")
     with pytest.raises(StoreFailed, match="start the hub again"):
         await serving
