@@ -26,6 +26,7 @@ from tests.simulation.power import Power
 
 ROUTE: Final = "12"
 _OPEN: Final = "SELECT * FROM open_delta ORDER BY seq"
+_OPEN_SEQ: Final = "SELECT seq FROM open_delta"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Bus:
         self.delivery = Delivery()
         self.marks = b""
         self.branch: Branch | None = None  # what it writes that other storage has written differently
-        self.believed: dict[ReplicaId, int] = {}  # by peers, how far
+        self.believed: dict[ReplicaId, tuple[int, int]] = {}  # of peers, from where to where
         self.copy: Card | None = None
         self._nonces = 0
         self._oracle = oracle
@@ -268,15 +269,19 @@ class Bus:
     # ---- Promises ----
 
     def reach(self) -> dict[ReplicaId, int]:
-        """How far the disk has every replica's facts, the open segment included."""
-        reach: dict[ReplicaId, int] = dict(self.disk.rows("SELECT replica, seq FROM head"))
+        """How far the disk has every replica's facts."""
+        return {replica: max(last for _, last in parts) for replica, parts in self.spans().items() if parts}
+
+    def spans(self) -> dict[ReplicaId, list[tuple[int, int]]]:
+        """Which facts are on the disk, the open segment included; what is settled need not be."""
+        spans: dict[ReplicaId, list[tuple[int, int]]] = {}
+        for replica, first, last in self.disk.rows("SELECT replica, first_seq, last_seq FROM block"):
+            spans.setdefault(replica, []).append((first, last))
         if self.branch is not None:
             common, apart = self._local()
-            return {**reach, self.replica: common, self.branch.name: len(apart)}
-        last = self.disk.rows("SELECT max(seq) FROM open_delta")[0][0]
-        if last is not None:
-            reach[self.replica] = last
-        return reach
+            return {**spans, self.replica: [(1, common)], self.branch.name: [(1, len(apart))]}
+        spans.setdefault(self.replica, []).extend((seq, seq) for (seq,) in self.disk.rows(_OPEN_SEQ))
+        return spans
 
     def installed(self) -> Snapshot:
         """The settlement that shows."""
@@ -294,20 +299,21 @@ class Bus:
 
     def believe(self, peer: Bus) -> None:
         """Count what a peer has written and not sealed, until either of the two starts again."""
-        if self.ledger.believe(peer.replica, peer.ledger.open_segment()):
-            self.believed[peer.replica] = peer.ledger.status()["head_seq"]
+        segment = peer.ledger.open_segment()
+        if self.ledger.believe(peer.replica, segment):
+            self.believed[peer.replica] = segment.after.seq + 1, segment.after.seq + segment.count
 
-    def forget(self, peer: Bus) -> None:
+    def forget(self, peer: ReplicaId) -> None:
         """The peer is not what it was."""
-        self.ledger.forget(peer.replica)
-        self.believed.pop(peer.replica, None)
+        self.ledger.forget(peer)
+        self.believed.pop(peer, None)
 
     def check(self, cards: Iterable[CardId]) -> None:
         """The view of these cards, and the sums of what is held, are exactly what they have to be."""
-        settled, reach = self.installed(), self.reach()
-        seen = dict(reach)
-        for replica, last_seq in self.believed.items():
-            seen[replica] = max(last_seq, seen.get(replica, 0))
+        settled, spans = self.installed(), self.spans()
+        seen = dict(spans)
+        for replica, part in self.believed.items():
+            seen[replica] = [*seen.get(replica, ()), part]
         states = self._oracle.believed(settled, seen)
         for card in cards:
             view = self.ledger.view(card)
@@ -317,7 +323,7 @@ class Bus:
                 f"{self.name} believes {view.balance_minor} of {card.hex()}, not {sum(state)}",
             )
             expect(view.hotlisted == (card in settled.listed), f"{self.name} has {card.hex()} listed wrongly")
-        held = self._oracle.held(settled, reach)
+        held = self._oracle.held(settled, spans)
         told = self.ledger.held()
         expect(told == (len(held), sum(fact.amount_minor for fact in held)), f"{self.name} holds {told}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TypeVar
 
 from crdt.errors import InputRefused
@@ -135,7 +136,8 @@ class Hub:
         self.disk.put_back(backup.image)
         self._oracle.hub = backup.snapshot
         for replica in self._replicas:
-            del self._oracle.facts.setdefault(replica, [])[backup.snapshot.reach.get(replica, 0) :]
+            held = range(1, backup.snapshot.reach.get(replica, 0) + 1)
+            self._oracle.facts[replica] = [self._oracle.named[replica, seq] for seq in held]
         self.author = backup.author
         self.requests = set(backup.requests)
         self.fares = backup.fares
@@ -162,7 +164,7 @@ class Hub:
     def _entropy(self, length: int) -> bytes:
         if length == SERIES_BYTES:
             return b"series".ljust(length)
-        return (self.starts * 100_000).to_bytes(length, "big")
+        return sha256(b"start %d" % self.starts).digest()[:length]
 
     def _nonce(self, length: int) -> bytes:
         self._nonces += 1

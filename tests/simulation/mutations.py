@@ -31,8 +31,8 @@ from crdt.store import (
     terminal,
     writer,
 )
+from tests.simulation.actions import HUB, STORAGE, STRANGER, THEMES
 from tests.simulation.play import Played, first_failure
-from tests.simulation.world import THEMES
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,6 @@ def _changed(function: FunctionType, changes: Iterable[Change]) -> FunctionType:
     assert isinstance(changed, FunctionType)
     return changed
 
-
-STORAGE: Final = 1  # the themes of world.py
-HUB: Final = 2
 
 MUTATIONS: Final = (
     # ---- What a ledger lets in ----
@@ -236,8 +233,8 @@ MUTATIONS: Final = (
         "a settlement leaves out the newest heads",
         60,
         balances.heads_since,
-        "HEAD.c.position > base)",
-        "HEAD.c.position > base + 1)",
+        "base=base)",
+        "base=base + 1)",
     ),
     mutation(
         "a restored hub goes on from positions it never made",
@@ -285,9 +282,9 @@ MUTATIONS: Final = (
         "a card stays on the hotlist",
         300,
         balances.answer_pull,
-        "not_(and_(_NOTHING, CARD.c.card.in_(never_listed)))",
-        "not_(_NOTHING)",
-        theme=0,
+        "known=known",
+        "known=0",
+        theme=STRANGER,
     ),
     # ---- Peers ----
     mutation(

@@ -26,6 +26,7 @@ class Broken(BaseException):
     """A promise of the ledger was broken; the text says which. No Exception, so that nobody catches it."""
 
 
+Spans = Mapping[ReplicaId, Iterable[tuple[int, int]]]  # of each replica: first and last number, several times
 State = tuple[int, int]  # a card's sum without openings, and its largest opening
 NOTHING: State = (0, 0)
 
@@ -104,19 +105,22 @@ class Oracle:
         self.hub = snapshot
         return snapshot
 
-    def believed(self, settled: Snapshot, reach: Mapping[ReplicaId, int]) -> dict[CardId, State]:
-        """The cards' states of a settlement and of all facts beyond it that are held: up to `reach`."""
+    def believed(self, settled: Snapshot, spans: Spans) -> dict[CardId, State]:
+        """The cards' states of a settlement and of all facts beyond it that are held: those in `spans`."""
         cards = dict(settled.cards)
-        for replica, last_seq in reach.items():
-            for fact in self._up_to(replica, last_seq)[settled.reach.get(replica, 0) : last_seq]:
-                cards[fact.card] = plus(cards.get(fact.card, NOTHING), fact)
+        for fact in self.held(settled, spans):
+            cards[fact.card] = plus(cards.get(fact.card, NOTHING), fact)
         return cards
 
-    def held(self, settled: Snapshot, reach: Mapping[ReplicaId, int]) -> list[Fact]:
-        """The facts up to `reach` that the settlement does not include."""
+    def held(self, settled: Snapshot, spans: Spans) -> list[Fact]:
+        """The facts in `spans` that the settlement does not include, each once."""
         held: list[Fact] = []
-        for replica, last_seq in reach.items():
-            held += self._up_to(replica, last_seq)[settled.reach.get(replica, 0) : last_seq]
+        for replica, parts in spans.items():
+            first = settled.reach.get(replica, 0) + 1
+            numbers = sorted({seq for part in parts for seq in range(max(first, part[0]), part[1] + 1)})
+            if numbers:
+                facts = self._up_to(replica, numbers[-1])
+                held += [facts[seq - 1] for seq in numbers]
         return held
 
     def check_deltas(self, deltas: Iterable[Delta]) -> None:

@@ -36,7 +36,7 @@ def test_a_seed_is_the_same_in_every_process() -> None:
 
 def test_a_failure_is_told_with_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """ "Prints the first failing seed with its step trace"."""
-    monkeypatch.setattr("tests.simulation.world.MAX_ROUNDS", 0)
+    monkeypatch.setattr("tests.simulation.healing.MAX_ROUNDS", 0)
     failed = first_failure(0, 1)
     assert failed is not None
     assert "no agreement after 0 rounds" in failed.failure

@@ -1,0 +1,159 @@
+"""What happens on a bus, or between two: one step of a world each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge.decide import Accepted
+from tests.simulation.meetings import exported, meet
+from tests.simulation.oracle import expect
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def tap(world: World) -> None:
+    """A card is presented."""
+    bus, card = world.bus(), world.card()
+    with world.risking(bus, 2) as fate:
+        verdict = bus.tap(card)
+    if fate.cut:
+        return
+    world.note(bus.name, card.hex(), type(verdict).__name__)
+    bus.check([card])
+    if isinstance(verdict, Accepted):
+        expect(
+            bus.ledger.view(card).balance_minor == verdict.balance_after_minor,
+            "the driver was told another balance",
+        )
+
+
+def sync(world: World) -> None:
+    """A sync run of any bus; the power may fail at either end."""
+    world.sync(world.bus(), cuts=True)
+
+
+def sync_copied(world: World) -> None:
+    """Deliver what a copy of the storage does not have."""
+    copied = [bus for bus in world.present() if bus.copy is not None]
+    if copied:
+        bus = world.random.choice(copied)
+        bus.tap(world.cards[0])
+        world.sync(bus)
+
+
+def seal(world: World) -> None:
+    """The open taps become a block."""
+    bus = world.bus()
+    with world.risking(bus, 2):
+        bus.ledger.seal()
+    world.note(bus.name)
+    bus.check(world.cards)
+
+
+def tidy(world: World) -> None:
+    """Some of a terminal's housekeeping."""
+    bus = world.bus()
+    with world.risking(bus, 6):
+        world.note(bus.name, bus.database.run_background(world.random.choice((1, 4, 16))))
+    bus.check(world.cards)
+
+
+def prune(world: World) -> None:
+    """A terminal forgets what has been settled for long. Then no hub may lose it: the backups go as well."""
+    bus = world.bus()
+    with world.risking(bus, 6):
+        world.note(bus.name, bus.ledger.prune(bus.clock.read().at_ms, *world.random.choice(RETENTIONS)))
+    world.backups = []
+    bus.check(world.cards)
+
+
+def power_cycle(world: World) -> None:
+    """The driver turns the key."""
+    bus = world.bus()
+    world.note(bus.name)
+    world.restart(bus)
+
+
+def clock(world: World) -> None:
+    """The system clock of a terminal is set, rightly or wrongly."""
+    bus = world.bus()
+    wall, random = bus.wall, world.random
+    match random.randrange(4):
+        case 0:
+            wall.wall_ms = random.randrange(86_400_000)  # 1970: the Pi has no battery
+        case 1:
+            wall.wall_ms += random.choice((10_000, 86_400_000, 400 * 86_400_000))
+        case 2:
+            wall.wall_ms = max(0, wall.wall_ms - random.choice((10_000, 86_400_000)))
+        case _:
+            wall.wall_ms = wall.synchronised_ms = world.now_ms
+    world.note(bus.name, wall.wall_ms)
+
+
+def partition(world: World) -> None:
+    """A bus leaves the network, or comes back."""
+    bus = world.bus()
+    world.network.partitioned ^= {bus.number}
+    world.note(bus.name, bus.number in world.network.partitioned)
+
+
+def pair_anew(world: World) -> None:
+    """A technician pairs a terminal again."""
+    bus = world.bus()
+    if len(bus.replicas) < 3 and bus.branch is None and bus.replica not in world.network.revoked:
+        bus.pair_anew()
+    world.note(bus.name)
+    bus.check(world.cards)
+
+
+def meeting(world: World) -> None:
+    """One door tells another what it has."""
+    honest = [bus for bus in world.buses if bus.branch is None]
+    if len(honest) < 2:
+        return
+    giver, taker = world.random.sample(honest, 2)
+    with world.risking(taker, 3):
+        world.note(giver.name, taker.name, meet(giver, taker))
+    taker.check(world.cards)
+
+
+def fill_stick(world: World) -> None:
+    """A technician carries away what a bus holds."""
+    bus = world.bus()
+    if bus.branch is None:
+        world.sticks = [*world.sticks[-2:], exported(bus)]
+        world.note(bus.name)
+
+
+def copy_storage(world: World) -> None:
+    """Somebody makes an image of an SD card."""
+    bus = world.bus()
+    if bus.copy is None or world.random.random() < 0.3:
+        bus.copy_storage()
+    world.note(bus.name)
+
+
+def restore_storage(world: World) -> None:
+    """The image is put in, once in a world: what only that storage had is gone, and the world is told so."""
+    copied = [bus for bus in world.present() if bus.copy is not None]
+    if not copied or world.restored:
+        return
+    bus = world.random.choice(copied)
+    held = world.oracle.hub.reach.get(bus.replica, 0)
+    others = [other for other in world.buses if other is not bus]
+    if any(other.reach().get(bus.replica, 0) > held for other in others):
+        return  # two chains that nobody has judged: whichever comes to the hub first counts
+    world.restored = True
+    world.sticks = []
+    for other in others:
+        other.forget(bus.replica)
+    world.network.late = [late for late in world.network.late if late[0] != bus.replica]
+    world.backups = []  # what only a hub has is lost when that is put back as well
+    with_marks = world.random.random() < 0.6
+    bus.restore_storage(held, with_marks=with_marks)
+    world.note(bus.name, "with marks" if with_marks else "", bus.branch is not None)
+    bus.check(world.cards)
+
+
+RETENTIONS = ((0, 0), (0, 3), (3_600_000, 0))  # ms, and facts that are kept in any case

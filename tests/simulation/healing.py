@@ -1,0 +1,55 @@
+"""The end of a world: everything works again, and within a few rounds all agree with the truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tests.simulation.network import NO_FAULTS
+from tests.simulation.oracle import NOTHING, Broken, expect
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+MAX_ROUNDS: Final = 4  # of everybody syncing, until all agree
+
+
+def heal(world: World) -> None:
+    """No more faults, and everybody syncs. Raises Broken when they do not come to agree."""
+    world.trace.append(("heal",))
+    world.network.faults = NO_FAULTS
+    world.network.partitioned.clear()
+    while world.network.late:
+        world.network.deliver_late()
+    for bus in world.buses:
+        bus.wall.wall_ms = bus.wall.synchronised_ms = world.now_ms
+        for stopped in world.buses:
+            if stopped.replica in world.network.revoked and stopped is not bus:
+                bus.forget(stopped.replica)  # it is not answered any more
+    for _ in range(MAX_ROUNDS):
+        behind = [bus for bus in world.present() if not bus.agrees()]
+        if not behind:
+            break
+        for bus in behind:
+            expect(world.sync(bus), f"{bus.name} cannot sync though everything works: {world.trace[-1][-1]}")
+    else:
+        raise Broken(f"no agreement after {MAX_ROUNDS} rounds")
+    compare(world)
+
+
+def compare(world: World) -> None:
+    """Everybody who may speak to the hub has all that was written, and the same of it."""
+    oracle = world.oracle
+    present = {replica for bus in world.present() for replica in bus.replicas}
+    for replica in present:
+        count = len(oracle.facts[replica])
+        expect(oracle.hub.reach.get(replica, 0) == count, f"the hub lacks facts of {replica.hex()}")
+    states = oracle.believed(oracle.hub, {})
+    for bus in world.present():
+        expect(bus.installed() == oracle.hub, f"{bus.name} has another settlement")
+        expect(bus.ledger.held() == (0, 0), f"{bus.name} still holds something")
+        for card in world.cards:
+            expect(bus.ledger.view(card).balance_minor == sum(states.get(card, NOTHING)), "balances differ")
+    for bus in world.random.sample(world.present(), 1):
+        expect(bus.ledger.digest() == world.hub.ledger.digest().result(), f"{bus.name} has another digest")
+        expect(bus.ledger.books().balance, f"the books of {bus.name} do not balance")
+    expect(world.hub.ledger.books().result().balance, "the hub's books do not balance")

@@ -1,0 +1,98 @@
+"""What happens at the depot, or to it: one step of a world each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crdt.facts import CardId, Kind
+from tests.simulation.meetings import cut_short, imported
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def book(world: World) -> None:
+    """Somebody pays in, or a clerk corrects a balance; at times the same request again."""
+    world.bookings += 1
+    number = world.bookings - (world.random.random() < 0.25 and world.bookings > 1)
+    card = world.cards[number % (len(world.cards) - 1)]
+    kind = Kind.TOPUP if number % 4 else Kind.ADJUSTMENT
+    world.note(card.hex(), number)
+    with world.risking(world.hub, 2):
+        world.hub.book(card, kind, 100 * number, world.now_ms, f"request {number}")
+
+
+def block(world: World) -> None:
+    """Any card is hotlisted, or not any more."""
+    _list(world, world.card())
+
+
+def list_stranger(world: World) -> None:
+    """The same with a card that hardly anybody has met."""
+    _list(world, world.cards[-1])
+
+
+def chores(world: World) -> None:
+    """Some of the hub's background work."""
+    with world.risking(world.hub, 4):
+        world.note(world.hub.database.run_background(world.random.choice((1, 4, 16))))
+
+
+def hub_power_cycle(world: World) -> None:
+    """The depot's box is started again."""
+    world.hub.start()
+
+
+def publish(world: World) -> None:
+    """Other fares and rules."""
+    world.hub.publish_fares()
+
+
+def backup(world: World) -> None:
+    """A copy of the hub's disk."""
+    world.backups = [*world.backups[-1:], world.hub.backup()]
+
+
+def restore_hub(world: World) -> None:
+    """One of the copies is put back."""
+    if world.backups:
+        world.hub.restore(world.random.choice(world.backups))
+        world.note("restored")
+
+
+def late(world: World) -> None:
+    """A request arrives that its terminal has given up."""
+    if world.network.late:
+        world.network.deliver_late()
+        world.note("delivered")
+
+
+def import_stick(world: World) -> None:
+    """A technician brings a courier file: again, or half of it."""
+    if world.sticks:
+        file = world.random.choice(world.sticks)
+        file = cut_short(file, world.random) if world.random.random() < 0.3 else file
+        with world.risking(world.hub, 2):
+            world.note(imported(world.hub, file))
+
+
+def revoke(world: World) -> None:
+    """A terminal is stopped."""
+    if len(world.buses) > 2 and not world.network.revoked:
+        bus = world.bus()
+        if bus.branch is None:
+            world.network.revoked.update(bus.replicas)
+        world.note(bus.name)
+
+
+def intrude(world: World) -> None:
+    """Somebody tries to get into the ledgers what does not belong there."""
+    world.note(world.intruder.act())
+
+
+def _list(world: World, card: CardId) -> None:
+    """Put a card on the hotlist, or take it off."""
+    listed = card not in world.oracle.hub.listed
+    world.note(card.hex(), listed)
+    with world.risking(world.hub, 2):
+        world.hub.block(card, listed)
