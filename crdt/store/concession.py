@@ -42,6 +42,7 @@ from crdt.store.quarantine import REISSUED, Quarantined
 from crdt.store.schema import BLOCK, OPEN_DELTA, TERMINAL
 
 DELIVERED: Final = "delivered"  # of a block in quarantine: the hub has it too
+TOLD: Final = "told"  # the same, of one whose facts were written again
 
 
 class Conceded(NamedTuple):
@@ -128,12 +129,24 @@ def undelivered(connection: Connection, limit: int) -> list[Quarantined]:
     return found
 
 
+def delivered(connection: Connection, hashes: Collection[bytes]) -> None:
+    """The hub has these blocks in quarantine now."""
+    found = quarantine.find(connection, hashes)
+    for before, after in ((quarantine.OPEN, DELIVERED), (REISSUED, TOLD)):
+        quarantine.resolve(connection, [entry.hash for entry in found if entry.resolution == before], after)
+
+
 def reissued(connection: Connection, own: Iterable[ReplicaId]) -> list[bytes]:
-    """Hashes of the blocks of these replicas that a concession took out of the record."""
+    """Hashes of the blocks of these replicas that a concession took out of the record.
+
+    Not of those that somebody brought later, of a branch that this storage never had: they are in quarantine
+    as well, and nobody has written them again.
+    """
     return [
         entry.hash
         for replica in sorted(own)
         for entry in quarantine.entries(connection, replica, reason=RefusalCode.FORK_DETECTED)
+        if entry.resolution in (REISSUED, TOLD)
     ]
 
 

@@ -33,7 +33,7 @@ from crdt.ledger import MergeReport, RefusedInput
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import REFUSED, UNMET, Cursor, Page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import blocks, concession, papers, pruning, quarantine, relay, view
+from crdt.store import blocks, concession, papers, pruning, relay, view
 from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors
 from crdt.store.beginning import begin, was_put_back
@@ -329,7 +329,7 @@ class TerminalLedger:
 
     def evidence_delivered(self, hashes: Sequence[bytes]) -> None:
         """The hub has these blocks now."""
-        self._write(lambda connection: quarantine.resolve(connection, hashes, concession.DELIVERED))
+        self._write(lambda connection: concession.delivered(connection, hashes))
 
     def reissued(self) -> list[bytes]:
         """Hashes of the blocks of this terminal whose facts were written again after a concession."""

@@ -239,6 +239,24 @@ def test_a_fork_is_proven_quarantined_and_nobodys_money_counts_twice_or_drops(
     assert one.ledger.digest() == fleet.hub.digest().result()
 
 
+def test_a_branch_that_somebody_else_brings_is_not_said_to_be_written_again(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    """Invariant 4: of a disk that is gone a peer has blocks; the hub, told so, would never count them."""
+    one, fork = cloned(fleet, tmp_path)
+    old = one.ledger.replica
+    concede(fleet, one, old)
+    one.become(NEW)
+    gone = [Delta(old, seq, card(1), Kind.FARE, -250, 90 + seq) for seq in (1, 2)]
+    branch = world.TERMINALS[0].blocks(gone, [1])
+    refused = one.ledger.merge([block.raw for block in branch]).refused
+    assert [type(each.error) for each in refused] == [ForkDetected] * 2
+    for _ in range(2):
+        assert set(one.ledger.reissued()) == {block.hash for block in fork}
+        one.ledger.evidence_delivered([entry.hash for entry in one.ledger.quarantined(9)])
+    assert one.ledger.quarantined(9) == []
+
+
 def test_an_earlier_identity_is_conceded_without_suspending_the_present_one(
     fleet: Fleet, tmp_path: Path
 ) -> None:
