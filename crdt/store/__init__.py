@@ -5,8 +5,8 @@ In reading order. The file: `driver` (which SQLCipher), `connection` (an encrypt
 same without threads), `backup`. The server: `store` (what both have in common), `server_url` (where it is),
 `link` (a connection that is made again), `server_writer` (groups under a lock), `watch` (what other processes
 write), `sealed` (secrets there), `server` (the whole of it). The tables: `schema`, `statement` (what runs
-often), `sql` (many rows at once, for every database), `blocks` (the record), `quarantine`. Beside them: `marks`, `chore` (work in the
-background), `trouble` (logs what fails unseen).
+often), `sql` (many rows at once, for every database), `blocks` (the record), `quarantine`. Beside them:
+`marks`, `chore` (work in the background), `trouble` (logs what fails unseen).
 
 Then the two ledgers. `terminal` on a `local` store, with `beginning`, `memory`, `held`, `peers_open`, `view`,
 `settled`, `installer`, `sealing`, `relay`, `concession` and

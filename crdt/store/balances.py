@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, and_, bindparam, case, func, not_, select
+from sqlalchemy import BigInteger, Connection, Dialect, Select, and_, bindparam, case, func, not_, select
 
 from crdt.columns import Columns
 from crdt.errors import MisuseError
@@ -82,6 +82,7 @@ _FIRST: Final = select(func.coalesce(func.max(RUN.c.first), 0)).scalar_subquery(
 _MOVE_ON: Final = Statement(
     HUB.update().values(position=case((HUB.c.position < _FIRST, _FIRST), else_=HUB.c.position + 1))
 )
+_CARD: Final = Statement(select(*_ROW).where(CARD.c.card == bindparam("card"), not_(_NOTHING)))
 _POSITION: Final = Statement(select(HUB.c.position))
 _ADD: Final = Statement(
     HUB.update().values(
@@ -91,6 +92,21 @@ _ADD: Final = Statement(
         numbered=bindparam("last", type_=BigInteger),
     )
 )
+
+
+def _rows_after(dialect: Dialect) -> Select[Any]:
+    """The rows of cards after a place, by place."""
+    place = (CARD.c.position, CARD.c.card)
+    given = (bindparam("position", type_=BigInteger), bindparam("card", type_=CARD.c.card.type))
+    # A row without facts and flag takes a card off the hotlist; to whom it was never on it says nothing.
+    never_listed = select(LISTED.c.card).where(LISTED.c.since > bindparam("known", type_=BigInteger))
+    query = select(CARD.c.position, *_ROW).where(
+        beyond(dialect, place, given), not_(and_(_NOTHING, CARD.c.card.in_(never_listed)))
+    )
+    return query.order_by(*place).limit(bindparam("limit", type_=BigInteger))
+
+
+_ROWS_AFTER: Final = Statement(_rows_after)
 _HEADS_SINCE: Final = Statement(
     select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash).where(HEAD.c.position > bindparam("base"))
 )
@@ -241,7 +257,7 @@ def _stored(connection: Connection, cards: Iterable[CardId]) -> _Stored:
 
 def read_card(connection: Connection, card: CardId) -> CardRow | None:
     """A card's row; None for a card that nobody has met and that is not hotlisted."""
-    row = connection.execute(select(*_ROW).where(CARD.c.card == card, not_(_NOTHING))).one_or_none()
+    row = _CARD.row(connection, card=card)
     return None if row is None else CardRow(*row)
 
 
@@ -317,13 +333,10 @@ def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor,
         is_made(connection, position, standing.position) for position in {base, reached}
     ):
         base, after = 0, START
-    # A row without facts and flag takes a card off the hotlist; to whom it was never on it says nothing.
-    never_listed = select(LISTED.c.card).where(LISTED.c.since > max(base, after.position))
-    query = select(CARD.c.position, *_ROW).where(
-        beyond(connection, (CARD.c.position, CARD.c.card), after),
-        not_(and_(_NOTHING, CARD.c.card.in_(never_listed))),
+    known = max(base, after.position)
+    found = _ROWS_AFTER.rows(
+        connection, position=after.position, card=after.card, known=known, limit=limit + 1
     )
-    found = connection.execute(query.order_by(CARD.c.position, CARD.c.card).limit(limit + 1)).all()
     rows = found[:limit]
     return Answer(
         series=standing.series,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import ForeignFleet, MisuseError
@@ -14,14 +15,21 @@ from crdt.store.concession import renumber
 from crdt.store.marks import Marks
 from crdt.store.schema import IDENTITY, OPEN_DELTA, TERMINAL
 from crdt.store.settled import Standing
+from crdt.store.statement import Statement
+
+_BEFORE: Final = Statement(select(TERMINAL.c.nonce, TERMINAL.c.replica))
+_WHO: Final = Statement(select(TERMINAL.c.fleet, TERMINAL.c.replica, TERMINAL.c.suspended))
+_KEEP_NONCE: Final = Statement(update(TERMINAL).values(nonce=bindparam("nonce")))
+_KNOWN: Final = Statement(select(IDENTITY.c.replica).where(IDENTITY.c.replica == bindparam("replica")))
 
 
 def was_put_back(connection: Connection, marks: Marks) -> bool:
     """Whether this database is an older copy of the one that was here last."""
-    row = connection.execute(select(TERMINAL.c.nonce, TERMINAL.c.replica)).one_or_none()
+    row = _BEFORE.row(connection)
     if row is None:
         return marks.check_start(None, {}, ())
-    return marks.check_start(row.nonce, blocks.heads_of(connection), [ReplicaId(row.replica)])
+    nonce, replica = row
+    return marks.check_start(nonce, blocks.heads_of(connection), [ReplicaId(replica)])
 
 
 def begin(
@@ -31,19 +39,18 @@ def begin(
 
     Raises ForeignFleet, MisuseError or NotPermitted; see TerminalLedger.
     """
-    columns = (TERMINAL.c.fleet, TERMINAL.c.replica, TERMINAL.c.suspended)
-    row = connection.execute(select(*columns)).one_or_none()
-    if row is None:
+    fleet, replica, suspended = _WHO.row(connection) or (None, None, 0)
+    if fleet is None:
         _first(connection, certificate, restored)
-    elif row.fleet != certificate.fleet:
+    elif fleet != certificate.fleet:
         raise ForeignFleet("this ledger belongs to another fleet; give the terminal a new ledger file")
-    elif row.replica != certificate.replica:
-        _take_over(connection, certificate, bool(row.suspended) or restored)
+    elif replica != certificate.replica:
+        _take_over(connection, certificate, bool(suspended) or restored)
     elif restored:
         connection.execute(update(TERMINAL).values(suspended=1))
     if nonce is not None:
-        connection.execute(update(TERMINAL).values(nonce=nonce))
-    if connection.execute(select(IDENTITY).where(IDENTITY.c.replica == certificate.replica)).first() is None:
+        _KEEP_NONCE.run(connection, nonce=nonce)
+    if _KNOWN.row(connection, replica=certificate.replica) is None:
         connection.execute(insert(IDENTITY).values(replica=certificate.replica))
     if blocks.enrol(connection, [certificate])[1]:
         raise MisuseError("this key has another certificate in this ledger already")

@@ -148,6 +148,8 @@ def newest_first(connection: Connection, *conditions: ColumnElement[bool]) -> Ge
     part = connection.execute(query).all()
     while part:
         yield from (parse(raw) for _, raw in part)
+        if len(part) < _PART_BLOCKS:
+            return
         part = connection.execute(query.where(BLOCK.c.ordinal < part[-1][0])).all()
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
@@ -21,8 +22,16 @@ from crdt.store.held import RECENT_FARES, Held, RecentFares, held_beyond
 from crdt.store.peers_open import PeersOpen
 from crdt.store.schema import BLOCK, IDENTITY, OPEN_DELTA, QUARANTINE, TERMINAL
 from crdt.store.settled import Standing, read_standing, settled_heads
+from crdt.store.statement import Statement
 
 Fare = tuple[CardId, int]  # a card, and when it paid, in ms
+
+_OWN: Final = select(IDENTITY.c.replica)
+_SUSPENDED: Final = Statement(select(TERMINAL.c.suspended))
+_FOREIGN: Final = Statement(select(func.count()).select_from(BLOCK).where(BLOCK.c.replica.not_in(_OWN)))
+_QUARANTINED: Final = Statement(select(func.count()).select_from(QUARANTINE))
+_IDENTITIES: Final = Statement(_OWN)
+_SEGMENT: Final = Statement(select(OPEN_DELTA).order_by(OPEN_DELTA.c.seq))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,35 +181,32 @@ def read_snapshot(connection: Connection, replica: ReplicaId) -> Snapshot:
     standing = read_standing(connection)
     settled = settled_heads(connection, standing)
     segment = open_segment(connection)
-    foreign = (
-        select(func.count()).select_from(BLOCK).where(BLOCK.c.replica.not_in(select(IDENTITY.c.replica)))
-    )
     return Snapshot(
         chain=chains_of(connection, [replica]).get(replica, NO_CHAIN),
         segment=segment,
-        suspended=bool(connection.execute(select(TERMINAL.c.suspended)).scalar_one()),
+        suspended=bool(_SUSPENDED.value(connection)),
         standing=standing,
         settled=settled,
         held=held_beyond(connection, settled, segment),
-        foreign_blocks=connection.execute(foreign).scalar_one(),
+        foreign_blocks=_FOREIGN.value(connection),
         quarantined=count_quarantined(connection),
     )
 
 
 def count_quarantined(connection: Connection) -> int:
     """How many blocks are in quarantine."""
-    count: int = connection.execute(select(func.count()).select_from(QUARANTINE)).scalar_one()
-    return count
+    return int(_QUARANTINED.value(connection))
 
 
 def own_replicas(connection: Connection) -> set[ReplicaId]:
     """The identities that ever wrote to this ledger."""
-    return {ReplicaId(replica) for replica in connection.execute(select(IDENTITY.c.replica)).scalars()}
+    return {ReplicaId(replica) for (replica,) in _IDENTITIES.rows(connection)}
 
 
 def open_segment(connection: Connection) -> list[SegmentRow]:
     """The deltas that are not sealed yet, in order."""
-    return [tuple(row) for row in connection.execute(select(OPEN_DELTA).order_by(OPEN_DELTA.c.seq))]
+    rows: list[SegmentRow] = [*_SEGMENT.rows(connection)]
+    return rows
 
 
 def held_in(connection: Connection, standing: Standing) -> Held:

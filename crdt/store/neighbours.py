@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from crdt.facts import CardId, ReplicaId
 from crdt.settlement import Cursor, beginning
@@ -22,10 +22,16 @@ from crdt.store.balances import read_standing
 from crdt.store.recording import Change
 from crdt.store.schema import BLOCK, CARD, FLAG, HEAD, HISTORY, HUB
 from crdt.store.sql import beyond
+from crdt.store.statement import Statement
 from crdt.store.store import Store
 from crdt.store.trouble import Trouble
 
 PART_ROWS: Final = 10_000  # cards, or history rows, of one look
+
+_END: Final = Statement(select(func.coalesce(func.max(HISTORY.c.id), 0)))
+_PROJECTED: Final = Statement(select(HUB.c.projected))
+_FLAGS: Final = Statement(select(func.count()).select_from(FLAG))
+_MOVED: Final = Statement(select(HEAD.c.replica, HEAD.c.position).where(HEAD.c.position > bindparam("after")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Look:
 def place_of(connection: Connection) -> Place:
     """The end of everything: nothing before it is told."""
     position = read_standing(connection).position
-    history = connection.execute(select(func.coalesce(func.max(HISTORY.c.id), 0))).scalar_one()
+    history = int(_END.value(connection))
     projected, flags = _projected(connection), _count_flags(connection)
     return Place(beginning(position), position, history, projected, lagging=False, flags=flags)
 
@@ -155,7 +161,7 @@ def _changed_cards(
 ) -> tuple[Cursor, list[CardId], bool]:
     """How far this look comes, the cards that others changed, and whether there are more."""
     place = (CARD.c.position, CARD.c.card)
-    query = select(*place).where(beyond(connection, place, after)).order_by(*place).limit(PART_ROWS)
+    query = select(*place).where(beyond(connection.dialect, place, after)).order_by(*place).limit(PART_ROWS)
     rows = connection.execute(query).all()
     cards = [CardId(card) for at, card in rows if at not in own]
     if len(rows) == PART_ROWS:
@@ -164,8 +170,8 @@ def _changed_cards(
 
 
 def _moved_heads(connection: Connection, after: int, own: frozenset[int]) -> list[ReplicaId]:
-    query = select(HEAD.c.replica, HEAD.c.position).where(HEAD.c.position > after)
-    return [ReplicaId(replica) for replica, at in connection.execute(query) if at not in own]
+    moved = _MOVED.rows(connection, after=after)
+    return [ReplicaId(replica) for replica, at in moved if at not in own]
 
 
 def _new_history(connection: Connection, after: int) -> tuple[int, list[CardId], bool]:
@@ -176,11 +182,11 @@ def _new_history(connection: Connection, after: int) -> tuple[int, list[CardId],
 
 
 def _projected(connection: Connection) -> int:
-    return int(connection.execute(select(HUB.c.projected)).scalar_one())
+    return int(_PROJECTED.value(connection))
 
 
 def _count_flags(connection: Connection) -> int:
-    return int(connection.execute(select(func.count()).select_from(FLAG)).scalar_one())
+    return int(_FLAGS.value(connection))
 
 
 def _flagged(connection: Connection) -> list[ReplicaId]:

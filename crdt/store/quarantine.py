@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, select
 
 from crdt.block import Block, parse
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.forks import ForkProof
 from crdt.store.schema import QUARANTINE
-from crdt.store.sql import Bulk
+from crdt.store.sql import Bulk, Lookup
+from crdt.store.statement import Statement
 
 MAX_QUARANTINED_BYTES: Final = 8 * 1024 * 1024  # of one replica: some months of a bus, with the proofs
 OPEN: Final = ""  # nobody has written the facts again
@@ -99,49 +101,31 @@ def entries(
     reason: RefusalCode | None = None,
 ) -> list[Quarantined]:
     """What is in quarantine, by replica and number; of one replica, resolution or reason where given."""
-    conditions: list[ColumnElement[bool]] = []
-    if replica is not None:
-        conditions.append(QUARANTINE.c.replica == replica)
-    if resolution is not None:
-        conditions.append(QUARANTINE.c.resolution == resolution)
-    if reason is not None:
-        conditions.append(QUARANTINE.c.reason == int(reason))
-    order = (QUARANTINE.c.replica, QUARANTINE.c.first_seq, QUARANTINE.c.hash)
-    query = select(*_COLUMNS).where(and_(True, *conditions)).order_by(*order).limit(limit)
-    return [_entry(row) for row in connection.execute(query)]
+    wanted: dict[str, Any] = {"replica": replica, "resolution": resolution}
+    wanted |= {"reason": None if reason is None else int(reason), _LIMIT: limit}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    return [_entry(row) for row in _entries(tuple(given)).rows(connection, **given)]
 
 
 def find(connection: Connection, hashes: Collection[bytes]) -> list[Quarantined]:
     """Those of these blocks that are in quarantine, by replica and number."""
-    found = [
-        _entry(row)
-        for part in _parts(hashes)
-        for row in connection.execute(select(*_COLUMNS).where(QUARANTINE.c.hash.in_(part)))
-    ]
+    found = [_entry(row) for row in _FIND.run(connection, hashes)]
     return sorted(found, key=lambda entry: (entry.replica, entry.first_seq, entry.hash))
 
 
 def hashes_in(connection: Connection, hashes: Collection[bytes]) -> set[bytes]:
     """Which of these blocks are in quarantine."""
-    return {
-        hash_
-        for part in _parts(hashes)
-        for hash_ in connection.execute(
-            select(QUARANTINE.c.hash).where(QUARANTINE.c.hash.in_(part))
-        ).scalars()
-    }
+    return {hash_ for (hash_,) in _IN.run(connection, hashes)}
 
 
 def is_forked(connection: Connection, hash_: bytes) -> bool:
     """Whether this block is in quarantine because of a fork: what follows it is of the same branch."""
-    query = select(QUARANTINE.c.reason).where(QUARANTINE.c.hash == hash_)
-    return connection.execute(query).scalar_one_or_none() == RefusalCode.FORK_DETECTED
+    return bool(_REASON.value(connection, hash=hash_) == RefusalCode.FORK_DETECTED)
 
 
 def is_any(connection: Connection, resolution: str) -> bool:
     """Whether there is a block of which this became."""
-    query = select(QUARANTINE.c.hash).where(QUARANTINE.c.resolution == resolution).limit(1)
-    return connection.execute(query).first() is not None
+    return _ANY.row(connection, resolution=resolution) is not None
 
 
 def resolve(connection: Connection, hashes: Collection[bytes], how: str) -> int:
@@ -167,16 +151,32 @@ def take_out(connection: Connection, hashes: Collection[bytes]) -> None:
 
 
 _COLUMNS: Final = (
-    QUARANTINE.c.hash,
-    QUARANTINE.c.replica,
-    QUARANTINE.c.first_seq,
-    QUARANTINE.c.last_seq,
-    QUARANTINE.c.raw,
-    QUARANTINE.c.reason,
-    QUARANTINE.c.counted,
-    QUARANTINE.c.resolution,
-    QUARANTINE.c.noted_ms,
+    "hash",
+    "replica",
+    "first_seq",
+    "last_seq",
+    "raw",
+    "reason",
+    "counted",
+    "resolution",
+    "noted_ms",
 )
+_LIMIT: Final = "limit"
+_FIND: Final = Lookup(QUARANTINE, "hash", _COLUMNS)
+_IN: Final = Lookup(QUARANTINE, "hash", ("hash",))
+_REASON: Final = Statement(select(QUARANTINE.c.reason).where(QUARANTINE.c.hash == bindparam("hash")))
+_ANY: Final = Statement(
+    select(QUARANTINE.c.hash).where(QUARANTINE.c.resolution == bindparam("resolution")).limit(1)
+)
+
+
+@cache
+def _entries(given: tuple[str, ...]) -> Statement:
+    """What `entries` runs where these of its arguments are given."""
+    query = select(*(QUARANTINE.c[name] for name in _COLUMNS))
+    query = query.where(*(QUARANTINE.c[name] == bindparam(name) for name in given if name != _LIMIT))
+    query = query.order_by(QUARANTINE.c.replica, QUARANTINE.c.first_seq, QUARANTINE.c.hash)
+    return Statement(query.limit(bindparam(_LIMIT, type_=BigInteger)) if _LIMIT in given else query)
 
 
 def _entry(row: Sequence[Any]) -> Quarantined:

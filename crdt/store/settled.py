@@ -15,20 +15,22 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, bindparam, func, select
 
+from crdt.errors import MisuseError
 from crdt.facts import MAX_CARD_BYTES, CardId, CardState, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import NO_SERIES, START, CardRow, Cursor, beginning
 from crdt.store.connection import driver_connection
 from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED, TERMINAL, inserting
+from crdt.store.sql import Lookup
+from crdt.store.statement import Statement
 
 SMALL_ROWS: Final = 500  # an increment of at most this many cards is written where it shows, with the swap
 CHUNK_ROWS: Final = 1_000  # neighbouring rows of one background transaction: a tap waits for one at most
 SINK_ROWS: Final = 200  # the same for rows all over the base, where each may cost a page of 4 KiB
 PART_ROWS: Final = 16_000  # rows sorted in memory at a time, and a few more: three megabytes
 SAMPLE_STEP: Final = 64
-_CARDS_ASKED: Final = 500  # in one statement
 
 _PUT_ROWS: Final = inserting(SETTLED, or_replace=True)
 _PUT_HEADS: Final = inserting(SETTLED_HEAD, or_replace=True)
@@ -71,44 +73,52 @@ class Standing:
 
 
 STANDING_COLUMNS: Final = tuple(field.name for field in fields(Standing))
+_STANDING: Final = Statement(select(*(TERMINAL.c[name] for name in STANDING_COLUMNS)))
+_STAND: Final = Statement(TERMINAL.update().values({name: bindparam(name) for name in STANDING_COLUMNS}))
+_HEADS: Final = Statement(
+    select(SETTLED_HEAD.c.replica, SETTLED_HEAD.c.seq, SETTLED_HEAD.c.hash).where(
+        SETTLED_HEAD.c.generation == bindparam("generation")
+    )
+)
+_HEADS_OF: Final = Lookup(SETTLED_HEAD, "replica", ("replica", "seq", "hash"), within="generation")
+_HEAD_GENERATION: Final = Statement(select(TERMINAL.c.head_generation))
+_NUMBERS_OF: Final = Lookup(SETTLED, "card", ("card", "number"), within="generation")
+_LAST_RUN: Final = Statement(select(func.max(STAGED.c.run)))
+_FIRST_RUN: Final = Statement(select(func.min(STAGED.c.run)))
 
 
 def read_standing(connection: Connection) -> Standing:
-    """The standing in this snapshot."""
-    return Standing(*connection.execute(select(*(TERMINAL.c[name] for name in STANDING_COLUMNS))).one())
+    """The standing in this snapshot. Raises MisuseError where none has begun."""
+    row = _STANDING.row(connection)
+    if row is None:
+        raise MisuseError("this ledger is no terminal's yet")
+    return Standing(*row)
 
 
 def write_standing(connection: Connection, standing: Standing) -> None:
     """Replace the standing."""
-    connection.execute(TERMINAL.update().values(**asdict(standing)))
+    _STAND.run(connection, **asdict(standing))
 
 
 def settled_heads(connection: Connection, standing: Standing) -> dict[ReplicaId, Head]:
     """The frontier that the settled balances include."""
-    query = select(SETTLED_HEAD.c.replica, SETTLED_HEAD.c.seq, SETTLED_HEAD.c.hash)
-    rows = connection.execute(query.where(SETTLED_HEAD.c.generation == standing.head_generation))
+    rows = _HEADS.rows(connection, generation=standing.head_generation)
     return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in rows}
 
 
 def settled_heads_of(connection: Connection, replicas: Sequence[ReplicaId]) -> dict[ReplicaId, Head]:
     """Of these replicas, the heads that the settled balances include."""
-    shown = select(TERMINAL.c.head_generation).scalar_subquery()
-    query = select(SETTLED_HEAD.c.replica, SETTLED_HEAD.c.seq, SETTLED_HEAD.c.hash)
-    query = query.where(SETTLED_HEAD.c.generation == shown, SETTLED_HEAD.c.replica.in_(replicas))
-    return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in connection.execute(query)}
+    rows = _HEADS_OF.run(connection, replicas, within=_HEAD_GENERATION.value(connection))
+    return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in rows}
 
 
 def numbers_of(connection: Connection, standing: Standing, cards: Sequence[CardId]) -> dict[CardId, int]:
     """The hub's numbers of those of these cards that are settled with one."""
-    query = select(SETTLED.c.card, SETTLED.c.number).where(SETTLED.c.number != 0)
     numbers: dict[CardId, int] = {}
-    for generation in (standing.base_generation, standing.overlay_generation):
-        for at in range(0, len(cards), _CARDS_ASKED):
-            some = cards[at : at + _CARDS_ASKED]
-            rows = connection.execute(
-                query.where(SETTLED.c.generation == generation, SETTLED.c.card.in_(some))
-            )
-            numbers |= {CardId(card): number for card, number in rows}
+    for generation in (standing.base_generation, standing.overlay_generation):  # 0 is none, and has no rows
+        for card, number in _NUMBERS_OF.run(connection, cards, within=generation):
+            if number:
+                numbers[CardId(card)] = number
     return numbers
 
 
@@ -141,7 +151,7 @@ def stage(connection: Connection, standing: Standing, rows: Sequence[CardRow]) -
 
 def staged_end(connection: Connection, standing: Standing) -> int:
     """The number that the next run gets; numbers of deleted runs do not come again."""
-    last: int | None = connection.execute(select(func.max(STAGED.c.run))).scalar_one()
+    last: int | None = _LAST_RUN.value(connection)
     return max(standing.staged_from, (last or 0) + 1)
 
 
@@ -248,7 +258,7 @@ def _delete_until(connection: Connection, table: Table, generation: int, until: 
 
 def _delete_left_over(connection: Connection, standing: Standing) -> bool:
     """Delete a run that no longer matters; whether there was one."""
-    first = connection.execute(select(func.min(STAGED.c.run))).scalar_one()
+    first = _FIRST_RUN.value(connection)
     if first is None or first >= standing.staged_from:
         return False
     connection.execute(STAGED.delete().where(STAGED.c.run == first))

@@ -157,14 +157,14 @@ def replacing(table: Table) -> Bulk:
 
 
 def beyond(
-    connection: Connection, columns: tuple[Column[Any], Column[Any]], values: tuple[Any, Any]
+    dialect: Dialect, columns: tuple[Column[Any], Column[Any]], values: tuple[Any, Any]
 ) -> ColumnElement[bool]:
-    """Rows after a place in an index of two columns, found by the index.
+    """Rows after a place in an index of two columns, found by the index. `values`: bound ones, or parameters.
 
     MariaDB and MySQL read the whole index for a comparison of rows; SQLite and PostgreSQL for the long form.
     """
     (first, second), (low, key) = columns, values
-    if connection.dialect.name in _MYSQL:
+    if dialect.name in _MYSQL:
         return or_(first > low, and_(first == low, second > key))
     return tuple_(first, second) > tuple_(*values, types=[first.type, second.type])
 

@@ -8,10 +8,10 @@ the one, `bool` the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -35,7 +35,8 @@ class _Text(NamedTuple):
 class Statement:
     """A statement of Core. What changes from run to run is a `bindparam`; an IN list is one of `Lookup`'s."""
 
-    def __init__(self, construct: ClauseElement) -> None:
+    def __init__(self, construct: ClauseElement | Callable[[Dialect], ClauseElement]) -> None:
+        """`construct`: the statement, or what makes it for a database that needs it said its own way."""
         self._construct = construct
         self._texts: dict[str, _Text] = {}  # by dialect
 
@@ -63,13 +64,16 @@ class Statement:
         return connection.exec_driver_sql(text.sql, _for_server(given)).rowcount
 
     def _made(self, connection: Connection) -> _Text:
-        compiled = self._construct.compile(dialect=connection.dialect)
+        dialect, construct = connection.dialect, self._construct
+        if not isinstance(construct, ClauseElement):
+            construct = construct(dialect)
+        compiled = construct.compile(dialect=dialect)
         if not isinstance(compiled, SQLCompiler) or compiled.post_compile_params:
             raise MisuseError("this statement is another text for every run; give it to SQLAlchemy")
         names = tuple(compiled.positiontup or ()) if compiled.positional else None
         fixed = {name: one.value for name, one in compiled.binds.items() if not one.required}
         made = _Text(str(compiled), names, fixed)
-        self._texts[connection.dialect.name] = made
+        self._texts[dialect.name] = made
         return made
 
 

@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Select, String, Table, func, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
 from crdt.block import MAX_BLOCK_BYTES
@@ -21,7 +33,8 @@ from crdt.errors import MisuseError, Overloaded, StoreFailed
 from crdt.facts import MAX_AMOUNT_MINOR
 from crdt.store.jobs import MAX_PENDING
 from crdt.store.schema import BLOCK, CARD, METADATA, QUARANTINE
-from crdt.store.sql import ADDED, GIVEN, LARGER, Bulk, beyond, replacing, total
+from crdt.store.sql import ADDED, GIVEN, LARGER, LOOKUP_KEYS, Bulk, Lookup, beyond, replacing, total
+from crdt.store.statement import Statement
 from crdt.store.store import Store
 from tests.crdt.store.servers import Server
 from tests.crdt.store.stores import store_opener
@@ -292,10 +305,53 @@ def test_a_place_in_an_index_of_two_columns(store: Store) -> None:
         Bulk(PAIR).run(connection, rows)
         found: list[tuple[int, int]] = [(0, 0)]
         while True:
-            query = select(*place).where(beyond(connection, place, found[-1])).order_by(*place).limit(3)
+            query = (
+                select(*place).where(beyond(connection.dialect, place, found[-1])).order_by(*place).limit(3)
+            )
             page = [(row[0], row[1]) for row in connection.execute(query)]
             if not page:
                 return found[1:]
             found += page
 
     assert store.write_and_wait(work) == rows
+
+
+def test_a_statement_gives_plain_rows_of_the_values_it_is_run_with(store: Store) -> None:
+    """Whichever database: the same bytes and numbers, a constant of its own, and how many rows it changed."""
+    query = select(PAIR.c.position, PAIR.c.first + 1).where(PAIR.c.first >= bindparam("low"))
+    pairs = Statement(query.order_by(PAIR.c.first).limit(bindparam("most", type_=Integer)))
+    move = Statement(
+        PAIR.update().where(PAIR.c.first == bindparam("which")).values(position=PAIR.c.position * 2)
+    )
+
+    def work(connection: Connection) -> None:
+        Bulk(PAIR).run(connection, [(first, first * 10) for first in range(5)])
+        assert list(pairs.rows(connection, low=1, most=2)) == [(10, 2), (20, 3)]
+        assert pairs.row(connection, low=4, most=2) == (40, 5)
+        assert pairs.row(connection, low=5, most=2) is pairs.value(connection, low=5, most=2) is None
+        assert [move.run(connection, which=which) for which in (3, 9)] == [1, 0]
+        assert pairs.value(connection, low=3, most=1) == 60
+
+    store.write_and_wait(work)
+
+
+def test_a_list_of_values_is_no_statements_but_a_lookups(store: Store) -> None:
+    listed = Statement(select(NUMBER.c.value).where(NUMBER.c.value.in_([1, 2])))
+    with pytest.raises(MisuseError):
+        store.read_and_wait(listed.rows)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, LOOKUP_KEYS, LOOKUP_KEYS + 3])
+def test_a_lookup_finds_each_key_once(store: Store, count: int) -> None:
+    """However its keys are parted and filled up; with a value for all of them, only what has that too."""
+    numbers, pairs = Lookup(NUMBER, "value", ("value",)), Lookup(PAIR, "position", ("position",), "first")
+
+    def work(connection: Connection) -> None:
+        INSERT.run(connection, [(value,) for value in range(count + 5)])
+        Bulk(PAIR).run(connection, [(first, value) for first in (1, 2) for value in range(count)])
+        keys = range(count)
+        assert sorted(numbers.run(connection, keys)) == [(value,) for value in keys]
+        assert sorted(pairs.run(connection, keys, within=2)) == [(value,) for value in keys]
+        assert not list(pairs.run(connection, keys, within=3))
+
+    store.write_and_wait(work)
