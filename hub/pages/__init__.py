@@ -44,6 +44,7 @@ _POST = {
     "/cards/{card}/topup": cards.top_up,
     "/cards/{card}/block": cards.block,
     "/terminals/{terminal}/revoke": terminals.revoke,
+    "/terminals/{terminal}/settings": terminals.save_settings,
     "/invite": invite.make_invite,
     "/fleet": fleet.save,
     "/ledger/blocks/{block}/adopt": ledger.adopt,

@@ -45,6 +45,10 @@ NOTICES = {
     "given-up": Notice(
         "No longer waited for", "Should these entries turn up after all, they are taken and count."
     ),
+    "set": Notice(
+        "Saved",
+        "The terminal goes by it after its next contact with the hub; by a reader after its next start.",
+    ),
     "saved": Notice(
         "Saved",
         "Each terminal charges these fares after its next contact with the hub, the old ones until then.",

@@ -1,14 +1,16 @@
-"""One terminal, and revoking it after a question."""
+"""One terminal with what is set of it, and revoking it after a question."""
 
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from hub.errors import RequestRefused
 from hub.events import Topic
-from hub.keys import EVIDENCE, OVERVIEW, SERVICE
+from hub.keys import EVIDENCE, OVERVIEW, SERVICE, SETTINGS_DESK
 from hub.overview import TerminalRow
-from hub.pages.forms import posted
+from hub.pages import terminal_settings
+from hub.pages.forms import Form, posted
 from hub.pages.gather import money_format, now_ms
 from hub.pages.live import LiveView
 from hub.pages.notices import after, notice
@@ -29,12 +31,13 @@ async def _context(request: web.Request) -> dict[str, Any]:
     row = await _row(request)
     totals = await request.app[OVERVIEW].totals()
     context = {"row": row, "totals": totals, "now_ms": now_ms()}
+    context["settings"] = await request.app[SETTINGS_DESK].show(row.terminal)
     context["allowance"] = await request.app[EVIDENCE].allowance(row.replica)
     return await money_format(request) | context
 
 
 TERMINAL_VIEW = LiveView(
-    parts={"terminal": "_terminal.html"},
+    parts={"terminal": "_terminal.html", "settings": "_settings.html"},
     context=_context,
     topics=frozenset({Topic.LEDGER, Topic.TERMINALS}),
 )
@@ -43,12 +46,26 @@ TERMINAL_VIEW = LiveView(
 async def terminal(request: web.Request) -> web.Response:
     """GET /terminals/{terminal}"""
     context = await _context(request)
+    return _page(request, context, terminal_settings.stored(context["settings"]))
+
+
+async def save_settings(request: web.Request) -> web.Response:
+    """POST /terminals/{terminal}/settings: all of it or nothing."""
+    form, row = await posted(request), await _row(request)
+    if await terminal_settings.save(request, row.terminal, form):
+        raise after(f"/terminals/{row.terminal}", "set")
+    return _page(request, await _context(request), form)
+
+
+def _page(request: web.Request, context: dict[str, Any], form: Form) -> web.Response:
     frame = {
         "section": "/terminals",
         "events": f"/events?view=terminal&terminal={context['row'].terminal}",
         "notice": notice(request),
+        "form": form,
     }
-    return page(request, "terminal.html", frame | context)
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if form.errors else HTTPStatus.OK
+    return page(request, "terminal.html", frame | context, status)
 
 
 async def ask_revoke(request: web.Request) -> web.Response:

@@ -21,6 +21,7 @@ from hub.pages.forms import Form
 from hub.pages.gather import Held
 from hub.pages.notices import NOTICES
 from hub.pages.render import part
+from hub.settings_desk import SettingsView
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -116,10 +117,26 @@ def context(text: str) -> dict[str, Any]:
         "request_id": text,
         "large_minor": 5,
         "form": Form(
-            {"uid": text, "amount": text, "flat_fare": text}, {"uid": text, "amount": text, "": text}
+            {
+                "uid": text,
+                "amount": text,
+                "flat_fare": text,
+                "route": text,
+                "shown-route": text,
+                "notes": text,
+            },
+            {"uid": text, "amount": text, "route": text, "notes": text, "": text},
         ),
         "lines": [],
         "cards": [],
+        "settings": SettingsView(
+            terminal="01" * 16,
+            name=text,
+            values={"route": text, "door": "", "vehicle": "", "reader": "", "notes": text},
+            waiting=("route", "notes"),
+            fetched={"route": "", "notes": text},
+            used={"door": text},
+        ),
         "uid": text,
         "whole_card": "",
         "following": "",
