@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from crdt.block import Block, parse, verify
 from crdt.certificate import AuthorCertificate
@@ -33,6 +33,7 @@ from crdt.revocations import NONE_REVOKED, Revocations
 from crdt.store.authors import Authors, second_certificate
 from crdt.store.blocks import NO_CHAIN, Chain, chains_of, overlapping, stored_blocks
 from crdt.store.quarantine import Quarantined, is_forked
+from crdt.store.schema import QUARANTINE
 
 
 class Record:
@@ -179,6 +180,7 @@ class _Judge:
         self._result = result
         self._fresh: set[bytes] = set()
         self._branches: set[bytes] = set()  # hashes of this merge's blocks beside the record
+        self._revoked: dict[ReplicaId, Block] = {}  # of each author, this merge's last one for later
 
     def take(self, candidate: Candidate) -> None:
         """Add a block that continues its chain, or note that it is held after all. Raises InputRefused."""
@@ -210,8 +212,21 @@ class _Judge:
         try:
             self._revocations.check(block.header.replica, block.last_seq)
         except Revoked as error:
-            self._keep(block, error, None)
+            self._keep_revoked(block, error)
             raise
+
+    def _keep_revoked(self, block: Block, error: Revoked) -> None:
+        """Evidence, of a branch where it contradicts what was first: that counts if the cut-off moves."""
+        replica = block.header.replica
+        before = self._revoked.get(replica)
+        rival = before if before is not None and contradict(before, block) else None
+        rival = rival or beyond_cut_off(self._connection, block)
+        if rival is not None or self._is_branch(block.header.previous):
+            fork = ForkDetected(f"{error}; and its author sealed other blocks for these sequence numbers")
+            self._keep(block, fork, None if rival is None else rival.raw)
+        else:
+            self._keep(block, error, None)
+            self._revoked[replica] = block
 
     def _check_chain(self, block: Block, head: Head) -> None:
         header = block.header
@@ -255,6 +270,18 @@ class _Judge:
     def _suspect(self, block: Block, error: InputRefused) -> None:
         header = block.header
         self._result.suspicions.append(Suspicion(header.replica, error.code, header.first_seq, str(error)))
+
+
+def beyond_cut_off(connection: Connection, block: Block) -> Block | None:
+    """The block in quarantine for a revocation alone that cannot be in one chain with this one.
+
+    Those of one author are of one chain, so that of the last ones before this one's end three tell.
+    """
+    table, header = QUARANTINE.c, block.header
+    here = (table.replica == header.replica) & (table.reason == int(RefusalCode.REVOKED))
+    query = select(table.raw).where(here, table.first_seq <= block.last_seq + 1)
+    rows = connection.execute(query.order_by(table.first_seq.desc()).limit(3)).scalars()
+    return next((other for other in map(parse, rows) if contradict(other, block)), None)
 
 
 def _parsed(raws: Iterable[bytes], refused: list[RefusedInput]) -> list[Block]:

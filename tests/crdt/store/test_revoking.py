@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crdt.block import Block
+from crdt.block import Block, seal
 from crdt.documents import SignedDocument
 from crdt.errors import ForkDetected, Malformed, RefusalCode, Revoked
 from crdt.facts import CardState, Delta, Kind, ReplicaId
@@ -94,6 +94,29 @@ def test_invariant_2_what_counts_depends_on_the_blocks_and_the_newest_list_alone
         while fleet.hub.lag().result():
             pass
         assert added_up(fleet.hub.latest(1000).result()) == model.cards()
+
+
+@pytest.mark.parametrize("stolen_minor", range(-12, 0))
+def test_invariant_5_the_chain_that_counted_before_counts_again_and_no_branch_of_a_thief(
+    fleet: Fleet, stolen_minor: int
+) -> None:
+    """First there wins, whatever the hashes: terminals have settled it, and its facts were never disputed."""
+    hub = fleet.hub
+    blocks = rides(STRANGER, 4, [2])
+    later = [Delta(STRANGER.key.replica, seq, card(1), Kind.FARE, stolen_minor, 2_000) for seq in (3, 4, 5)]
+    stolen = seal(STRANGER.key, world.FLEET, later[:1], blocks[0].hash)
+    follows = seal(STRANGER.key, world.FLEET, later[1:], stolen.hash)
+    hub.merge(raws(blocks)).result()
+    assert put(hub, 1, {STRANGER.key.replica: 2})
+    hub.merge([follows.raw, stolen.raw]).result()
+    hub.merge(raws(blocks)).result()
+    assert put(hub, 2, {STRANGER.key.replica: 5})
+    assert hub.heads().result()[STRANGER.key.replica] == blocks[1].head
+    assert hub.balance(card(1)).result() == -1000
+    entries = hub.forks().result()
+    assert {entry.raw for entry in entries} == {stolen.raw, follows.raw}
+    assert {entry.reason for entry in entries} == {RefusalCode.FORK_DETECTED}
+    assert entries[0].counted == blocks[1].raw
 
 
 def test_what_was_written_after_the_cut_off_leaves_the_balances_and_terminals_hear_of_it(
