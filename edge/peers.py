@@ -103,6 +103,11 @@ class Peers:
         """Everybody who is announced or accompanied, companions first."""
         return sorted(self._known.values(), key=lambda one: (not one.companion, one.record.replica))
 
+    @property
+    def accompanied(self) -> set[ReplicaId]:
+        """Who is told of each tap."""
+        return set(self._companions)
+
     def tapped(self) -> None:
         """A tap is durable. From any thread; does nothing that could wait."""
         with suppress(RuntimeError):  # the loop is closed: the terminal is going down, the tap is on disk

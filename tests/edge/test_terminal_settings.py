@@ -55,6 +55,19 @@ def test_what_is_set_is_there_after_a_new_start_and_under_a_new_identity(
     assert (again.text("route", "7"), own(again) == own(paired)) == ("7", False)
 
 
+def test_each_edit_is_kept_whatever_its_number(paired: Terminal, database: Database) -> None:
+    """The numbers of this document do not grow: one that is smaller replaces a larger one too."""
+    numbers = []
+    for route in map(str, range(12)):
+        paired.edit({"route": route})
+        numbers.append(enrolled(paired).document.version)
+        stored = enrolled(paired).ledger.document(TERMINAL_DOCUMENT)
+        assert stored is not None
+        assert stored.version == numbers[-1]
+    assert numbers != sorted(numbers)
+    assert Terminal(database).text("route", "") == "11"
+
+
 def test_the_route_that_is_set_decides_the_next_fare_without_a_new_start(
     terminal: Terminal, fleet: Fleet, passenger: Passenger
 ) -> None:
@@ -92,6 +105,8 @@ async def test_the_vehicle_that_is_set_groups_doors_at_once(two: list[Door]) -> 
         await until(lambda: rear.balance(CARD) == 750)
         await asyncio.to_thread(rear.terminal.edit, {"vehicle": "bus 13"})
         await until(lambda: not any(one.companion for part in parts for one in part.peers.status()))
+        parts[0].tapped()
+        await until(lambda: not parts[0].peers.accompanied)
 
 
 def hostile(fleet: Fleet, terminal: TerminalId) -> dict[str, SignedDocument]:
