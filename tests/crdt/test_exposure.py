@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.exposure import Group, Standing, exposure
+from crdt.facts import CardId, CardView
 from crdt.fleet import REFUSE, FleetSettings
+from edge.decide import Accepted, decide
 
 FARE = 250
 POLICY = FleetSettings(flat_fare_minor=FARE, opening_balance_minor=500, passback_window_s=60)
@@ -64,16 +66,13 @@ def test_a_card_nobody_has_met_gets_its_opening_balance_from_each_group_and_keep
 
 
 def ride(policy: FleetSettings, believed_minor: int, times_ms: list[int]) -> int:
-    """What a group lets one card ride for that is presented at these times, as `edge.decide` has it."""
-    last_ms = None
-    balance_minor = believed_minor
+    """What a group lets one card ride for that is presented at these times."""
+    card = CardView(CardId(b"card"), True, believed_minor, False, None)
     for at_ms in times_ms:
-        if last_ms is not None and at_ms - last_ms < policy.passback_window_s * 1000:
-            continue
-        if balance_minor >= policy.flat_fare_minor or (policy.negative_ride and balance_minor >= 0):
-            balance_minor -= policy.flat_fare_minor
-            last_ms = at_ms
-    return believed_minor - balance_minor
+        verdict = decide(card, policy, "", at_ms)
+        if isinstance(verdict, Accepted):
+            card = replace(card, balance_minor=verdict.balance_after_minor, last_fare_at_ms=at_ms)
+    return believed_minor - card.balance_minor
 
 
 @given(
@@ -86,7 +85,7 @@ def ride(policy: FleetSettings, believed_minor: int, times_ms: list[int]) -> int
 def test_no_way_of_riding_owes_more(
     balance_minor: int, more_minor: int, lends: bool, window_s: int, groups: list[list[int]]
 ) -> None:
-    """However often a card is presented to however many groups, whatever each believes."""
+    """However often a card is presented to however many groups, whatever each believes: terminals decide."""
     policy = replace(POLICY, negative_ride=lends, passback_window_s=window_s)
     believed_minor = balance_minor + more_minor
     spent_minor = sum(ride(policy, believed_minor, sorted(times)) for times in groups)
