@@ -164,8 +164,8 @@ class Answerer:
         restored = await self._restored(heard)
         report = await self._merge(heard)
         frontier: Frontier = {} if heard.hello is None else heard.hello.frontier
-        await self._expect(heard, frontier, believed=restored is None)
         heads = await self._wait(self._ledger.heads(sorted({heard.replica, *frontier})))
+        await self._expect(heard, _beyond(frontier, heads), believed=restored is None)
         messages: list[Message] = [] if restored is None else [Refusal.of(restored)]
         if report is not None:
             messages.append(Ack(report.heads))
@@ -276,6 +276,15 @@ class Answerer:
             most_bytes -= _size(frames)
             messages += frames
         return messages
+
+
+def _beyond(frontier: Frontier, heads: Frontier) -> Frontier:
+    """What somebody names and is not here; what is here need not be waited for."""
+    return {
+        replica: head
+        for replica, head in frontier.items()
+        if replica not in heads or head.seq > heads[replica].seq
+    }
 
 
 def _says_of_itself(heard: Heard) -> bool:

@@ -31,10 +31,10 @@ CHECKPOINT_PAGES: Final = 800
 _PAGES_PER_COMMIT: Final = 1  # measured: 4,120 bytes a tap
 _ROWS_PER_PAGE: Final = 20
 
-_metadata = MetaData()
-_secret = Table(
+SECRETS = MetaData()
+SECRET = Table(
     "secret",
-    _metadata,
+    SECRETS,
     Column("name", String(64), primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
@@ -77,7 +77,7 @@ class Database:
             database = cls(lock, connections[0], connections[1:])
             undo.pop_all()
         try:
-            database.create(_metadata)
+            database.create(SECRETS)
         except BaseException:
             database.close()
             raise
@@ -170,7 +170,7 @@ class Database:
 
     def get_secret(self, name: str) -> bytes | None:
         """A value put by `put_secret`, such as a private key; waits."""
-        query = select(_secret.c.value).where(_secret.c.name == name)
+        query = select(SECRET.c.value).where(SECRET.c.name == name)
         return self.read_and_wait(lambda connection: connection.execute(query).scalar_one_or_none())
 
     def put_secret(self, name: str, value: bytes) -> None:
@@ -222,5 +222,5 @@ class Database:
 
 def store_secret(connection: Connection, name: str, value: bytes) -> None:
     """Within a write: keep a value under a name, replacing the one before."""
-    connection.execute(_secret.delete().where(_secret.c.name == name))
-    connection.execute(_secret.insert().values(name=name, value=value))
+    connection.execute(SECRET.delete().where(SECRET.c.name == name))
+    connection.execute(SECRET.insert().values(name=name, value=value))

@@ -19,7 +19,7 @@ from sqlalchemy.pool import StaticPool
 
 from crdt.errors import MisuseError, Overloaded
 from crdt.store.connection import DriverConnection, connect, dispose, driver_connection, is_broken
-from crdt.store.database import _metadata, _secret, store_secret
+from crdt.store.database import SECRET, SECRETS, store_secret
 from crdt.store.driver import choose_driver
 from crdt.store.gate import Gate
 from crdt.store.health import Health, first_line
@@ -63,7 +63,7 @@ class InlineDatabase:
         self._direct = InlineDirect(
             self._raw, self._gate, self._health, self._cut, self._drain, self._power_cut
         )
-        self.create(_metadata)
+        self.create(SECRETS)
 
     @classmethod
     def open(
@@ -195,7 +195,7 @@ class InlineDatabase:
 
     def get_secret(self, name: str) -> bytes | None:
         """A value put by `put_secret`, such as a private key."""
-        query = select(_secret.c.value).where(_secret.c.name == name)
+        query = select(SECRET.c.value).where(SECRET.c.name == name)
         return self.read_and_wait(lambda connection: connection.execute(query).scalar_one_or_none())
 
     def put_secret(self, name: str, value: bytes) -> None:
