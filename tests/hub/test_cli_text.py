@@ -1,0 +1,45 @@
+"""What the hub's commands have in common: long work shows a bar to a person, and writes nothing elsewhere."""
+
+import io
+import sys
+
+import pytest
+
+from hub.cli_text import Bar
+
+
+class Screen(io.StringIO):
+    """A standard error that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_shows_how_far_it_is_and_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue: courier files "with progress"."""
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    bar = Bar("importing")
+    bar.show(2_000_000, 4_000_000)
+    bar.show(4_000_000, 4_000_000)
+    bar.end()
+    half, whole, gone = screen.getvalue().split("\r")[1:]
+    assert half.count("#") * 2 == whole.count("#") > 0
+    assert " 50 % of 4.0 MB" in half
+    assert "100 % of 4.0 MB" in whole
+    assert gone == "\x1b[K"
+
+
+def test_where_the_end_is_not_known_it_says_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    Bar("exporting").show(1_500_000, None)
+    assert "exporting 1.5 MB" in screen.getvalue()
+    assert "%" not in screen.getvalue()
+
+
+def test_a_pipe_gets_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = Bar("importing")
+    bar.show(1, 1)
+    bar.end()
+    assert capsys.readouterr().err == ""
