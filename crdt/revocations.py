@@ -1,10 +1,13 @@
 """Revocations: up to which number a revoked replica's facts count. Signed by the hub, carried by everybody.
 
 What a stolen terminal earned before still counts; what it writes after the cut-off is refused by everybody
-who knows the list, whoever carries it. The list travels as the body of the document `revoked`.
+who knows the list, whoever carries it. An identity that was replaced after a restore is on the list too: its
+terminal goes on under another, which may have written again what lies beyond the cut-off. The list travels as
+the body of the document `revoked`.
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Self
@@ -16,15 +19,24 @@ from crdt.wire import Reader, Writer
 
 REVOKED_DOCUMENT: Final = "revoked"
 
+_REVOKED: Final = 0  # why a replica is on the list
+_REPLACED: Final = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
-    """The revoked replicas of a fleet, each with its cut-off: the last number that counts, 0 for none."""
+    """The revoked replicas of a fleet, each with its cut-off: the last number that counts, 0 for none.
+
+    `replaced`: those of them that are listed because of a restore; their terminals are in good standing.
+    """
 
     cut_offs: Mapping[ReplicaId, int] = field(default_factory=dict)
+    replaced: AbstractSet[ReplicaId] = frozenset()
 
     def __post_init__(self) -> None:
         """Keep a read-only copy. Raises MisuseError past MAX_FRONTIER replicas or for a wrong number."""
+        if not self.replaced <= self.cut_offs.keys():
+            raise MisuseError("a replica that was replaced has a cut-off")
         fits = len(self.cut_offs) <= MAX_FRONTIER and all(
             len(replica) == ID_BYTES and type(seq) is int and 0 <= seq <= MAX_SEQ
             for replica, seq in self.cut_offs.items()
@@ -32,22 +44,30 @@ class Revocations:
         if not fits:
             raise MisuseError("a cut-off is a number from 0 to 2**48 - 1, of a bounded number of replicas")
         object.__setattr__(self, "cut_offs", MappingProxyType(dict(self.cut_offs)))
+        object.__setattr__(self, "replaced", frozenset(self.replaced))
 
     def check(self, replica: ReplicaId, last_seq: int) -> None:
         """Raise Revoked when the replica's fact `last_seq` does not count."""
         cut_off = self.cut_offs.get(replica)
         if cut_off is not None and last_seq > cut_off:
-            raise Revoked(f"the author was revoked; what it wrote after {cut_off} does not count")
+            why = "replaced after a restore" if replica in self.replaced else "revoked"
+            raise Revoked(f"the author was {why}; what it wrote after {cut_off} does not count")
 
     def with_cut_off(self, replica: ReplicaId, cut_off: int) -> Self:
         """The list with a replica revoked, or its cut-off moved."""
-        return type(self)({**self.cut_offs, replica: cut_off})
+        return type(self)({**self.cut_offs, replica: cut_off}, self.replaced)
+
+    def with_replaced(self, cut_offs: Mapping[ReplicaId, int]) -> Self:
+        """The list with these replicas replaced after a restore; cut-offs that are there already stay."""
+        new = cut_offs.keys() - self.cut_offs.keys()
+        return type(self)({**cut_offs, **self.cut_offs}, self.replaced | new)
 
     def encode(self) -> bytes:
-        """Count varint, then by ascending replica id: replica 16, cut-off varint."""
+        """Count varint, then by ascending replica id: replica 16, cut-off varint, reason 1."""
         writer = Writer().varint(len(self.cut_offs))
         for replica in sorted(self.cut_offs):
-            writer.raw(replica).varint(self.cut_offs[replica])
+            reason = _REPLACED if replica in self.replaced else _REVOKED
+            writer.raw(replica).varint(self.cut_offs[replica]).uint(reason, 1)
         return writer.done()
 
     @classmethod
@@ -58,15 +78,18 @@ class Revocations:
         if size > MAX_FRONTIER:
             raise TooLarge(f"at most {MAX_FRONTIER} replicas can be revoked")
         cut_offs: dict[ReplicaId, int] = {}
+        replaced: set[ReplicaId] = set()
         last = b""
         for _ in range(size):
             replica = ReplicaId(reader.raw(ID_BYTES))
             if replica <= last:
                 raise Malformed("the revoked replicas are not in ascending order")
             cut_offs[replica] = reader.varint(0, MAX_SEQ)
+            if reader.uint(1, _REVOKED, _REPLACED) == _REPLACED:
+                replaced.add(replica)
             last = replica
         reader.end()
-        return cls(cut_offs)
+        return cls(cut_offs, replaced)
 
 
 NONE_REVOKED: Final = Revocations()

@@ -241,7 +241,7 @@ def _terminal_routes(
         hub.database, hub.ledger, callers, registry, bus, slots, settings.page_rows, now_ms, documents
     )
     renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
-    renewal = Renewal(hub.database, hub.authority, hub.ledger, callers, bus, renewals, now_ms)
+    renewal = Renewal(hub.database, hub.authority, hub.ledger, service, callers, bus, renewals, now_ms)
     pairing = Pairing(
         hub.database,
         hub.authority,

@@ -64,7 +64,7 @@ def _forks(options: argparse.Namespace) -> None:
                 row["terminal"],
                 f"{row['first_seq']}-{row['last_seq']}",
                 money(row["amount_minor"]),
-                "revoked" if row["revoked"] else "fork",
+                "revoked" if row["revoked"] else "replaced" if row["replaced"] else "fork",
                 row["resolution"] or "open",
                 row["block"],
             ]

@@ -6,6 +6,7 @@ ids in lower-case hex. All methods are coroutines that never block the event loo
 
 import asyncio
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
@@ -14,6 +15,7 @@ from crdt.block import contents
 from crdt.certificate import AuthorCertificate
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, ReplicaId
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import OVERDRAWN
 from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
@@ -53,7 +55,8 @@ class QuarantineRow:
     first_seq: int
     last_seq: int
     amount_minor: int  # of all its entries
-    revoked: bool  # it was written after its author was revoked; else it contradicts the chain that counts
+    revoked: bool  # it was written after its terminal was revoked
+    replaced: bool  # it came after its author was replaced; else it contradicts the chain that counts
     proof: bool  # whether the block that it contradicts is kept beside it
     resolution: str  # "" for none yet, else see crdt.store.quarantine
     noted_ms: int
@@ -126,7 +129,11 @@ class Evidence:
         authors = self._ledger.authors()
         entries = await asyncio.wrap_future(self._ledger.forks())
         entries.sort(key=lambda entry: bool(entry.resolution))
-        return await asyncio.to_thread(lambda: [_row(entry, authors) for entry in entries[:MAX_ROWS]])
+        document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
+        replaced = Revocations.decode(document.body).replaced if document is not None else frozenset()
+        return await asyncio.to_thread(
+            lambda: [_row(entry, authors, replaced) for entry in entries[:MAX_ROWS]]
+        )
 
     async def flags(self) -> list[FlagRow]:
         """Authors that did what they may not, newest first."""
@@ -169,7 +176,12 @@ def _overdrawn(connection: Connection) -> list[OverdrawnRow]:
     return [OverdrawnRow(card_text(CardId(card)), int(balance_minor)) for card, balance_minor in rows]
 
 
-def _row(entry: Quarantined, authors: Mapping[ReplicaId, AuthorCertificate]) -> QuarantineRow:
+def _row(
+    entry: Quarantined,
+    authors: Mapping[ReplicaId, AuthorCertificate],
+    replaced: AbstractSet[ReplicaId],
+) -> QuarantineRow:
+    late = entry.reason is RefusalCode.REVOKED
     return QuarantineRow(
         block=entry.hash.hex(),
         terminal=_name(authors, entry.replica),
@@ -177,7 +189,8 @@ def _row(entry: Quarantined, authors: Mapping[ReplicaId, AuthorCertificate]) -> 
         first_seq=entry.first_seq,
         last_seq=entry.last_seq,
         amount_minor=contents(entry.block).total_minor(),
-        revoked=entry.reason is RefusalCode.REVOKED,
+        revoked=late and entry.replica not in replaced,
+        replaced=late and entry.replica in replaced,
         proof=entry.proof is not None,
         resolution=entry.resolution,
         noted_ms=entry.noted_ms,

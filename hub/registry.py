@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, null, select, update
 
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
@@ -176,7 +176,11 @@ def enrol(
     _refuse_known_replica(connection, replica)
     connection.execute(
         tables.client_certificate.insert().values(
-            serial=certificate.serial, terminal=terminal, replica=replica, issued_ms=now_ms
+            serial=certificate.serial,
+            terminal=terminal,
+            replica=replica,
+            paired_as=replica,
+            issued_ms=now_ms,
         )
     )
     values = {
@@ -207,6 +211,7 @@ def renew(
     """
     table = tables.client_certificate
     mine = tables.terminal.c.terminal == client.terminal
+    paired_as = connection.execute(_paired_as(client.replica)).scalars().first()
     if connection.execute(select(tables.terminal.c.revoked_ms).where(mine)).scalar_one() is not None:
         raise Revoked(f"The terminal {client.name} was revoked.")
     known = connection.execute(select(table.c.terminal).where(table.c.replica == replica)).scalars().first()
@@ -214,10 +219,26 @@ def renew(
         raise key_in_use()
     connection.execute(
         table.insert().values(
-            serial=certificate.serial, terminal=client.terminal, replica=replica, issued_ms=now_ms
+            serial=certificate.serial,
+            terminal=client.terminal,
+            replica=replica,
+            paired_as=paired_as,
+            issued_ms=now_ms,
         )
     )
     connection.execute(tables.terminal.update().where(mine).values(replica=replica, renewed_ms=now_ms))
+
+
+def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
+    """The identities that a terminal was given in the pairing that this one is from, and since."""
+    table = tables.client_certificate
+    query = select(table.c.replica).where(table.c.paired_as.in_(_paired_as(replica)))
+    return {ReplicaId(found) for found in connection.execute(query).scalars()}
+
+
+def _paired_as(replica: ReplicaId) -> Select[tuple[bytes]]:
+    table = tables.client_certificate
+    return select(table.c.paired_as).where(table.c.replica == replica)
 
 
 def _new_id(connection: Connection, claimed: bytes, fresh: TerminalId) -> TerminalId:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from sqlalchemy import Connection, select
 
 from crdt.block import parse
-from crdt.errors import ForkDetected, InputRefused
+from crdt.errors import ForkDetected, InputRefused, Revoked
 from crdt.facts import TerminalId
 from crdt.ledger import RefusedInput
 from crdt.store import blocks, quarantine
@@ -54,11 +54,11 @@ async def settle(database: Store, ledger: HubLedger, hashes: Collection[bytes]) 
         await asyncio.wrap_future(ledger.mark_reissued(found))
 
 
-def forked(refused: Iterable[RefusedInput]) -> list[bytes]:
-    """The hashes of those of the refused blocks that are on a branch that does not count."""
+def quarantined(refused: Iterable[RefusedInput]) -> list[bytes]:
+    """The hashes of those of the refused blocks that lie in quarantine now, unless there was no room."""
     hashes = []
     for one in refused:
-        if isinstance(one.error, ForkDetected):
+        if isinstance(one.error, ForkDetected | Revoked):
             try:
                 hashes.append(parse(one.raw).hash)
             except InputRefused:

@@ -1,24 +1,30 @@
 """A new identity for a terminal whose storage was restored from an old copy (POST RENEW, over mTLS).
 
-Its old chain cannot go on: numbers that it sealed before would name other facts. The new certificate is for
-the same terminal and name, with the same limits, except that the credit it gave before is taken off its
-allowance: a new identity is no new allowance. What the old chain still brings, whoever carries it, counts.
-The old TLS certificate ends when the new one is first used, as with a new pairing.
+Its old chain cannot go on: numbers that it sealed before would name other facts. So it ends where the hub
+holds it, and so does every identity that the terminal was given since it was paired: what comes of them
+later, whoever carries it, may have been written again and lies in quarantine for an operator.
+
+The new certificate is for the same terminal and name, with the limits of the pairing, except that the credit
+that all of these identities gave is taken off its allowance: a new identity is no new allowance, because
+nothing can be given beside it. The old TLS certificate ends when the new one is first used, as with a new
+pairing.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate, Limits, Role
+from crdt.facts import ReplicaId
 from crdt.signing import HASH_BYTES, replica_id
-from crdt.store.blocks import NO_CHAIN, chains_of
+from crdt.store.blocks import chains_of
 from crdt.store.hub import HubLedger
 from crdt.store.store import Store
 from hub import registry, reissues
@@ -46,6 +52,16 @@ class Wanted:
     reissued: Sequence[bytes]  # hashes of quarantined blocks of its own whose facts it has written again
 
 
+class Ending(Protocol):
+    """What a renewal needs of who keeps the list of identities that ended; see `hub.revoking.Revoker`."""
+
+    async def replace(self, replicas: Collection[ReplicaId]) -> None:
+        """End these for everybody, where the hub holds them now."""
+
+    async def replaced(self) -> AbstractSet[ReplicaId]:
+        """Those that were ended so."""
+
+
 class Renewal:
     """The handler of RENEW."""
 
@@ -54,6 +70,7 @@ class Renewal:
         database: Store,
         authority: Authority,
         ledger: HubLedger,
+        ending: Ending,
         callers: Callers,
         bus: EventBus,
         rate: RateLimit,
@@ -62,6 +79,7 @@ class Renewal:
         self._database = database
         self._authority = authority
         self._ledger = ledger
+        self._ending = ending
         self._callers = callers
         self._bus = bus
         self._rate = rate
@@ -91,8 +109,17 @@ class Renewal:
         self._rate.count(client.terminal.hex())
 
     async def _enrol(self, client: Client, wanted: Wanted) -> Enrolled:
-        author = await self._author(client, wanted.public_key)
-        tls = self._authority.client_certificate(wanted.csr_pem, client.terminal, author.replica)
+        known = await self._known(client, replica_id(wanted.public_key))
+        # Before anything ends: a request that is not right changes nothing.
+        tls = self._authority.client_certificate(
+            wanted.csr_pem, client.terminal, replica_id(wanted.public_key)
+        )
+        before = await asyncio.wrap_future(
+            self._database.read(lambda connection: registry.since_pairing(connection, client.replica))
+        )
+        before = (before | {client.replica}) - {replica_id(wanted.public_key)}
+        await self._ending.replace(before)
+        author = known or await self._author(client, before, wanted.public_key)
         now_ms = self._now_ms()
 
         def work(connection: Connection) -> None:
@@ -102,21 +129,34 @@ class Renewal:
         await asyncio.wrap_future(self._database.write(work))
         return Enrolled(client.terminal, author, tls)
 
-    async def _author(self, client: Client, public_key: bytes) -> AuthorCertificate:
-        """The author's certificate; a key is certified once, so a repeated request gets the same."""
-        authors = self._ledger.authors()
-        known = authors.get(replica_id(public_key))
-        if known is not None and (known.terminal, known.role) == (client.terminal, Role.TERMINAL):
-            return known
-        if known is not None:
+    async def _known(self, client: Client, replica: ReplicaId) -> AuthorCertificate | None:
+        """The certificate of a repeated request's key: a key is certified once. RequestRefused when that key
+        is somebody's, or its identity has ended already."""
+        known = self._ledger.authors().get(replica)
+        if known is None:
+            return None
+        theirs = (known.terminal, known.role) != (client.terminal, Role.TERMINAL)
+        if theirs or replica == client.replica or replica in await self._ending.replaced():
             raise key_in_use()
-        before = authors.get(client.replica)
-        if before is None:
+        return known
+
+    async def _author(
+        self, client: Client, before: Collection[ReplicaId], public_key: bytes
+    ) -> AuthorCertificate:
+        """A new author's certificate. `before`: the identities that ended, which give no credit any more."""
+        authors = self._ledger.authors()
+        if client.replica not in authors:
             raise RequestRefused("no_author", "This identity is not known here; pair the terminal again.")
-        replica = client.replica
-        chains = await asyncio.wrap_future(self._database.read(lambda sql: chains_of(sql, [replica])))
-        limits = _less(before.limits, chains.get(replica, NO_CHAIN).credit_minor)
-        return self._authority.terminal_certificate(client.terminal, client.name, public_key, limits)
+        chains = await asyncio.wrap_future(self._database.read(lambda sql: chains_of(sql, list(before))))
+        given_minor = sum(chain.credit_minor for chain in chains.values())
+        # The pairing's limits: each renewal's are those, with less allowance.
+        limits = max(
+            (authors[each].limits for each in before if each in authors),
+            key=lambda one: one.allowance_minor,
+        )
+        return self._authority.terminal_certificate(
+            client.terminal, client.name, public_key, _less(limits, given_minor)
+        )
 
 
 def _wanted(body: dict[str, Any]) -> Wanted:

@@ -2,16 +2,21 @@
 
 The registry stops the terminal's own requests. The list of cut-offs travels to all terminals as a document,
 so nobody takes later blocks from anybody; those lie in quarantine until an operator moves the cut-off.
+
+Identities that a restored terminal gives up are cut off too. Those cut-offs never move: what lies beyond them
+may have been written again under a later identity.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from crdt.documents import SignedDocument
-from crdt.errors import RefusalCode
+from crdt.errors import MisuseError, RefusalCode
 from crdt.facts import MAX_SEQ, ReplicaId, TerminalId
+from crdt.frontier import MAX_FRONTIER
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store.hub import HubLedger
 from hub.errors import RequestRefused
@@ -56,11 +61,13 @@ class Revoker:
         its last identity. The terminal stays revoked."""
         async with self._one_at_a_time:
             terminal = await self._terminal(name_or_id)
-            listed = (await self._listed())[0].cut_offs
-            replicas = [each for each in self._identities(terminal.terminal) if each in listed]
+            revocations, _ = await self._listed()
+            listed = revocations.cut_offs
+            revoked = listed.keys() - revocations.replaced
+            replicas = [each for each in self._identities(terminal.terminal) if each in revoked]
             waiting = await self._waiting(replicas)
             wanted = {replica: max(listed[replica], waiting.get(replica, 0)) for replica in replicas}
-            if cut_off is not None and terminal.replica in listed:
+            if cut_off is not None and terminal.replica in revoked:
                 wanted = {terminal.replica: max(listed[terminal.replica], checked(cut_off))}
             if all(listed[replica] == seq for replica, seq in wanted.items()):
                 raise RequestRefused(
@@ -69,6 +76,29 @@ class Revoker:
                     HTTPStatus.CONFLICT,
                 )
             return await self._put(terminal.name, wanted)
+
+    async def replace(self, replicas: Collection[ReplicaId]) -> None:
+        """End these identities of a restored terminal where the hub holds them; those listed stay so.
+
+        When it returns, nothing beyond counts any more. RequestRefused when the list is full.
+        """
+        async with self._one_at_a_time:
+            while True:  # until it is there: another process that shares the database may list somebody else
+                revocations, version = await self._listed()
+                new = sorted(set(replicas) - revocations.cut_offs.keys())
+                if not new:
+                    return
+                heads = await asyncio.wrap_future(self._ledger.heads(new))
+                ends = {replica: heads[replica].seq if replica in heads else 0 for replica in new}
+                try:
+                    revocations = revocations.with_replaced(ends)
+                except MisuseError as error:
+                    raise _full() from error
+                await self._seal(REVOKED_DOCUMENT, version, revocations.encode())
+
+    async def replaced(self) -> AbstractSet[ReplicaId]:
+        """The identities that were ended after a restore."""
+        return (await self._listed())[0].replaced
 
     async def cut_offs(self) -> Mapping[ReplicaId, int]:
         """The list, as terminals have it."""
@@ -106,6 +136,15 @@ class Revoker:
             revocations = revocations.with_cut_off(replica, seq)
         await self._seal(REVOKED_DOCUMENT, version, revocations.encode())
         return Revoked(name, {replica.hex(): seq for replica, seq in cut_offs.items()})
+
+
+def _full() -> RequestRefused:
+    return RequestRefused(
+        "full",
+        f"The list of identities that ended is full ({MAX_FRONTIER}). The terminal's taps are safe on it. "
+        "Pair it again, and look why terminals are restored so often.",
+        HTTPStatus.CONFLICT,
+    )
 
 
 def checked(cut_off: int) -> int:

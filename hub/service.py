@@ -7,7 +7,8 @@ no float touches money.
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -148,6 +149,15 @@ class Service:
         """Let what a revoked terminal wrote after its cut-off count: all that is here, or up to `cut_off`."""
         return self._published(await self._revoker.accept(terminal, cut_off))
 
+    async def replace(self, replicas: Collection[ReplicaId]) -> None:
+        """End these identities of a restored terminal for everybody, where the hub holds them now."""
+        await self._revoker.replace(replicas)
+        self._bus.publish(Topic.LEDGER)
+
+    async def replaced(self) -> AbstractSet[ReplicaId]:
+        """The identities that were ended after a restore."""
+        return await self._revoker.replaced()
+
     async def adopt(self, block: str) -> int:
         """Book what a quarantined block (by hash, hex) says and the ledger has not; how many entries.
 
@@ -156,7 +166,8 @@ class Service:
         found = [one for one in await asyncio.wrap_future(self._ledger.forks()) if one.hash.hex() == block]
         if not found:
             raise RequestRefused("no_block", "There is no such block in quarantine.", HTTPStatus.NOT_FOUND)
-        if found[0].reason is not RefusalCode.FORK_DETECTED or found[0].resolution != OPEN:
+        may = found[0].reason is RefusalCode.FORK_DETECTED or found[0].replica in await self.replaced()
+        if not may or found[0].resolution != OPEN:
             raise RequestRefused(
                 "resolved",
                 "Nothing was booked: what this block says is in the ledger already, or comes back when its "

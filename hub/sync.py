@@ -130,8 +130,8 @@ class Sync:
         return session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
 
     async def _settle(self, report: MergeReport) -> None:
-        """Evidence of a fork may be of blocks that the terminal said before it has written again."""
-        await reissues.settle(self._database, self._ledger, reissues.forked(report.refused))
+        """Evidence may be of blocks that the terminal said before it has written again."""
+        await reissues.settle(self._database, self._ledger, reissues.quarantined(report.refused))
 
     def _refuse(self, session: Session, client: Client, heard: Heard) -> web.Response:
         refused = heard.refused

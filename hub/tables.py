@@ -35,6 +35,7 @@ client_certificate = Table(
     Column("serial", String(40), primary_key=True),  # hex
     Column("terminal", short_bytes(ID_BYTES), nullable=False, index=True),
     Column("replica", short_bytes(ID_BYTES), nullable=False),
+    Column("paired_as", short_bytes(ID_BYTES), nullable=False),  # the replica of the pairing that it is from
     Column("issued_ms", BigInteger, nullable=False),
     Column("used", Boolean, nullable=False, default=False),
     Column("stopped", String(16), nullable=False, default=""),  # "", "revoked" or "replaced"

@@ -19,8 +19,13 @@ from tests.crdt.world import CERTIFICATES, FLEET, FLEET_KEY, HUB, HUB_KEY, TERMI
 
 REPLICAS = [ReplicaId(bytes([at]) * 16) for at in range(1, 4)]
 revocations = st.dictionaries(
-    st.binary(min_size=16, max_size=16).map(ReplicaId), st.integers(0, MAX_SEQ)
-).map(Revocations)
+    st.binary(min_size=16, max_size=16).map(ReplicaId), st.tuples(st.integers(0, MAX_SEQ), st.booleans())
+).map(
+    lambda rows: Revocations(
+        {replica: cut_off for replica, (cut_off, _) in rows.items()},
+        {replica for replica, (_, replaced) in rows.items() if replaced},
+    )
+)
 
 
 @given(revocations)
@@ -47,10 +52,10 @@ def test_random_bytes_are_refused_or_are_the_only_writing_of_a_list(data: bytes)
     assert listed.encode() == data
 
 
-def written(*rows: tuple[bytes, int]) -> bytes:
+def written(*rows: tuple[bytes, int], reason: int = 0) -> bytes:
     writer = Writer().varint(len(rows))
     for replica, cut_off in rows:
-        writer.raw(replica).varint(cut_off)
+        writer.raw(replica).varint(cut_off).uint(reason, 1)
     return writer.done()
 
 
@@ -60,6 +65,7 @@ def written(*rows: tuple[bytes, int]) -> bytes:
         pytest.param(written((REPLICAS[1], 1), (REPLICAS[0], 1)), Malformed, id="out of order"),
         pytest.param(written((REPLICAS[0], 1), (REPLICAS[0], 1)), Malformed, id="twice"),
         pytest.param(written((REPLICAS[0], MAX_SEQ + 1)), Malformed, id="no such number"),
+        pytest.param(written((REPLICAS[0], 1), reason=2), Malformed, id="no such reason"),
         pytest.param(Writer().varint(MAX_FRONTIER + 1).done(), TooLarge, id="too many"),
         pytest.param(Writer().varint(2**64 - 1).done(), TooLarge, id="far too many"),
         pytest.param(b"", Malformed, id="nothing"),
@@ -84,6 +90,8 @@ def test_a_cut_off_is_a_number(cut_off: int) -> None:
         NONE_REVOKED.with_cut_off(REPLICAS[0], cut_off)
     with pytest.raises(MisuseError):
         Revocations({ReplicaId(b"short"): 1})
+    with pytest.raises(MisuseError):
+        Revocations({}, {REPLICAS[0]})
 
 
 def test_a_cut_off_is_the_last_number_that_counts() -> None:
@@ -94,6 +102,15 @@ def test_a_cut_off_is_the_last_number_that_counts() -> None:
         with pytest.raises(Revoked, match="after"):
             listed.check(replica, last_seq)
     assert listed.with_cut_off(REPLICAS[0], 3).cut_offs == {REPLICAS[0]: 3, REPLICAS[1]: 0}
+
+
+def test_a_replaced_identity_is_told_from_a_revoked_one_and_revokes_nobody_less() -> None:
+    listed = NONE_REVOKED.with_cut_off(REPLICAS[0], 5).with_replaced({REPLICAS[0]: 9, REPLICAS[1]: 2})
+    assert (listed.cut_offs, listed.replaced) == ({REPLICAS[0]: 5, REPLICAS[1]: 2}, {REPLICAS[1]})
+    assert listed.with_cut_off(REPLICAS[1], 1).replaced == {REPLICAS[1]}
+    for replica, why in ((REPLICAS[0], "was revoked"), (REPLICAS[1], "was replaced after a restore")):
+        with pytest.raises(Revoked, match=why):
+            listed.check(replica, 6)
 
 
 @given(chains(), st.data())

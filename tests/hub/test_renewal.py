@@ -14,6 +14,7 @@ from crdt.frames import BlockFrame, CertificateFrame, Pull
 from crdt.frontier import GENESIS, Head
 from crdt.protocol import RENEW
 from crdt.signing import SigningKey
+from hub.errors import RequestRefused
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Refused, Terminal, first, post_json
 from tests.hub.tls import client_context, new_tls_key
@@ -69,12 +70,51 @@ async def test_the_old_certificate_ends_with_the_first_use_of_the_new_one(depot:
     assert (caught.value.status, caught.value.code) == (403, "revoked")
 
 
-async def test_late_blocks_of_the_old_identity_still_count(depot: Depot) -> None:
+async def test_what_comes_late_of_the_old_identity_waits_for_an_operator(depot: Depot) -> None:
+    """Invariant 5: the new identity may have written it again. The terminal itself is not revoked."""
     old = await depot.pair()
-    late = old.taps(-250)
+    await old.push(old.taps(-250))
+    held, late = old.head, old.taps(-180)
     new = await renewed(old)
     events = await new.exchange(CertificateFrame(old.certificate.encode()), BlockFrame(late))
-    assert first(events, "Ack").frontier == {old.key.replica: parse(late).head}
+    assert first(events, "Ack").frontier == {old.key.replica: held}
+    (row,) = (await depot.ask("GET", "/ledger/forks"))["blocks"]
+    assert (row["revoked"], row["replaced"], row["first_seq"], row["resolution"]) == (False, True, 2, "")
+    assert "replaced after a restore" in first(events, "Refusal").text
+    await new.push(new.taps(-70))
+    with pytest.raises(RequestRefused, match="Nothing of"):
+        await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 1 front"})
+
+
+async def test_a_cut_off_of_a_replaced_identity_stays_when_the_terminal_is_revoked(depot: Depot) -> None:
+    """Accepting what a revoked terminal wrote accepts nothing that may have been written again."""
+    old = await depot.pair()
+    late = old.taps(-180)
+    new = await renewed(old)
+    beyond = new.taps(-70)
+    await depot.ask("POST", "/terminals/revoke", {"terminal": old.certificate.name})
+    other = await depot.pair("Bus 2")
+    papers = [CertificateFrame(one.certificate.encode()) for one in (old, new)]
+    await other.exchange(*papers, BlockFrame(late), BlockFrame(beyond))
+    await depot.ask("POST", "/terminals/accept", {"terminal": old.certificate.name})
+    (row,) = (await depot.ask("GET", "/ledger/forks"))["blocks"]
+    assert (row["replica"], row["revoked"], row["replaced"]) == (old.key.replica.hex(), False, True)
+
+
+async def test_however_many_identities_are_asked_for_there_is_one_allowance(depot: Depot) -> None:
+    """Invariant 10: from one old certificate, without using the new ones or bringing the old chain first."""
+    old = await depot.pair()
+    allowance_minor = old.certificate.limits.allowance_minor
+    news = [await renewed(old) for _ in range(3)]
+    each = [2000] * (allowance_minor // 2000)
+    authors = [old, *news]
+    openings = [one.taps(*each[:500], kind=Kind.OPENING) for one in authors]
+    papers = [CertificateFrame(one.certificate.encode()) for one in authors]
+    events = await news[-1].exchange(*papers, *map(BlockFrame, openings))
+    counted = {replica for replica, head in first(events, "Ack").frontier.items() if head.seq}
+    assert counted == {news[-1].key.replica}
+    last = await renewed(news[-1])
+    assert last.certificate.limits.allowance_minor == max(0, allowance_minor - 2000 * len(each[:500]))
 
 
 async def test_a_new_identity_is_no_new_allowance(depot: Depot) -> None:
