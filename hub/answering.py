@@ -164,14 +164,18 @@ class Answerer:
         restored = await self._restored(heard)
         report = await self._merge(heard)
         frontier: Frontier = {} if heard.hello is None else heard.hello.frontier
-        heads = await self._wait(self._ledger.heads(sorted({heard.replica, *frontier})))
+        reading = self._ledger.heads(sorted({heard.replica, *frontier}))
+        asked = None if heard.pull is None else self._page(heard.pull)  # read while the rest is done
+        heads = await self._wait(reading)
         await self._expect(heard, _beyond(frontier, heads), believed=restored is None)
         messages: list[Message] = [] if restored is None else [Refusal.of(restored)]
         if report is not None:
             messages.append(Ack(report.heads))
             messages += [Refusal.of(refused.error) for refused in report.refused[:MAX_REFUSALS]]
         messages += await self._merge_document(heard)
-        page = None if heard.pull is None else await self._page(heard.pull)
+        page: Page | None = None
+        if asked is not None:
+            page = await self._wait(asked)
         if heard.pull is not None and page is not None:
             messages += await self._settlement(heard, heard.pull, page)
         if heard.want is not None:
@@ -229,8 +233,8 @@ class Answerer:
                     unread.append(RefusedInput(short, error))
         return blocks
 
-    async def _page(self, pull: Pull) -> Page:
-        return await self._wait(self._ledger.page(pull.series, pull.base, pull.after, self._page_rows))
+    def _page(self, pull: Pull) -> Future[Page]:
+        return self._ledger.page(pull.series, pull.base, pull.after, self._page_rows)
 
     async def _merge_document(self, heard: Heard) -> list[Message]:
         """The terminal's own document, and what is refused of it. Everything else goes on."""
@@ -250,8 +254,8 @@ class Answerer:
         messages: list[Message] = []
         if self._succeeds or page.restarts:
             messages.append(self._certificate)
-        for name in DOCUMENTS:
-            document = await self._wait(self._ledger.document(name))
+        for name, reading in [(name, self._ledger.document(name)) for name in DOCUMENTS]:
+            document = await self._wait(reading)
             if document is not None and document.version > pull.documents.get(name, 0):
                 messages.append(DocumentFrame(document.encode()))
         if self._documents is not None and heard.terminal is not None and TERMINAL_DOCUMENT in pull.documents:

@@ -75,6 +75,7 @@ class Standing:
 
 
 _STANDING: Final = Statement(select(*(HUB.c[name] for name in Standing.__dataclass_fields__)))
+_END_RUNS: Final = Statement(RUN.delete().where(RUN.c.first > bindparam("last")))
 _BEFORE: Final = Statement(
     select(RUN.c.before).where(RUN.c.first > bindparam("position")).order_by(RUN.c.first).limit(1)
 )
@@ -135,7 +136,7 @@ def begin_run(connection: Connection, distance: int) -> None:
     it has installed is not what this hub would have said, and increments would leave it wrong for good.
     """
     last = read_standing(connection).position
-    connection.execute(RUN.delete().where(RUN.c.first > last))  # a run that made none
+    _END_RUNS.run(connection, last=last)  # those that made none
     connection.execute(RUN.insert().values(first=last + 1 + distance, before=last))
 
 

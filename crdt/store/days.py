@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from crdt.errors import MisuseError
 from crdt.facts import Delta, Kind, ReplicaId
 from crdt.store.schema import DAY, DAY_ADJUSTMENT, DAY_FIGURE, QUARTER
 from crdt.store.sql import ADDED, Bulk, total
+from crdt.store.statement import Statement
 
 QUARTER_MS: Final = 15 * 60 * 1000
 
@@ -97,6 +98,11 @@ _ADD: Final = Bulk(QUARTER, ("replica", "quarter", *_FIGURES), dict.fromkeys(_FI
 _ADJUST: Final = Bulk(
     DAY_ADJUSTMENT, ("start_ms", "learnt_ms", "replica", *_FIGURES), dict.fromkeys(_FIGURES, ADDED)
 )
+_CLOSED: Final = Statement(
+    select(DAY.c.start_ms, DAY.c.end_ms).where(
+        DAY.c.start_ms <= bindparam("last"), DAY.c.end_ms > bindparam("first")
+    )
+)
 _CLOSE: Final = Bulk(DAY_FIGURE, ("start_ms", "replica", *_FIGURES))
 
 
@@ -132,10 +138,9 @@ def adjust(connection: Connection, deltas: Sequence[Delta], learnt_ms: int, sign
     if not deltas:
         return
     times = [delta.at_ms for delta in deltas]
-    query = select(DAY.c.start_ms, DAY.c.end_ms)
-    query = query.where(DAY.c.start_ms <= max(times), DAY.c.end_ms > min(times))
+    closed = _CLOSED.rows(connection, first=min(times), last=max(times))
     found: defaultdict[tuple[int, int, ReplicaId], Figures] = defaultdict(Figures)
-    for start_ms, end_ms in connection.execute(query):
+    for start_ms, end_ms in closed:
         for delta in deltas:
             if start_ms <= delta.at_ms < end_ms:
                 figures = Figures.of(delta) if sign > 0 else Figures.of(delta).negated()

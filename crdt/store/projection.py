@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from crdt.block import Block, parse
 from crdt.facts import CardId, Delta, Kind
@@ -17,12 +17,21 @@ from crdt.store.blocks import delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
 from crdt.store.schema import BLOCK, HISTORY, HUB
 from crdt.store.sql import Bulk
+from crdt.store.statement import Statement
 from crdt.store.store import Store
 
 _CHUNK: Final = 500
 STEP_BLOCKS: Final = 4  # blocks of one background transaction, about 1,000 rows
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 _INSERT: Final = Bulk(HISTORY, _COLUMNS)
+_STANDS: Final = Statement(select(HUB.c.projected, HUB.c.learnt))
+_STAND: Final = Statement(HUB.update().values(projected=bindparam("last"), learnt=bindparam("learnt")))
+_NEXT: Final = Statement(
+    select(BLOCK.c.ordinal, BLOCK.c.raw)
+    .where(BLOCK.c.ordinal > bindparam("after"))
+    .order_by(BLOCK.c.ordinal)
+    .limit(STEP_BLOCKS)
+)
 
 
 class Step(NamedTuple):
@@ -64,9 +73,8 @@ class Projection:
 
 def project_some(connection: Connection, at_ms: int) -> Step:
     """Project the next STEP_BLOCKS blocks. `at_ms`: when what is learnt of closed days is learnt."""
-    after, learnt = connection.execute(select(HUB.c.projected, HUB.c.learnt)).one()
-    query = select(BLOCK.c.ordinal, BLOCK.c.raw).where(BLOCK.c.ordinal > after).order_by(BLOCK.c.ordinal)
-    found = connection.execute(query.limit(STEP_BLOCKS)).all()
+    after, learnt = _STANDS.rows(connection)[0]
+    found = _NEXT.rows(connection, after=after)
     if not found:
         return Step(frozenset(), more=False)
     deltas: list[Delta] = []
@@ -79,8 +87,8 @@ def project_some(connection: Connection, at_ms: int) -> Step:
     days.adjust(connection, new, at_ms)
     rows = [(delta.replica, delta.seq, *fact_row(delta)) for delta in deltas]
     _INSERT.run(connection, rows)
-    last = found[-1].ordinal
-    connection.execute(HUB.update().values(projected=last, learnt=max(last, learnt)))
+    last = found[-1][0]
+    _STAND.run(connection, last=last, learnt=max(last, learnt))
     return Step(frozenset(delta.card for delta in deltas), more=len(found) == STEP_BLOCKS)
 
 
