@@ -68,6 +68,11 @@ def is_fork(error: UplinkError) -> bool:
     return isinstance(error, HubRefused) and error.code.upper() in {code.name for code in _FORKS}
 
 
+def is_cut_off(error: UplinkError) -> bool:
+    """Whether the hub says that the blocks' author was revoked or replaced before it wrote them."""
+    return isinstance(error, HubRefused) and error.code.upper() == RefusalCode.REVOKED.name
+
+
 def wants_full(answer: Answer) -> bool:
     """Whether the hub did not know, or mistook, a card's number in a short block."""
     return any(refusal.code in _NUMBERS for refusal in answer.refusals)

@@ -14,7 +14,7 @@ from crdt.facts import ReplicaId
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.settlement import Page
 from edge.canonical import canonical_chain
-from edge.delivery import is_fork
+from edge.delivery import is_cut_off, is_fork
 from edge.errors import AnswerRefused, HubRefused, LedgerBehind, UplinkError
 from edge.exchange import Answer
 from edge.run import Exchange, Run
@@ -37,6 +37,7 @@ class GivingWay:
         self._renew = renew
         self._contested: dict[ReplicaId, UplinkError] = {}
         self._offered: dict[ReplicaId, Head] = {}
+        self._ended: set[ReplicaId] = set()  # by the hub's word
         self.conceded: set[ReplicaId] = set()
         self.renewed = False
 
@@ -47,6 +48,10 @@ class GivingWay:
 
     async def refused(self, replica: ReplicaId, after: Head, error: UplinkError) -> None:
         """The hub did not take blocks after its head: one of ours may have to give way, others are a note."""
+        if is_cut_off(error):  # the list that says so comes in this run, and takes them out here too
+            self._run.skipped.add(replica)
+            self._ended.add(replica)
+            return
         own = is_fork(error) and replica not in self.conceded and replica in await self._run.own_replicas()
         if own:
             self._contested[replica] = error
@@ -65,9 +70,16 @@ class GivingWay:
                 changed = await self._settled(replica, theirs.get(replica, NO_HEAD), error) or changed
         if answer.refusals and not run.ledger.suspended:
             await run.use(run.ledger.suspend)
-        if run.ledger.suspended and run.identity.replica not in run.skipped:
-            changed = await self._renewed() or changed
-        return changed
+        if changed or not run.ledger.suspended:
+            return changed
+        replica = run.identity.replica
+        if replica in self._ended or replica in (await run.use(run.ledger.revocations)).cut_offs:
+            return await self._renewed()
+        if replica in run.skipped or mine.get(replica, NO_HEAD).seq > theirs.get(replica, NO_HEAD).seq:
+            return (
+                False  # what continues the hub's chain goes up first: with the renewal the chain ends there
+            )
+        return await self._renewed()
 
     async def check(self, page: Page) -> bool:
         """Whether a final page may be installed: no chain of this terminal that it contradicts may stay."""

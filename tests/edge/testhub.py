@@ -39,6 +39,7 @@ from crdt.frames import (
 from crdt.frontier import Frontier
 from crdt.pairing import HubPairing, PairingCode
 from crdt.protocol import CONTENT_TYPE, IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Session
 from crdt.settlement import MAX_PAGE_ROWS
 from crdt.store.database import Database
@@ -193,11 +194,20 @@ class TestHub:
         assert request.transport is not None
         tls = request.transport.get_extra_info("ssl_object")
         names = [name for kind, name in tls.getpeercert()["subjectAltName"] if kind == "DNS"]
-        return web.json_response(self.renewed(tls_identity(names).terminal, await request.json()))
+        who, wanted = tls_identity(names), await request.json()
+        return web.json_response(await asyncio.to_thread(self.renewed, who.terminal, who.replica, wanted))
 
-    def renewed(self, terminal: TerminalId, wanted: dict[str, Any]) -> dict[str, str]:
-        """The answer to RENEW."""
+    def renewed(self, terminal: TerminalId, asking: ReplicaId, wanted: dict[str, Any]) -> dict[str, str]:
+        """The answer to RENEW; the identity that asks ends where the hub holds it. Waits for the ledger."""
         self.renewals.append(wanted)
+        before = [asking]
+        heads = self.ledger.heads(before).result()
+        listed = NONE_REVOKED if self.revoked is None else Revocations.decode(self.revoked.body)
+        ends = {replica: heads[replica].seq if replica in heads else 0 for replica in before}
+        version = 1 if self.revoked is None else self.revoked.version + 1
+        body = listed.with_replaced(ends).encode()
+        self.revoked = SignedDocument.seal(self.fleet.hub_key, self.fleet.id, REVOKED_DOCUMENT, version, body)
+        self.ledger.put_document(self.revoked).result()
         return self._enrol({**wanted, "terminal": terminal.hex(), "name": "Bus 12 front"})
 
     async def _pair_start(self, request: web.Request) -> web.Response:
