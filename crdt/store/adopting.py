@@ -1,7 +1,8 @@
 """Facts of a branch that does not count, written again by the hub: for a terminal that will not do it itself.
 
 An operator decides so when a terminal is dead. If it comes back all the same and writes them again under its
-new identity, the hub takes its own back: nobody's money is counted twice.
+new identity, the hub takes its own back: nobody's money is counted twice. Whether a terminal has written a
+fact again is told by its content: one reader takes no two facts of one card in the same millisecond.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from crdt.facts import NO_CONTEXT, Delta, Kind, ReplicaId
 from crdt.forks import unheld
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import blocks, quarantine
+from crdt.store import blocks, papers, quarantine, rewriting
 from crdt.store.blocks import Chain
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
+from crdt.store.rewriting import Content
 from crdt.store.schema import REQUEST
 
 UNDONE_AT_ONCE: Final = 8  # entries of one background transaction
@@ -48,17 +50,24 @@ class Adopter:
     def adopt(self, connection: Connection, hashes: Collection[bytes]) -> Adoption:
         """Book what these blocks in quarantine say and the ledger does not, each fact once, as it was.
 
-        What is resolved already is left alone. Raises MisuseError for a block that is not there because of a
-        fork, and NotPermitted where the hub's certificate does not allow a fact.
+        What is resolved already is left alone. Raises MisuseError for a block of a revoked author, and
+        NotPermitted where the hub's certificate does not allow a fact. The history has to have caught up.
         """
+        replaced = papers.revocations(connection).replaced
         entries = [
             entry for entry in quarantine.find(connection, hashes) if entry.resolution == quarantine.OPEN
         ]
-        if any(entry.reason is not RefusalCode.FORK_DETECTED for entry in entries):
+        if any(
+            entry.reason is not RefusalCode.FORK_DETECTED and entry.replica not in replaced
+            for entry in entries
+        ):
             raise MisuseError("what a revoked author wrote comes back when its cut-off is moved")
         done: list[tuple[int, Head, Change]] = []
         for entry in entries:
-            facts = unheld(_facts(entry), _counted(connection, entry))
+            written = rewriting.written(connection, entry.replica, _facts(entry))
+            written |= _adopted_elsewhere(connection, entry.replica)
+            lost = unheld(_facts(entry), _counted(connection, entry))
+            facts = [delta for delta in lost if Content.of(delta) not in written]
             if facts:
                 done.append(self._book(connection, self._as_permitted(facts), entry.hash.hex()))
             quarantine.resolve(connection, [entry.hash], quarantine.ADOPTED)
@@ -68,31 +77,56 @@ class Adopter:
         return Adoption(sum(count for count, _, _ in done), done[-1][1] if done else None, changes)
 
     def undo(self, connection: Connection, at_ms: int) -> Adoption:
-        """Take back some of what was adopted and then written again by its terminal too. `at_ms`: now."""
+        """Take back some of what was adopted and then written again by its terminal too. `at_ms`: now.
+
+        By the terminal's word (DOUBLED), or because the ledger has it. The history has to have caught up.
+        """
         entries = quarantine.entries(connection, resolution=quarantine.DOUBLED, limit=UNDONE_AT_ONCE)
+        adopted = quarantine.entries(connection, resolution=quarantine.ADOPTED)
         done: list[tuple[int, Head, Change]] = []
-        for entry in entries:
-            # An opening needs no undoing: of a card's openings, which both of them are now, one counts.
-            facts = [
-                replace(
-                    delta,
-                    kind=Kind.ADJUSTMENT,
-                    amount_minor=-delta.amount_minor,
-                    at_ms=at_ms,
-                    context=NO_CONTEXT,
-                )
-                for delta in _adopted(connection, entry)
-                if delta.kind is not Kind.OPENING and delta.amount_minor
-            ]
-            if facts:
-                done.append(self._book(connection, facts, ""))
-            quarantine.resolve(connection, [entry.hash], quarantine.UNDONE)
+        for entry in [*entries, *adopted]:
+            doubled = self._doubled(connection, entry)
+            if doubled:
+                done.append(self._take_back(connection, doubled, at_ms))
+        quarantine.resolve(connection, [entry.hash for entry in entries], quarantine.UNDONE)
         return Adoption(
             sum(count for count, _, _ in done),
             done[-1][1] if done else None,
             [change for _, _, change in done],
             more=len(entries) == UNDONE_AT_ONCE,
         )
+
+    def _doubled(self, connection: Connection, entry: Quarantined) -> list[Delta]:
+        """What the hub booked for this block and has to take back now."""
+        # An opening needs no undoing: of a card's openings, which both of them are now, one counts.
+        booked = [
+            delta
+            for delta in _adopted(connection, entry)
+            if delta.kind is not Kind.OPENING and delta.amount_minor and not _is_undone(connection, delta)
+        ]
+        if entry.resolution == quarantine.DOUBLED or not booked:
+            return booked
+        written = rewriting.written(connection, entry.replica, booked)
+        return [delta for delta in booked if Content.of(delta) in written]
+
+    def _take_back(
+        self, connection: Connection, booked: Sequence[Delta], at_ms: int
+    ) -> tuple[int, Head, Change]:
+        facts = [
+            replace(
+                delta,
+                kind=Kind.ADJUSTMENT,
+                amount_minor=-delta.amount_minor,
+                at_ms=at_ms,
+                context=NO_CONTEXT,
+            )
+            for delta in booked
+        ]
+        done = self._book(connection, facts, "")
+        own, last_seq = self._key.replica, done[1].seq
+        rows = [{"id": _undoing(delta), "replica": own, "seq": last_seq} for delta in booked]
+        connection.execute(insert(REQUEST), rows)
+        return done
 
     def _as_permitted(self, facts: Sequence[Delta]) -> list[Delta]:
         """The facts as they were, or what the hub may write that moves the same money."""
@@ -140,6 +174,23 @@ def _counted(connection: Connection, entry: Quarantined) -> list[Delta]:
         if other.resolution and other.first_seq <= entry.last_seq and entry.first_seq <= other.last_seq:
             found += _facts(other)
     return found
+
+
+def _adopted_elsewhere(connection: Connection, replica: ReplicaId) -> set[Content]:
+    """The contents of what was adopted of other identities of this author's terminal."""
+    others = rewriting.identities(connection, replica) - {replica}
+    adopted = quarantine.entries(connection, resolution=quarantine.ADOPTED)
+    return {Content.of(fact) for entry in adopted if entry.replica in others for fact in _facts(entry)}
+
+
+def _undoing(delta: Delta) -> str:
+    """The name of the request that takes back this fact of the hub's own: it does so once."""
+    return f"undo-{delta.replica.hex()}-{delta.seq}"
+
+
+def _is_undone(connection: Connection, delta: Delta) -> bool:
+    query = select(REQUEST.c.id).where(REQUEST.c.id == _undoing(delta))
+    return connection.execute(query).first() is not None
 
 
 def _adopted(connection: Connection, entry: Quarantined) -> Sequence[Delta]:

@@ -91,7 +91,9 @@ class HubLedger(LedgerReader):
         self._listeners = Listeners()
         self._numbers = CardNumbers()
         self._intake = Intake(database, self._authors, self._keeper, now_ms, self._publish)
-        self._own = OwnFacts(database, key, certificate, begun.restored, self._keeper, now_ms, self._publish)
+        self._own = OwnFacts(
+            database, self._authors, key, certificate, begun.restored, self._keeper, now_ms, self._publish
+        )
         self._judging = Chore(
             database,
             overdrawn.judge_some,
@@ -271,7 +273,7 @@ class HubLedger(LedgerReader):
 
         An operator decides so for a terminal that is dead. Facts keep kind, amount, time and context; where
         the hub may not write the kind, an adjustment moves the same money. Again it books nothing. Fails with
-        NotPermitted, Restored, or MisuseError for blocks that are not there because of a fork.
+        NotPermitted, Restored, or MisuseError for blocks of a revoked author.
         """
         return self._own.adopt(hashes)
 
@@ -300,7 +302,7 @@ class HubLedger(LedgerReader):
             self._listeners.tell(change)
             if change.replicas:
                 self._projection.follow()
-                self._own.undo()
+                self._own.undo(change.replicas)
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self._listeners.tell(Change(0, cards, history=True))

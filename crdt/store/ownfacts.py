@@ -10,10 +10,12 @@ from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import Restored
+from crdt.facts import ReplicaId, TerminalId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import quarantine
+from crdt.store import blocks, projection, quarantine
 from crdt.store.adopting import Adopter, Adoption
+from crdt.store.authors import Authors
 from crdt.store.chore import Chore
 from crdt.store.futures import then
 from crdt.store.markkeeper import Keeper
@@ -29,6 +31,7 @@ class OwnFacts:
     def __init__(
         self,
         database: Store,
+        authors: Authors,
         key: SigningKey,
         certificate: AuthorCertificate,
         restored: bool,
@@ -38,6 +41,7 @@ class OwnFacts:
     ) -> None:
         """`publish` hears of every change, on the writer's thread."""
         self._database = database
+        self._authors = authors
         self._key = key
         self._certificate = certificate
         self._restored = restored
@@ -45,7 +49,7 @@ class OwnFacts:
         self._now_ms = now_ms
         self._publish = publish
         self._adopter = Adopter(key, certificate)
-        self._adopted = True  # whether anything is, that may have to be undone
+        self._adopted: set[TerminalId] | None = None  # of whom something is; None: not looked up yet
         self._undoing = Chore(
             database,
             self._undo_some,
@@ -69,16 +73,27 @@ class OwnFacts:
 
         def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
             self._check_may_book()
-            self._adopted = True
+            self._adopted = None
+            projection.catch_up(connection, self._now_ms())
             adoption = self._adopter.adopt(connection, hashes)
             return adoption.facts, adoption.head, adoption.changes
 
         return self._write(work)
 
-    def undo(self) -> None:
-        """Take back, in the background, what was adopted and its terminal wrote again, if there is any."""
-        if self._adopted and not self._restored:
+    def undo(self, by: Collection[ReplicaId] | None = None) -> None:
+        """Take back, in the background, what was adopted and its terminal wrote again, if there is any.
+
+        `by`: who has written now; None for anybody. Of a terminal without adoptions it costs nothing.
+        """
+        if self._restored:
+            return
+        adopted = self._adopted
+        if by is None or adopted is None or any(self._terminal(one) in adopted for one in by):
             self._undoing.begin()
+
+    def _terminal(self, replica: ReplicaId) -> TerminalId | None:
+        author = self._authors.seen.get(replica)
+        return None if author is None else author.terminal
 
     def _check_may_book(self) -> None:
         if self._restored:
@@ -113,9 +128,14 @@ class OwnFacts:
         return outcome
 
     def _undo_some(self, connection: Connection) -> Adoption:
-        undone = self._adopter.undo(connection, self._now_ms())
-        self._adopted = undone.more or quarantine.is_any(connection, quarantine.ADOPTED)
-        return undone
+        entries = quarantine.entries(connection, resolution=quarantine.ADOPTED)
+        doubled = quarantine.is_any(connection, quarantine.DOUBLED)
+        adopted = blocks.authors_of(connection, list({entry.replica for entry in entries}))
+        self._adopted = {author.terminal for author in adopted.values()}
+        if not entries and not doubled:
+            return Adoption(0, None, ())
+        projection.catch_up(connection, self._now_ms())
+        return self._adopter.undo(connection, self._now_ms())
 
     def _undone(self, undone: Adoption) -> None:
         if self._keeper is not None and undone.head is not None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -50,14 +51,14 @@ def give(hub: HubLedger, *blocks: Block) -> None:
     hub.merge([block.raw for block in blocks]).result()
 
 
-def settled(hub: HubLedger, minor: int) -> None:
-    """Wait until card 1 has this balance."""
+def settled(hub: HubLedger, minor: int, on: int = 1) -> None:
+    """Wait until a card has this balance."""
     pause = threading.Event()
     for _ in range(PATIENCE_S * 100):
-        if hub.balance(card(1)).result() == minor:
+        if hub.balance(card(on)).result() == minor:
             return
         pause.wait(0.01)
-    raise AssertionError(f"{hub.balance(card(1)).result()} instead of {minor}")
+    raise AssertionError(f"{hub.balance(card(on)).result()} instead of {minor}")
 
 
 COMMON = facts((1, Kind.OPENING, 500), (1, Kind.FARE, -250))
@@ -136,6 +137,62 @@ def test_a_terminal_thought_dead_that_writes_again_does_not_double_anything(flee
     fleet.open_hub()
     give(fleet.hub, *OTHER.blocks(again, []))
     assert fleet.hub.balance(card(1)).result() == 250 - 70
+
+
+def renewed(author: world.Terminal, seed: bytes = b"N") -> world.Terminal:
+    """The same terminal under another identity."""
+    key, before = SigningKey(seed * 32), author.certificate
+    certificate = issue(
+        world.FLEET_KEY, before.terminal, before.name, Role.TERMINAL, key.public_key, before.limits
+    )
+    return replace(author, key=key, certificate=certificate)
+
+
+def as_of(facts_of: list[Delta], author: world.Terminal) -> list[Delta]:
+    """The same facts by another author, numbered from 1."""
+    return [
+        replace(delta, replica=author.key.replica, seq=seq) for seq, delta in enumerate(facts_of, start=1)
+    ]
+
+
+@pytest.mark.parametrize("adopted_first", [True, False])
+def test_a_terminal_that_wrote_again_without_saying_so_is_known_by_what_it_wrote(
+    fleet: Fleet, adopted_first: bool
+) -> None:
+    """Invariant 5: it was paired again, so nothing tells which blocks it has written again."""
+    hub, now = fleet.hub, renewed(ONE)
+    branch = ONE.blocks(COMMON + THEIRS, [])
+    give(hub, *ONE.blocks(COMMON + MINE, []))
+    give(hub, *branch)
+    again = [block.raw for block in now.blocks(as_of(THEIRS[:2], now), [1])]
+    if adopted_first:
+        assert hub.adopt([branch[0].hash]).result() == 3
+        for raw in again:
+            hub.merge([raw], [now.certificate]).result()
+        settled(hub, 250 - 70)
+    else:
+        hub.merge(again, [now.certificate]).result()
+        assert hub.adopt([branch[0].hash]).result() == 1
+    fleet.hub_database.close()
+    fleet.open_hub()
+    settled(fleet.hub, 250 - 70)
+    settled(fleet.hub, -200, on=2)
+    assert fleet.hub.balance(card(3)).result() == 500
+    assert fleet.hub.books().result().balance
+
+
+def test_of_a_replaced_identity_what_no_other_wrote_is_adopted(fleet: Fleet) -> None:
+    """That is how facts come back that only a peer still had."""
+    hub, now = fleet.hub, renewed(ONE)
+    body = Revocations().with_replaced({ONE.key.replica: 0}).encode()
+    hub.put_document(SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)).result()
+    late = ONE.blocks(COMMON, [])
+    hub.merge([block.raw for block in now.blocks(as_of(COMMON[:1], now), [])], [now.certificate]).result()
+    give(hub, *late)
+    assert hub.balance(card(1)).result() == 500
+    assert hub.adopt([late[0].hash]).result() == 1
+    assert hub.balance(card(1)).result() == 250
+    assert hub.books().result().balance
 
 
 def number(delta: Delta) -> int:

@@ -1,0 +1,53 @@
+"""Which facts a terminal has written under any of its identities, found by their content in the history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from crdt.facts import CardId, Context, Delta, ReplicaId
+from crdt.store.blocks import authors_of, delta_of
+from crdt.store.schema import HISTORY
+
+_CHUNK: Final = 500
+_COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
+
+
+class Content(NamedTuple):
+    """What makes a fact the same under another identity: everything but its author and number.
+
+    The kind does not tell: where the hub may not write one, it books an adjustment of the same amount.
+    """
+
+    card: CardId
+    amount_minor: int
+    at_ms: int
+    context: Context
+
+    @classmethod
+    def of(cls, delta: Delta) -> Content:
+        """A fact's."""
+        return cls(delta.card, delta.amount_minor, delta.at_ms, delta.context)
+
+
+def identities(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
+    """All identities of this author's terminal."""
+    authors = authors_of(connection)
+    terminal = authors[replica].terminal
+    return {one for one, author in authors.items() if author.terminal == terminal}
+
+
+def written(connection: Connection, replica: ReplicaId, facts: Iterable[Delta]) -> set[Content]:
+    """The contents of the ledger's facts about the cards of `facts` that this author's terminal wrote."""
+    mine = identities(connection, replica)
+    cards = sorted({delta.card for delta in facts})
+    found: set[Content] = set()
+    for at in range(0, len(cards), _CHUNK):
+        query = select(*(HISTORY.c[name] for name in _COLUMNS)).where(
+            HISTORY.c.card.in_(cards[at : at + _CHUNK]), HISTORY.c.replica.in_(mine)
+        )
+        for replica_of, seq, *fact in connection.execute(query):
+            found.add(Content.of(delta_of(replica_of, seq, tuple(fact))))
+    return found
