@@ -62,7 +62,10 @@ def begin(
     def work(connection: Connection) -> Begun:
         _begin_row(connection, certificate.fleet, entropy)
         if put_back and blocks.authors_of(connection, [certificate.replica]):
-            connection.execute(HUB.update().values(retired=certificate.replica))
+            # And a new series: a terminal half way through a load would go on after a cursor that means
+            # something else here, and a card's number may be given again.
+            changes = {"retired": certificate.replica, "series": entropy(SERIES_BYTES)}
+            connection.execute(HUB.update().values(changes))
         if marks is not None:
             _KEEP_NONCE.run(connection, nonce=marks.nonce)
             expectations.put(connection, _lost(connection, marks.heads, at_ms))

@@ -358,7 +358,6 @@ def test_a_terminal_that_speaks_is_heard_under_all_its_identities(depot: Depot) 
     assert Expected(3, 1, "x", 5).joined(Expected(2, 9, "y", 9)) == Expected(3, 1, "x", 9)
 
 
-@pytest.mark.xfail(strict=True, reason="a page continues where the restored hub has rows before the cursor")
 def test_invariant_6_a_load_that_was_begun_at_a_hub_begins_anew_at_its_restored_one(depot: Depot) -> None:
     """In the load a card lay after the cursor, because it had changed; in the backup it lies before it."""
     depot.hub.set_hotlisted(card(1), True).result()
