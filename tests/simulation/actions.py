@@ -15,13 +15,38 @@ if TYPE_CHECKING:
 
     Action = Callable[[World], None]
 
-THEMES: Final = 3  # of seeds: a stranger is hotlisted for a while; storage is put back; a hub is put back
-STRANGER, STORAGE, HUB = range(THEMES)
+THEMES: Final = 5  # of seeds: a stranger is hotlisted for a while; storage is put back; a hub is put back;
+STRANGER, STORAGE, HUB, REVOKED, OWING = range(THEMES)  # authors are revoked; cards are ridden into debt
 
 SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for certain, in this order
     (hub_actions.list_stranger, bus_actions.sync, hub_actions.list_stranger),
-    (bus_actions.copy_storage, bus_actions.sync_copied, bus_actions.restore_storage),
+    (
+        bus_actions.copy_storage,
+        bus_actions.sync_copied,
+        bus_actions.restore_storage,
+        bus_actions.go_apart,
+        bus_actions.sync,
+    ),
     (hub_actions.backup, hub_actions.book, hub_actions.restore_hub, hub_actions.book),
+    (
+        hub_actions.rogue_sells,
+        bus_actions.share,
+        hub_actions.revoke,
+        hub_actions.revoke_rogue,
+        hub_actions.intrude,
+        bus_actions.sync,
+        hub_actions.revoke_rogue,
+        hub_actions.intrude,
+    ),
+    (
+        hub_actions.publish,
+        hub_actions.publish,
+        bus_actions.ride_out,
+        bus_actions.sync,
+        bus_actions.ride_out,
+        hub_actions.publish,
+        hub_actions.chores,
+    ),
 )
 _ACTIONS: Final[tuple[tuple[float, Action], ...]] = (
     (30, bus_actions.tap),
@@ -48,6 +73,7 @@ _ACTIONS: Final[tuple[tuple[float, Action], ...]] = (
     (2, bus_actions.copy_storage),
     (2, bus_actions.restore_storage),
     (0.5, hub_actions.revoke),
+    (0.7, hub_actions.revoke_rogue),
 )
 _LUCK: Final = tuple(accumulate(weight for weight, _ in _ACTIONS))
 

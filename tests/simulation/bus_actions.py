@@ -59,6 +59,37 @@ def tidy(world: World) -> None:
     bus.check(world.cards)
 
 
+def go_apart(world: World) -> None:
+    """A terminal with old storage sells, and seals what it sold if it does not know better."""
+    for bus in world.buses:
+        if bus.branch is not None:
+            for card in world.cards[:2]:
+                bus.tap(card)
+            bus.ledger.seal()
+            bus.check(world.cards)
+            world.note(bus.name)
+
+
+def share(world: World) -> None:
+    """A door sells, and another carries what it sealed; it will be the one that is revoked, if any is."""
+    giver, taker = world.buses[:2]
+    if giver.branch is None and taker.branch is None:
+        giver.tap(world.cards[0])
+        giver.ledger.seal()
+        world.note(giver.name, taker.name, meet(giver, taker))
+        world.sharer = giver
+
+
+def ride_out(world: World) -> None:
+    """Somebody rides with one card on every bus, for as long as they let it."""
+    for bus in world.buses:
+        for _ in range(MAX_RIDES):
+            bus.wall.pass_time(RIDE_MS)
+            if not isinstance(bus.tap(world.cards[0]), Accepted):
+                break
+        bus.check(world.cards)
+
+
 def prune(world: World) -> None:
     """A terminal forgets what has been settled for long. Then no hub may lose it: the backups go as well."""
     bus = world.bus()
@@ -137,7 +168,7 @@ def copy_storage(world: World) -> None:
 def restore_storage(world: World) -> None:
     """The image is put in, once in a world: what only that storage had is gone, and the world is told so."""
     copied = [bus for bus in world.present() if bus.copy is not None]
-    if not copied or world.restored:
+    if not copied or world.restored or world.faults.stale:  # an old answer hides what the hub has
         return
     bus = world.random.choice(copied)
     held = world.oracle.hub.reach.get(bus.replica, 0)
@@ -156,4 +187,6 @@ def restore_storage(world: World) -> None:
     bus.check(world.cards)
 
 
+MAX_RIDES = 8
+RIDE_MS = 90_000  # longer than the passback window
 RETENTIONS = ((0, 0), (0, 3), (3_600_000, 0))  # ms, and facts that are kept in any case

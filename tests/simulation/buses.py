@@ -22,7 +22,7 @@ from tests.simulation.authors import FARES, HOME, Author, author, settings_in
 from tests.simulation.disks import Image, empty_disk
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.oracle import NOTHING, Fact, Oracle, Snapshot, expect
-from tests.simulation.power import Power
+from tests.simulation.power import Power, PowerCut
 
 ROUTE: Final = "12"
 _OPEN: Final = "SELECT * FROM open_delta ORDER BY seq"
@@ -101,6 +101,7 @@ class Bus:
         self.believed: dict[ReplicaId, tuple[int, int]] = {}  # of peers, from where to where
         self.copy: Card | None = None
         self._nonces = 0
+        self._revoked: set[ReplicaId] = set()  # as far as the last look knew
         self._oracle = oracle
         self._loop = loop
         self._clock_epoch = 0
@@ -185,7 +186,18 @@ class Bus:
         moved = [*self._oracle.facts[before][sealed:common], *apart]
         self._become_next()
         self.believed = {}
-        self._open_ledger()
+        try:
+            self._open_ledger()
+        except PowerCut:  # the start after it takes over what this one did not
+            self._boot()
+            self._took_over(before, sealed, common, apart, moved)
+            raise
+        self._took_over(before, sealed, common, apart, moved)
+
+    def _took_over(
+        self, before: ReplicaId, sealed: int, common: int, apart: Sequence[Fact], moved: Sequence[Fact]
+    ) -> None:
+        """What the new identity has is what the old one could not seal: some of it known, some apart."""
         rows = self.disk.rows(_OPEN)
         facts = [fact_of(row) for row in rows]
         expect(Counter(facts) == Counter(moved), f"{self.name} took over {facts}, not {moved}")
@@ -294,8 +306,9 @@ class Bus:
         return snapshot
 
     def agrees(self) -> bool:
-        """Whether the hub has all of this ledger, and the newest settlement shows."""
-        return self.ledger.held()[0] == 0 and self.installed() == self._oracle.hub
+        """Whether the hub has all of this ledger, evidence too, and the newest settlement shows."""
+        given = self.ledger.held()[0] == 0 and not self.ledger.quarantined(1)
+        return given and self.installed() == self._oracle.hub
 
     def believe(self, peer: Bus) -> None:
         """Count what a peer has written and not sealed, until either of the two starts again."""
@@ -310,6 +323,7 @@ class Bus:
 
     def check(self, cards: Iterable[CardId]) -> None:
         """The view of these cards, and the sums of what is held, are exactly what they have to be."""
+        self._hear_of_revoked()
         settled, spans = self.installed(), self.spans()
         seen = dict(spans)
         for replica, part in self.believed.items():
@@ -322,10 +336,21 @@ class Bus:
                 view.balance_minor == sum(state),
                 f"{self.name} believes {view.balance_minor} of {card.hex()}, not {sum(state)}",
             )
-            expect(view.hotlisted == (card in settled.listed), f"{self.name} has {card.hex()} listed wrongly")
+            refused = card in settled.listed or card in settled.overdrawn
+            expect(view.hotlisted == refused, f"{self.name} has {card.hex()} listed wrongly")
         held = self._oracle.held(settled, spans)
         told = self.ledger.held()
         expect(told == (len(held), sum(fact.amount_minor for fact in held)), f"{self.name} holds {told}")
+
+    def _hear_of_revoked(self) -> None:
+        """Nothing counts here of a revoked author beyond its cut-off, once this terminal has the list."""
+        cut_offs = self.ledger.revocations().cut_offs
+        for replica in cut_offs.keys() - self._revoked:
+            self.believed.pop(replica, None)
+        self._revoked = set(cut_offs)
+        for replica, cut_off in cut_offs.items():
+            last = max((last for _, last in self.spans().get(replica, ())), default=0)
+            expect(last <= cut_off, f"{self.name} counts {last} facts of somebody revoked after {cut_off}")
 
     def _check_green(self, count: int) -> None:
         """What was just acknowledged is on the disk (invariant 1)."""

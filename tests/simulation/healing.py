@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from tests.simulation.network import NO_FAULTS
 from tests.simulation.oracle import NOTHING, Broken, expect
+from tests.simulation.owing import check_exposure
 
 if TYPE_CHECKING:
+    from tests.simulation.buses import Bus
     from tests.simulation.world import World
 
 MAX_ROUNDS: Final = 4  # of everybody syncing, until all agree
@@ -20,6 +22,7 @@ def heal(world: World) -> None:
     world.network.partitioned.clear()
     while world.network.late:
         world.network.deliver_late()
+    world.hub.chores()
     for bus in world.buses:
         bus.wall.wall_ms = bus.wall.synchronised_ms = world.now_ms
         for stopped in world.buses:
@@ -34,6 +37,7 @@ def heal(world: World) -> None:
     else:
         raise Broken(f"no agreement after {MAX_ROUNDS} rounds")
     compare(world)
+    check_exposure(world)
 
 
 def compare(world: World) -> None:
@@ -43,13 +47,23 @@ def compare(world: World) -> None:
     for replica in present:
         count = len(oracle.facts[replica])
         expect(oracle.hub.reach.get(replica, 0) == count, f"the hub lacks facts of {replica.hex()}")
+    owing = {card for card, state in oracle.hub.cards.items() if sum(state) < world.hub.floor_minor}
+    expect(oracle.hub.overdrawn == owing, f"{oracle.hub.overdrawn} are overdrawn, not {owing}")
     states = oracle.believed(oracle.hub, {})
     for bus in world.present():
         expect(bus.installed() == oracle.hub, f"{bus.name} has another settlement")
         expect(bus.ledger.held() == (0, 0), f"{bus.name} still holds something")
+        _compare_evidence(world, bus)
         for card in world.cards:
             expect(bus.ledger.view(card).balance_minor == sum(states.get(card, NOTHING)), "balances differ")
     for bus in world.random.sample(world.present(), 1):
         expect(bus.ledger.digest() == world.hub.ledger.digest().result(), f"{bus.name} has another digest")
         expect(bus.ledger.books().balance, f"the books of {bus.name} do not balance")
     expect(world.hub.ledger.books().result().balance, "the hub's books do not balance")
+
+
+def _compare_evidence(world: World, bus: Bus) -> None:
+    """What a terminal took out of its record is at the hub, unless that lost it, or an old answer said so."""
+    if not world.hub.put_back and not world.faults.stale:
+        evidence = {each for (each,) in bus.disk.rows("SELECT hash FROM quarantine")}
+        expect(evidence <= world.hub.hashes(), f"the hub lacks evidence that {bus.name} has")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from crdt.facts import CardId, Kind
+from crdt.facts import CardId, Kind, ReplicaId
+from tests.simulation.intruders import ROGUE
 from tests.simulation.meetings import cut_short, imported
 
 if TYPE_CHECKING:
@@ -77,17 +79,45 @@ def import_stick(world: World) -> None:
 
 
 def revoke(world: World) -> None:
-    """A terminal is stopped."""
-    if len(world.buses) > 2 and not world.network.revoked:
-        bus = world.bus()
+    """A terminal is stopped. What it wrote counts as far as the hub has it, or not even that."""
+    if (len(world.buses) > 2 or world.sharer) and not world.network.revoked:
+        bus = world.sharer or world.bus()
         if bus.branch is None:
             world.network.revoked.update(bus.replicas)
+            _cut_off(world, bus.replicas)
         world.note(bus.name)
+
+
+def rogue_sells(world: World) -> None:
+    """What it writes while nobody suspects it comes with somebody's sync."""
+    if world.present() and ROGUE.replica not in world.hub.cut_offs:
+        world.intruder.sell(3)
+
+
+def revoke_rogue(world: World) -> None:
+    """A terminal that others carry blocks of is revoked; or what it wrote since is accepted after all."""
+    if ROGUE.replica in world.hub.cut_offs:
+        with world.risking(world.hub, 4):
+            world.hub.revoke({ROGUE.replica: len(world.oracle.facts[ROGUE.replica])})
+    elif ROGUE.replica in world.oracle.hub.reach:
+        _cut_off(world, [ROGUE.replica])
 
 
 def intrude(world: World) -> None:
     """Somebody tries to get into the ledgers what does not belong there."""
     world.note(world.intruder.act())
+
+
+def _cut_off(world: World, replicas: Sequence[ReplicaId]) -> None:
+    reach = world.oracle.hub.reach
+    cut_offs = {replica: reach.get(replica, 0) for replica in replicas}
+    last = replicas[-1]
+    earlier = world.random.randint(0, cut_offs[last])
+    if world.random.random() < 0.6 and world.hub.end(last, earlier):  # something is left of the chain
+        cut_offs[last] = earlier
+    world.note(cut_offs)
+    with world.risking(world.hub, 4):
+        world.hub.revoke(cut_offs)
 
 
 def _list(world: World, card: CardId) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TypeVar
 
+from crdt.documents import SignedDocument
 from crdt.errors import InputRefused
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
 from crdt.frontier import Frontier
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Refused, Session
 from crdt.settlement import SERIES_BYTES
+from crdt.store.balances import NO_FLOOR
 from crdt.store.hub import Change, HubLedger
 from crdt.store.marks import Marks
 from hub.answering import Answerer, Heard
-from tests.simulation.authors import HOME, Author, fares, hub_author
+from tests.simulation.authors import FARES, HOME, Author, fares, hub_author
 from tests.simulation.disks import Image, empty_disk
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.oracle import Fact, Oracle, Snapshot, expect
@@ -33,6 +37,7 @@ class Backup:
     author: Author  # the key that is in it
     requests: frozenset[str]
     fares: int
+    floor_minor: int
 
 
 class Hub:
@@ -45,6 +50,10 @@ class Hub:
         self.starts = 0
         self.requests: set[str] = set()
         self.fares = 0
+        self.published = 0  # the highest version of fares that there ever was
+        self.floor_minor = NO_FLOOR
+        self.put_back = False  # whether its disk ever was
+        self.cut_offs: Mapping[ReplicaId, int] = {}  # of the revoked
         self.refusals: list[InputRefused] = []  # in the last answer
         self.author = HOME.hub
         self.marks = b""  # what is in the file beside the ledger, which no backup holds
@@ -54,6 +63,7 @@ class Hub:
         self._oracle = oracle
         self._loop = loop
         self._request = ""  # the last one that was tried
+        self._lists = 0  # of revocations, signed so far
         self._listing: tuple[CardId, bool] | None = None
         self.start()
 
@@ -78,6 +88,7 @@ class Hub:
         written = len(self._oracle.facts.get(self.replica, ()))
         self._look()
         self._listing = None
+        self.cut_offs = self._listed()
         self._oracle.found(self.replica, self._oracle.hub.reach.get(self.replica, 0))
         if len(self._oracle.facts[self.replica]) > written:
             self.requests.add(self._request)
@@ -126,13 +137,58 @@ class Hub:
         expect(
             self.ledger.put_document(fares(self.fares, self.author)).result(), "newer settings were not taken"
         )
+        self.published = max(self.published, self.fares)
+        self.floor_minor = FARES[(self.fares - 1) % len(FARES)].floor_minor
+        self.ledger.set_floor(self.floor_minor).result()
+
+    def revoke(self, cut_offs: Mapping[ReplicaId, int]) -> None:
+        """Let what these wrote count up to here, and no further."""
+        self._lists += 1
+        body = Revocations({**self.cut_offs, **cut_offs}).encode()
+        document = SignedDocument.seal(self.author.key, HOME.id, REVOKED_DOCUMENT, self._lists, body)
+        ends = {replica: self.end(replica, cut_off) for replica, cut_off in cut_offs.items()}
+        expect(self.ledger.put_document(document).result(), "a newer list of the revoked was not taken")
+        self.cut_offs = self._listed()
+        for replica, end in ends.items():
+            reach = self._oracle.hub.reach.get(replica, 0)
+            expect(end <= reach <= self.cut_offs[replica], f"{reach} facts of a revoked author, not {end}")
+
+    def end(self, replica: ReplicaId, cut_off: int) -> int:
+        """Where the chain ends that is held and does not go beyond, with what waits in quarantine."""
+        rows = self.disk.rows(_KEPT, replica, replica)
+        end = 0
+        for first, last in sorted(rows):
+            end = last if first == end + 1 and last <= cut_off else end
+        return end
+
+    def hashes(self) -> set[bytes]:
+        """Of all blocks that are here, those that do not count too."""
+        return {
+            each for (each,) in self.disk.rows("SELECT hash FROM block UNION SELECT hash FROM quarantine")
+        }
+
+    def chores(self) -> None:
+        """All of the background work."""
+        while self.database.run_background(16):
+            pass
 
     def backup(self) -> Backup:
         """A copy of the disk."""
-        return Backup(self.disk.image(), self._oracle.hub, self.author, frozenset(self.requests), self.fares)
+        return Backup(
+            self.disk.image(),
+            self._oracle.hub,
+            self.author,
+            frozenset(self.requests),
+            self.fares,
+            self.floor_minor,
+        )
 
     def restore(self, backup: Backup) -> None:
-        """Put the copy back and start; what the hub itself booked since is lost with the disk."""
+        """Put the copy back and start; what the hub itself booked since is lost with the disk.
+
+        The list of revocations is made again, as whoever puts a hub back does.
+        """
+        cut_offs, self.put_back = self.cut_offs, True
         self.disk.put_back(backup.image)
         self._oracle.hub = backup.snapshot
         for replica in self._replicas:
@@ -141,7 +197,14 @@ class Hub:
         self.author = backup.author
         self.requests = set(backup.requests)
         self.fares = backup.fares
+        self.floor_minor = backup.floor_minor
         self.start()
+        if self.cut_offs != cut_offs:
+            self.revoke(cut_offs)
+
+    def _listed(self) -> Mapping[ReplicaId, int]:
+        document = self.ledger.document(REVOKED_DOCUMENT).result()
+        return {} if document is None else Revocations.decode(document.body).cut_offs
 
     def _opened(self) -> HubLedger:
         marks = Marks(self.marks, self._put_marks, self._nonce)
@@ -183,8 +246,21 @@ class Hub:
         else:
             reach = dict(self.disk.rows("SELECT replica, seq FROM head"))
             self._list()
-            snapshot = self._oracle.settled(series, position, reach)
+            snapshot = self._judged(series, position, reach)
         self._check(snapshot)
+
+    def _judged(self, series: bytes, position: int, reach: Mapping[ReplicaId, int]) -> Snapshot:
+        """What the new position means; cards that it changes are judged by the rule that holds now."""
+        before = self._oracle.hub.cards
+        rows = self.disk.rows("SELECT card FROM card WHERE flags & 4")
+        snapshot = self._oracle.settled(series, position, reach, frozenset(card for (card,) in rows))
+        for card, state in snapshot.cards.items():
+            owes = sum(state) < self.floor_minor
+            expect(
+                before.get(card) == state or owes == (card in snapshot.overdrawn),
+                f"{card.hex()} with {sum(state)} is overdrawn wrongly",
+            )
+        return snapshot
 
     def _list(self) -> None:
         if self._listing is not None:
@@ -192,7 +268,7 @@ class Hub:
             before = self._oracle.hub
             change = before.listed | {card} if listed else before.listed - {card}
             expect(change != before.listed, "the hotlist changed to what it was")
-            self._oracle.hub = Snapshot(before.reach, before.cards, change)
+            self._oracle.hub = replace(before, listed=change)
             self._listing = None
 
     def _check(self, snapshot: Snapshot) -> None:
@@ -201,6 +277,12 @@ class Hub:
         expect(cards == snapshot.cards, f"the hub's balances are {cards}, not {snapshot.cards}")
         listed = {row[0] for row in rows if row[3]}
         expect(listed == snapshot.listed, "the hub's hotlist is another")
+
+
+_KEPT = """
+    SELECT first_seq, last_seq FROM block WHERE replica = ?
+    UNION SELECT first_seq, last_seq FROM quarantine WHERE replica = ? AND reason = 9
+"""
 
 
 class InlineKeeper:

@@ -46,13 +46,24 @@ class Intruder:
         if not carriers:
             return "nobody to carry"
         attempts: list[Callable[[Intruder], Attempt]] = world.random.sample(_ATTEMPTS, 2)
-        if world.oracle.hub.reach.get(ROGUE.replica, 0) < self._next_seq() - 1:
+        cut_off = world.hub.cut_offs.get(ROGUE.replica)
+        if cut_off is not None:
+            # Nothing beside it: of two blocks that lie in quarantine, either might be accepted later.
+            beside = (Intruder._fork, Intruder._wrong_previous)
+            other = [attempt for attempt in attempts if attempt not in beside][:1]
+            attempts = [*other, Intruder._go_on]
+        elif world.oracle.hub.reach.get(ROGUE.replica, 0) < self._next_seq() - 1:
             attempts = [Intruder._repeat]  # a restored hub gets back what it lost
         elif not self._chain or world.random.random() < 0.3:
             attempts = [Intruder._behave]
         carrier = world.random.choice(carriers)
         self._send(carrier, attempts)
         return " ".join(attempt.__name__.strip("_") for attempt in attempts)
+
+    def sell(self, times: int) -> None:
+        """Behave, so many times, over any terminal's connection."""
+        for _ in range(times):
+            self._send(self._world.random.choice(self._world.present()), [Intruder._behave])
 
     def _send(self, carrier: Bus, attempts: list[Callable[[Intruder], Attempt]]) -> None:
         """Over this terminal's connection."""
@@ -79,6 +90,11 @@ class Intruder:
         self._world.oracle.acknowledge(ROGUE.replica)
         self._chain.append(self._sealed(delta))
         return self._repeat()
+
+    def _go_on(self) -> Attempt:
+        """More of the same, after it was revoked."""
+        self._behave()
+        return [self._chain[-1].raw], [ROGUE.certificate]
 
     def _repeat(self) -> Attempt:
         """All it ever wrote."""

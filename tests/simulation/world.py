@@ -75,6 +75,7 @@ class World:
         self.sticks: list[bytes] = []  # courier files
         self.now_ms = START_MS
         self.bookings = 0
+        self.sharer: Bus | None = None  # whose blocks somebody else carries for certain
         self.restored = False  # whether a terminal's storage was put back
 
     def run(self) -> None:
