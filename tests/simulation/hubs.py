@@ -77,7 +77,8 @@ class Hub:
         self.starts += 1
         self.database = self.disk.start(self.power, eager=False)
         self.ledger = self._opened()
-        if self.ledger.restored:
+        renewed = self.ledger.restored
+        if renewed:
             self.author = hub_author(HOME.name, self._keys)
             self._keys += 1
             self._replicas.append(self.author.replica)
@@ -92,6 +93,8 @@ class Hub:
         self._oracle.found(self.replica, self._oracle.hub.reach.get(self.replica, 0))
         if len(self._oracle.facts[self.replica]) > written:
             self.requests.add(self._request)
+        if renewed:
+            self._sign_again()
 
     def answer(self, replica: ReplicaId, body: bytes) -> bytes:
         """What the hub answers when the terminal with this TLS certificate POSTs `body`. Raises PowerCut."""
@@ -201,6 +204,14 @@ class Hub:
         self.start()
         if self.cut_offs != cut_offs:
             self.revoke(cut_offs)
+
+    def _sign_again(self) -> None:
+        """The documents, with the new key: terminals are told of the hub that speaks, and of no other."""
+        if self.fares:
+            self.fares += len(FARES)  # the same settings, as a newer version
+            self.ledger.put_document(fares(self.fares, self.author)).result()
+        if self.cut_offs:
+            self.revoke({})
 
     def _listed(self) -> Mapping[ReplicaId, int]:
         document = self.ledger.document(REVOKED_DOCUMENT).result()
