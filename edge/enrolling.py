@@ -4,14 +4,17 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from crdt.pairing import PairingCode
 from edge.addresses import AddressBook, HubAddress
+from edge.comparing import compare
 from edge.errors import EdgeError, HubUnreachable, PairingError
-from edge.exchange import Limits
-from edge.identity import new_keys
+from edge.exchange import ExchangeClient, Limits
+from edge.identity import Identity, new_keys
 from edge.pairing import Pairing, parse_code
-from edge.terminal import Terminal
+from edge.terminal import Enrolment, Terminal
+from edge.tls import client_context
 
 FIND_TIMEOUT_S = 10.0
 """How long to wait for a hub to be announced; zeroconf takes one to three seconds."""
@@ -91,12 +94,24 @@ class Enroller:
                 raise failure from None
 
     async def _pair_at(self, code: PairingCode, address: HubAddress) -> None:
-        enrolment = self._terminal.enrolment
-        before = None if enrolment is None else enrolment.identity.certificate.terminal
+        before = self._terminal.enrolment
+        terminal = None if before is None else before.identity.certificate.terminal
+        restored = before if before is not None and before.ledger.suspended else None
         keys = await asyncio.to_thread(new_keys, self._entropy)
         pairing = Pairing(address, self._way.limits, self._way.proxy, self._entropy)
-        identity = await pairing.run(code, keys, self._name, before)
+        ended = None if restored is None else restored.identity.replica
+        identity = await pairing.run(code, keys, self._name, terminal, ended)
+        if restored is not None and restored.identity.fleet == identity.fleet:
+            await self._compare(restored, identity, address)
         await asyncio.to_thread(self._terminal.enrol, identity)
         log.info("paired with fleet %s at %s as %s", identity.fleet.hex(), address, identity.replica.hex())
         if self._addresses.prove(address):
             await asyncio.to_thread(self._proven, address)
+
+    async def _compare(self, restored: Enrolment, identity: Identity, address: HubAddress) -> None:
+        context = await asyncio.to_thread(client_context, identity)
+        way = self._way
+        client = ExchangeClient(identity.fleet, identity.replica, context, way.limits, way.proxy)
+        async with client:
+            again = await compare(self._terminal, restored, identity, partial(client.exchange, address))
+        log.warning("gave way to the hub's chain of what was restored; %d taps are written again", again)

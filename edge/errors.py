@@ -8,6 +8,7 @@ EdgeError
 |  |- CodeRefused
 |  |- HubImpostor
 |  |- PairingRefused
+|  |- NotCompared
 |  `- PairedElsewhere
 |- UplinkError          an exchange with the hub
 |  |- HubUnreachable    (also while pairing)
@@ -58,6 +59,10 @@ class HubImpostor(PairingError):
 
 class PairingRefused(PairingError):
     """The hub answered and does not want this terminal, or its answer cannot be used."""
+
+
+class NotCompared(PairingError):
+    """The hub did not show what it holds of a restored terminal, so a new identity might write it again."""
 
 
 class PairedElsewhere(PairingError):

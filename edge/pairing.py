@@ -13,7 +13,7 @@ from typing import TypedDict, TypeVar
 import aiohttp
 
 from crdt.errors import InputRefused, RefusalCode, WrongCode
-from crdt.facts import TerminalId
+from crdt.facts import ReplicaId, TerminalId
 from crdt.pairing import PairingCode, TerminalPairing
 from crdt.protocol import IDENTIFY, MAX_JSON_BYTES, PAIR_FINISH, PAIR_START
 from edge.addresses import HubAddress
@@ -65,14 +65,22 @@ class Pairing:
         self._entropy = entropy
         self._seen = OneKey()
 
-    async def run(self, code: PairingCode, keys: Keys, name: str, terminal: TerminalId | None) -> Identity:
+    async def run(
+        self,
+        code: PairingCode,
+        keys: Keys,
+        name: str,
+        terminal: TerminalId | None,
+        restored: ReplicaId | None = None,
+    ) -> Identity:
         """The identity the hub gives to `keys` under the name. `terminal`: its id, where it had one before.
 
-        Raises CodeRefused, HubImpostor, PairingRefused or HubUnreachable; nothing is stored here.
+        `restored`: the identity of a storage that was put back; the hub ends it. Raises CodeRefused,
+        HubImpostor, PairingRefused or HubUnreachable; nothing is stored here.
         """
         async with open_http(stranger_context(self._seen), self._limits) as http:
             try:
-                return await self._run(http, code, keys, name, terminal)
+                return await self._run(http, code, keys, name, terminal, restored)
             except HubDistrusted as error:
                 raise HubImpostor(
                     f"The computer at {self._address} changed its TLS key while pairing: it is not one hub."
@@ -95,6 +103,7 @@ class Pairing:
         keys: Keys,
         name: str,
         terminal: TerminalId | None,
+        restored: ReplicaId | None,
     ) -> Identity:
         # The connection has to exist before the first message can be made: its key goes in.
         await self._knock(http)
@@ -106,6 +115,7 @@ class Pairing:
             "csr": await asyncio.to_thread(keys.certificate_request, name),
             "name": name,
             "terminal": "" if terminal is None else terminal.hex(),
+            "restored": "" if restored is None else restored.hex(),
         }
         sealed = await self._protocol(pairing.seal_request, _unb64(answer, "message"), request)
         finish = {"session": _text(answer, "session"), "request": _b64(sealed)}

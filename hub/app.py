@@ -249,6 +249,8 @@ def _terminal_routes(
         service.enrolment,
         RateLimit(settings.pairings_per_minute, RATE_WINDOW_S, time.monotonic),
         hub.ledger.enrol,
+        hub.ledger.authors,
+        service,
         now_ms,
         time.monotonic,
         os.urandom,

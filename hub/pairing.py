@@ -10,7 +10,7 @@ import base64
 import binascii
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
-from crdt.certificate import AuthorCertificate, Limits
+from crdt.certificate import AuthorCertificate, Limits, Role
 from crdt.errors import RefusalCode, WrongCode
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId, text_fits
 from crdt.pairing import Entropy, HubPairing, PairingCode
@@ -31,6 +31,7 @@ from hub.enrolled import Enrolled, public_key_of
 from hub.errors import RequestRefused
 from hub.invites import Invites
 from hub.ratelimit import RateLimit
+from hub.renewal import Ending
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Wanted:
     public_key: bytes
     csr_pem: str
     claimed: bytes  # the terminal id it had before, or b""
+    restored: bytes  # its identity of before, where its storage was put back, or b""
 
 
 class Pairing:
@@ -72,13 +74,16 @@ class Pairing:
         limits: Callable[[], Awaitable[Limits]],
         rate: RateLimit,
         enrol: Callable[[AuthorCertificate], Future[Any]],
+        authors: Callable[[], Mapping[ReplicaId, AuthorCertificate]],
+        ending: Ending,
         now_ms: Callable[[], int],
         monotonic: Callable[[], float],
         entropy: Entropy,
     ) -> None:
         """`limits` tells what the next terminal may write; it raises RequestRefused when none can be paired.
 
-        `enrol` makes the ledger accept the author's blocks; done when that is durable.
+        `enrol` makes the ledger accept the author's blocks; done when that is durable. `authors`: whoever was
+        enrolled. `ending` ends the identities of a restored terminal.
         """
         self._database = database
         self._authority = authority
@@ -86,6 +91,8 @@ class Pairing:
         self._limits = limits
         self._rate = rate
         self._enrol_author = enrol
+        self._authors = authors
+        self._ending = ending
         self._now_ms = now_ms
         self._monotonic = monotonic
         self._entropy = entropy
@@ -142,6 +149,7 @@ class Pairing:
                 RefusalCode.WRONG_CODE.name.lower(), f"{error}. {rest}", HTTPStatus.FORBIDDEN
             ) from error
         limits = await self._limits()
+        await self._end(wanted)
         fresh, now_ms = TerminalId(self._entropy(ID_BYTES)), self._now_ms()
 
         def work(connection: Connection) -> Enrolled:
@@ -152,6 +160,16 @@ class Pairing:
         await asyncio.wrap_future(self._enrol_author(enrolled.author))
         log.info("paired %r from %s as terminal %s", wanted.name, address, enrolled.terminal.hex())
         return pairing.crypto.seal_response(enrolled.answer(self._authority))
+
+    async def _end(self, wanted: Wanted) -> None:
+        """End what a restored terminal wrote as before: beside what it sealed then, and lost, its next
+        identity would write some of it again. Only the terminal's own can be ended so."""
+        author = self._authors().get(ReplicaId(wanted.restored))
+        if author is not None and author.role is Role.TERMINAL and author.terminal == wanted.claimed:
+            group = await asyncio.wrap_future(
+                self._database.read(lambda connection: registry.since_pairing(connection, author.replica))
+            )
+            await self._ending.replace(group | {author.replica})
 
     def _enter(
         self, connection: Connection, wanted: Wanted, limits: Limits, fresh: TerminalId, now_ms: int
@@ -180,13 +198,19 @@ def _wanted(request: dict[str, str]) -> Wanted:
     if not name or not text_fits(name) or not name.isprintable():
         raise RequestRefused("name", "The terminal's name must be 1 to 64 bytes of text.")
     public_key = public_key_of(request.get("public_key"))
+    claimed, restored = _id_in(request, "terminal"), _id_in(request, "restored")
+    return Wanted(name, public_key, request.get("csr", ""), claimed, restored)
+
+
+def _id_in(request: dict[str, str], field: str) -> bytes:
+    """The id that a field has, or b""."""
     try:
-        claimed = bytes.fromhex(request.get("terminal", ""))
+        found = bytes.fromhex(request.get(field, ""))
     except ValueError:
-        claimed = b"?"
-    if len(claimed) not in (0, ID_BYTES):
-        raise RequestRefused("terminal", "The terminal's id, if it brings one, has 32 hex digits.")
-    return Wanted(name, public_key, request.get("csr", ""), claimed)
+        found = b"?"
+    if len(found) not in (0, ID_BYTES):
+        raise RequestRefused(field, f"The request's {field}, if it brings one, has 32 hex digits.")
+    return found
 
 
 def _gone() -> RequestRefused:

@@ -39,7 +39,7 @@ from crdt.store.blocks import (
 )
 from crdt.store.memory import open_segment
 from crdt.store.quarantine import REISSUED, Quarantined
-from crdt.store.schema import BLOCK, OPEN_DELTA, TERMINAL
+from crdt.store.schema import BLOCK, HEAD, OPEN_DELTA, TERMINAL
 
 DELIVERED: Final = "delivered"  # of a block in quarantine: the hub has it too
 TOLD: Final = "told"  # the same, of one whose facts were written again
@@ -54,11 +54,17 @@ class Conceded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Canonical:
-    """The hub's blocks of a replica, verified, one after another."""
+    """The hub's blocks of a replica, verified, one after another.
+
+    `after_seq`: where they were asked for from. `ended`: the hub takes nothing more of the chain, so what
+    would continue it has to be written again as well.
+    """
 
     replica: ReplicaId
     blocks: Sequence[Block]
     facts: Sequence[Columns]
+    after_seq: int = 0
+    ended: bool = False
 
     @property
     def head(self) -> Head:
@@ -68,7 +74,7 @@ class Canonical:
     @property
     def first_seq(self) -> int:
         """Where it begins, as far as it is given."""
-        return self.blocks[0].header.first_seq if self.blocks else 1
+        return self.blocks[0].header.first_seq if self.blocks else self.after_seq + 1
 
     def deltas(self) -> list[Delta]:
         """Its facts."""
@@ -102,8 +108,8 @@ def concede(
 ) -> Conceded:
     """Make the chain of a replica that of the hub. `writer`: who writes here now; `own`: whoever did.
 
-    Blocks that continue the hub's chain stay: the hub takes them when they are sent. Raises ChainBroken when
-    the blocks given do not begin where the chains still agree; ask for earlier ones.
+    Blocks that continue the hub's chain stay, unless it has ended: the hub takes them when they are sent.
+    Raises ChainBroken when the blocks given do not begin where the chains still agree; ask for earlier ones.
     """
     _check_beginning(connection, canonical)
     local = list(stored_blocks(connection, canonical.replica, canonical.first_seq - 1))
@@ -225,7 +231,7 @@ def renumber(connection: Connection, certificate: AuthorCertificate) -> None:
 
 
 def _check_beginning(connection: Connection, canonical: Canonical) -> None:
-    if canonical.first_seq == 1:
+    if canonical.first_seq == 1 or not canonical.blocks:
         return
     for span in overlapping(connection, canonical.replica, canonical.first_seq - 1, canonical.first_seq - 1):
         if (span.last_seq, span.hash) != (canonical.first_seq - 1, canonical.blocks[0].header.previous):
@@ -241,7 +247,8 @@ def _compared(local: Sequence[Block], canonical: Canonical) -> tuple[list[Block]
     for block in local:
         follows = (block.header.first_seq, block.header.previous) == (end.seq + 1, end.hash)
         apart = block.header.first_seq > end.seq + 1 and not leave  # what lies between is not held here
-        if block.hash in hashes or (block.header.first_seq > canonical.head.seq and (follows or apart)):
+        continues = block.header.first_seq > canonical.head.seq and (follows or apart)
+        if block.hash in hashes or (continues and not canonical.ended):
             stay.append(block)
             end = max(end, block.head)
         else:
@@ -262,9 +269,12 @@ def _replace(
     quarantine.take_out(connection, [block.hash for block in new])
     credit_minor = chain.credit_minor + sum(facts_of(block).credit_minor() for block in new)
     credit_minor -= sum(facts_of(block).credit_minor() for block in leave)
-    ends = [block.head for block in (*canonical.blocks, *stay)]
-    if ends:
-        put_heads(connection, [(replica, *Chain(max(ends), credit_minor))])
+    before = [Head(block.header.first_seq - 1, block.header.previous) for block in leave[:1]]
+    end = max([block.head for block in (*canonical.blocks, *stay)] or before, default=chain.head)
+    if end.seq:
+        put_heads(connection, [(replica, *Chain(end, credit_minor))])
+    else:
+        connection.execute(HEAD.delete().where(HEAD.c.replica == replica))
 
 
 def _write_again(

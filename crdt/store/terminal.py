@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final, TypedDict, TypeVar
 
@@ -293,16 +294,23 @@ class TerminalLedger:
             self._memory.believed.forget([replica])
 
     def concede(
-        self, replica: ReplicaId, canonical: Sequence[bytes], certificates: Iterable[AuthorCertificate] = ()
+        self,
+        replica: ReplicaId,
+        canonical: Sequence[bytes],
+        certificates: Iterable[AuthorCertificate] = (),
+        *,
+        after_seq: int = 0,
+        ended: bool = False,
     ) -> Conceded:
         """Make the chain of a replica that of the hub: `canonical`, all of it up to the hub's head, in order.
 
-        It may begin where the chains still agree. What contradicts it goes to quarantine; if this terminal
-        wrote it, the facts that the hub's chain does not have are written again, with their own times: under
-        a new identity if the chain is of the one that writes here, which is suspended. All of it happens or
-        nothing; and doing it again changes nothing. Raises InputRefused.
+        It may begin after `after_seq`, where the chains still agree. `ended`: the hub takes no more of it.
+        What contradicts it goes to quarantine; if this terminal wrote it, the facts that the hub's chain does
+        not have are written again, with their own times: under a new identity if the chain is of the one that
+        writes here, which is suspended. All of it happens or nothing; and doing it again changes nothing.
+        Raises InputRefused.
         """
-        hub = self._canonical(replica, canonical, certificates)
+        hub = replace(self._canonical(replica, canonical, certificates), after_seq=after_seq, ended=ended)
 
         def work(connection: Connection) -> tuple[Conceded, Snapshot]:
             refused: list[RefusedInput] = []

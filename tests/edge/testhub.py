@@ -200,7 +200,12 @@ class TestHub:
     def renewed(self, terminal: TerminalId, asking: ReplicaId, wanted: dict[str, Any]) -> dict[str, str]:
         """The answer to RENEW; the identity that asks ends where the hub holds it. Waits for the ledger."""
         self.renewals.append(wanted)
-        before = [asking]
+        self._end(asking)
+        return self._enrol({**wanted, "terminal": terminal.hex(), "name": "Bus 12 front"})
+
+    def _end(self, replica: ReplicaId) -> None:
+        """End an identity where the hub holds it."""
+        before = [replica]
         heads = self.ledger.heads(before).result()
         listed = NONE_REVOKED if self.revoked is None else Revocations.decode(self.revoked.body)
         ends = {replica: heads[replica].seq if replica in heads else 0 for replica in before}
@@ -208,7 +213,6 @@ class TestHub:
         body = listed.with_replaced(ends).encode()
         self.revoked = SignedDocument.seal(self.fleet.hub_key, self.fleet.id, REVOKED_DOCUMENT, version, body)
         self.ledger.put_document(self.revoked).result()
-        return self._enrol({**wanted, "terminal": terminal.hex(), "name": "Bus 12 front"})
 
     async def _pair_start(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -229,6 +233,8 @@ class TestHub:
             wanted = self._pairing.open_request(base64.b64decode(body["request"]))
         except WrongCode as error:
             return _refusal("wrong_code", f"{error}. 2 more tries.", 403)
+        if wanted["restored"]:
+            await asyncio.to_thread(self._end, ReplicaId(bytes.fromhex(wanted["restored"])))
         sealed = self._pairing.seal_response({**self._enrol(wanted), **self.given})
         return web.json_response({"response": base64.b64encode(sealed).decode()})
 

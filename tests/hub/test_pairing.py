@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from crdt.certificate import Role
+from crdt.errors import RefusalCode
 from crdt.facts import Kind
 from crdt.frames import Pull
 from crdt.protocol import PAIR_FINISH, PAIR_START
@@ -17,7 +18,7 @@ from crdt.signing import SigningKey
 from hub.invites import Invites
 from hub.pairing import MAX_OPEN
 from tests.hub.conftest import Depot
-from tests.hub.terminal import Refused, Terminal, attempt, first, post_json, stranger
+from tests.hub.terminal import CARD, Refused, Terminal, attempt, first, post_json, stranger
 from tests.hub.tls import new_tls_key
 
 WRONG = "9" * 7
@@ -304,3 +305,38 @@ async def test_open_pairings_are_bounded(depot: Depot, http: aiohttp.ClientSessi
     with pytest.raises(Refused) as caught:
         await eldest.finish(eldest.crypto.seal_request(message, await wanted()))
     assert caught.value.code == "no_code"
+
+
+async def test_a_restored_terminal_that_pairs_anew_ends_what_it_was(
+    depot: Depot, http: aiohttp.ClientSession
+) -> None:
+    """Invariant 5: its next identity may write again what somebody else brings of the former one later."""
+    before = await depot.pair("Bus 1")
+    await before.push(before.taps(-100))
+    request = await wanted(
+        "Bus 1", terminal=before.certificate.terminal.hex(), restored=before.key.replica.hex()
+    )
+    await (await attempt(depot.url, await depot.invite(), http)).run(request)
+    late = before.taps(-200)
+    report = await asyncio.wrap_future(depot.hub.ledger.merge([late]))
+    assert [refused.error.code for refused in report.refused] == [RefusalCode.REVOKED]
+    assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -100
+
+
+@pytest.mark.parametrize("claimed", ["own", "none"])
+async def test_nobody_ends_another_terminals_identity_by_pairing(
+    depot: Depot, http: aiohttp.ClientSession, claimed: str
+) -> None:
+    """Invariant 8: whoever has a code pairs one terminal, and stops no other."""
+    victim, own = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    terminal = own.certificate.terminal.hex() if claimed == "own" else ""
+    request = await wanted("Bus 2", terminal=terminal, restored=victim.key.replica.hex())
+    await (await attempt(depot.url, await depot.invite(), http)).run(request)
+    await victim.push(victim.taps(-100))
+    assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -100
+
+
+async def test_a_restored_identity_that_is_none_is_refused(depot: Depot, http: aiohttp.ClientSession) -> None:
+    with pytest.raises(Refused) as caught:
+        await (await attempt(depot.url, await depot.invite(), http)).run(await wanted(restored="0g"))
+    assert (caught.value.status, caught.value.code) == (400, "restored")

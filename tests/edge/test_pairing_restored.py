@@ -1,0 +1,160 @@
+"""A restored terminal that a technician pairs anew writes nothing that the hub has already (invariant 5).
+
+Its former life may have sealed and sent taps that were open in the old copy. Nothing says so but the hub's
+chain of its former identity, which ends with the pairing.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from crdt.facts import CardId
+from crdt.frames import Message
+from crdt.pairing import PairingCode
+from crdt.store.database import Database
+from crdt.store.marks import Marks
+from edge.addresses import AddressBook, HubAddress
+from edge.enrolling import Enroller, Way
+from edge.errors import NotCompared
+from edge.exchange import Limits
+from edge.terminal import Terminal
+from tests.edge.authority import Fleet
+from tests.edge.conftest import FARES, KEY, document
+from tests.edge.test_delivery import copied
+from tests.edge.test_restored import Line, agree
+from tests.edge.test_uplink import enrolled, ride
+from tests.edge.testhub import TestHub, open_ledger
+
+CODE = "4-7K2M9QX"
+OPENED, LOST, AFTER = (CardId(bytes([4, 0, 0, number])) for number in (1, 2, 3))
+"""Cards whose rides were open in the old copy, made after it, and made once it was put back."""
+
+
+@pytest.fixture
+def hub_database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(tmp_path / "hub.db", KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
+    ledger = await asyncio.to_thread(open_ledger, hub_database, fleet)
+    return TestHub(fleet, ledger, document=document(fleet, FARES), code=PairingCode.parse(CODE))
+
+
+@dataclass
+class Restored:
+    """A terminal on an old copy, which its marks have told; `lost`: the blocks that the copy lacks."""
+
+    terminal: Terminal
+    lost: Sequence[bytes]
+
+    async def pair(self, address: HubAddress) -> None:
+        enroller = Enroller(
+            self.terminal,
+            AddressBook(None, None),
+            "Bus 12 front",
+            Way(Limits(total_s=20, read_s=20), ""),
+            lambda _address: None,
+            os.urandom,
+        )
+        await enroller.pair(CODE, address)
+
+
+@pytest_asyncio.fixture
+async def restored(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> AsyncIterator[Restored]:
+    """One ride is at the hub, OPENED was open when the copy was made, LOST came later; both are sealed."""
+    marks = await asyncio.to_thread(Marks.open, tmp_path / "marks")
+    marked = await asyncio.to_thread(Terminal, database, marks)
+    await asyncio.to_thread(ride, marked, OPENED)
+    await Line(hub, marked).sync()
+    sent = enrolled(marked).ledger.own_head().seq
+    await asyncio.to_thread(ride, marked, OPENED)
+    image = await asyncio.to_thread(copied, database, tmp_path)
+    await asyncio.to_thread(ride, marked, LOST)
+    await asyncio.to_thread(enrolled(marked).ledger.seal)
+    lost = await asyncio.to_thread(enrolled(marked).ledger.blocks_after, sent, 1 << 20)
+    opened = await asyncio.to_thread(Database.open, image, KEY)
+    terminal = await asyncio.to_thread(Terminal, opened, marks)
+    assert enrolled(terminal).ledger.suspended
+    yield Restored(terminal, lost)
+    await asyncio.to_thread(opened.close)
+
+
+async def balances(hub: TestHub) -> list[int]:
+    return [await asyncio.wrap_future(hub.ledger.balance(card)) for card in (OPENED, LOST, AFTER)]
+
+
+async def merged(hub: TestHub, raws: Sequence[bytes]) -> int:
+    """Somebody brings blocks to the hub; how many it takes."""
+    return len((await asyncio.wrap_future(hub.ledger.merge(raws))).added)
+
+
+async def test_taps_that_the_hub_has_are_not_written_again(
+    restored: Restored, hub: TestHub, tmp_path: Path
+) -> None:
+    """OPENED rode twice and paid twice, whoever wrote it down how often."""
+    assert await merged(hub, restored.lost)
+    await asyncio.to_thread(ride, restored.terminal, AFTER)
+    async with hub.serving(tmp_path) as address:
+        await restored.pair(address)
+    assert (await Line(hub, restored.terminal).sync()).complete
+    assert await balances(hub) == [500, 750, 750]
+    assert await agree(restored.terminal, hub)
+
+
+async def test_what_another_brings_after_the_pairing_counts_no_second_time(
+    restored: Restored, hub: TestHub, tmp_path: Path
+) -> None:
+    """The other door had the lost block: the identity has ended, so it waits for an operator."""
+    async with hub.serving(tmp_path) as address:
+        await restored.pair(address)
+    assert (await Line(hub, restored.terminal).sync()).complete
+    assert not await merged(hub, restored.lost)
+    assert await balances(hub) == [500, 0, 0]
+    assert len(await asyncio.wrap_future(hub.ledger.forks())) == 1
+
+
+async def test_what_was_sealed_and_not_sent_is_written_again(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> None:
+    """Nothing of a terminal's own is lost with its former identity, which takes nothing more at the hub."""
+    for card in (OPENED, LOST):
+        await asyncio.to_thread(ride, paired, card)
+        await asyncio.to_thread(enrolled(paired).ledger.seal)
+    await asyncio.to_thread(enrolled(paired).ledger.suspend)
+    await asyncio.to_thread(ride, paired, AFTER)
+    async with hub.serving(tmp_path) as address:
+        await Restored(paired, ()).pair(address)
+    assert (await Line(hub, paired).sync()).complete
+    assert await balances(hub) == [750, 750, 750]
+    assert await agree(paired, hub)
+
+
+async def test_without_the_hubs_chain_the_terminal_stays_what_it_was(
+    restored: Restored, hub: TestHub, tmp_path: Path
+) -> None:
+    """Nothing half done: the next pairing does it all."""
+    assert await merged(hub, restored.lost)
+    before = enrolled(restored.terminal)
+
+    async def busy(_request: web.Request, _honest: list[Message]) -> web.StreamResponse:
+        return web.json_response({"error": "busy", "message": "Come again."}, status=503)
+
+    async with hub.serving(tmp_path) as address:
+        hub.misbehave = busy
+        with pytest.raises(NotCompared, match="Come again.*pair again"):
+            await restored.pair(address)
+        assert restored.terminal.enrolment is before
+        hub.misbehave = None
+        await restored.pair(address)
+    assert (await Line(hub, restored.terminal).sync()).complete
+    assert await balances(hub) == [500, 750, 0]
