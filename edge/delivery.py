@@ -78,13 +78,20 @@ def wants_full(answer: Answer) -> bool:
     return any(refusal.code in _NUMBERS for refusal in answer.refusals)
 
 
-def confirmed(answer: Answer, replica: ReplicaId, after_seq: int, own: Head) -> Head:
-    """The head the hub confirms. Raises HubRefused or AnswerRefused unless it moved, within what was sent."""
+def confirmed(
+    answer: Answer, replica: ReplicaId, after_seq: int, own: Head, carried: Head | None = None
+) -> Head:
+    """The head the hub confirms. Raises HubRefused or AnswerRefused unless it moved, within what was sent.
+
+    `carried`: the end of what was sent of another author's chain, which the hub may have further.
+    """
     for message in answer.messages:
         if isinstance(message, Ack) and replica in message.frontier:
             head = message.frontier[replica]
             if after_seq < head.seq <= own.seq:
                 return head
+            if carried is not None and head.seq > own.seq and not answer.refusals:
+                return carried
     for refusal in answer.refusals:
         raise refusal_in(refusal)
     raise AnswerRefused(RefusalCode.CHAIN_BROKEN, "it does not confirm the blocks that were sent")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from crdt.block import parse
 from crdt.errors import NotPermitted, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import (
@@ -212,7 +213,8 @@ class Sync:
             if frames is full or not wants_full(answer):
                 break
             self._short = False
-        head = confirmed(answer, replica, after_seq, own)
+        carried = None if replica == run.identity.replica else parse(raws[-1]).head
+        head = confirmed(answer, replica, after_seq, own, carried)
         delivery.went_through(answer.took_ms)
         delivery.disputed.pop(replica, None)
         self.outcome.blocks += len(raws)

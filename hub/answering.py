@@ -168,6 +168,7 @@ class Answerer:
         asked = None if heard.pull is None else self._page(heard.pull)  # read while the rest is done
         heads = await self._wait(reading)
         await self._expect(heard, _beyond(frontier, heads), believed=restored is None)
+        branches = await self._branches(heard, frontier, heads)
         messages: list[Message] = [] if restored is None else [Refusal.of(restored)]
         if report is not None:
             messages.append(Ack(report.heads))
@@ -182,7 +183,7 @@ class Answerer:
             messages += await self._wanted(heard.want, _left(heads, messages))
         said = _says_of_itself(heard)
         return Answer(
-            frontier=heads,
+            frontier={replica: head for replica, head in heads.items() if replica not in branches},
             messages=messages,
             report=report,
             restored=restored is not None if said else None,
@@ -202,6 +203,21 @@ class Answerer:
             f"{heard.name} ends at {at_seq}, and had sealed up to {standing.ours.seq} before: an old copy of"
             " its storage was put back. It needs a new identity; no tap is lost or counted twice."
         )
+
+    async def _branches(self, heard: Heard, frontier: Frontier, heads: Frontier) -> list[ReplicaId]:
+        """Chains of others of which the terminal has a branch that is shorter than the chain that counts.
+
+        To it that branch looks like the chain's beginning, and its settlement would cover it up. It is told
+        no head of it, so that it sends what it has: then the hub holds the proof, and somebody is told.
+        """
+        authors = self._ledger.authors()
+        behind = {
+            replica: head
+            for replica, head in frontier.items()
+            if replica in heads and head.seq < heads[replica].seq
+            if replica in authors and authors[replica].terminal != heard.terminal
+        }
+        return await self._wait(self._ledger.denied(behind)) if behind else []
 
     async def _expect(self, heard: Heard, frontier: Frontier, *, believed: bool) -> None:
         """Note how far chains go by its word. Of itself it is not `believed` on another branch."""

@@ -14,7 +14,7 @@ from crdt.digest import state_digest
 from crdt.documents import SignedDocument
 from crdt.facts import Books, CardId, Delta, FleetId, ReplicaId
 from crdt.frames import MAX_EXCHANGE_FRAMES, BlockFrame, CertificateFrame, Want
-from crdt.frontier import Head
+from crdt.frontier import Frontier, Head
 from crdt.settlement import MAX_PAGE_ROWS, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey
 from crdt.store import (
@@ -98,6 +98,14 @@ class LedgerReader:
     def heads(self, replicas: Sequence[ReplicaId] | None = None) -> Future[dict[ReplicaId, Head]]:
         """The heads of these replicas' chains (of all, for None); replicas without blocks are left out."""
         return self._database.read(lambda connection: blocks.heads_of(connection, replicas))
+
+    def denied(self, named: Frontier) -> Future[list[ReplicaId]]:
+        """Those of these heads, all behind the ledger's, at which no block of its chain ends: of a branch."""
+
+        def work(connection: Connection) -> list[ReplicaId]:
+            return [replica for replica, head in named.items() if not _ends_at(connection, replica, head)]
+
+        return self._database.read(work)
 
     def authors(self) -> dict[ReplicaId, AuthorCertificate]:
         """The certificates of all enrolled authors; from memory."""
@@ -209,3 +217,9 @@ def _totals(connection: Connection) -> Totals:
     standing = balances.read_standing(connection)
     books = balances.read_books(connection)
     return Totals(balances.count_cards(connection), standing.deltas, books, standing.position)
+
+
+def _ends_at(connection: Connection, replica: ReplicaId, head: Head) -> bool:
+    """Whether a stored block is the end of this head."""
+    spans = blocks.overlapping(connection, replica, head.seq, head.seq)
+    return any((span.last_seq, span.hash) == head for span in spans)

@@ -120,7 +120,8 @@ async def test_what_another_brings_after_the_pairing_counts_no_second_time(
     assert (await Line(hub, restored.terminal).sync()).complete
     assert not await merged(hub, restored.lost)
     assert await balances(hub) == [500, 0, 0]
-    assert len(await asyncio.wrap_future(hub.ledger.forks())) == 1
+    waiting = await asyncio.wrap_future(hub.ledger.forks())
+    assert len(waiting) == 1
 
 
 async def test_what_was_sealed_and_not_sent_is_written_again(

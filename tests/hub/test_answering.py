@@ -92,6 +92,31 @@ async def test_a_terminal_ahead_on_a_branch_that_does_not_count_is_told_so(depot
     assert await waiting(depot) == {}  # what it numbers there is not waited for
 
 
+async def test_a_shorter_branch_that_another_carries_is_asked_for_and_proved(depot: Depot) -> None:
+    """Invariants 4 and 5: what a settlement would cover up becomes evidence, and the operator is told."""
+    author, carrier = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await author.push(author.taps(-250))
+    branch = Terminal(**vars(author) | {"chain": list(author.chain)})
+    branch.taps(-250, -250)
+    await author.push(author.taps(-100), author.taps(-100, -100))
+    events = await carrier.exchange(SAID, frontier=heads(branch))
+    assert author.key.replica not in first(events, "Hello").frontier
+    frames = [BlockFrame(raw) for raw in branch.chain]
+    events = await carrier.exchange(CertificateFrame(author.certificate.encode()), *frames)
+    assert first(events, "Refusal").code is RefusalCode.FORK_DETECTED
+    (proof,) = await asyncio.wrap_future(depot.hub.ledger.forks())
+    assert proof.raw == branch.chain[-1]
+    assert await waiting(depot) == {}
+
+
+async def test_the_beginning_of_a_chain_is_answered_with_its_head(depot: Depot) -> None:
+    author, carrier = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await author.push(author.taps(-250), author.taps(-250))
+    beginning = {author.key.replica: parse(author.chain[0]).head}
+    events = await carrier.exchange(SAID, frontier=beginning)
+    assert first(events, "Hello").frontier == heads(author)
+
+
 # ---- Blocks by number ----
 
 
