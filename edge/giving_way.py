@@ -21,6 +21,8 @@ from edge.run import Exchange, Run
 from edge.terminal import Enrolment
 
 NO_HEAD = Head(0, GENESIS)
+MAX_OVERTAKEN = 8
+"""Questions in one run that may be put again because more was sealed meanwhile."""
 
 Renew = Callable[[Sequence[bytes]], Awaitable[tuple[Enrolment, Exchange]]]
 """Become a new identity at the hub, which is told the hashes of blocks whose facts were written again; what
@@ -38,6 +40,7 @@ class GivingWay:
         self._contested: dict[ReplicaId, UplinkError] = {}
         self._offered: dict[ReplicaId, Head] = {}
         self._ended: set[ReplicaId] = set()  # by the hub's word
+        self._overtaken = 0
         self.conceded: set[ReplicaId] = set()
         self.renewed = False
 
@@ -62,11 +65,14 @@ class GivingWay:
     async def heal(self, answer: Answer, mine: Frontier) -> bool:
         """Give way where it has to be, by the hub's answer to these heads; whether anything has changed."""
         run, theirs = self._run, answer.hello.frontier
+        if await self._is_overtaken(mine, theirs):
+            return True
         contested = self._contested | await self._behind(mine, theirs)
         self._contested = {}
         changed = False
         for replica, error in contested.items():
-            if replica not in run.skipped:
+            level = theirs.get(replica, NO_HEAD) == mine.get(replica, NO_HEAD)
+            if replica not in run.skipped and not level:
                 changed = await self._settled(replica, theirs.get(replica, NO_HEAD), error) or changed
         if answer.refusals and not run.ledger.suspended:
             await run.use(run.ledger.suspend)
@@ -89,6 +95,17 @@ class GivingWay:
                 mine = await run.use(run.ledger.frontier)
                 self._contested[replica] = self._error(replica, page.heads[replica], mine)
         return not self._contested
+
+    async def _is_overtaken(self, mine: Frontier, theirs: Frontier) -> bool:
+        """Whether more was sealed here since the question, so that its answer proves nothing of this chain.
+
+        The other door may have brought the newer block to the hub before the question came: ask again.
+        """
+        replica = self._run.identity.replica
+        named = mine.get(replica, NO_HEAD)
+        moved = theirs.get(replica, NO_HEAD) != named != await self._run.use(self._run.ledger.own_head)
+        self._overtaken += moved
+        return moved and self._overtaken <= MAX_OVERTAKEN
 
     async def _behind(self, mine: Frontier, theirs: Frontier) -> dict[ReplicaId, UplinkError]:
         """Identities of this terminal of which the hub holds something that is not here."""

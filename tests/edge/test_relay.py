@@ -91,6 +91,38 @@ async def test_blocks_go_short_once_the_hub_has_numbered_their_cards(two: list[D
     assert await asyncio.wrap_future(hub.ledger.balance(CARD)) == 500
 
 
+@pytest.mark.parametrize("question", [1, 2])
+async def test_a_block_that_overtakes_the_question_by_another_way_is_no_restore(
+    two: list[Door], hub: TestHub, question: int
+) -> None:
+    """Invariant 5, the other way round: a healthy terminal keeps its identity and its taps go up at once."""
+    door, other = two
+    enrolment = door.terminal.enrolment
+    assert enrolment is not None
+    await asyncio.to_thread(door.ride, CARD)
+    await synced(door, hub)
+    await asyncio.to_thread(door.ride, CARD)
+    asked = 0
+
+    async def exchange(messages: list[Message]) -> Answer:
+        nonlocal asked
+        asked += 1
+        if asked == question:
+            await asyncio.to_thread(door.ride, OTHER_CARD)
+            await asyncio.to_thread(door.ledger.seal)
+            await compared(other, door)
+            assert (await synced(other, hub)).complete
+        hello, *rest = await hub.answer_to(list(messages))
+        return Answer(hello, tuple(rest), None, 1)  # type: ignore[arg-type]  # it begins with HELLO
+
+    run = Sync(door.terminal, enrolment, exchange, dict, Delivery())  # type: ignore[arg-type]
+    assert (await run.run()).complete
+    assert not door.ledger.suspended
+    assert asked >= question
+    assert await asyncio.wrap_future(hub.ledger.balance(CARD)) == 500
+    assert {await asyncio.wrap_future(hub.ledger.digest())} == await digests(door, other)
+
+
 async def test_a_number_the_hub_does_not_know_costs_one_exchange(two: list[Door], hub: TestHub) -> None:
     """The block goes in full after the refusal; nothing depends on numbers."""
     door = two[0]
