@@ -222,7 +222,7 @@ class Answerer:
     async def _expect(self, heard: Heard, frontier: Frontier, *, believed: bool) -> None:
         """Note how far chains go by its word. Of itself it is not `believed` on another branch."""
         said = {replica: head for replica, head in frontier.items() if believed or replica != heard.replica}
-        by = heard.replica if believed and heard.status is not None else None
+        by = heard.replica if believed and _has_said_all(heard.status) else None
         await self._wait(self._ledger.expect(said, heard.name, self._now_ms(), by))
         if heard.settled is not None:
             source = f"{heard.name}, settled"
@@ -305,6 +305,11 @@ def _beyond(frontier: Frontier, heads: Frontier) -> Frontier:
         for replica, head in frontier.items()
         if replica not in heads or head.seq > heads[replica].seq
     }
+
+
+def _has_said_all(status: Status | None) -> bool:
+    """Whether a terminal that says this has nothing but what HELLO names: no tap that is not sealed."""
+    return status is not None and not status.values.get("open") and not status.values.get("suspended")
 
 
 def _says_of_itself(heard: Heard) -> bool:

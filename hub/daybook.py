@@ -12,15 +12,16 @@ from datetime import date, datetime, timedelta
 from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
-from crdt.certificate import AuthorCertificate
+from crdt.certificate import AuthorCertificate, Role
 from crdt.facts import ReplicaId
 from crdt.fleet import FleetSettings
 from crdt.store.completeness import Complete, Completeness, Missing
 from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
 from crdt.store.hub import HubLedger
 from hub.errors import RequestRefused
-from hub.registry import Registry
+from hub.registry import Identities, Registry
 
+HUB_NAME = "hub"  # of taps that the hub has booked for a terminal that will not
 LOOK_BACK_DAYS = 7  # that are closed by themselves; a hub that was off for longer leaves the rest to a person
 
 
@@ -142,15 +143,18 @@ class Daybook:
         return await asyncio.to_thread(span, await self._policy(), wanted)
 
     async def _page(self, wanted: date, report: DayReport) -> DayPage:
-        authors, identities = self._ledger.authors(), await self._registry.identities()
+        authors = self._ledger.authors()
         rows = []
-        for name, replicas in sorted(identities, key=lambda one: one.name.casefold()):
-            enrolled = [each for each in replicas if each in authors]
-            found = await asyncio.wrap_future(self._ledger.completeness(enrolled, report.day))
-            row = _row(name, found, report, enrolled)
+        for name, replicas in writers(authors, await self._registry.identities()):
+            found = await asyncio.wrap_future(self._ledger.completeness(replicas, report.day))
+            row = _row(name, found, report, replicas)
             # One without a tap belongs here until it has said that it had none.
             if row.restated_taps or row.taps or row.state != "complete":
                 rows.append(row)
+        hubs = [replica for replica, author in authors.items() if author.role is Role.HUB]
+        booked = _sum(report.restated, hubs)
+        if booked.taps:
+            rows.append(_row(HUB_NAME, Complete(booked.taps), report, hubs))
         now_ms = self._now_ms()
         return DayPage(
             wanted.isoformat(),
@@ -161,6 +165,27 @@ class Daybook:
             rows,
             _adjustments(report, authors),
         )
+
+
+def writers(
+    authors: Mapping[ReplicaId, AuthorCertificate], identities: Sequence[Identities]
+) -> list[Identities]:
+    """Every terminal that may have written, with its enrolled identities, by name.
+
+    Known to the registry, or by its certificates alone: a hub that was put back from a backup learns of
+    terminals that were paired since only from what they wrote.
+    """
+    found = [Identities(name, [one for one in replicas if one in authors]) for name, replicas in identities]
+    terminals = {authors[each].terminal: one for one in found for each in one.replicas}
+    for replica, author in authors.items():
+        if author.role is Role.TERMINAL:
+            one = terminals.get(author.terminal)
+            if one is None:
+                one = terminals[author.terminal] = Identities(author.name, [])
+                found.append(one)
+            if replica not in one.replicas:
+                one.replicas.append(replica)
+    return sorted(found, key=lambda one: one.name.casefold())
 
 
 def span(policy: FleetSettings, wanted: date) -> Day:

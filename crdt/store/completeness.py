@@ -69,7 +69,7 @@ class Known:
     held_seq: int
     last_ms: int  # the time of the last fact here, by its author's clock; 0: none
     expected: Expected
-    contested: int = 0
+    contested: int = 0  # facts of it in quarantine that nobody has decided about
 
 
 def judge(day: Day, authors: Sequence[Known]) -> Completeness:
@@ -80,8 +80,8 @@ def judge(day: Day, authors: Sequence[Known]) -> Completeness:
     for known in authors:
         taps += known.taps
         contested += known.contested
-        if known.last_ms >= day.end_ms:
-            continue  # whatever is missing was written after the day
+        if known.last_ms >= day.end_ms and not 0 < known.expected.at_ms < day.end_ms:
+            continue  # whatever is missing was written after the day, unless it was named before its end
         missing = known.expected.seq > known.held_seq
         if missing and known.expected.at_ms > day.start_ms:
             gaps.append(Gap(known.replica, taps, known.held_seq + 1, known.expected.seq))
@@ -101,14 +101,19 @@ def completeness(
     figures = days.figures_of(connection, day, replicas)
     authors = []
     for replica in replicas:
-        one = expected.get(replica, NOTHING_EXPECTED)
+        one, held_seq = expected.get(replica, NOTHING_EXPECTED), heads.get(replica, NO_HEAD).seq
+        if replica in revocations.replaced:
+            # Nobody decided that its facts beyond the cut-off do not count: they are looked at one by one.
+            held_seq = max(held_seq, _examined(connection, replica))
+        else:
+            one = one.limited(revocations.cut_offs.get(replica, one.seq))
         known = Known(
             replica,
             figures.get(replica, NO_FIGURES).plus(_not_projected(connection, replica, day)).taps,
-            heads.get(replica, NO_HEAD).seq,
+            held_seq,
             _last_ms(connection, replica),
-            one.limited(revocations.cut_offs.get(replica, one.seq)),
-            _contested(connection, replica),
+            one,
+            _contested(connection, replica, replaced=replica in revocations.replaced),
         )
         authors.append(known)
     return judge(day, authors)
@@ -132,11 +137,17 @@ def _last_ms(connection: Connection, replica: ReplicaId) -> int:
     return 0 if block is None else list(facts_of(block).times.values())[-1]
 
 
-def _contested(connection: Connection, replica: ReplicaId) -> int:
+def _contested(connection: Connection, replica: ReplicaId, *, replaced: bool) -> int:
+    """Facts in quarantine that nobody has decided about; of a revoked author the revocation has decided."""
     table = QUARANTINE.c
+    reasons = [RefusalCode.FORK_DETECTED, *([RefusalCode.REVOKED] if replaced else [])]
     query = select(func.coalesce(func.sum(table.last_seq - table.first_seq + 1), 0)).where(
-        table.replica == replica,
-        table.reason == int(RefusalCode.FORK_DETECTED),
-        table.resolution == OPEN,
+        table.replica == replica, table.reason.in_(map(int, reasons)), table.resolution == OPEN
     )
+    return int(connection.execute(query).scalar_one())
+
+
+def _examined(connection: Connection, replica: ReplicaId) -> int:
+    """Up to where an author's facts are here in quarantine; 0 for none."""
+    query = select(func.coalesce(func.max(QUARANTINE.c.last_seq), 0)).where(QUARANTINE.c.replica == replica)
     return int(connection.execute(query).scalar_one())

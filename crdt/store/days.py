@@ -20,6 +20,7 @@ from crdt.store.sql import ADDED, Bulk, total
 from crdt.store.statement import Statement
 
 QUARTER_MS: Final = 15 * 60 * 1000
+HALF_DAY_MS: Final = 12 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,19 @@ class Day:
     def quarters(self) -> range:
         """The day's quarters of an hour."""
         return range(self.start_ms // QUARTER_MS, self.end_ms // QUARTER_MS)
+
+    def beside(self, closed: Sequence[Day]) -> Day:
+        """The day as it was closed, or what closed days leave of it: a fact belongs to one day.
+
+        They have other limits where the fleet's hour or time zone was changed since. `closed`: those that
+        overlap this one.
+        """
+        nearest = min(closed, key=lambda one: abs(one.start_ms - self.start_ms), default=self)
+        if abs(nearest.start_ms - self.start_ms) < HALF_DAY_MS:
+            return nearest
+        start_ms = max([one.end_ms for one in closed if one.start_ms < self.start_ms], default=self.start_ms)
+        end_ms = min([one.start_ms for one in closed if one.start_ms > self.start_ms], default=self.end_ms)
+        return Day(start_ms, end_ms) if start_ms < end_ms else nearest
 
 
 class Figures(NamedTuple):
@@ -152,25 +166,22 @@ def adjust(connection: Connection, deltas: Sequence[Delta], learnt_ms: int, sign
 def close(connection: Connection, day: Day, closed_ms: int) -> DayReport:
     """Fix a day's figures; the history has to have caught up. Closing it again changes nothing.
 
-    Raises MisuseError when it overlaps another closed day.
+    Of a day that overlaps closed ones what they leave of it is closed, see Day.beside.
     """
-    query = select(DAY.c.start_ms, DAY.c.end_ms)
-    overlapping = connection.execute(
-        query.where(DAY.c.start_ms < day.end_ms, DAY.c.end_ms > day.start_ms)
-    ).all()
-    if not overlapping:
-        rows = [
-            (day.start_ms, replica, *figures) for replica, figures in sorted(_now(connection, day).items())
-        ]
-        _CLOSE.run(connection, rows)
-        connection.execute(DAY.insert().values(start_ms=day.start_ms, end_ms=day.end_ms, closed_ms=closed_ms))
-    elif [tuple(row) for row in overlapping] != [(day.start_ms, day.end_ms)]:
-        raise MisuseError("the day overlaps another one that was closed; a fact belongs to one day")
+    found = report(connection, day)
+    if found.closed_ms is not None:
+        return found
+    start_ms = found.day.start_ms
+    rows = [(start_ms, replica, *figures) for replica, figures in sorted(found.figures.items())]
+    _CLOSE.run(connection, rows)
+    connection.execute(DAY.insert().values(start_ms=start_ms, end_ms=found.day.end_ms, closed_ms=closed_ms))
     return report(connection, day)
 
 
 def report(connection: Connection, day: Day) -> DayReport:
-    """A day's figures: as closed, with what was learnt since; or as they are now."""
+    """A day's figures: as closed, with what was learnt since; or as they are now. See Day.beside."""
+    closed = _CLOSED.rows(connection, first=day.start_ms, last=day.end_ms - 1)
+    day = day.beside([Day(*limits) for limits in closed])
     here = (DAY.c.start_ms == day.start_ms) & (DAY.c.end_ms == day.end_ms)
     closed_ms = connection.execute(select(DAY.c.closed_ms).where(here)).scalar_one_or_none()
     if closed_ms is None:

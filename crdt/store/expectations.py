@@ -44,9 +44,9 @@ class Expected:
     heard_ms: int = 0  # when the author's terminal last said all it has; 0 for never
 
     def joined(self, other: Expected) -> Expected:
-        """Both together: the further claim, the later word."""
+        """Both together: the further claim, and the other's word, which is the last: a clock may go back."""
         further = other if other.seq > self.seq else self
-        return replace(further, heard_ms=max(self.heard_ms, other.heard_ms))
+        return replace(further, heard_ms=other.heard_ms or self.heard_ms)
 
     def limited(self, seq: int) -> Expected:
         """With nothing expected beyond this number."""
@@ -124,7 +124,7 @@ class Expectations:
                     news[replica] = Expected(head.seq, at_ms, source)
             for replica in self._same_terminal(by):
                 known = self._known.get(replica, NOTHING_EXPECTED)
-                if replica in news or at_ms - known.heard_ms >= HEARD_EVERY_MS:
+                if replica in news or abs(at_ms - known.heard_ms) >= HEARD_EVERY_MS:
                     news[replica] = replace(news.get(replica, NOTHING_EXPECTED), heard_ms=at_ms)
         return news
 

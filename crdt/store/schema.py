@@ -282,6 +282,7 @@ HISTORY: Final = Table(
     _number("seq"),
     *_fact_columns(),
     Index("history_by_card", "card", "id"),
+    sqlite_autoincrement=True,  # an id stands for a moment: that of a row taken away is not given again
 )
 
 

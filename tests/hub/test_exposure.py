@@ -119,3 +119,20 @@ async def test_terminals_are_told_apart_by_whether_they_are_in_touch(depot: Depo
         depot.hub.database, Registry(depot.hub.database), policy, 90, lambda: now_ms, lambda: 0.0
     )
     assert (await exposures.get()).offline == 1
+
+
+async def test_what_is_spent_counts_also_where_a_revocation_took_newer_facts_away(depot: Depot) -> None:
+    """The place in the history up to which a terminal knows is not given to other facts later."""
+    bus, away, thief = [await depot.pair(name) for name in ("Bus 1", "Bus 2", "Bus 3")]
+    await bus.push(bus.taps(1000, kind=Kind.OPENING))
+    await depot.projected()
+    await thief.push(thief.taps(-1, -1, -1, -1, card=OTHER))
+    await depot.projected()
+    await away.pull()
+    terminals = await Registry(depot.hub.database).terminals()
+    since = next(row.settled_fact for row in terminals if row.name == "Bus 2")
+    await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 3", "cut_off": 0})
+    await bus.push(bus.taps(-250, -250, -250))
+    await depot.projected()
+    found = await asyncio.wrap_future(depot.hub.database.read(lambda sql: standings(sql, since)))
+    assert Standing(250, 1000) in found, "Bus 2 still believes 1,000 of the card"

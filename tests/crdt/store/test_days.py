@@ -269,11 +269,20 @@ def test_a_closed_day_has_everything_that_was_merged_before(fleet: Fleet) -> Non
     assert fleet.hub.report(DAY).result().adjustments == ()
 
 
-def test_days_do_not_overlap_and_are_made_of_quarters(fleet: Fleet) -> None:
-    fleet.hub.close_day(DAY, 1).result()
-    with pytest.raises(MisuseError):
-        fleet.hub.close_day(Day(DAY.start_ms, DAY.end_ms + HOUR_MS), 1).result()
-    fleet.hub.close_day(NEXT, 1).result()
+def test_closed_days_do_not_overlap_whatever_hour_days_begin_at(fleet: Fleet) -> None:
+    """The fleet's hour was changed between two closings: every fact still belongs to one day."""
+    closed = fleet.hub.close_day(DAY, 1).result()
+    for moved_ms in (-HOUR_MS, HOUR_MS):
+        again = Day(DAY.start_ms + moved_ms, DAY.end_ms + moved_ms)
+        assert fleet.hub.close_day(again, 2).result() == closed
+        assert fleet.hub.report(again).result() == closed
+    earlier = Day(NEXT.start_ms - HOUR_MS, NEXT.end_ms - HOUR_MS)
+    assert fleet.hub.close_day(earlier, 3).result().day == Day(NEXT.start_ms, NEXT.end_ms - HOUR_MS)
+    before = Day(2 * DAY.start_ms - DAY.end_ms + HOUR_MS, DAY.start_ms + HOUR_MS)
+    assert fleet.hub.close_day(before, 4).result().day == Day(before.start_ms, DAY.start_ms)
+
+
+def test_a_day_is_made_of_quarters() -> None:
     for limits in ((5, 5), (0, 1), (QUARTER_MS, 0)):
         with pytest.raises(MisuseError):
             Day(*limits)

@@ -1,0 +1,141 @@
+"""When a day is not complete, although the chains that the hub holds have no gap in it.
+
+Issue: "for any bus and day the hub says "taps 1-4,312 complete" or names the missing ranges".
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crdt.block import parse
+from crdt.fleet import FleetSettings
+from crdt.frames import BlockFrame, CertificateFrame, Status
+from hub.daybook import Daybook, DayPage, GapRow, TerminalDay
+from hub.registry import Registry
+from hub.settings import HubSettings
+from tests.hub.conftest import Depot
+from tests.hub.terminal import Terminal
+from tests.hub.test_daybook import DAY, END_MS, HOUR_MS, START_MS, daybook, ride, say_all
+from tests.hub.test_renewal import renewed
+from tests.hub.test_restoring import at, back_up, put_back, settings, up
+
+__all__ = ["settings"]  # a fixture
+
+
+async def row(depot: Depot, name: str) -> TerminalDay:
+    """The day of one terminal."""
+    page = await daybook(depot, END_MS).report(str(DAY))
+    return next(row for row in page.terminals if row.name == name)
+
+
+async def carried(by: Terminal, author: Terminal, *raws: bytes) -> None:
+    """Somebody brings an author's blocks."""
+    certificate = CertificateFrame(author.certificate.encode())
+    await by.exchange(certificate, *(BlockFrame(raw) for raw in raws))
+
+
+@pytest.mark.parametrize("said", [{"open": 3}, {"open": 0, "suspended": True}])
+async def test_while_taps_are_not_sealed_the_terminal_has_not_said_all(
+    depot: Depot, said: dict[str, Any]
+) -> None:
+    """HELLO names what is sealed; the others are on the bus."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, START_MS))
+    await bus.exchange(Status(said), frontier={bus.key.replica: bus.head})
+    assert (await row(depot, "Bus 1")).state == "open"
+    await say_all(bus)
+    assert (await row(depot, "Bus 1")).state == "complete"
+
+
+async def test_taps_of_a_replaced_identity_that_wait_for_an_operator_are_contested(depot: Depot) -> None:
+    old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await old.push(ride(old, START_MS, START_MS + 1))
+    late = ride(old, START_MS + 2, START_MS + 3)
+    await say_all(await renewed(old))
+    await carried(other, old, late)
+    found = await row(depot, "Bus 1")
+    assert (found.state, found.taps, found.contested) == ("missing", 2, 2)
+
+
+async def test_taps_of_a_replaced_identity_that_another_holds_are_missing(depot: Depot) -> None:
+    old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await old.push(ride(old, START_MS, START_MS + 1))
+    late = ride(old, START_MS + 2, START_MS + 3)
+    await other.exchange(Status({"open": 0}), frontier={old.key.replica: old.head})
+    await say_all(await renewed(old))
+    found = await row(depot, "Bus 1")
+    assert (found.state, list(found.gaps)) == ("missing", [GapRow(2, 3, 4)])
+    await carried(other, old, late)
+    found = await row(depot, "Bus 1")
+    assert (list(found.gaps), found.contested) == ([], 2), "here, and to be decided about"
+
+
+async def test_what_the_hub_booked_for_a_dead_terminal_is_in_the_day(depot: Depot) -> None:
+    """Adopted facts are the hub's own; the day's takings have them."""
+    old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await old.push(ride(old, START_MS, START_MS + 1))
+    late = ride(old, START_MS + 2, START_MS + 3)
+    await say_all(await renewed(old))
+    await carried(other, old, late)
+    await depot.ask("POST", "/ledger/adopt", {"block": parse(late).hash.hex()})
+    await depot.projected()
+    page = await daybook(depot, END_MS).report(str(DAY))
+    assert {one.name: one.restated_fares_minor for one in page.terminals if one.restated_taps} == {
+        "Bus 1": -500,
+        "hub": -500,
+    }
+
+
+async def test_a_hubs_clock_that_was_ahead_once_proves_nothing_for_long(depot: Depot) -> None:
+    """Invariant 9: the word that counts is the last one, not the one with the latest time."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, START_MS))
+    ledger, replica = depot.hub.ledger, bus.key.replica
+    for heard_ms in (END_MS + 365 * 24 * HOUR_MS, START_MS + HOUR_MS):
+        await asyncio.wrap_future(ledger.expect({}, "Bus 1", heard_ms, replica))
+    assert (await row(depot, "Bus 1")).state == "open"
+
+
+async def test_days_are_closed_on_after_the_hour_they_begin_at_was_changed(depot: Depot) -> None:
+    """The closed day keeps its limits, and the next one begins where it ended."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, START_MS, END_MS + 5 * HOUR_MS))
+    await depot.projected()
+    starts_at_h, now_ms = 3, END_MS + 12 * HOUR_MS
+
+    async def policy() -> FleetSettings:
+        return FleetSettings(day_starts_at_h=starts_at_h)
+
+    book = Daybook(depot.hub.ledger, Registry(depot.hub.database), policy, lambda: now_ms)
+    assert await book.close_old(12) == [DAY]
+    starts_at_h, now_ms = 2, END_MS + 48 * HOUR_MS
+    assert [str(day) for day in await book.close_old(12)] == ["2026-11-21"]
+    pages: list[DayPage] = [await book.report(day) for day in ("2026-11-20", "2026-11-21")]
+    assert [page.start_ms for page in pages] == [START_MS, END_MS]
+    assert [one.closed_taps for page in pages for one in page.terminals] == [1, 1]
+
+
+@pytest.mark.may_block("starts and stops the whole hub")
+async def test_a_bus_that_the_restored_hub_does_not_know_has_its_day(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """Paired after the backup, it is known by its certificate and its blocks alone."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await bus.push(ride(bus, START_MS))
+        await back_up(depot, backup)
+        again, third = await renewed(bus), await depot.pair("Bus 3")
+        ride(again, START_MS + 5, START_MS + 6)
+        ride(third, START_MS + 7)
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        for author in (again, third):
+            await carried(at(depot, other), author, *author.chain)
+        await depot.projected()
+        page = await daybook(depot, END_MS).report(str(DAY))
+        taps = {one.name: one.restated_taps for one in page.terminals if one.restated_taps}
+        assert taps == {"Bus 1": 3, "Bus 3": 1}
+        assert not page.complete
