@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from crdt.errors import LedgerError, NotPermitted
 from crdt.facts import CardId, CardView, Context, Draft
@@ -212,7 +212,7 @@ class TapPath:
 
         def choose(view: CardView) -> tuple[tuple[Draft, ...], Verdict]:
             if view.last_fare_at_ms is not None:
-                view = replace(view, last_fare_at_ms=self._clock.as_now(view.last_fare_at_ms))
+                view = view._replace(last_fare_at_ms=self._clock.as_now(view.last_fare_at_ms))
             verdict = decide(view, fares, route, now.at_ms, credit_left)
             return (verdict.drafts if isinstance(verdict, Accepted) else ()), verdict
 
