@@ -86,6 +86,11 @@ class Memory:
         snapshot = read_snapshot(connection, replica)
         return cls(snapshot, _recent(connection, mine), _recent(connection, ~mine))
 
+    @property
+    def noted_ms(self) -> int:
+        """When something was noted, for people: a ledger has no clock, so it is the last tap's time."""
+        return self.last_at_ms or 0
+
     def view(self, card: CardId, settled: SettledRow | None, at_ms: int | None) -> CardView:
         """What is believed of a card. `settled`: its row of the settlement that stands, None: it has none.
 
@@ -201,17 +206,6 @@ def read_snapshot(connection: Connection, replica: ReplicaId) -> Snapshot:
     )
 
 
-def _nearest(times_ms: Iterable[int | None], at_ms: int | None) -> int:
-    """Of the times when a card paid, by several clocks, the one nearest to `at_ms`; None: the latest.
-
-    The nearest, because each is by the clock of whoever took the fare: one that is far ahead must not hide a
-    fare that was taken here a moment ago. Doors of a bus whose clocks differ by more than the passback window
-    do not see each other's taps as too soon.
-    """
-    known = [time for time in times_ms if time is not None]
-    return max(known) if at_ms is None else min(known, key=lambda time: abs(at_ms - time))
-
-
 def count_quarantined(connection: Connection) -> int:
     """How many blocks are in quarantine."""
     return int(_QUARANTINED.value(connection))
@@ -240,6 +234,17 @@ def fares_of(columns: Columns) -> list[Fare]:
         return []
     rows = zip(columns.cards.values(), columns.times.values(), columns.index, strict=True)
     return [(card, at_ms) for card, at_ms, entry in rows if paid[entry]]
+
+
+def _nearest(times_ms: Iterable[int | None], at_ms: int | None) -> int:
+    """Of the times when a card paid, by several clocks, the one nearest to `at_ms`; None: the latest.
+
+    The nearest, because each is by the clock of whoever took the fare: one that is far ahead must not hide a
+    fare that was taken here a moment ago. Doors of a bus whose clocks differ by more than the passback window
+    do not see each other's taps as too soon.
+    """
+    known = [time for time in times_ms if time is not None]
+    return max(known) if at_ms is None else min(known, key=lambda time: abs(at_ms - time))
 
 
 def _recent(connection: Connection, whose: ColumnElement[bool]) -> list[Delta]:

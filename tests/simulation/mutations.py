@@ -30,7 +30,7 @@ from crdt.store import (
     sealing,
     settled,
     starting,
-    terminal,
+    tapping,
     writer,
 )
 from edge import decide, sync
@@ -268,7 +268,7 @@ MUTATIONS: Final = (
     mutation(
         "the overlay does not show",
         300,
-        terminal.TerminalLedger._settled,
+        tapping.Tapping.view,
         "if standing.overlay_generation:",
         "if False:",
     ),
