@@ -95,8 +95,8 @@ class Context:
 
     def __post_init__(self) -> None:
         """Raise MisuseError unless the strings and numbers fit."""
-        for name, text in (("route", self.route), ("trip", self.trip), ("stop", self.stop)):
-            _require(text_fits(text), f"the {name} must be at most 64 bytes without control characters")
+        if not (text_fits(self.route) and text_fits(self.trip) and text_fits(self.stop)):
+            raise MisuseError("route, trip and stop have at most 64 bytes and no control characters")
         _require(_is_int(self.clock_epoch, 0, MAX_CLOCK_EPOCH), "clock_epoch must be 32 bits")
         _require(_is_int(self.clock_error_ms, 0, MAX_CLOCK_ERROR_MS), "clock_error_ms must be 48 bits")
 
@@ -139,16 +139,15 @@ class Draft:
 
 def check_card(card: CardId) -> None:
     """Raise MisuseError unless `card` is 4 to 16 bytes."""
-    _require(_is_bytes(card, MIN_CARD_BYTES, MAX_CARD_BYTES), "a card id has 4 to 16 bytes")
+    if type(card) is not bytes or not MIN_CARD_BYTES <= len(card) <= MAX_CARD_BYTES:
+        raise MisuseError("a card id has 4 to 16 bytes")
 
 
 def check_amount(kind: Kind, amount_minor: int) -> None:
     """Raise MisuseError unless `amount_minor` is an int that suits `kind`."""
     _require(type(kind) is Kind, "a delta's kind is a Kind")
-    _require(
-        type(amount_minor) is int and amount_fits(kind, amount_minor),
-        f"the amount {amount_minor!r} does not suit the kind {kind!r}",
-    )
+    if type(amount_minor) is not int or not amount_fits(kind, amount_minor):
+        raise MisuseError(f"the amount {amount_minor!r} does not suit the kind {kind!r}")
 
 
 class CardState(NamedTuple):
@@ -193,8 +192,7 @@ class Books(NamedTuple):
         return self.deltas_minor == self.balances_minor + self.voided_minor
 
 
-@dataclass(frozen=True, slots=True)
-class CardView:
+class CardView(NamedTuple):
     """What a ledger believes of a card at one instant; what a fare decision is made on."""
 
     card: CardId

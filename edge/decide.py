@@ -3,12 +3,13 @@
 The order of the questions is the policy: hotlist, unknown card, passback, money.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from crdt.certificate import MAX_ALLOWANCE_MINOR
 from crdt.facts import CardView, Draft, Kind
-from crdt.fleet import REFUSE, FleetSettings
+from crdt.fleet import MAX_ROUTE_FARES, REFUSE, FleetSettings
 
 
 class Reason(StrEnum):
@@ -29,18 +30,19 @@ class Note(StrEnum):
     NEGATIVE_RIDE = "negative ride"
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+NO_NOTES: Final[frozenset[Note]] = frozenset()
+
+
+class Accepted(NamedTuple):
     """Let the passenger in, once `drafts` are durable. Amounts are in minor units."""
 
     drafts: tuple[Draft, ...]
     fare_minor: int
     balance_after_minor: int
-    notes: frozenset[Note] = frozenset()
+    notes: frozenset[Note] = NO_NOTES
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """Do not; nothing is written. `fare_minor` is what the ride would have cost."""
 
     reason: Reason
@@ -74,35 +76,33 @@ def decide(
             return Refused(Reason.NO_ALLOWANCE, fare, balance)
         opening = (Draft(Kind.OPENING, settings.opening_balance_minor),)
         balance += settings.opening_balance_minor
-    if _too_soon(card, settings, now_ms):
+    if card.last_fare_at_ms is not None and _too_soon(card.last_fare_at_ms, settings, now_ms):
         return Refused(Reason.PASSBACK, fare, balance)
-    if not _affordable(balance, fare, settings, lend=card.known):
+    if balance < fare and not _lent(balance, fare, settings, known=card.known):
         return Refused(Reason.BALANCE_TOO_LOW, fare, card.balance_minor)
     after = balance - fare
-    notes = {Note.REGISTERED} if opening else set()
-    return Accepted(
-        (*opening, Draft(Kind.FARE, -fare)), fare, after, frozenset(notes | _warning(fare, after, settings))
-    )
+    notes = _warning(fare, after) if after < settings.low_balance_minor else NO_NOTES
+    return Accepted(opening + _ride(fare), fare, after, notes | {Note.REGISTERED} if opening else notes)
 
 
-def _too_soon(card: CardView, settings: FleetSettings, now_ms: int) -> bool:
+@lru_cache(maxsize=MAX_ROUTE_FARES + 1)
+def _ride(fare_minor: int) -> tuple[Draft, ...]:
+    """Kept, because a fleet has few fares, and checking one again would cost half of a decision."""
+    return (Draft(Kind.FARE, -fare_minor),)
+
+
+def _too_soon(last_fare_at_ms: int, settings: FleetSettings, now_ms: int) -> bool:
     """A fare of another terminal may carry a time after ours; as close, it is as much the same boarding."""
-    if card.last_fare_at_ms is None:
-        return False
-    return abs(now_ms - card.last_fare_at_ms) < settings.passback_window_s * 1000
+    return abs(now_ms - last_fare_at_ms) < settings.passback_window_s * 1000
 
 
-def _affordable(balance_minor: int, fare_minor: int, settings: FleetSettings, *, lend: bool) -> bool:
+def _lent(balance_minor: int, fare_minor: int, settings: FleetSettings, *, known: bool) -> bool:
     """A free ride needs no money; and where the policy lends one ride, whoever is not in debt yet gets it.
 
     Not a card that nobody has met: else any contactless card out of a drawer were a free ride.
     """
-    if fare_minor == 0 or balance_minor >= fare_minor:
-        return True
-    return lend and settings.negative_ride and balance_minor >= 0
+    return fare_minor == 0 or (known and settings.negative_ride and balance_minor >= 0)
 
 
-def _warning(fare_minor: int, after_minor: int, settings: FleetSettings) -> set[Note]:
-    if after_minor < 0 < fare_minor:
-        return {Note.NEGATIVE_RIDE}
-    return {Note.LOW_BALANCE} if after_minor < settings.low_balance_minor else set()
+def _warning(fare_minor: int, after_minor: int) -> frozenset[Note]:
+    return frozenset({Note.NEGATIVE_RIDE if after_minor < 0 < fare_minor else Note.LOW_BALANCE})

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from typing import Any
 
 from crdt.facts import CardId
-from crdt.store.terminal import Status, TerminalLedger
+from crdt.store.status import Status
+from crdt.store.terminal import TerminalLedger
 from edge.clock import Reading
 from edge.settings import Settings
 from edge.terminal import Terminal

@@ -1,6 +1,7 @@
 """The tap path, on its own thread: reader -> card -> decision -> durable commit -> light and sound -> uplink.
 
-Green is shown only after the commit has returned, and nothing here waits for the network.
+Green is shown only after the commit has returned, and nothing here waits for the network. The light comes
+before the log: a log that is slow to write keeps nobody waiting for it.
 """
 
 import json
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from crdt.errors import LedgerError, NotPermitted
 from crdt.facts import CardId, CardView, Context, Draft
@@ -126,8 +127,8 @@ class TapPath:
             try:
                 events = watcher.step(LOOK_S)
             except CardError as error:
-                log.info("card not read: %s", error)
                 self._answer(Signal.TRY_AGAIN, HOLD_STILL)
+                log.info("card not read: %s", error)
                 continue
             for event in events:
                 if isinstance(event, Arrived):
@@ -139,10 +140,11 @@ class TapPath:
             self.beat_s = self._elapsed_s()
 
     def _reader_lost(self, error: HardwareError) -> None:
-        if self.reader != str(error):
-            log.error("card reader lost: %s", error)
+        news = self.reader != str(error)
         self.reader = str(error)
         self._feedback.show(Signal.OUT_OF_SERVICE, READER_FAILED)
+        if news:
+            log.error("card reader lost: %s", error)
 
     def _rest(self) -> None:
         """Show what the terminal shows while nobody taps, when that has changed."""
@@ -172,8 +174,8 @@ class TapPath:
     def _present(self, presented: PresentedCard) -> None:
         card = identify(presented)
         if isinstance(card, Unusable):
-            _log_tap(presented.uid, result="unusable", reason=card.reason)
             self._answer(Signal.REFUSED, card.reason)
+            _log_tap(presented.uid, result="unusable", reason=card.reason)
             return
         try:
             with self._terminal.using() as enrolment:
@@ -182,12 +184,12 @@ class TapPath:
                     return
                 self._tap(CardId(card), enrolment)
         except NotPermitted as error:
-            _log_tap(card, result="failed", reason=str(error))
             self._fault(NOT_PERMITTED)
+            _log_tap(card, result="failed", reason=str(error))
         except LedgerError as error:
+            self._fault(STORE_FAILED)
             log.exception("tap not written")
             _log_tap(card, result="failed", reason=str(error))
-            self._fault(STORE_FAILED)
 
     def _fault(self, text: str) -> None:
         """Show that this tap failed; it need not be the terminal that did."""
@@ -197,8 +199,8 @@ class TapPath:
 
     def _out_of_service(self, card: bytes) -> None:
         signal, text = self._resting_signal()
-        _log_tap(card, result="out of service", reason=text)
         self._feedback.show(signal, text)
+        _log_tap(card, result="out of service", reason=text)
 
     def _tap(self, card: CardId, enrolment: Enrolment) -> None:
         fares = enrolment.fares
@@ -210,7 +212,7 @@ class TapPath:
 
         def choose(view: CardView) -> tuple[tuple[Draft, ...], Verdict]:
             if view.last_fare_at_ms is not None:
-                view = replace(view, last_fare_at_ms=self._clock.as_now(view.last_fare_at_ms))
+                view = view._replace(last_fare_at_ms=self._clock.as_now(view.last_fare_at_ms))
             verdict = decide(view, fares, route, now.at_ms, credit_left)
             return (verdict.drafts if isinstance(verdict, Accepted) else ()), verdict
 

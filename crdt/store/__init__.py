@@ -10,8 +10,9 @@ processes write), `sealed` (secrets there), `server` (the whole of it). The tabl
 `papers` (signed documents). Beside them: `marks`, `chore` (work in the background), `trouble` (logs what
 fails unseen).
 
-Then the two ledgers. `terminal` on a `local` store, with `beginning`, `memory`, `held`, `peers_open`,
-`view`, `settled`, `installer`, `sealing`, `relay`, `concession` and `pruning`; `hub` with `starting`,
+Then the two ledgers. `terminal`, the public face, on a `local` store: `beginning`, `memory` with `held` and
+`peers_open`, `owned` (the database in its hands); `tapping` and `sealing`; `settled`, `installer` and
+`pruning`; `relaying` with `relay`; `conceding` with `concession`; `view` and `status`. `hub` with `starting`,
 `markkeeper`, `authors`, `intake`, `admission`, `merging`, `recording`, `balances`, `numbers`, `overdrawn`,
 `ownfacts`, `adopting`, `rewriting`, `revoking`, `flags`, `standing`, `expectations`, `projection`, `days`,
 `completeness`, `asking`, `listening` and `neighbours` (other processes on the same ledger).

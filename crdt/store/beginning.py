@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from crdt.certificate import AuthorCertificate
-from crdt.errors import ForeignFleet, MisuseError
+from crdt.errors import ForeignFleet, MisuseError, StoreFailed
 from crdt.facts import ReplicaId
 from crdt.store import blocks
+from crdt.store.authors import Authors
 from crdt.store.concession import renumber
+from crdt.store.database import store_secret
+from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
-from crdt.store.schema import IDENTITY, OPEN_DELTA, TERMINAL
+from crdt.store.memory import Memory
+from crdt.store.schema import IDENTITY, OPEN_DELTA, TERMINAL, TERMINAL_METADATA
 from crdt.store.settled import Standing
 from crdt.store.statement import Statement
 
@@ -21,6 +27,40 @@ _BEFORE: Final = Statement(select(TERMINAL.c.nonce, TERMINAL.c.replica))
 _WHO: Final = Statement(select(TERMINAL.c.fleet, TERMINAL.c.replica, TERMINAL.c.suspended))
 _KEEP_NONCE: Final = Statement(update(TERMINAL).values(nonce=bindparam("nonce")))
 _KNOWN: Final = Statement(select(IDENTITY.c.replica).where(IDENTITY.c.replica == bindparam("replica")))
+
+
+def start(
+    database: LocalStore,
+    fleet_public_key: bytes,
+    certificate: AuthorCertificate,
+    marks: Marks | None,
+    secrets: Mapping[str, bytes],
+) -> tuple[Memory, Authors]:
+    """Make this author the one who writes here; what the database holds, and whose blocks it knows.
+
+    Raises ForeignFleet, MisuseError, NotPermitted or StoreFailed; see TerminalLedger.
+    """
+    database.create(TERMINAL_METADATA)
+    restored = False
+    if marks is not None:
+        restored = database.read_and_wait(lambda connection: was_put_back(connection, marks))
+        marks.save()
+    nonce = None if marks is None else marks.nonce
+
+    def load(connection: Connection) -> tuple[Memory, Authors]:
+        begin(connection, certificate, nonce, restored)
+        for name, value in secrets.items():
+            store_secret(connection, name, value)
+        memory = Memory.load(connection, certificate.replica)
+        authors = Authors(fleet_public_key, blocks.authors_of(connection).values())
+        database.own(memory)  # last: where anything above raises, the ledger before goes on
+        return memory, authors
+
+    loaded = database.write_and_wait(load)
+    if marks is not None:
+        with suppress(StoreFailed):  # what `save` wrote will do; only a copy of just before goes unnoticed
+            marks.started()
+    return loaded
 
 
 def was_put_back(connection: Connection, marks: Marks) -> bool:

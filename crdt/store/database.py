@@ -157,7 +157,7 @@ class Database:
 
     def check_owner(self, owner: object) -> None:
         """Within a write: raise MisuseError unless `owner` was the last to `own` this database."""
-        if not self.is_owner(owner):
+        if self._owner is not owner:
             raise MisuseError("this database was given to another ledger since; go on with that one")
 
     def is_owner(self, owner: object) -> bool:

@@ -39,13 +39,9 @@ class Gate:
 
     def enter(self, urgent: bool = False) -> None:
         """Wait for the gate and take it. Raises MisuseError where the calling thread has it already."""
-        me = get_ident()
-        if self._holder == me:
-            raise MisuseError("a write was started from within a write; it would wait for itself")
-        if self._urgent or self._others or not self._lock.acquire(blocking=False):
+        if self._urgent or self._others or not self._lock.acquire(False):
             self._wait(urgent)
-            self._streak = self._streak + 1 if urgent and self._others else 0
-        self._holder = me
+        self._holder = get_ident()
 
     def leave(self) -> None:
         """Give the gate back."""
@@ -57,6 +53,8 @@ class Gate:
                 self._changed.notify_all()
 
     def _wait(self, urgent: bool) -> None:
+        if self._holder == get_ident():
+            raise MisuseError("a write was started from within a write; it would wait for itself")
         with self._changed:
             self._count(urgent, 1)
             try:
@@ -65,6 +63,7 @@ class Gate:
             finally:
                 self._count(urgent, -1)
                 self._changed.notify_all()  # whose turn it is may depend on who waits
+        self._streak = self._streak + 1 if urgent and self._others else 0
 
     def _count(self, urgent: bool, change: int) -> None:
         if urgent:

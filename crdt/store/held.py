@@ -3,45 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Final
 
 from sqlalchemy import Connection
 
 from crdt.columns import Columns
-from crdt.facts import NEW_CARD, CardId, CardState, Kind, ReplicaId
+from crdt.facts import CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.store.blocks import NO_HEAD, SegmentRow, facts_of, heads_of, stored_blocks
+
+# As plain integers, as rows have them: to look a member of an enumeration up costs a tap a microsecond.
+FARE: Final = int(Kind.FARE)
+OPENING: Final = int(Kind.OPENING)
 
 RECENT_FARES: Final = 2048  # that are remembered for the passback rule: more than a bus sells in a day
 
 
 class Held:
-    """Held deltas, added up per card. Kept in memory, so that a tap reads one row and writes one."""
+    """Held deltas, added up per card. Kept in memory, so that a tap reads one row and writes one.
+
+    Two plain sums and no `CardState`: to make one at each tap would cost more than all of the rest here.
+    """
 
     def __init__(self) -> None:
-        self.cards: dict[CardId, CardState] = {}
+        self.sums: dict[CardId, int] = {}  # of each card: its deltas that are not openings, in minor units
+        self.openings: dict[CardId, int] = {}  # of cards of which an opening is held: the largest
         self.count = 0  # deltas
         self.sum_minor = 0  # of all of them, openings included
         self.openings_minor = 0  # of the openings among them
 
+    def state(self, card: CardId) -> CardState:
+        """What is held of a card."""
+        return CardState(self.sums.get(card, 0), self.openings.get(card, 0))
+
     def add(self, card: CardId, kind: int, amount_minor: int) -> None:
         """Hold one more delta."""
-        sum_minor, opening_minor = self.cards.get(card, NEW_CARD)
-        if kind == Kind.OPENING:
-            self.cards[card] = CardState(sum_minor, max(opening_minor, amount_minor))
+        if kind == OPENING:
+            self._add_opening(card, amount_minor)
             self.openings_minor += amount_minor
         else:
-            self.cards[card] = CardState(sum_minor + amount_minor, opening_minor)
+            self.sums[card] = self.sums.get(card, 0) + amount_minor
         self.count += 1
         self.sum_minor += amount_minor
 
     def add_columns(self, columns: Columns) -> None:
         """Hold everything a block contains."""
-        for card, state in columns.totals().items():
-            self.cards[card] = self.cards.get(card, NEW_CARD).combined(state)
+        for card, (sum_minor, opening_minor) in columns.totals().items():
+            self.sums[card] = self.sums.get(card, 0) + sum_minor
+            if opening_minor:
+                self._add_opening(card, opening_minor)
         self.count += len(columns.index)
         self.sum_minor += columns.total_minor()
         self.openings_minor += columns.openings_minor()
+
+    def _add_opening(self, card: CardId, amount_minor: int) -> None:
+        self.sums.setdefault(card, 0)
+        self.openings[card] = max(self.openings.get(card, 0), amount_minor)
 
 
 def held_beyond(
@@ -73,15 +91,12 @@ class RecentFares:
     """When each card last paid, in the time of whoever took it; at least of the last RECENT_FARES fares."""
 
     def __init__(self) -> None:
-        self._newer: dict[CardId, int] = {}
-        self._older: dict[CardId, int] = {}
-
-    def __getitem__(self, card: CardId) -> int | None:
-        at_ms = self._newer.get(card)
-        return self._older.get(card) if at_ms is None else at_ms
+        self.at_ms: dict[CardId, int] = {}  # in the order of the fares
 
     def add(self, card: CardId, at_ms: int) -> None:
         """Remember a fare."""
-        self._newer[card] = at_ms
-        if len(self._newer) > RECENT_FARES:
-            self._older, self._newer = self._newer, {}
+        times = self.at_ms
+        times.pop(card, None)
+        times[card] = at_ms
+        if len(times) == 2 * RECENT_FARES:
+            self.at_ms = dict(islice(times.items(), RECENT_FARES, None))

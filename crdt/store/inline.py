@@ -179,7 +179,7 @@ class InlineDatabase:
 
     def check_owner(self, owner: object) -> None:
         """See Database.check_owner."""
-        if not self.is_owner(owner):
+        if self._owner is not owner:
             raise MisuseError("this database was given to another ledger since; go on with that one")
 
     def is_owner(self, owner: object) -> bool:
@@ -312,10 +312,9 @@ class InlineDirect(Direct):
         self._left = left
         self._power_cut = power_cut
 
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, err, trace)
+    def end(self) -> None:
+        """See Direct.end."""
+        super().end()
         self._left()
 
     def commit(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:

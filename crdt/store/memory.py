@@ -15,16 +15,19 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from crdt.columns import Columns
-from crdt.facts import CardId, Delta, Kind, ReplicaId
+from crdt.facts import CardId, CardView, Delta, Kind, ReplicaId
 from crdt.frontier import Frontier, Head
+from crdt.settlement import REFUSED, UNMET
 from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest_first
-from crdt.store.held import RECENT_FARES, Held, RecentFares, held_beyond
+from crdt.store.held import FARE, RECENT_FARES, Held, RecentFares, held_beyond
 from crdt.store.peers_open import PeersOpen
 from crdt.store.schema import BLOCK, IDENTITY, OPEN_DELTA, QUARANTINE, TERMINAL
-from crdt.store.settled import Standing, read_standing, settled_heads
+from crdt.store.settled import SettledRow, Standing, read_standing, settled_heads
 from crdt.store.statement import Statement
 
 Fare = tuple[CardId, int]  # a card, and when it paid, in ms
+
+_UNSETTLED: Final[SettledRow] = (0, 0, UNMET)
 
 _OWN: Final = select(IDENTITY.c.replica)
 _SUSPENDED: Final = Statement(select(TERMINAL.c.suspended))
@@ -53,6 +56,7 @@ class Memory:
 
     head: Head  # of the sealed chain
     segment: list[SegmentRow]  # what is not sealed yet
+    last_seq: int  # the number of the last delta written here
     suspended: bool
     standing: Standing
     held: Held
@@ -83,37 +87,40 @@ class Memory:
         return cls(snapshot, _recent(connection, mine), _recent(connection, ~mine))
 
     @property
-    def last_seq(self) -> int:
-        """The number of the last delta written here."""
-        return self.head.seq + len(self.segment)
+    def noted_ms(self) -> int:
+        """When something was noted, for people: a ledger has no clock, so it is the last tap's time."""
+        return self.last_at_ms or 0
 
-    def last_fare(self, card: CardId, at_ms: int | None) -> int | None:
-        """When the card last paid, anywhere that is known of: the time nearest to `at_ms`; None: the latest.
+    def view(self, card: CardId, settled: SettledRow | None, at_ms: int | None) -> CardView:
+        """What is believed of a card. `settled`: its row of the settlement that stands, None: it has none.
 
-        The nearest, because each is by the clock of whoever took the fare: one that is far ahead must not
-        hide a fare that was taken here a moment ago. Doors of a bus whose clocks differ by more than the
-        passback window do not see each other's taps as too soon.
+        `at_ms`: the time of the tap, for which the fare that counts is the nearest; None: the latest does.
         """
-        here, heard, open_ = self.fares[card], self.heard[card], self.believed.fares.get(card)
-        if heard is None and open_ is None:
-            return here
-        times = [time for time in (here, heard, open_) if time is not None]
-        return max(times) if at_ms is None else min(times, key=lambda time: abs(at_ms - time))
+        sum_minor, opening_minor, flags = settled or _UNSETTLED
+        known = not flags & UNMET
+        for held in (self.held, self.believed.held):
+            if card in held.sums:
+                known = True
+                sum_minor += held.sums[card]
+                opening_minor = max(opening_minor, held.openings.get(card, 0))
+        paid_ms = self.fares.at_ms.get(card)
+        if card in self.heard.at_ms or card in self.believed.fares:
+            heard_ms, open_ms = self.heard.at_ms.get(card), self.believed.fares.get(card)
+            paid_ms = _nearest((paid_ms, heard_ms, open_ms), at_ms)
+        return CardView(card, known, sum_minor + opening_minor, flags & REFUSED != 0, paid_ms)
 
     def wrote(self, card: CardId, rows: Sequence[SegmentRow]) -> None:
         """These were committed to the open segment, all of one card."""
         with self.mutex:
-            self.segment += rows
-            for _seq, _card, kind, amount_minor, at_ms, *_ in rows:
+            for row in rows:
+                self.segment.append(row)
+                kind, amount_minor = row[2], row[3]
                 self.held.add(card, kind, amount_minor)
-                self._met(card, kind, at_ms)
-                if amount_minor > 0:
+                if kind == FARE:
+                    self.fares.add(card, row[4])
+                elif amount_minor > 0:
                     self.credit_minor += amount_minor
-
-    def _met(self, card: CardId, kind: int, at_ms: int) -> None:
-        self.last_at_ms = at_ms
-        if kind == Kind.FARE:
-            self.fares.add(card, at_ms)
+            self.last_seq, self.last_at_ms = row[0], row[4]
 
     def sealed(self, head: Head) -> None:
         """The open segment up to this head was committed as a block."""
@@ -158,15 +165,21 @@ class Memory:
         with self.mutex:
             self.suspended = True
 
+    def _met(self, card: CardId, kind: int, at_ms: int) -> None:
+        self.last_at_ms = at_ms
+        if kind == FARE:
+            self.fares.add(card, at_ms)
+
     def _hear(self, fares: Iterable[Fare]) -> None:
         for card, at_ms in fares:
-            known = self.heard[card]
+            known = self.heard.at_ms.get(card)
             if known is None or at_ms > known:
                 self.heard.add(card, at_ms)
 
     def _take(self, snapshot: Snapshot) -> None:
         self.head = snapshot.chain.head
         self.segment = snapshot.segment
+        self.last_seq = self.head.seq + len(self.segment)
         self.suspended = snapshot.suspended
         self.standing = snapshot.standing
         self.held = snapshot.held
@@ -221,6 +234,17 @@ def fares_of(columns: Columns) -> list[Fare]:
         return []
     rows = zip(columns.cards.values(), columns.times.values(), columns.index, strict=True)
     return [(card, at_ms) for card, at_ms, entry in rows if paid[entry]]
+
+
+def _nearest(times_ms: Iterable[int | None], at_ms: int | None) -> int:
+    """Of the times when a card paid, by several clocks, the one nearest to `at_ms`; None: the latest.
+
+    The nearest, because each is by the clock of whoever took the fare: one that is far ahead must not hide a
+    fare that was taken here a moment ago. Doors of a bus whose clocks differ by more than the passback window
+    do not see each other's taps as too soon.
+    """
+    known = [time for time in times_ms if time is not None]
+    return max(known) if at_ms is None else min(known, key=lambda time: abs(at_ms - time))
 
 
 def _recent(connection: Connection, whose: ColumnElement[bool]) -> list[Delta]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from crdt.facts import CardId, CardState, Delta, Kind, ReplicaId
+from crdt.facts import CardId, Delta, Kind, ReplicaId
 from crdt.frontier import Frontier
 from crdt.store.held import Held
 
@@ -20,7 +20,7 @@ class PeersOpen:
     """The open segments believed, added up per card. Whoever changes it holds the memory's mutex."""
 
     def __init__(self) -> None:
-        self.cards: dict[CardId, CardState] = {}
+        self.held = Held()
         self.fares: dict[CardId, int] = {}  # when each card last paid, by the other terminal's clock
         self._segments: dict[ReplicaId, tuple[Delta, ...]] = {}
 
@@ -63,4 +63,4 @@ class PeersOpen:
                 held.add(fact.card, fact.kind, fact.amount_minor)
                 if fact.kind is Kind.FARE:
                     fares[fact.card] = max(fact.at_ms, fares.get(fact.card, 0))
-        self.cards, self.fares = held.cards, fares
+        self.held, self.fares = held, fares

@@ -13,10 +13,27 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true,
 from crdt.facts import Kind
 from crdt.store.blocks import facts_of, newest_first
 from crdt.store.held import RECENT_FARES
+from crdt.store.memory import Memory
+from crdt.store.owned import Owned
 from crdt.store.schema import BLOCK, IDENTITY, SETTLED_HEAD, TERMINAL
 
 CHUNK_BLOCKS: Final = 64  # of one transaction: a tap waits for one at most
 _OWN: Final = BLOCK.c.replica.in_(select(IDENTITY.c.replica))
+
+
+def prune(store: Owned, memory: Memory, now_ms: int, retention_ms: int, keep_deltas: int) -> int:
+    """See TerminalLedger.prune."""
+    store.write(lambda connection: note_settled(connection, now_ms))
+    keep = store.read(lambda connection: kept(connection, keep_deltas))
+    total = 0
+    while True:
+        deleted, _ = store.write(
+            lambda connection: prune_some(connection, now_ms - retention_ms, keep),
+            lambda result: memory.pruned(result[1]),
+        )
+        if not deleted:
+            return total
+        total += deleted
 
 
 def note_settled(connection: Connection, now_ms: int) -> None:

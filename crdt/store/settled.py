@@ -42,6 +42,8 @@ _PART: Final = (
 )
 _AFTER_EVERY_CARD: Final = bytes([255]) * (MAX_CARD_BYTES + 1)
 
+SettledRow = tuple[int, int, int]  # sum_minor, opening_minor, flags
+
 # One row by its key. A statement of the tap path, so it goes to the driver as text.
 FIND: Final = "SELECT sum_minor, opening_minor, flags FROM settled WHERE generation = ? AND card = ?"
 

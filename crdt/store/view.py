@@ -29,11 +29,11 @@ def believed_books(connection: Connection) -> Books:
     standing = read_standing(connection)
     held = held_in(connection, standing)
     settled = 0
-    beaten = held.openings_minor - sum(state.opening_minor for state in held.cards.values())
+    beaten = held.openings_minor - sum(held.openings.values())
     for card, state in settled_cards(connection, standing):
         settled += state.balance_minor
-        if card in held.cards:
-            beaten += min(state.opening_minor, held.cards[card].opening_minor)
+        if card in held.openings:
+            beaten += min(state.opening_minor, held.openings[card])
     cards = believed_cards(settled_cards(connection, standing), held)
     balances = sum(state.balance_minor for _, state in cards)
     return Books(settled + held.sum_minor, balances, beaten)
@@ -43,17 +43,17 @@ def believed_cards(
     settled: Iterator[tuple[CardId, CardState]], held: Held
 ) -> Iterator[tuple[CardId, CardState]]:
     """Every card that is settled or held, by ascending id, with its state."""
-    waiting = sorted(held.cards, reverse=True)
+    waiting = sorted(held.sums, reverse=True)
     for card, state in settled:
         while waiting and waiting[-1] < card:
             new = waiting.pop()
-            yield new, held.cards[new]
+            yield new, held.state(new)
         if waiting and waiting[-1] == card:
-            state = state.combined(held.cards[waiting.pop()])
+            state = state.combined(held.state(waiting.pop()))
         yield card, state
     while waiting:
         new = waiting.pop()
-        yield new, held.cards[new]
+        yield new, held.state(new)
 
 
 def card_history(connection: Connection, replica: ReplicaId, card: CardId, limit: int) -> list[Delta]:

@@ -27,8 +27,8 @@ MAX_GROUP_ROWS: Final = 20_000  # changed rows after which a group takes no furt
 class Direct:
     """The writer's connection in the hands of a tap's thread: `with database.direct as sql`.
 
-    Statements go to the driver as they are; SQLAlchemy costs a tenth of a commit a statement. What was begun
-    and not committed is rolled back at the end of the `with` statement.
+    It is one write transaction, which is rolled back at the end of the `with` statement unless it was
+    committed. Statements go to the driver as they are; SQLAlchemy costs a tenth of a commit a statement.
     """
 
     def __init__(
@@ -42,39 +42,45 @@ class Direct:
         self._wrote = wrote
 
     def __enter__(self) -> Direct:
-        self._gate.enter(urgent=True)
-        if self._health.failed:
-            self._gate.leave()
-            self._health.check()
+        self.begin()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        """What the `with` statement begins with: wait for the gate, and begin a write transaction."""
+        self._gate.enter(urgent=True)
+        if self._health.failed:
+            self._gate.leave()
+            self._health.check()
+        try:
+            self._execute("BEGIN IMMEDIATE")
+        except BaseException as err:
+            self._gate.leave()
+            self._health.judge(err)
+            raise
+
+    def end(self) -> None:
+        """What it ends with: undo what was not committed, and give the gate back."""
         if self._connection.in_transaction:
             roll_back(self._connection, self._health)
         self._gate.leave()
 
-    def begin(self) -> None:
-        """Begin a write transaction; a query within it costs half of what one outside does."""
-        try:
-            self._execute("BEGIN IMMEDIATE")
-        except BaseException as err:
-            self._health.judge(err)
-            raise
-
     def row(self, sql: str, parameters: Sequence[Any]) -> Any:
         """The row of a query that finds one or none."""
         try:
-            self._execute(sql, parameters)
-            rows = self._cursor.fetchall()  # to the end: a query left open keeps the log from starting again
+            # To the end: a query left open keeps the log from starting again.
+            rows = self._execute(sql, parameters).fetchall()
         except BaseException as err:
             self._health.judge(err)
             raise
         return rows[0] if rows else None
 
     def commit(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for each of `rows` and commit what was begun: durable on return, or undone."""
+        """Run one statement for each of `rows` and commit: durable on return, or undone."""
         execute = self._execute
         try:
             for row in rows:

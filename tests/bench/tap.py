@@ -3,7 +3,7 @@
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from crdt.facts import CardId, CardView, Context, Draft
@@ -50,17 +50,31 @@ def measure(directory: Path, taps: int, source: random.Random) -> Figure:
             _commit(connection, seq, (source.choice(cards), 1, -250, START_MS + seq, "110", "T7", "7", 1, 5))
 
         times = _interleaved({"tap": tap, "bare": commit}, taps, source)
+        parts = _interleaved(_parts(ledger, cards, source), taps, source)
     connection.close()
     ours, theirs = (statistics.median(times[name]) * 1e6 for name in ("tap", "bare"))
     high = statistics.quantiles(times["tap"], n=100)[98] * 1e6
+    alone = ", ".join(f"{name} {statistics.median(each) * 1e6:.0f}" for name, each in parts.items())
     detail = (
-        f"p50 {ours:.0f} us / {theirs:.0f} us bare, p99 {high:.0f} us; {taps} taps, {CARDS} cards settled"
+        f"p50 {ours:.0f} us / {theirs:.0f} us bare, p99 {high:.0f} us; alone and warm: {alone} us; "
+        f"{taps} taps, {CARDS} cards settled"
     )
     return Figure("tap: decide + commit / bare commit", ours / theirs, TARGET, at_least=False, detail=detail)
 
 
+def _parts(
+    ledger: TerminalLedger, cards: list[CardId], source: random.Random
+) -> dict[str, Callable[[], object]]:
+    """What a tap does beside its commit, each by itself; with other caches than within a tap."""
+    view = ledger.view(cards[0])._replace(last_fare_at_ms=None)
+    return {
+        "view": lambda: ledger.view(source.choice(cards)),
+        "decide": lambda: decide(view, SETTINGS, CONTEXT.route, START_MS),
+    }
+
+
 def _interleaved(
-    works: dict[str, Callable[[], None]], count: int, source: random.Random
+    works: Mapping[str, Callable[[], object]], count: int, source: random.Random
 ) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in works}
     names = list(works)

@@ -71,7 +71,7 @@ def ride(policy: FleetSettings, believed_minor: int, times_ms: list[int]) -> int
     for at_ms in times_ms:
         verdict = decide(card, policy, "", at_ms)
         if isinstance(verdict, Accepted):
-            card = replace(card, balance_minor=verdict.balance_after_minor, last_fare_at_ms=at_ms)
+            card = card._replace(balance_minor=verdict.balance_after_minor, last_fare_at_ms=at_ms)
     return believed_minor - card.balance_minor
 
 

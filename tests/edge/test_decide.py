@@ -173,7 +173,7 @@ def test_law_a_hotlisted_card_never_rides_and_more_money_never_hurts(
     if card.hotlisted:
         assert isinstance(verdict, Refused)
     elif isinstance(verdict, Accepted) and card.known:
-        richer = dataclasses.replace(card, balance_minor=card.balance_minor + 1)
+        richer = card._replace(balance_minor=card.balance_minor + 1)
         assert isinstance(decide(richer, fleet, "", NOW), Accepted)
 
 
@@ -182,7 +182,7 @@ def test_law_the_same_card_again_at_once_is_passback(card: CardView, fleet: Flee
     """Presenting twice never pays twice within the window."""
     verdict = decide(card, fleet, "", NOW)
     if isinstance(verdict, Accepted) and fleet.passback_window_s > 0:
-        again = dataclasses.replace(card, balance_minor=verdict.balance_after_minor, last_fare_at_ms=NOW)
+        again = card._replace(balance_minor=verdict.balance_after_minor, last_fare_at_ms=NOW)
         assert refused(decide(again, fleet, "", NOW + 1)) is Reason.PASSBACK
 
 

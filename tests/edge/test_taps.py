@@ -311,6 +311,36 @@ def test_a_reader_that_is_not_there_yet_is_waited_for(
     ], "said once, not at every attempt"
 
 
+def test_the_light_comes_before_the_log(paired: Terminal, line: PtyLine) -> None:
+    """Invariant 7: a log that is slow to write keeps no passenger waiting, accepted or refused."""
+    order: list[str] = []
+
+    class Lights(Passenger):
+        def show(self, signal: Signal, text: str = "") -> None:
+            order.append(signal.name)
+            super().show(signal, text)
+
+    class Log(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage().startswith("tap "):
+                order.append("log")
+
+    passenger, handler, logger = Lights(), Log(), logging.getLogger("edge.taps")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        with taking_taps(paired, line, passenger):
+            tap(line, passenger, Signal.ACCEPTED)
+            line.present("classic:08ADBEEF")  # no identity
+            passenger.sees(Signal.REFUSED)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    seen = [what for what in order if what != Signal.READY.name]
+    assert seen == ["ACCEPTED", "log", "REFUSED", "log"]
+
+
 def test_each_tap_is_one_structured_line_without_keys(
     paired: Terminal, line: PtyLine, passenger: Passenger, caplog: pytest.LogCaptureFixture
 ) -> None:

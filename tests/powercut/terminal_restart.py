@@ -43,7 +43,7 @@ def _compare(ledger: TerminalLedger, found: Found, settled: Settled) -> None:
         row = settled.cards.get(card, CardRow(card, 0, 0, UNMET))
         known = card in touched or not row.flags & UNMET
         expected = CardView(card, known, states.get(card, NEW_CARD).balance_minor, row.hotlisted, None)
-        view = replace(ledger.view(card), last_fare_at_ms=None)
+        view = ledger.view(card)._replace(last_fare_at_ms=None)
         if view != expected:
             raise Broken(f"the view is {view}, and has to be {expected}")
     if not ledger.books().balance:

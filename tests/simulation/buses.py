@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from crdt.block import contents, parse
@@ -254,7 +254,7 @@ class Bus:
 
         def choose(view: CardView) -> tuple[tuple[Draft, ...], Verdict]:
             if view.last_fare_at_ms is not None:
-                view = replace(view, last_fare_at_ms=self.clock.as_now(view.last_fare_at_ms))
+                view = view._replace(last_fare_at_ms=self.clock.as_now(view.last_fare_at_ms))
             verdict = decide(view, self.fares, ROUTE, now.at_ms)
             drafts = verdict.drafts if isinstance(verdict, Accepted) else ()
             facts = [Fact(card, draft.kind, draft.amount_minor, now.at_ms, context) for draft in drafts]

@@ -30,7 +30,7 @@ from crdt.store import (
     sealing,
     settled,
     starting,
-    terminal,
+    tapping,
     writer,
 )
 from edge import decide, sync
@@ -165,9 +165,9 @@ MUTATIONS: Final = (
     mutation(
         "a terminal adds openings up",
         60,
-        terminal.TerminalLedger._view,
-        "opening_minor = max(opening_minor, row[1])",
-        "opening_minor += row[1]",
+        memory.Memory.view,
+        "opening_minor = max(opening_minor, held.openings.get(card, 0))",
+        "opening_minor += held.openings.get(card, 0)",
     ),
     mutation(
         "a terminal forgets what it holds beyond a settlement",
@@ -268,7 +268,7 @@ MUTATIONS: Final = (
     mutation(
         "the overlay does not show",
         300,
-        terminal.TerminalLedger._view,
+        tapping.Tapping.view,
         "if standing.overlay_generation:",
         "if False:",
     ),
@@ -412,7 +412,7 @@ MUTATIONS: Final = (
     mutation(
         "a terminal lends rides without end",
         30,
-        decide._affordable,
+        decide._lent,
         "and balance_minor >= 0",
         "",
         theme=OWING,

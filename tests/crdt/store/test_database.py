@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlcipher3
 from sqlalchemy import Column, Connection, Integer, MetaData, Table
 from sqlalchemy.exc import IntegrityError
 
@@ -203,7 +204,6 @@ def test_a_tap_goes_before_everything_that_waits(table: Database) -> None:
     def tap() -> None:
         with table.direct as sql:
             order.append("tap")
-            sql.begin()
             sql.commit(INSERT, [(1,)])
 
     thread = threading.Thread(target=tap)
@@ -286,9 +286,25 @@ def test_a_write_within_a_write_is_refused_instead_of_waiting_for_itself(table: 
     assert table.get_secret("a") is None
 
 
+def test_a_tap_that_cannot_begin_leaves_the_way_free_for_the_next(path: Path, table: Database) -> None:
+    """A foreign tool holds the file: the tap is refused, and neither the database nor the gate is lost."""
+    table._writer._raw.execute("PRAGMA busy_timeout = 0")
+    foreign = sqlcipher3.connect(str(path), isolation_level=None)
+    try:
+        foreign.execute(f"PRAGMA key = \"x'{KEY.hex()}'\"")
+        foreign.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Exception, match="locked"), table.direct:
+            pass
+    finally:
+        foreign.close()
+    assert not table.failed
+    with table.direct as sql:
+        sql.commit(INSERT, [(1,)])
+    assert numbers(table) == [1]
+
+
 def test_a_failed_insert_of_a_tap_leaves_nothing_and_the_database_usable(table: Database) -> None:
     with pytest.raises(Exception, match="UNIQUE"), table.direct as sql:
-        sql.begin()
         sql.commit(INSERT, [(1,), (1,)])
     assert numbers(table) == []
     assert not table.failed
@@ -346,7 +362,6 @@ def test_the_log_is_moved_by_a_reader_and_not_by_a_tap(
     monkeypatch.setattr(module, "CHECKPOINT_PAGES", 30)
     for value in range(40):
         with table.direct as sql:
-            sql.begin()
             sql.commit(INSERT, [(value,)])
     in_log, in_database = moved.result(PATIENCE_S)
     assert in_log == in_database > 0

@@ -86,10 +86,8 @@ def test_a_job_begun_in_a_job_runs_after_it(table: Database | InlineDatabase) ->
 
 def test_a_tap_is_durable_or_leaves_nothing(table: Database | InlineDatabase) -> None:
     with table.direct as sql:
-        sql.begin()
         sql.commit(INSERT, [(1,)])
     with pytest.raises(ZeroDivisionError), table.direct as sql:
-        sql.begin()
         sql.row(INSERT + " RETURNING value", (2,))
         raise ZeroDivisionError
     assert numbers(table) == [1]
@@ -162,5 +160,4 @@ def test_the_power_can_be_cut_before_and_after_every_commit(step: int) -> None:
 def _write_and_tap(database: InlineDatabase) -> None:
     database.write(insert(1))
     with database.direct as sql:
-        sql.begin()
         sql.commit(INSERT, [(2,)])

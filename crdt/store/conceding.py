@@ -1,0 +1,83 @@
+"""Where the hub's word changes what a terminal's ledger counts: a chain that contradicts it, a revocation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from crdt.block import parse, verify
+from crdt.certificate import AuthorCertificate
+from crdt.documents import SignedDocument
+from crdt.errors import UnknownAuthor
+from crdt.facts import ReplicaId
+from crdt.ledger import RefusedInput
+from crdt.revocations import Revocations
+from crdt.store import concession, papers
+from crdt.store.authors import Authors
+from crdt.store.concession import Canonical, Conceded
+from crdt.store.memory import Memory, Snapshot, fares_of, own_replicas, read_snapshot
+from crdt.store.owned import Owned
+
+
+class Conceding:
+    """Does what the hub says to the ledger of the replica that writes here, all of it or nothing."""
+
+    def __init__(self, store: Owned, memory: Memory, authors: Authors, replica: ReplicaId) -> None:
+        self._store = store
+        self._memory = memory
+        self._authors = authors
+        self._replica = replica
+
+    def concede(
+        self,
+        replica: ReplicaId,
+        canonical: Sequence[bytes],
+        certificates: Iterable[AuthorCertificate],
+        after_seq: int,
+        *,
+        ended: bool,
+    ) -> Conceded:
+        """See TerminalLedger.concede."""
+        hub = replace(self._canonical(replica, canonical, certificates), after_seq=after_seq, ended=ended)
+
+        def work(connection: Connection) -> tuple[Conceded, Snapshot]:
+            refused: list[RefusedInput] = []
+            self._authors.store(connection, [self._authors.seen[replica]], refused)
+            own = own_replicas(connection)
+            done = concession.concede(connection, hub, self._replica, own, self._memory.noted_ms)
+            return done, read_snapshot(connection, self._replica)
+
+        fares = [fare for columns in hub.facts for fare in fares_of(columns)]
+        done, _ = self._store.write(work, lambda result: self._memory.replaced(result[1], fares, [replica]))
+        return done
+
+    def revoke(self, document: SignedDocument) -> bool:
+        """Keep the list of revoked replicas and count by it at once; see TerminalLedger.put_document."""
+        revoked = Revocations.decode(document.body)
+
+        def work(connection: Connection) -> Snapshot | None:
+            if not papers.put_document(connection, document):
+                return None
+            concession.revoke(connection, revoked, self._replica, self._memory.noted_ms)
+            return read_snapshot(connection, self._replica)
+
+        def after(snapshot: Snapshot | None) -> None:
+            if snapshot is not None:
+                self._memory.replaced(snapshot, forget=revoked.cut_offs)
+
+        return self._store.write(work, after) is not None
+
+    def _canonical(
+        self, replica: ReplicaId, raws: Sequence[bytes], certificates: Iterable[AuthorCertificate]
+    ) -> Canonical:
+        for certificate in certificates:
+            self._authors.check(certificate)
+        author = self._authors.seen.get(replica)
+        if author is None:
+            raise UnknownAuthor("there is no certificate for the author of the hub's blocks")
+        given = [parse(raw) for raw in raws]
+        facts = [verify(block, author) for block in given]
+        concession.check_chain(given, replica)
+        return Canonical(replica, given, facts)

@@ -1,0 +1,99 @@
+"""A terminal's ledger and others' facts: blocks taken in from anybody, open taps from peers and for them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from crdt.certificate import AuthorCertificate
+from crdt.columns import MAX_BLOCK_DELTAS, encode
+from crdt.errors import UnknownAuthor
+from crdt.facts import ReplicaId
+from crdt.frames import OpenSegment
+from crdt.frontier import Head
+from crdt.ledger import MergeReport
+from crdt.store import relay
+from crdt.store.admission import Prepared, prepare
+from crdt.store.authors import Authors
+from crdt.store.blocks import delta_of
+from crdt.store.memory import Memory, fares_of
+from crdt.store.owned import Owned
+from crdt.store.relay import Taken
+
+
+class Relaying:
+    """Takes in what others wrote, sealed or not, for the replica that writes here."""
+
+    def __init__(self, store: Owned, memory: Memory, authors: Authors, replica: ReplicaId) -> None:
+        self._store = store
+        self._memory = memory
+        self._authors = authors
+        self._replica = replica
+
+    def merge(self, given: Iterable[bytes], certificates: Iterable[AuthorCertificate]) -> MergeReport:
+        """See TerminalLedger.merge."""
+        raws, presented = list(given), list(certificates)
+        prepared = self._store.read(
+            lambda connection: prepare(connection, self._authors, raws, presented, relay.RECORD)
+        )
+        parts = [self._merge(part) for part in relay.parts_of(prepared)]
+        return MergeReport(
+            added=tuple(block for part in parts for block in part.blocks),
+            known=sum(part.admitted.known for part in parts),
+            refused=tuple(one for part in parts for one in part.admitted.refused),
+            heads={replica: head for part in parts for replica, head in part.heads.items()},
+        )
+
+    def open_segment(self) -> OpenSegment:
+        """See TerminalLedger.open_segment."""
+        with self._memory.mutex:
+            head, rows = self._memory.head, self._memory.segment[:MAX_BLOCK_DELTAS]
+        deltas = [delta_of(self._replica, row[0], row[1:]) for row in rows]
+        return OpenSegment(head, len(deltas), encode(deltas).data if deltas else b"")
+
+    def believe(self, replica: ReplicaId, segment: OpenSegment) -> bool:
+        """See TerminalLedger.believe."""
+        author = self._authors.seen.get(replica)
+        if author is None or replica == self._replica:
+            raise UnknownAuthor("an open segment is from a peer whose certificate is known")
+        facts = relay.open_facts(author, segment)
+
+        def after(head: Head | None) -> None:
+            with self._memory.mutex:
+                here = [] if head is None else [fact for fact in facts if fact.seq > head.seq]
+                believed.append(head is not None and self._memory.believed.put(replica, here))
+                self._memory.believed.forget(self._replaced([replica]))
+
+        believed: list[bool] = []
+        self._store.write(lambda connection: relay.follows(connection, replica, segment), after)
+        return believed[0]
+
+    def forget(self, replicas: Iterable[ReplicaId]) -> None:
+        """See TerminalLedger.forget."""
+        with self._memory.mutex:
+            self._memory.believed.forget(replicas)
+
+    def _merge(self, part: Prepared) -> Taken:
+        def after(taken: Taken) -> None:
+            self._authors.remember(taken.admitted.authors)
+            fares = [fare for columns in taken.facts for fare in fares_of(columns)]
+            self._memory.merged(taken.facts, fares, taken.heads, taken.foreign, taken.quarantined)
+            self.forget(self._replaced({block.header.replica for block in taken.blocks}))
+            if taken.suspended:
+                self._memory.suspend()
+
+        return self._store.write(
+            lambda connection: relay.take_in(
+                connection, self._authors, part, self._replica, self._memory.noted_ms
+            ),
+            after,
+        )
+
+    def _replaced(self, replicas: Collection[ReplicaId]) -> list[ReplicaId]:
+        """Peers believed that are other identities of the terminals of these: they have been replaced.
+
+        What they had not sealed is written again by the one that took over, and must not count twice.
+        """
+        seen = self._authors.seen
+        terminals = {seen[replica].terminal for replica in replicas}
+        before = [replica for replica in self._memory.believed.replicas if replica not in replicas]
+        return [replica for replica in before if seen[replica].terminal in terminals]
