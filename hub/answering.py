@@ -210,14 +210,18 @@ class Answerer:
         To it that branch looks like the chain's beginning, and its settlement would cover it up. It is told
         no head of it, so that it sends what it has: then the hub holds the proof, and somebody is told.
         """
-        authors = self._ledger.authors()
         behind = {
             replica: head
             for replica, head in frontier.items()
-            if replica in heads and head.seq < heads[replica].seq
-            if replica in authors and authors[replica].terminal != heard.terminal
+            if replica != heard.replica and replica in heads and head.seq < heads[replica].seq
         }
-        return await self._wait(self._ledger.denied(behind)) if behind else []
+        if not behind:
+            return []
+        authors = self._ledger.authors()
+        own = authors.get(heard.replica)
+        if own is not None:
+            behind = {one: head for one, head in behind.items() if authors[one].terminal != own.terminal}
+        return await self._wait(self._ledger.denied(behind))
 
     async def _expect(self, heard: Heard, frontier: Frontier, *, believed: bool) -> None:
         """Note how far chains go by its word. Of itself it is not `believed` on another branch."""
