@@ -220,7 +220,8 @@ class Answerer:
         authors = self._ledger.authors()
         own = authors.get(heard.replica)
         if own is not None:
-            behind = {one: head for one, head in behind.items() if authors[one].terminal != own.terminal}
+            kin = {one for one in behind.keys() & authors.keys() if authors[one].terminal == own.terminal}
+            behind = {replica: head for replica, head in behind.items() if replica not in kin}
         return await self._wait(self._ledger.denied(behind))
 
     async def _expect(self, heard: Heard, frontier: Frontier, *, believed: bool) -> None:

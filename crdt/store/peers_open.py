@@ -34,25 +34,35 @@ class PeersOpen:
         """How many facts are believed."""
         return sum(map(len, self._segments.values()))
 
-    def put(self, replica: ReplicaId, facts: Iterable[Delta]) -> bool:
-        """Believe these facts of a peer, and no others; False when there are too many peers already."""
+    def hear(self, replica: ReplicaId, facts: Iterable[Delta]) -> bool:
+        """Believe these facts of a peer, and no others; False when there are too many peers already.
+
+        Less of what is believed is an earlier word that came late: open facts are sealed from the first on,
+        and none of them is ever taken back.
+        """
         segment = tuple(facts)
+        if segment == self._segments.get(replica, ())[: len(segment)]:
+            return True
+        return self._put(replica, segment)
+
+    def forget(self, replicas: Iterable[ReplicaId]) -> None:
+        """Believe nothing of these any more."""
+        for replica in replicas:
+            self._put(replica, ())
+
+    def sealed(self, heads: Frontier) -> None:
+        """What these heads include is held or settled now."""
+        for replica in heads.keys() & self._segments.keys():
+            left = [fact for fact in self._segments[replica] if fact.seq > heads[replica].seq]
+            self._put(replica, tuple(left))
+
+    def _put(self, replica: ReplicaId, segment: tuple[Delta, ...]) -> bool:
         if segment and replica not in self._segments and len(self._segments) >= MAX_SEGMENTS:
             return False
         if segment != self._segments.get(replica, ()):
             self._segments[replica] = segment
             self._add_up()
         return True
-
-    def forget(self, replicas: Iterable[ReplicaId]) -> None:
-        """Believe nothing of these any more."""
-        for replica in replicas:
-            self.put(replica, ())
-
-    def sealed(self, heads: Frontier) -> None:
-        """What these heads include is held or settled now."""
-        for replica in heads.keys() & self._segments.keys():
-            self.put(replica, [fact for fact in self._segments[replica] if fact.seq > heads[replica].seq])
 
     def _add_up(self) -> None:
         self._segments = {replica: facts for replica, facts in self._segments.items() if facts}

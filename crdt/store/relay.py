@@ -177,21 +177,29 @@ def open_facts(author: AuthorCertificate, segment: OpenSegment) -> Sequence[Delt
     return columns.deltas(author.replica, segment.after.seq + 1)
 
 
-def follows(connection: Connection, replica: ReplicaId, segment: OpenSegment) -> Head | None:
+def follows(
+    connection: Connection, author: AuthorCertificate, segment: OpenSegment, facts: Sequence[Delta]
+) -> Head | None:
     """The head held, when the segment begins there or before; None when blocks in between are missing.
 
-    Raises ForkDetected when it follows another chain than the one held, Revoked.
+    `facts`: the segment's. Raises ForkDetected when it follows another chain than the one held, Revoked,
+    NotPermitted when the credit in it is beyond the author's allowance.
     """
+    replica = author.replica
     if segment.count:
         papers.revocations(connection).check(replica, segment.after.seq + segment.count)
-    head, after = RECORD.chains(connection, [replica]).get(replica, NO_CHAIN).head, segment.after
+    (head, credit_minor), after = RECORD.chains(connection, [replica]).get(replica, NO_CHAIN), segment.after
     same_end = after == head
     if after.seq < head.seq:
         spans = overlapping(connection, replica, after.seq, after.seq)
         same_end = all((span.last_seq, span.hash) == after for span in spans)
     if after.seq <= head.seq and not same_end:
         raise ForkDetected("the peer's open segment follows another chain than the one that it sent before")
-    return head if after.seq <= head.seq else None
+    if after.seq > head.seq:
+        return None
+    credit_minor += sum(max(0, fact.amount_minor) for fact in facts if fact.seq > head.seq)
+    author.check_allowance(credit_minor)
+    return head
 
 
 def _first_after(connection: Connection, replicas: Sequence[ReplicaId], want: Want) -> dict[ReplicaId, int]:

@@ -60,11 +60,11 @@ class Relaying:
         def after(head: Head | None) -> None:
             with self._memory.mutex:
                 here = [] if head is None else [fact for fact in facts if fact.seq > head.seq]
-                believed.append(head is not None and self._memory.believed.put(replica, here))
+                believed.append(head is not None and self._memory.believed.hear(replica, here))
                 self._memory.believed.forget(self._replaced([replica]))
 
         believed: list[bool] = []
-        self._store.write(lambda connection: relay.follows(connection, replica, segment), after)
+        self._store.write(lambda connection: relay.follows(connection, author, segment, facts), after)
         return believed[0]
 
     def forget(self, replicas: Iterable[ReplicaId]) -> None:

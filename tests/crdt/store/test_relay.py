@@ -328,6 +328,35 @@ def test_invariant_11_an_opening_that_is_believed_meets_a_held_one(fleet: Fleet)
     assert rear.ledger.view(card(1)).balance_minor == 700
 
 
+def test_invariant_6_an_open_segment_that_was_overtaken_takes_nothing_back(fleet: Fleet) -> None:
+    """Two messages of a peer may pass each other: the one that says less was there first."""
+    front, rear, *_ = fleet.terminals
+    rear.ledger.merge([], [front.author.certificate])
+    said = []
+    for _ in range(2):
+        said.append(front.ledger.open_segment())
+        front.tap(card(1))
+    for segment in (front.ledger.open_segment(), *said):
+        assert rear.ledger.believe(front.ledger.replica, segment)
+        assert rear.ledger.view(card(1)).balance_minor == front.ledger.view(card(1)).balance_minor
+    front.ledger.seal()
+    front.tap(card(1))
+    rear.ledger.merge(front.ledger.blocks_after(0, 1 << 20))
+    assert rear.ledger.believe(front.ledger.replica, front.ledger.open_segment())
+    assert rear.ledger.view(card(1)).balance_minor == front.ledger.view(card(1)).balance_minor
+
+
+def test_invariant_10_no_more_credit_is_believed_than_an_author_may_give(fleet: Fleet) -> None:
+    author = world.terminal(9, Limits(frozenset(Kind), 2_000, 2_000, 3_000))
+    rear = fleet.terminals[0].ledger
+    rear.merge([], [author.certificate])
+    openings = [Delta(author.key.replica, seq, card(seq), Kind.OPENING, 2_000, 1_000) for seq in (1, 2)]
+    assert rear.believe(author.key.replica, OpenSegment(Head(0, GENESIS), 1, encode(openings[:1]).data))
+    with pytest.raises(NotPermitted):
+        rear.believe(author.key.replica, OpenSegment(Head(0, GENESIS), 2, encode(openings).data))
+    assert [rear.view(card(seq)).balance_minor for seq in (1, 2)] == [2_000, 0]
+
+
 def test_a_segment_counts_only_right_after_what_is_held(fleet: Fleet) -> None:
     front, rear, _ = fleet.terminals
     front.write(card(1), [FARE])
