@@ -30,7 +30,7 @@ from crdt.frontier import Frontier, Head
 from crdt.ledger import RefusedInput
 from crdt.numbering import cards_of, shorten
 from crdt.store import papers, quarantine
-from crdt.store.admission import Admitted, Candidate, Prepared, Record, admit
+from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
 from crdt.store.blocks import (
     NO_CHAIN,
@@ -46,6 +46,7 @@ from crdt.store.blocks import (
     stored_blocks,
 )
 from crdt.store.memory import count_quarantined, own_replicas
+from crdt.store.record import Record
 from crdt.store.schema import BLOCK, TERMINAL
 from crdt.store.settled import numbers_of, read_standing, settled_heads_of
 
