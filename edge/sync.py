@@ -29,8 +29,7 @@ from crdt.frames import (
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.session import plan
 from crdt.settlement import Page
-from crdt.store.quarantine import Quarantined
-from edge.delivery import Delivery, confirmed, wants_full
+from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, wants_full
 from edge.errors import AnswerRefused, HubRefused, HubTooSlow, NotSealed
 from edge.exchange import Answer, refusal_in
 from edge.giving_way import GivingWay, Renew
@@ -137,7 +136,8 @@ class Sync:
             return []
         await self._seal()
         replica, head = agreed
-        raws = await run.use(run.ledger.blocks_after, head.seq, self.delivery.push_bytes, replica)
+        found = await run.use(run.ledger.blocks_after, head.seq, self.delivery.push_bytes, replica)
+        raws = at_a_time(found, self.delivery.push_bytes)
         if not raws:
             return []
         certificate = CertificateFrame(run.identity.certificate.encode())
@@ -196,7 +196,8 @@ class Sync:
         """One exchange up, and one more in full where the hub did not know a number; the head it confirms."""
         run, delivery = self._run, self.delivery
         at_most_bytes = 1 if replica in delivery.disputed else delivery.push_bytes
-        raws = await run.use(run.ledger.blocks_after, after_seq, at_most_bytes, replica)
+        found = await run.use(run.ledger.blocks_after, after_seq, at_most_bytes, replica)
+        raws = at_a_time(found, at_most_bytes)
         certificate = CertificateFrame((await run.use(run.ledger.authors))[replica].encode())
         full: list[Message] = [BlockFrame(raw) for raw in raws]
         ways = [full]
@@ -212,6 +213,8 @@ class Sync:
             if frames is full or not wants_full(answer):
                 break
             self._short = False
+        if is_too_much(answer):
+            delivery.timed_out()  # not the same again and again, all of it for nothing
         head = confirmed(answer, replica, after_seq, own)
         delivery.went_through(answer.took_ms)
         delivery.disputed.pop(replica, None)
@@ -225,12 +228,13 @@ class Sync:
             entries = await run.use(run.ledger.quarantined, EVIDENCE_BLOCKS)
             if not entries:
                 return
-            some = _at_most(entries, self.delivery.push_bytes)
+            raws = at_a_time([entry.raw for entry in entries], self.delivery.push_bytes)
+            some = entries[: len(raws)]
             authors = await run.use(run.ledger.authors)
             known = sorted({entry.replica for entry in some} & authors.keys())
             frames: list[Message] = [CertificateFrame(authors[replica].encode()) for replica in known]
-            answer = await run.say({}, [*frames, *(BlockFrame(entry.raw) for entry in some)])
-            if not any(isinstance(message, Ack) for message in answer.messages):
+            answer = await run.say({}, [*frames, *map(BlockFrame, raws)])
+            if is_too_much(answer) or not any(isinstance(message, Ack) for message in answer.messages):
                 return
             await run.use(run.ledger.evidence_delivered, [entry.hash for entry in some])
 
@@ -284,17 +288,6 @@ def _is_about_blocks(message: Message) -> bool:
     return isinstance(message, Ack) or (
         isinstance(message, Refusal) and message.code is not RefusalCode.RESTORED
     )
-
-
-def _at_most(entries: Sequence[Quarantined], limit_bytes: int) -> list[Quarantined]:
-    """The first entries with at most so many bytes, and at least one."""
-    some: list[Quarantined] = []
-    for entry in entries:
-        limit_bytes -= len(entry.raw)
-        if some and limit_bytes < 0:
-            break
-        some.append(entry)
-    return some
 
 
 __all__ = ["Delivery", "Exchange", "Outcome", "Renew", "Sync"]

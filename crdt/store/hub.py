@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
-from crdt.errors import MisuseError, RefusalCode
+from crdt.errors import InputRefused, MisuseError, RefusalCode
 from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, check_card
 from crdt.frontier import Frontier, Head
 from crdt.ledger import MergeReport
@@ -19,6 +19,7 @@ from crdt.numbering import restore
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import balances, blocks, days, flags, overdrawn, papers, projection, quarantine
+from crdt.store.admission import Suspicion
 from crdt.store.asking import LedgerReader, Totals
 from crdt.store.authors import Authors, second_certificate
 from crdt.store.blocks import NO_HEAD
@@ -276,6 +277,18 @@ class HubLedger(LedgerReader):
         NotPermitted, Restored, or MisuseError for blocks of a revoked author.
         """
         return self._own.adopt(hashes)
+
+    def flag(self, replica: ReplicaId, error: InputRefused, seq: int) -> Future[bool]:
+        """Tell the operator something of an author, from its fact `seq` on; False when it was told before."""
+        suspicion = Suspicion(replica, error.code, seq, str(error))
+        at_ms = self._now_ms()
+
+        def after(new: bool) -> None:
+            self._publish(Change(0, (), suspects=(replica,)) if new else None)
+
+        return self._database.write(
+            lambda connection: bool(flags.put(connection, [suspicion], at_ms)), after=after
+        )
 
     def dismiss_flag(self, replica: ReplicaId, code: RefusalCode) -> Future[bool]:
         """Take a flag off, because somebody has seen to it; whether there was one."""
