@@ -146,13 +146,26 @@ class Answerer:
         )
 
     async def _expect(self, heard: Heard, frontier: Frontier, *, believed: bool) -> None:
-        """Note how far chains go by its word. Of itself it is not `believed` on another branch."""
+        """Note how far chains go by its word, which proves nothing of others' chains. Of itself it is not
+        `believed` on another branch."""
         said = {replica: head for replica, head in frontier.items() if believed or replica != heard.replica}
         by = heard.replica if believed and heard.status is not None else None
-        await self._wait(self._ledger.expect(said, heard.name, self._now_ms(), by))
+        authors, now_ms = self._ledger.authors(), self._now_ms()
+        speaker = authors.get(heard.replica)
+        if speaker is None:
+            return
+        own = {
+            replica
+            for replica in said
+            if replica in authors and authors[replica].terminal == speaker.terminal
+        }
+        of_itself = {replica: head for replica, head in said.items() if replica in own}
+        of_others = {replica: head for replica, head in said.items() if replica not in own}
+        await self._wait(self._ledger.expect(of_itself, heard.name, now_ms, by))
+        await self._wait(self._ledger.claim(of_others, speaker.terminal, heard.name, now_ms))
         if heard.settled is not None:
             source = f"{heard.name}, settled"
-            await self._wait(self._ledger.expect(heard.settled.frontier, source, self._now_ms()))
+            await self._wait(self._ledger.claim(heard.settled.frontier, speaker.terminal, source, now_ms))
 
     async def _merge(self, heard: Heard) -> MergeReport | None:
         if not heard.blocks and not heard.shorts and not heard.certificates:

@@ -78,6 +78,7 @@ class Admitted:
     refused: list[RefusedInput] = field(default_factory=list)
     evidence: list[Quarantined] = field(default_factory=list)  # refused blocks for the quarantine
     suspicions: list[Suspicion] = field(default_factory=list)
+    ahead: dict[ReplicaId, int] = field(default_factory=dict)  # what a block beyond a gap shows to exist
     known: int = 0
 
     @property
@@ -215,6 +216,7 @@ class _Judge:
             self._keep(block, fork, None)
             raise fork
         if header.first_seq > head.seq + 1:
+            self._result.ahead[header.replica] = block.last_seq
             raise ChainBroken(f"the author's deltas {head.seq + 1} to {header.first_seq - 1} are missing")
         error = ChainBroken("the block does not follow the one held before it")
         self._keep(block, ForkDetected(str(error)), self._contradicted(block))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from crdt.errors import RefusalCode
 from crdt.ledger import MergeReport
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
-from crdt.store import flags, papers, quarantine
+from crdt.store import expectations, flags, papers, quarantine
 from crdt.store.admission import Admitted, Prepared, Suspicion, admit
 from crdt.store.authors import Authors
 from crdt.store.recording import Change, record
@@ -38,6 +38,8 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
         change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
     if admitted.blocks and document is not None:  # an older list may have kept some of them out
         quarantine.take_out(connection, [block.hash for block in admitted.blocks])
+    if admitted.ahead:
+        expectations.prove(connection, admitted.ahead, at_ms)
     kept = quarantine.put(connection, admitted.evidence, at_ms)
     suspects = flags.put(connection, [*admitted.suspicions, *_too_many(connection, admitted)], at_ms)
     suspects |= {entry.replica for entry in kept}

@@ -231,7 +231,7 @@ def test_the_history_is_complete_before_anything_is_taken_out_of_it(fleet: Fleet
 
 @pytest.mark.parametrize("together", [True, False])
 def test_a_late_block_that_denies_what_counts_is_a_fork(fleet: Fleet, together: bool) -> None:
-    """Kept as no more than late, it would be offered for counting when the cut-off moves; also in one merge."""
+    """Kept as merely late, it would be offered for counting when the cut-off moves; also in one merge."""
     counts = rides(ONE, 2, [2])
     beside = rides(ONE, 4, [2, 2], amount=-100)[1]
     put(fleet.hub, 1, {ONE.key.replica: 2})
