@@ -127,7 +127,8 @@ class PeerSync:
         return self.presence.ledger.frontier(), own_segment(self.presence.ledger)
 
     def _gaps(self, theirs: Frontier) -> dict[ReplicaId, int]:
-        """What to ask for: where they are further than what is held or settled here; nothing when it is full.
+        """What to ask for: where they are further than what is held or settled here, or where something
+        before that is missing; nothing when it is full.
 
         Blocks of this terminal's own that are not here too: its storage was put back, and it has to notice.
         """
@@ -135,7 +136,12 @@ class PeerSync:
         if ledger.status()["held"] > MAX_HELD:
             return {}
         known = joined(ledger.settled_frontier(), ledger.frontier())
-        return {gap.replica: gap.after_seq for gap in missing(theirs, known)}
+        wanted = {gap.replica: gap.after_seq for gap in missing(theirs, known)}
+        return wanted | {
+            replica: after_seq
+            for replica, after_seq in ledger.lacking().items()
+            if replica in theirs and theirs[replica].seq > after_seq
+        }
 
     def _take(self, answer: Answer) -> int:
         """Keep the sealed blocks of an answer; how many were new. What is wrong with one concerns others."""

@@ -148,6 +148,25 @@ def answer(connection: Connection, want: Want, max_bytes: int) -> list[Certifica
     return frames
 
 
+def lacking(connection: Connection) -> dict[ReplicaId, int]:
+    """Of each chain that has a gap beyond the settlement: the last number before it.
+
+    A hub that was put back from a backup settles less than it did, and what it had settled need not be held.
+    """
+    heads = heads_of(connection)
+    settled = settled_heads_of(connection, list(heads))
+    found = {}
+    for replica, head in heads.items():
+        until = settled.get(replica, NO_HEAD).seq
+        for span in overlapping(connection, replica, until + 1, head.seq) if head.seq > until else ():
+            if span.first_seq > until + 1:
+                break
+            until = span.last_seq
+        if until < head.seq:
+            found[replica] = until
+    return found
+
+
 def pruned_until(connection: Connection) -> dict[ReplicaId, int]:
     """Of each chain that is not held from its beginning: the last number before what is held."""
     query = select(BLOCK.c.replica, func.min(BLOCK.c.first_seq)).group_by(BLOCK.c.replica)
