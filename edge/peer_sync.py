@@ -23,9 +23,10 @@ from crdt.frames import (
     Want,
 )
 from crdt.frontier import GENESIS, Frontier, Head, joined, missing
+from edge.delivery import at_a_time
 from edge.errors import AnswerRefused
 from edge.exchange import Answer
-from edge.peer_answering import MAX_CERTIFICATES, MAX_HELD, own_segment
+from edge.peer_answering import MAX_CERTIFICATES, MAX_HELD, overfull, own_segment, taken_now
 from edge.presence import Presence
 from edge.terminal import Terminal
 
@@ -137,17 +138,19 @@ class PeerSync:
             return {}
         known = joined(ledger.settled_frontier(), ledger.frontier())
         wanted = {gap.replica: gap.after_seq for gap in missing(theirs, known)}
-        return wanted | {
+        wanted |= {
             replica: after_seq
             for replica, after_seq in ledger.lacking().items()
             if replica in theirs and theirs[replica].seq > after_seq
         }
+        full = overfull(ledger)
+        return {replica: after_seq for replica, after_seq in wanted.items() if replica not in full}
 
     def _take(self, answer: Answer) -> int:
         """Keep the sealed blocks of an answer; how many were new. What is wrong with one concerns others."""
         ledger = self.presence.ledger
         blocks = [message.raw for message in answer.messages if isinstance(message, BlockFrame)]
-        report = ledger.merge(blocks, _certificates(answer))
+        report = ledger.merge(taken_now(ledger, blocks), _certificates(answer))
         if ledger.suspended:
             self._take_back([refused.raw for refused in report.refused if refused.error.code in _LOST])
         return len(report.added)
@@ -190,7 +193,7 @@ class PeerSync:
                 continue
             if room <= 0 or len(frames) >= MAX_PUSH_FRAMES:
                 break
-            blocks = ledger.blocks_after(gap.after_seq, room, gap.replica)
+            blocks = at_a_time(ledger.blocks_after(gap.after_seq, room, gap.replica), room)
             frames.append(CertificateFrame(authors[gap.replica].encode()))
             frames += [BlockFrame(raw) for raw in blocks]
             room -= sum(map(len, blocks))

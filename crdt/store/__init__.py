@@ -12,8 +12,8 @@ fails unseen).
 
 Then the two ledgers. `terminal` on a `local` store, with `beginning`, `memory`, `held`, `peers_open`,
 `view`, `settled`, `installer`, `sealing`, `relay`, `concession`, `evidence` and
-`pruning`; `hub` with `starting`,
-`markkeeper`, `authors`, `intake`, `record`, `admission`, `merging`, `recording`, `balances`, `numbers`,
+`pruning`; `hub` with `starting`, `markkeeper`, `authors`, `intake`, `record`, `admission`, `merging`,
+`recording`, `balances`, `numbers`,
 `overdrawn`, `ownfacts`, `adopting`, `rewriting`, `revoking`, `flags`, `standing`, `expectations`, `claims`,
 `projection`, `days`, `completeness`, `asking`, `listening` and `neighbours` (other processes on the same
 ledger).
