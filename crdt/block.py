@@ -106,6 +106,17 @@ def seal(key: SigningKey, fleet: FleetId, deltas: Sequence[Delta], previous: byt
     return parse(body + key.sign(BLOCK_TAG + hashlib.sha256(body).digest()))
 
 
+def claim_of(raw: bytes) -> tuple[ReplicaId, int] | None:
+    """Whose a block, or a short block, says it is, and of how many deltas; None for what is too short.
+
+    Costs nothing, and proves nothing: a block with another count or author than its own is refused later.
+    """
+    if len(raw) < HEADER.size:
+        return None
+    _, _, replica, _, _, count, _ = HEADER.unpack_from(raw)
+    return ReplicaId(replica), count
+
+
 def parse(raw: bytes) -> Block:
     """The parts of a block; nothing is verified yet. Raises Malformed, TooLarge or Unsupported."""
     if len(raw) > MAX_BLOCK_BYTES:

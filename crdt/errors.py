@@ -16,6 +16,7 @@ LedgerError
 |  |- Unsupported       a newer protocol than this program speaks
 |  |- Restored          the author's storage is older than what it has sealed before
 |  |- UnknownCardNumber a short block names a card by a number that is not known here
+|  |- ComeAgain         nothing is wrong with it, and it is more than is taken now
 |- StoreError         the world below the ledger failed
    |- KeyUnusable       the file with the database key is missing, damaged, or open to others
    |- WrongKey          the database key does not open this database
@@ -47,6 +48,7 @@ class RefusalCode(IntEnum):
     UNSUPPORTED = 11
     RESTORED = 12
     UNKNOWN_CARD_NUMBER = 13
+    COME_AGAIN = 14
 
 
 class LedgerError(Exception):
@@ -139,6 +141,12 @@ class UnknownCardNumber(InputRefused):
     """A block names a card by a number that is not known here; send the block in full."""
 
     code = RefusalCode.UNKNOWN_CARD_NUMBER
+
+
+class ComeAgain(InputRefused):
+    """Nothing is wrong with it, but it is more than is taken now; send it again later."""
+
+    code = RefusalCode.COME_AGAIN
 
 
 class StoreError(LedgerError):

@@ -37,6 +37,7 @@ FRAME_HEADER_BYTES: Final = _HEADER.size
 MAX_FRAME_BYTES: Final = 1024 * 1024  # header included
 MAX_EXCHANGE_BYTES: Final = 4 * 1024 * 1024  # one session, one way
 MAX_EXCHANGE_FRAMES: Final = 8192
+MAX_EXCHANGE_DELTAS: Final = 65_536  # in the blocks of one exchange: a month of a bus is 37,500
 MAX_STATUS_BYTES: Final = 4096
 MAX_REFUSAL_BYTES: Final = 1 + 512
 MAX_DOCUMENTS: Final = 8  # that a terminal names in a PULL

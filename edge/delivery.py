@@ -1,10 +1,12 @@
 """What is learned about delivering blocks to the hub, and what a refusal of some means."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from crdt.block import claim_of
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
-from crdt.frames import Ack
+from crdt.frames import MAX_EXCHANGE_DELTAS, Ack
 from crdt.frontier import Head
 from edge.errors import AnswerRefused, HubRefused, LedgerBehind, UplinkError
 from edge.exchange import Answer, refusal_in
@@ -76,6 +78,24 @@ def is_cut_off(error: UplinkError) -> bool:
 def wants_full(answer: Answer) -> bool:
     """Whether the hub did not know, or mistook, a card's number in a short block."""
     return any(refusal.code in _NUMBERS for refusal in answer.refusals)
+
+
+def at_a_time(raws: Sequence[bytes], most_bytes: int) -> list[bytes]:
+    """The first blocks, at least one, with at most so many bytes and with what one exchange may bring."""
+    some: list[bytes] = []
+    room = MAX_EXCHANGE_DELTAS
+    for raw in raws:
+        _, count = claim_of(raw) or (None, 0)
+        room, most_bytes = room - count, most_bytes - len(raw)
+        if some and (room < 0 or most_bytes < 0):
+            break
+        some.append(raw)
+    return some
+
+
+def is_too_much(answer: Answer) -> bool:
+    """Whether the hub has left some of it lying, to come again."""
+    return any(refusal.code is RefusalCode.COME_AGAIN for refusal in answer.refusals)
 
 
 def confirmed(

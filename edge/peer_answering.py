@@ -7,9 +7,12 @@ author's certificate and signature count, whoever carries them. Nothing here nee
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from crdt.block import claim_of
 from crdt.certificate import AuthorCertificate
-from crdt.errors import InputRefused, Malformed, NotPermitted
+from crdt.errors import ComeAgain, InputRefused, Malformed, NotPermitted
+from crdt.facts import ReplicaId
 from crdt.frames import (
+    MAX_EXCHANGE_BYTES,
     Ack,
     BlockFrame,
     CertificateFrame,
@@ -24,6 +27,7 @@ from crdt.session import Ended, Event, Refused
 from crdt.store.terminal import TerminalLedger
 from crdt.tlsnames import TlsIdentity
 from edge.acquaintances import Acquaintances
+from edge.delivery import at_a_time
 from edge.identity import Identity
 
 NO_HEAD = Head(0, GENESIS)
@@ -35,6 +39,8 @@ MAX_REFUSALS = 16
 """In one answer; the first ones say what is wrong."""
 MAX_HELD = 1_000_000
 """Deltas beyond the settlement, of all terminals: beyond it others' blocks have to find another carrier."""
+MAX_HELD_OF_ONE = 150_000
+"""The same of one author: four months of a bus. Beyond it no peer's word fills this terminal with more."""
 
 
 @dataclass(slots=True)
@@ -119,8 +125,11 @@ class PeerAnswerer:
             return 0
         if self._ledger.status()["held"] > MAX_HELD:
             raise NotPermitted("this terminal carries as many taps as it can; bring the blocks to the hub")
-        report = self._ledger.merge(heard.blocks, heard.certificates)
+        taken = taken_now(self._ledger, heard.blocks)
+        report = self._ledger.merge(taken, heard.certificates)
         messages.append(Ack(report.heads))
+        if len(taken) < len(heard.blocks):
+            messages.append(Refusal.of(ComeAgain("this terminal takes no more of it now")))
         messages += [Refusal.of(refused.error) for refused in report.refused[:MAX_REFUSALS]]
         return len(report.added)
 
@@ -144,6 +153,23 @@ class PeerAnswerer:
         known = joined(self._ledger.settled_frontier(), held) if behind else held
         named = {replica: known[replica] for replica in hello.frontier if replica in known}
         return named if heard.want is None else held | named
+
+
+def overfull(ledger: TerminalLedger) -> set[ReplicaId]:
+    """Authors of whom so much is held beyond the settlement that no more is carried for them."""
+    settled = ledger.settled_frontier()
+    return {
+        replica
+        for replica, head in ledger.frontier().items()
+        if head.seq - settled.get(replica, NO_HEAD).seq > MAX_HELD_OF_ONE
+    }
+
+
+def taken_now(ledger: TerminalLedger, raws: Sequence[bytes]) -> list[bytes]:
+    """Those of a peer's blocks that are taken in one exchange; others may come again, or go another way."""
+    full = overfull(ledger)
+    wanted = [raw for raw in raws if (claim_of(raw) or (None, 0))[0] not in full]
+    return at_a_time(wanted, MAX_EXCHANGE_BYTES)
 
 
 def own_segment(ledger: TerminalLedger) -> OpenSegment | None:

@@ -23,9 +23,10 @@ from crdt.frames import (
     Want,
 )
 from crdt.frontier import GENESIS, Frontier, Head, joined, missing
+from edge.delivery import at_a_time
 from edge.errors import AnswerRefused
 from edge.exchange import Answer
-from edge.peer_answering import MAX_CERTIFICATES, MAX_HELD, own_segment
+from edge.peer_answering import MAX_CERTIFICATES, MAX_HELD, overfull, own_segment, taken_now
 from edge.presence import Presence
 from edge.terminal import Terminal
 
@@ -127,7 +128,8 @@ class PeerSync:
         return self.presence.ledger.frontier(), own_segment(self.presence.ledger)
 
     def _gaps(self, theirs: Frontier) -> dict[ReplicaId, int]:
-        """What to ask for: where they are further than what is held or settled here; nothing when it is full.
+        """What to ask for: where they are further than what is held or settled here, or where something
+        before that is missing; nothing when it is full.
 
         Blocks of this terminal's own that are not here too: its storage was put back, and it has to notice.
         """
@@ -135,13 +137,20 @@ class PeerSync:
         if ledger.status()["held"] > MAX_HELD:
             return {}
         known = joined(ledger.settled_frontier(), ledger.frontier())
-        return {gap.replica: gap.after_seq for gap in missing(theirs, known)}
+        wanted = {gap.replica: gap.after_seq for gap in missing(theirs, known)}
+        wanted |= {
+            replica: after_seq
+            for replica, after_seq in ledger.lacking().items()
+            if replica in theirs and theirs[replica].seq > after_seq
+        }
+        full = overfull(ledger)
+        return {replica: after_seq for replica, after_seq in wanted.items() if replica not in full}
 
     def _take(self, answer: Answer) -> int:
         """Keep the sealed blocks of an answer; how many were new. What is wrong with one concerns others."""
         ledger = self.presence.ledger
         blocks = [message.raw for message in answer.messages if isinstance(message, BlockFrame)]
-        report = ledger.merge(blocks, _certificates(answer))
+        report = ledger.merge(taken_now(ledger, blocks), _certificates(answer))
         if ledger.suspended:
             self._take_back([refused.raw for refused in report.refused if refused.error.code in _LOST])
         return len(report.added)
@@ -184,7 +193,7 @@ class PeerSync:
                 continue
             if room <= 0 or len(frames) >= MAX_PUSH_FRAMES:
                 break
-            blocks = ledger.blocks_after(gap.after_seq, room, gap.replica)
+            blocks = at_a_time(ledger.blocks_after(gap.after_seq, room, gap.replica), room)
             frames.append(CertificateFrame(authors[gap.replica].encode()))
             frames += [BlockFrame(raw) for raw in blocks]
             room -= sum(map(len, blocks))

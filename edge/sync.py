@@ -30,8 +30,7 @@ from crdt.frames import (
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.session import plan
 from crdt.settlement import Page
-from crdt.store.quarantine import Quarantined
-from edge.delivery import Delivery, confirmed, wants_full
+from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, wants_full
 from edge.errors import AnswerRefused, HubRefused, HubTooSlow, NotSealed
 from edge.exchange import Answer, refusal_in
 from edge.giving_way import GivingWay, Renew
@@ -138,7 +137,8 @@ class Sync:
             return []
         await self._seal()
         replica, head = agreed
-        raws = await run.use(run.ledger.blocks_after, head.seq, self.delivery.push_bytes, replica)
+        found = await run.use(run.ledger.blocks_after, head.seq, self.delivery.push_bytes, replica)
+        raws = at_a_time(found, self.delivery.push_bytes)
         if not raws:
             return []
         certificate = CertificateFrame(run.identity.certificate.encode())
@@ -197,7 +197,8 @@ class Sync:
         """One exchange up, and one more in full where the hub did not know a number; the head it confirms."""
         run, delivery = self._run, self.delivery
         at_most_bytes = 1 if replica in delivery.disputed else delivery.push_bytes
-        raws = await run.use(run.ledger.blocks_after, after_seq, at_most_bytes, replica)
+        found = await run.use(run.ledger.blocks_after, after_seq, at_most_bytes, replica)
+        raws = at_a_time(found, at_most_bytes)
         certificate = CertificateFrame((await run.use(run.ledger.authors))[replica].encode())
         full: list[Message] = [BlockFrame(raw) for raw in raws]
         ways = [full]
@@ -213,7 +214,9 @@ class Sync:
             if frames is full or not wants_full(answer):
                 break
             self._short = False
-        carried = None if replica == run.identity.replica else parse(raws[-1]).head
+        if is_too_much(answer):
+            delivery.timed_out()  # not the same again and again, all of it for nothing
+        carried = parse(raws[-1]).head if raws and replica != run.identity.replica else None
         head = confirmed(answer, replica, after_seq, own, carried)
         delivery.went_through(answer.took_ms)
         delivery.disputed.pop(replica, None)
@@ -227,12 +230,13 @@ class Sync:
             entries = await run.use(run.ledger.quarantined, EVIDENCE_BLOCKS)
             if not entries:
                 return
-            some = _at_most(entries, self.delivery.push_bytes)
+            raws = at_a_time([entry.raw for entry in entries], self.delivery.push_bytes)
+            some = entries[: len(raws)]
             authors = await run.use(run.ledger.authors)
             known = sorted({entry.replica for entry in some} & authors.keys())
             frames: list[Message] = [CertificateFrame(authors[replica].encode()) for replica in known]
-            answer = await run.say({}, [*frames, *(BlockFrame(entry.raw) for entry in some)])
-            if not any(isinstance(message, Ack) for message in answer.messages):
+            answer = await run.say({}, [*frames, *map(BlockFrame, raws)])
+            if is_too_much(answer) or not any(isinstance(message, Ack) for message in answer.messages):
                 return
             await run.use(run.ledger.evidence_delivered, [entry.hash for entry in some])
 
@@ -273,8 +277,9 @@ class Sync:
         run = self._run
         if page.restarts and base:
             # The hub has forgotten what was settled here: it was put back from a backup. It hears what it had
-            # included, before that is replaced.
+            # included, before that is replaced, and gets again what it had as evidence.
             await run.say({}, [Heads(await run.use(run.ledger.settled_frontier))])
+            await run.use(run.ledger.evidence_forgotten)
         if page.final and not await self._forks.check(page):
             return False
         installed = await run.checked(run.ledger.install, page)
@@ -286,17 +291,6 @@ def _is_about_blocks(message: Message) -> bool:
     return isinstance(message, Ack) or (
         isinstance(message, Refusal) and message.code is not RefusalCode.RESTORED
     )
-
-
-def _at_most(entries: Sequence[Quarantined], limit_bytes: int) -> list[Quarantined]:
-    """The first entries with at most so many bytes, and at least one."""
-    some: list[Quarantined] = []
-    for entry in entries:
-        limit_bytes -= len(entry.raw)
-        if some and limit_bytes < 0:
-            break
-        some.append(entry)
-    return some
 
 
 __all__ = ["Delivery", "Exchange", "Outcome", "Renew", "Sync"]

@@ -1,51 +1,48 @@
 """What the hub answers to a terminal's exchange: messages in, messages out. No HTTP, no TLS, no event loop.
 
-`Heard` takes what came, within bounds; `Answerer` brings it to the ledger and says what goes back. It waits
-for the ledger's futures only through the `Wait` it is given, so an event loop may drive it, or a simulator
-whose futures are done at once.
+`hub.heard` takes what came, within bounds; `Answerer` brings it to the ledger and says what goes back. It
+waits for the ledger's futures only through the `Wait` it is given, so an event loop may drive it, or a
+simulator whose futures are done at once.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from crdt.block import MAX_BLOCK_BYTES
-from crdt.certificate import AuthorCertificate, Role
+from crdt.certificate import Role
 from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT, SignedDocument
-from crdt.errors import InputRefused, NotPermitted, Restored
+from crdt.errors import ComeAgain, InputRefused, NotPermitted, Restored
 from crdt.facts import ReplicaId, TerminalId
 from crdt.frames import (
     FRAME_HEADER_BYTES,
     MAX_EXCHANGE_BYTES,
+    MAX_EXCHANGE_DELTAS,
     Ack,
     BlockFrame,
     CertificateFrame,
     DocumentFrame,
-    Heads,
-    Hello,
     Message,
     PageFrame,
     Pull,
     Refusal,
-    ShortBlockFrame,
-    Status,
     Want,
 )
 from crdt.frontier import Frontier
 from crdt.ledger import MergeReport, RefusedInput
 from crdt.revocations import REVOKED_DOCUMENT
-from crdt.session import Ended, Event, Refused
 from crdt.settlement import Page
 from crdt.store.hub import HubLedger, wall_clock_ms
+from hub.door import AUTHOR_DELTAS_A_DAY, MAX_AUTHOR_DELTAS, Door
+from hub.heard import Heard
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 DOCUMENTS = (FLEET_DOCUMENT, REVOKED_DOCUMENT)  # what a terminal is to have
-MAX_CERTIFICATES = 1024  # in one exchange; each costs a signature verification
 MAX_REFUSALS = 16  # in one answer; the first ones say what is wrong
 MAX_WANTED_BYTES = 1024 * 1024  # of blocks in one answer; who wants more asks again
 MAX_HEAD_BYTES = 55  # of one head on the wire
@@ -66,62 +63,6 @@ class OwnDocuments(Protocol):
 
     async def take(self, terminal: TerminalId, replica: ReplicaId, raw: bytes, /) -> None:
         """Merge one that a terminal sent. Raises InputRefused, and nothing has changed."""
-
-
-@dataclass(slots=True)
-class Heard:
-    """What a terminal said in one exchange. `replica` and `terminal`: whose TLS certificate it showed."""
-
-    replica: ReplicaId
-    name: str
-    terminal: TerminalId | None = None
-    hello: Hello | None = None
-    status: Status | None = None
-    pull: Pull | None = None
-    certificates: list[AuthorCertificate] = field(default_factory=list)
-    blocks: list[bytes] = field(default_factory=list)
-    shorts: list[bytes] = field(default_factory=list)  # short blocks: their cards are numbers
-    documents: list[bytes] = field(default_factory=list)
-    want: Want | None = None
-    settled: Heads | None = None  # what a settlement included that it had before
-    refused: Refused | None = None  # it broke the protocol; nothing of it counts
-
-    def take(self, event: Event) -> None:
-        """One more event of the session. Raises InputRefused for what a hub does not take."""
-        match event:
-            case Hello():
-                if event.replica != self.replica:
-                    raise NotPermitted("The TLS certificate belongs to another replica than HELLO names.")
-                self.hello = event
-            case Status():
-                self.status = event
-            case Pull():
-                self.pull = event
-            case CertificateFrame(raw):
-                self._certificate(raw)
-            case BlockFrame(raw):
-                self.blocks.append(raw)
-            case ShortBlockFrame(raw):
-                self.shorts.append(raw)
-            case DocumentFrame(raw):
-                self.documents.append(raw)
-            case Want():
-                self.want = event
-            case Heads():
-                self.settled = event
-            case Refusal():
-                log.warning("%s refused what it was sent: %s: %s", self.name, event.code.name, event.text)
-            case Refused():
-                self.refused = event
-            case Ended() | Ack():
-                pass
-            case _:
-                raise NotPermitted(f"A hub takes no {type(event).__name__}.")
-
-    def _certificate(self, raw: bytes) -> None:
-        if len(self.certificates) >= MAX_CERTIFICATES:
-            raise NotPermitted(f"At most {MAX_CERTIFICATES} certificates may come in one exchange.")
-        self.certificates.append(AuthorCertificate.decode(raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +94,7 @@ class Answerer:
         self._wait = wait
         self._now_ms = now_ms
         self._documents = documents
+        self._door = Door(ledger.authors, now_ms)
         # A terminal may not know who signs here when the hub was put back and has a new key: it is told with
         # every page then. One that begins anew is told in any case.
         authors = ledger.authors()
@@ -181,7 +123,7 @@ class Answerer:
             messages += await self._settlement(heard, heard.pull, page)
         if heard.want is not None:
             messages += await self._wanted(heard.want, _left(heads, messages))
-        said = _says_of_itself(heard)
+        said = heard.says_of_itself
         return Answer(
             frontier={replica: head for replica, head in heads.items() if replica not in branches},
             messages=messages,
@@ -192,7 +134,7 @@ class Answerer:
 
     async def _restored(self, heard: Heard) -> Restored | None:
         """Whether the terminal's own chain is behind or beside what it sealed before, as a refusal."""
-        if heard.hello is None or not _says_of_itself(heard):
+        if heard.hello is None or not heard.says_of_itself:
             return None
         head = heard.hello.frontier.get(heard.replica)
         standing = await self._wait(self._ledger.standing(heard.replica, head))
@@ -225,20 +167,38 @@ class Answerer:
         return await self._wait(self._ledger.denied(behind))
 
     async def _expect(self, heard: Heard, frontier: Frontier, *, believed: bool) -> None:
-        """Note how far chains go by its word. Of itself it is not `believed` on another branch."""
+        """Note how far chains go by its word, which proves nothing of others' chains. Of itself it is not
+        `believed` on another branch."""
         said = {replica: head for replica, head in frontier.items() if believed or replica != heard.replica}
-        by = heard.replica if believed and _has_said_all(heard.status) else None
-        await self._wait(self._ledger.expect(said, heard.name, self._now_ms(), by))
+        by = heard.replica if believed and heard.said_all else None
+        authors, now_ms = self._ledger.authors(), self._now_ms()
+        speaker = authors.get(heard.replica)
+        if speaker is None:
+            return
+        own = {
+            replica
+            for replica in said
+            if replica in authors and authors[replica].terminal == speaker.terminal
+        }
+        of_itself = {replica: head for replica, head in said.items() if replica in own}
+        of_others = {replica: head for replica, head in said.items() if replica not in own}
+        await self._wait(self._ledger.expect(of_itself, heard.name, now_ms, by))
+        await self._wait(self._ledger.claim(of_others, speaker.terminal, heard.name, now_ms))
         if heard.settled is not None:
             source = f"{heard.name}, settled"
-            await self._wait(self._ledger.expect(heard.settled.frontier, source, self._now_ms()))
+            await self._wait(self._ledger.claim(heard.settled.frontier, speaker.terminal, source, now_ms))
 
     async def _merge(self, heard: Heard) -> MergeReport | None:
         if not heard.blocks and not heard.shorts and not heard.certificates:
             return None
+        let = self._door.let(heard.blocks, heard.shorts)
         unread: list[RefusedInput] = []
-        restored = await self._in_full(heard.shorts, unread)
-        report = await self._wait(self._ledger.merge([*heard.blocks, *restored], heard.certificates))
+        restored = await self._in_full(let.shorts, unread)
+        report = await self._wait(self._ledger.merge([*let.blocks, *restored], heard.certificates))
+        for block in self._door.took(report.added):
+            await self._wait(self._ledger.flag(block.header.replica, _too_much(), block.header.first_seq))
+        if let.left:
+            unread.append(RefusedInput(b"", _too_much() if let.slowed else _too_long()))
         return replace(report, refused=(*unread, *report.refused))
 
     async def _in_full(self, shorts: Sequence[bytes], unread: list[RefusedInput]) -> list[bytes]:
@@ -312,15 +272,15 @@ def _beyond(frontier: Frontier, heads: Frontier) -> Frontier:
     }
 
 
-def _has_said_all(status: Status | None) -> bool:
-    """Whether a terminal that says this has nothing but what HELLO names: no tap that is not sealed."""
-    return status is not None and not status.values.get("open") and not status.values.get("suspended")
+def _too_much() -> ComeAgain:
+    return ComeAgain(
+        f"The author has written far more than any bus does: after {MAX_AUTHOR_DELTAS:,} entries at once,"
+        f" {AUTHOR_DELTAS_A_DAY:,} a day are taken. Look at the terminal; revoke it if it makes them up."
+    )
 
 
-def _says_of_itself(heard: Heard) -> bool:
-    """Whether HELLO tells how far its own chain goes: it begins a round, or names the chain."""
-    named = heard.hello is not None and heard.replica in heard.hello.frontier
-    return named or heard.status is not None
+def _too_long() -> ComeAgain:
+    return ComeAgain(f"One exchange brings at most {MAX_EXCHANGE_DELTAS:,} entries; send the rest again.")
 
 
 def _left(heads: Frontier, messages: Sequence[Message]) -> int:

@@ -38,6 +38,7 @@ class WaitingRow:
     last_seq: int
     since_ms: int
     source: str  # who named them
+    proven: bool  # False: by nothing but the word of another terminal
 
     @property
     def entries(self) -> int:
@@ -120,6 +121,7 @@ class Evidence:
                 one.expected_seq,
                 one.since_ms,
                 one.source,
+                one.proven,
             )
             for one in await asyncio.wrap_future(self._ledger.waiting())
         ]

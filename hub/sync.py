@@ -26,10 +26,11 @@ from crdt.session import Refused, Session
 from crdt.store.hub import HubLedger
 from crdt.store.store import Store
 from hub import reissues
-from hub.answering import MAX_REFUSALS, Answerer, Heard
+from hub.answering import MAX_REFUSALS, Answerer
 from hub.callers import Callers
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
+from hub.heard import Heard
 from hub.registry import Client, Registry
 from hub.terminal_documents import TerminalDocuments
 

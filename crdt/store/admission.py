@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from sqlalchemy import Connection, select
 
@@ -31,36 +30,10 @@ from crdt.frontier import Head
 from crdt.ledger import RefusedInput
 from crdt.revocations import NONE_REVOKED, Revocations
 from crdt.store.authors import Authors, second_certificate
-from crdt.store.blocks import NO_CHAIN, Chain, chains_of, overlapping, stored_blocks
+from crdt.store.blocks import NO_CHAIN, Chain
 from crdt.store.quarantine import Quarantined, is_forked
+from crdt.store.record import RECORD, Record
 from crdt.store.schema import QUARANTINE
-
-
-class Record:
-    """What is held already, for judging a block: all of it in the tables `block` and `head`."""
-
-    def chains(self, connection: Connection, replicas: Sequence[ReplicaId]) -> dict[ReplicaId, Chain]:
-        """How far these replicas' chains are held; those without one are left out."""
-        return chains_of(connection, replicas)
-
-    def holds(self, connection: Connection, block: Block) -> bool:
-        """Whether this very block, which begins at or before its chain's head, is held."""
-        header = block.header
-        spans = overlapping(connection, header.replica, header.first_seq, header.first_seq)
-        return any(span.hash == block.hash for span in spans)
-
-    def contradicted(self, connection: Connection, block: Block) -> bytes | None:
-        """The first block held that cannot be in one chain with this one, as it was signed."""
-        header = block.header
-        for held in stored_blocks(connection, header.replica, max(0, header.first_seq - 2)):
-            if contradict(held, block):
-                return held.raw
-            if held.header.first_seq > block.last_seq + 1:
-                break
-        return None
-
-
-RECORD: Final = Record()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +78,7 @@ class Admitted:
     refused: list[RefusedInput] = field(default_factory=list)
     evidence: list[Quarantined] = field(default_factory=list)  # refused blocks for the quarantine
     suspicions: list[Suspicion] = field(default_factory=list)
+    ahead: dict[ReplicaId, int] = field(default_factory=dict)  # what a block beyond a gap shows to exist
     known: int = 0
 
     @property
@@ -221,9 +195,10 @@ class _Judge:
         before = self._revoked.get(replica)
         rival = before if before is not None and contradict(before, block) else None
         rival = rival or beyond_cut_off(self._connection, block)
-        if rival is not None or self._is_branch(block.header.previous):
+        counted = self._contradicted(block) if rival is None else rival.raw
+        if counted is not None or self._is_branch(block.header.previous):
             fork = ForkDetected(f"{error}; and its author sealed other blocks for these sequence numbers")
-            self._keep(block, fork, None if rival is None else rival.raw)
+            self._keep(block, fork, counted)
         else:
             self._keep(block, error, None)
             self._revoked[replica] = block
@@ -241,6 +216,7 @@ class _Judge:
             self._keep(block, fork, None)
             raise fork
         if header.first_seq > head.seq + 1:
+            self._result.ahead[header.replica] = block.last_seq
             raise ChainBroken(f"the author's deltas {head.seq + 1} to {header.first_seq - 1} are missing")
         error = ChainBroken("the block does not follow the one held before it")
         self._keep(block, ForkDetected(str(error)), self._contradicted(block))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection, insert, update
 
@@ -40,9 +40,6 @@ from crdt.store.blocks import (
 from crdt.store.memory import open_segment
 from crdt.store.quarantine import REISSUED, Quarantined
 from crdt.store.schema import BLOCK, HEAD, OPEN_DELTA, TERMINAL
-
-DELIVERED: Final = "delivered"  # of a block in quarantine: the hub has it too
-TOLD: Final = "told"  # the same, of one whose facts were written again
 
 
 class Conceded(NamedTuple):
@@ -125,35 +122,6 @@ def concede(
         lost = unheld((fact for block in leave for fact in _facts(block)), held)
         reissued = _write_again(connection, canonical.replica, writer, lost, held)
     return Conceded(reissued, tuple(block.hash for block in leave))
-
-
-def undelivered(connection: Connection, limit: int) -> list[Quarantined]:
-    """Blocks in quarantine that the hub was not sent yet."""
-    found: list[Quarantined] = []
-    for resolution in (quarantine.OPEN, REISSUED):
-        found += quarantine.entries(connection, resolution=resolution, limit=limit - len(found))
-    return found
-
-
-def delivered(connection: Connection, hashes: Collection[bytes]) -> None:
-    """The hub has these blocks in quarantine now."""
-    found = quarantine.find(connection, hashes)
-    for before, after in ((quarantine.OPEN, DELIVERED), (REISSUED, TOLD)):
-        quarantine.resolve(connection, [entry.hash for entry in found if entry.resolution == before], after)
-
-
-def reissued(connection: Connection, own: Iterable[ReplicaId]) -> list[bytes]:
-    """Hashes of the blocks of these replicas that a concession took out of the record.
-
-    Not of those that somebody brought later, of a branch that this storage never had: they are in quarantine
-    as well, and nobody has written them again.
-    """
-    return [
-        entry.hash
-        for replica in sorted(own)
-        for entry in quarantine.entries(connection, replica, reason=RefusalCode.FORK_DETECTED)
-        if entry.resolution in (REISSUED, TOLD)
-    ]
 
 
 def contested(

@@ -18,8 +18,10 @@ from sqlalchemy import Connection, select
 from crdt.facts import MAX_TEXT_BYTES, ReplicaId, TerminalId
 from crdt.frontier import Frontier
 from crdt.revocations import Revocations
+from crdt.store import claims
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD, heads_of
+from crdt.store.futures import done
 from crdt.store.schema import EXPECTED
 from crdt.store.sql import Lookup, replacing
 from crdt.store.statement import Statement
@@ -65,6 +67,7 @@ class Waiting:
     expected_seq: int
     since_ms: int
     source: str
+    proven: bool = True  # by the author's terminal, a signed block or the marks; else a terminal's mere word
 
 
 class Expectations:
@@ -87,22 +90,20 @@ class Expectations:
         """
         news = self._news(frontier, source[: MAX_TEXT_BYTES // 4], at_ms, by)
         if not news:
-            done: Future[None] = Future()
-            done.set_running_or_notify_cancel()
-            done.set_result(None)
-            return done
+            return done(None)
         return self._database.write(
             lambda connection: put(connection, news), after=lambda _none: self._learn(news)
         )
 
     def give_up(self, replica: ReplicaId) -> Future[bool]:
-        """Wait no longer for what is missing of an author; whether anything was."""
+        """Wait no longer for what is missing of an author, whether anything was: first for what is proven to
+        exist, then for what is only claimed."""
 
         def work(connection: Connection) -> bool:
             known = read(connection, [replica]).get(replica, NOTHING_EXPECTED)
             held = heads_of(connection, [replica]).get(replica, NO_HEAD)
             if known.seq <= held.seq:
-                return False
+                return claims.give_up(connection, replica, held.seq)
             _write(connection, {replica: replace(known, seq=held.seq, source=GIVEN_UP)})
             return True
 
@@ -160,15 +161,35 @@ def put(connection: Connection, news: Mapping[ReplicaId, Expected]) -> None:
     _write(connection, joined)
 
 
+def prove(connection: Connection, shown: Mapping[ReplicaId, int], at_ms: int) -> None:
+    """Expect what signed blocks show to exist, except of authors that were given up."""
+    known = read(connection, shown)
+    news = {
+        replica: Expected(seq, at_ms, "a later block of it")
+        for replica, seq in shown.items()
+        if seq > known.get(replica, NOTHING_EXPECTED).seq
+        and known.get(replica, NOTHING_EXPECTED).source != GIVEN_UP
+    }
+    if news:
+        put(connection, news)
+
+
 def waiting(connection: Connection, revocations: Revocations) -> list[Waiting]:
-    """What is expected and not held, by replica. What a revoked author wrote after its cut-off is not."""
-    heads = heads_of(connection)
+    """What is expected and not held, by replica; what is only claimed, where nothing is proven to be missing.
+
+    What a revoked author wrote after its cut-off is not.
+    """
+    heads, known, claimed = heads_of(connection), read(connection), claims.furthest(connection)
     found = []
-    for replica, one in sorted(read(connection).items()):
+    for replica in sorted(known.keys() | claimed.keys()):
         held_seq = heads.get(replica, NO_HEAD).seq
-        seq = one.limited(revocations.cut_offs.get(replica, one.seq)).seq
-        if seq > held_seq:
-            found.append(Waiting(replica, held_seq, seq, one.at_ms, one.source))
+        for one in (known.get(replica), claimed.get(replica)):
+            if one is not None:
+                seq = min(one.seq, revocations.cut_offs.get(replica, one.seq))
+                if seq > held_seq:
+                    proven = isinstance(one, Expected)
+                    found.append(Waiting(replica, held_seq, seq, one.at_ms, one.source, proven))
+                    break
     return found
 
 

@@ -22,6 +22,14 @@ def then(outcome: Future[Any], go_on: Callable[[Any], None]) -> Callable[[Future
     return done
 
 
+def done(result: T) -> Future[T]:
+    """A future that is done."""
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+    outcome.set_result(result)
+    return outcome
+
+
 def first(pair: Future[tuple[T, Any]]) -> Future[T]:
     """The first half of a future pair."""
     outcome: Future[T] = Future()

@@ -11,18 +11,20 @@ from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
-from crdt.errors import MisuseError, RefusalCode
-from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, check_card
+from crdt.errors import InputRefused, MisuseError, RefusalCode
+from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, TerminalId, check_card
 from crdt.frontier import Frontier, Head
 from crdt.ledger import MergeReport
 from crdt.numbering import restore
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import balances, blocks, days, flags, overdrawn, papers, projection, quarantine
+from crdt.store.admission import Suspicion
 from crdt.store.asking import LedgerReader, Totals
 from crdt.store.authors import Authors, second_certificate
 from crdt.store.blocks import NO_HEAD
 from crdt.store.chore import Chore
+from crdt.store.claims import Claims
 from crdt.store.days import Day, DayReport
 from crdt.store.expectations import Expectations
 from crdt.store.futures import first
@@ -87,6 +89,7 @@ class HubLedger(LedgerReader):
         self._now_ms = now_ms
         self._marks = marks
         self._expectations = Expectations(database, self._authors)
+        self._claims = Claims(database, self._authors)
         self._keeper = None if marks is None else keeping(marks)
         self._listeners = Listeners()
         self._numbers = CardNumbers()
@@ -230,12 +233,16 @@ class HubLedger(LedgerReader):
     def expect(
         self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None = None
     ) -> Future[None]:
-        """Note how far chains go by somebody's word: a HELLO's frontier, or HEADS. Nothing new costs nothing.
+        """Note how far chains go by the word of their authors' own terminals. Nothing new costs nothing.
 
         `source`: a short text for people. `by`: the author that speaks, known from TLS: its terminal, under
         whichever identity, has named everything it has. Authors that are not enrolled are left out.
         """
         return self._expectations.expect(frontier, source, at_ms, by)
+
+    def claim(self, frontier: Frontier, claimant: TerminalId, source: str, at_ms: int) -> Future[None]:
+        """Note how far chains of others go by a terminal's mere word: told, and no day waits for it."""
+        return self._claims.claim(frontier, claimant, source, at_ms)
 
     def give_up(self, replica: ReplicaId) -> Future[bool]:
         """Wait no longer for what an author is known to have written and nobody brings; an operator decides.
@@ -276,6 +283,18 @@ class HubLedger(LedgerReader):
         NotPermitted, Restored, or MisuseError for blocks of a revoked author.
         """
         return self._own.adopt(hashes)
+
+    def flag(self, replica: ReplicaId, error: InputRefused, seq: int) -> Future[bool]:
+        """Tell the operator something of an author, from its fact `seq` on; False when it was told before."""
+        suspicion = Suspicion(replica, error.code, seq, str(error))
+        at_ms = self._now_ms()
+
+        def after(new: bool) -> None:
+            self._publish(Change(0, (), suspects=(replica,)) if new else None)
+
+        return self._database.write(
+            lambda connection: bool(flags.put(connection, [suspicion], at_ms)), after=after
+        )
 
     def dismiss_flag(self, replica: ReplicaId, code: RefusalCode) -> Future[bool]:
         """Take a flag off, because somebody has seen to it; whether there was one."""

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from crdt.errors import RefusalCode
 from crdt.ledger import MergeReport
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
-from crdt.store import flags, papers, quarantine
-from crdt.store.admission import Admitted, Prepared, admit
+from crdt.store import expectations, flags, papers, quarantine
+from crdt.store.admission import Admitted, Prepared, Suspicion, admit
 from crdt.store.authors import Authors
 from crdt.store.recording import Change, record
 
@@ -37,9 +38,26 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
         change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
     if admitted.blocks and document is not None:  # an older list may have kept some of them out
         quarantine.take_out(connection, [block.hash for block in admitted.blocks])
-    suspects = flags.put(connection, admitted.suspicions, at_ms)
-    suspects |= {entry.replica for entry in quarantine.put(connection, admitted.evidence, at_ms)}
+    if admitted.ahead:
+        expectations.prove(connection, admitted.ahead, at_ms)
+    kept = quarantine.put(connection, admitted.evidence, at_ms)
+    suspects = flags.put(connection, [*admitted.suspicions, *_too_many(connection, admitted)], at_ms)
+    suspects |= {entry.replica for entry in kept}
     if suspects:
         change = Change(0, ()) if change is None else change
         change = change.about(suspects)
     return Merged(admitted, change)
+
+
+def _too_many(connection: Connection, admitted: Admitted) -> list[Suspicion]:
+    """Authors of whom evidence was not kept, because their share of the quarantine is full."""
+    held = quarantine.hashes_in(connection, [entry.hash for entry in admitted.evidence])
+    sentence = (
+        "Its blocks that do not count fill its share of the quarantine: no more of its blocks are kept as"
+        " evidence, and none of them counts. Look at the terminal."
+    )
+    return [
+        Suspicion(entry.replica, RefusalCode.TOO_LARGE, entry.first_seq, sentence)
+        for entry in admitted.evidence
+        if entry.hash not in held
+    ]

@@ -30,7 +30,7 @@ from crdt.frontier import Frontier, Head
 from crdt.ledger import RefusedInput
 from crdt.numbering import cards_of, shorten
 from crdt.store import papers, quarantine
-from crdt.store.admission import Admitted, Candidate, Prepared, Record, admit
+from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
 from crdt.store.blocks import (
     NO_CHAIN,
@@ -46,6 +46,7 @@ from crdt.store.blocks import (
     stored_blocks,
 )
 from crdt.store.memory import count_quarantined, own_replicas
+from crdt.store.record import Record
 from crdt.store.schema import BLOCK, TERMINAL
 from crdt.store.settled import numbers_of, read_standing, settled_heads_of
 
@@ -145,6 +146,25 @@ def answer(connection: Connection, want: Want, max_bytes: int) -> list[Certifica
         if max_bytes <= 0:
             break
     return frames
+
+
+def lacking(connection: Connection) -> dict[ReplicaId, int]:
+    """Of each chain that has a gap beyond the settlement: the last number before it.
+
+    A hub that was put back from a backup settles less than it did, and what it had settled need not be held.
+    """
+    heads = heads_of(connection)
+    settled = settled_heads_of(connection, list(heads))
+    found = {}
+    for replica, head in heads.items():
+        until = settled.get(replica, NO_HEAD).seq
+        for span in overlapping(connection, replica, until + 1, head.seq) if head.seq > until else ():
+            if span.first_seq > until + 1:
+                break
+            until = span.last_seq
+        if until < head.seq:
+            found[replica] = until
+    return found
 
 
 def pruned_until(connection: Connection) -> dict[ReplicaId, int]:

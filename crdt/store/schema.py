@@ -245,6 +245,19 @@ EXPECTED: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# What a terminal says of how far another's chain goes, and nothing proves: see `claims`.
+CLAIMED: Final = Table(
+    "claimed",
+    METADATA,
+    Column("replica", _bytes(16), primary_key=True),
+    Column("claimant", _bytes(16), primary_key=True),  # the terminal that says so
+    _number("seq"),
+    _number("at_ms"),
+    Column("source", _TEXT, nullable=False),
+    Column("given_up", SmallInteger, nullable=False),  # 1: nobody waits for it
+    sqlite_with_rowid=False,
+)
+
 # A card's balance, kept with every merge.
 CARD: Final = Table(
     "card",

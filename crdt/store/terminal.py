@@ -29,7 +29,7 @@ from crdt.ledger import MergeReport
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import Cursor, Page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import blocks, concession, papers, pruning, relay, view
+from crdt.store import blocks, concession, evidence, papers, pruning, relay, view
 from crdt.store.beginning import start
 from crdt.store.conceding import Conceding
 from crdt.store.concession import Conceded
@@ -202,6 +202,10 @@ class TerminalLedger:
         """
         return self._store.read(lambda connection: relay.answer(connection, want, max_bytes))
 
+    def lacking(self) -> dict[ReplicaId, int]:
+        """Of each chain that has a gap beyond the settlement: the last number before it."""
+        return self._store.read(relay.lacking)
+
     def pruned_until(self) -> dict[ReplicaId, int]:
         """Of each chain that is not held from its beginning: the last number before what is held."""
         return self._store.read(relay.pruned_until)
@@ -256,15 +260,19 @@ class TerminalLedger:
 
     def quarantined(self, limit: int) -> list[Quarantined]:
         """Blocks in quarantine that the hub was not sent yet: `evidence_delivered` says when it was."""
-        return self._store.read(lambda connection: concession.undelivered(connection, limit))
+        return self._store.read(lambda connection: evidence.undelivered(connection, limit))
 
     def evidence_delivered(self, hashes: Sequence[bytes]) -> None:
         """The hub has these blocks now."""
-        self._store.write(lambda connection: concession.delivered(connection, hashes))
+        self._store.write(lambda connection: evidence.delivered(connection, hashes))
+
+    def evidence_forgotten(self) -> None:
+        """The hub was put back from a backup: it is sent again whatever it had."""
+        self._store.write(evidence.forgotten)
 
     def reissued(self) -> list[bytes]:
         """Hashes of the blocks of this terminal whose facts were written again after a concession."""
-        return self._store.read(lambda connection: concession.reissued(connection, own_replicas(connection)))
+        return self._store.read(lambda connection: evidence.reissued(connection, own_replicas(connection)))
 
     def revocations(self) -> Revocations:
         """Who is revoked, by the newest list put."""

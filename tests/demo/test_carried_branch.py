@@ -13,7 +13,8 @@ from crdt.store.database import Database
 from edge.exchange import Answer
 from edge.sync import Delivery, Outcome, Sync
 from edge.terminal import Terminal
-from hub.answering import Answerer, Heard
+from hub.answering import Answerer
+from hub.heard import Heard
 from tests.edge.authority import Fleet
 from tests.edge.conftest import KEY, pair
 from tests.edge.doors import Door, compared, doors

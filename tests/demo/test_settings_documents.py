@@ -32,7 +32,8 @@ from edge.sync import Delivery, Outcome, Sync
 from edge.terminal import Enrolment, Terminal
 from edge.tls import client_context
 from hub import tables
-from hub.answering import Answerer, Heard
+from hub.answering import Answerer
+from hub.heard import Heard
 from hub.terminal_documents import TerminalDocuments
 from tests.edge.authority import Fleet
 from tests.hub import conftest as hub_fixtures

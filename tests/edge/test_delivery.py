@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import pytest
 from crdt.block import HEADER
 from crdt.errors import Overloaded, RefusalCode
 from crdt.facts import ReplicaId
-from crdt.frames import BlockFrame, Hello, Message, ShortBlockFrame
+from crdt.frames import BlockFrame, Hello, Message, Refusal, ShortBlockFrame
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
-from edge.delivery import MAX_PUSH_BYTES, MIN_PUSH_BYTES, QUICK_MS, Delivery
+from edge.delivery import MAX_PUSH_BYTES, MIN_PUSH_BYTES, QUICK_MS, Delivery, at_a_time
 from edge.errors import HubRefused, HubTooSlow, HubUnreachable, LedgerBehind, Superseded
 from edge.exchange import Answer
 from edge.identity import Identity
@@ -270,6 +271,31 @@ async def test_many_blocks_go_in_bounded_exchanges(paired: Terminal, hub: TestHu
     sizes = [blocks for _, blocks in line.offered]
     assert sum(sizes) == 6
     assert max(sizes) < 6
+
+
+async def test_what_a_hub_leaves_lying_goes_up_in_the_next_exchanges(paired: Terminal, hub: TestHub) -> None:
+    """Invariant 8 of the hub: it takes so much at a time. The terminal goes on from what it acknowledged."""
+
+    class OneAtATime(Line):
+        async def carry(self, messages: Sequence[Message]) -> Answer:
+            blocks = [one for one in messages if isinstance(one, BlockFrame | ShortBlockFrame)]
+            answer = await super().carry([one for one in messages if one not in blocks[1:]])
+            if not blocks[1:]:
+                return answer
+            return replace(answer, messages=(*answer.messages, Refusal(RefusalCode.COME_AGAIN, "too long")))
+
+    await taps(paired, 1, blocks=4)
+    outcome = await synced(paired, OneAtATime(hub))
+    assert outcome.complete
+    assert enrolled(paired).ledger.held() == (0, 0)
+
+
+def test_a_terminal_brings_no_more_at_a_time_than_an_exchange_may_have() -> None:
+    """So an honest one is never told to come again; the first block goes in any case."""
+    full = HEADER.pack(1, b"", b"", b"", 1, 60_000, 0)
+    assert at_a_time([full] * 3, 1000) == [full]
+    assert at_a_time([full[:-3] + b"\0\1\0"] * 3, 2 * len(full)) == [full[:-3] + b"\0\1\0"] * 2
+    assert at_a_time([full], 1) == [full]
 
 
 def test_pushes_grow_again_on_a_quick_link_and_stay_bounded() -> None:

@@ -30,6 +30,7 @@ from crdt.frontier import GENESIS, Head
 from crdt.protocol import CONTENT_TYPE, SYNC
 from crdt.session import Session
 from crdt.tlsnames import TlsIdentity
+from edge import delivery, peer_answering
 from edge.addresses import HubAddress
 from edge.errors import AnswerRefused, HubDistrusted, HubRefused, HubUnreachable
 from edge.exchange import Answer, ExchangeClient, peer
@@ -39,7 +40,7 @@ from edge.peer_site import PeerLimits
 from edge.tls import client_context
 from tests.edge.authority import Fleet
 from tests.edge.conftest import PATIENCE_S
-from tests.edge.doors import AT_MS, LIMITS, Door, compared, doors, revoked
+from tests.edge.doors import AT_MS, LIMITS, Door, compared, digests, doors, revoked
 
 CARD = CardId(b"\x04\x01\x02\x03")
 QUICK = PeerLimits(connections=3, connections_per_address=2, handshake_s=0.3, lifetime_s=1.0, body_s=0.3)
@@ -315,3 +316,32 @@ def test_a_session_is_heard_in_bounded_memory(two: list[Door]) -> None:
     with pytest.raises(NotPermitted, match="At most 64"):
         for event in session.receive_data(data):
             heard.take(event)
+
+
+async def test_nobody_fills_a_terminal_with_one_authors_entries(
+    two: list[Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounded memory: whoever asks, so much of one author is carried until the hub has settled it."""
+    monkeypatch.setattr(peer_answering, "MAX_HELD_OF_ONE", 3)
+    victim, hostile = two
+    for count in (4, 1):
+        for _ in range(count):
+            await asyncio.to_thread(hostile.ride, CARD)
+        await asyncio.to_thread(hostile.ledger.seal)
+        await compared(victim, hostile)
+        await compared(hostile, victim)
+        held = await asyncio.to_thread(victim.ledger.frontier)
+        assert held[hostile.replica].seq == 5  # an opening and four rides, in one block
+
+
+async def test_a_peer_brings_so_many_entries_at_a_time(
+    two: list[Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left lying comes again, so that both agree in the end."""
+    monkeypatch.setattr(delivery, "MAX_EXCHANGE_DELTAS", 2)
+    one, other = two
+    for _ in range(5):
+        await asyncio.to_thread(one.ride, CARD)
+        await asyncio.to_thread(one.ledger.seal)
+    await compared(one, other)
+    assert len(await digests(one, other)) == 1

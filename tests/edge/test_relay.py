@@ -149,6 +149,28 @@ async def test_a_hub_that_begins_anew_hears_what_it_had_settled(
     assert await asyncio.wrap_future(younger.ledger.balance(CARD)) == 750
 
 
+async def test_what_was_settled_and_is_held_by_a_peer_only_comes_from_the_peer(
+    two: list[Door], hub: TestHub, other_database: Database, fleet: Fleet
+) -> None:
+    """Invariant 4: a settlement spared a terminal the blocks, and the hub that settled them was put back."""
+    author, carrier = two
+    await asyncio.to_thread(author.ride, CARD)
+    await asyncio.to_thread(author.ledger.seal)
+    await compared(carrier, author)
+    await asyncio.to_thread(author.ride, CARD)
+    await synced(author, hub)
+    await synced(carrier, hub)
+    younger = await hub_on(other_database, fleet)
+    await synced(carrier, younger)
+    assert await asyncio.wrap_future(younger.ledger.balance(CARD)) == 750
+    await compared(carrier, author)
+    await synced(carrier, younger)
+    assert await asyncio.wrap_future(younger.ledger.balance(CARD)) == 500
+    assert {await asyncio.wrap_future(younger.ledger.digest())} == {
+        await asyncio.to_thread(carrier.ledger.digest)
+    }
+
+
 async def test_the_list_of_revoked_terminals_comes_down_and_holds(
     two: list[Door], hub: TestHub, fleet: Fleet
 ) -> None:

@@ -40,6 +40,12 @@ def hub_database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
+def younger_database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(tmp_path / "younger.db", KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
 async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
     ledger = await asyncio.to_thread(open_ledger, hub_database, fleet)
     return TestHub(fleet, ledger, document=document(fleet, FARES))
@@ -158,6 +164,22 @@ async def test_what_was_sealed_offline_is_written_again_and_the_proof_goes_up(
     proofs = await asyncio.wrap_future(hub.ledger.forks())
     assert [(entry.raw, entry.replica) for entry in proofs] == [(sealed.raw, sealed.header.replica)]
     assert await asyncio.to_thread(enrolled(put_back).ledger.quarantined, 9) == [], "delivered, once"
+
+
+async def test_a_hub_that_was_put_back_gets_the_proof_again(
+    put_back: Terminal, hub: TestHub, fleet: Fleet, younger_database: Database
+) -> None:
+    """Invariant 5: the proof is kept; what a hub has lost of it with everything else comes back too."""
+    await asyncio.to_thread(ride, put_back, AFTER)
+    sealed = await asyncio.to_thread(enrolled(put_back).ledger.seal)
+    assert sealed is not None
+    await Line(hub, put_back).sync()
+    ledger = await asyncio.to_thread(open_ledger, younger_database, fleet)
+    younger = TestHub(fleet, ledger, document=document(fleet, FARES))
+    await Line(younger, put_back).sync()
+    proofs = await asyncio.wrap_future(ledger.forks())
+    assert [entry.raw for entry in proofs] == [sealed.raw]
+    assert await asyncio.to_thread(enrolled(put_back).ledger.quarantined, 9) == [], "delivered again, once"
 
 
 async def test_a_fork_longer_than_the_hubs_chain_gives_way_too(put_back: Terminal, hub: TestHub) -> None:

@@ -26,9 +26,11 @@ from crdt.frontier import GENESIS, Frontier, Head
 from crdt.numbering import shorten
 from crdt.session import Ended, Event
 from crdt.settlement import Page
+from crdt.store.completeness import Complete
+from crdt.store.days import QUARTER_MS, Day
 from hub.answering import MAX_WANTED_BYTES
 from tests.hub.conftest import Depot
-from tests.hub.terminal import CARD, Terminal, first, reference
+from tests.hub.terminal import CARD, NOON_MS, Terminal, first, reference
 
 SAID = Status({"held": 0})
 
@@ -39,6 +41,11 @@ def heads(*terminals: Terminal) -> Frontier:
 
 def blocks(events: Sequence[Event]) -> list[bytes]:
     return [event.raw for event in events if isinstance(event, BlockFrame)]
+
+
+async def unproven(depot: Depot) -> dict[ReplicaId, str]:
+    found = await asyncio.wrap_future(depot.hub.ledger.waiting())
+    return {one.replica: one.source for one in found if not one.proven}
 
 
 async def waiting(depot: Depot) -> dict[ReplicaId, tuple[int, int]]:
@@ -205,6 +212,7 @@ async def test_what_a_terminal_says_it_has_is_waited_for_until_it_is_here(depot:
     raw, theirs = terminal.taps(-250), other.taps(-180, -180)
     await terminal.exchange(SAID, frontier=heads(terminal, other))
     assert await waiting(depot) == {terminal.key.replica: (0, 1), other.key.replica: (0, 2)}
+    assert await unproven(depot) == {other.key.replica: "Bus 1"}
     await terminal.push(raw)
     assert await waiting(depot) == {other.key.replica: (0, 2)}
     await other.push(theirs)
@@ -216,6 +224,36 @@ async def test_what_a_settlement_had_included_is_waited_for(depot: Depot) -> Non
     terminal, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
     await terminal.exchange(Heads({other.key.replica: Head(40, bytes(range(32)))}))
     assert await waiting(depot) == {other.key.replica: (0, 40)}
+    assert await unproven(depot) == {other.key.replica: "Bus 1, settled"}
+
+
+async def test_a_terminals_mere_word_makes_nobody_elses_day_incomplete(depot: Depot) -> None:
+    """Invariant 8. It is told as what it is, and what was given up of its word stays so, whatever it says."""
+    hostile, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await other.push(other.taps(-250))
+    await other.exchange(SAID, frontier=heads(other))
+    start_ms = NOON_MS - NOON_MS % QUARTER_MS
+    ledger, day = depot.hub.ledger, Day(start_ms, start_ms + QUARTER_MS)
+    whose = [other.key.replica]
+    for seq in (40, 41):
+        named = {other.key.replica: Head(seq, bytes(range(32)))}
+        await hostile.exchange(SAID, frontier=named)
+        await hostile.exchange(Heads(named))
+        assert await asyncio.wrap_future(ledger.completeness(whose, day)) == Complete(1)
+        assert bool(await unproven(depot)) is (seq == 40)
+        assert await asyncio.wrap_future(ledger.give_up(other.key.replica)) is (seq == 40)
+    third = await depot.pair("Bus 3")
+    await third.exchange(SAID, frontier=named)
+    assert await unproven(depot) == {other.key.replica: "Bus 3"}
+
+
+async def test_a_later_block_proves_that_the_earlier_ones_exist(depot: Depot) -> None:
+    """A carrier that cannot bring what lies between still shows the author's signature under a number."""
+    carrier, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    raws = [other.taps(-250), other.taps(-180, -180)]
+    events = await carrier.exchange(CertificateFrame(other.certificate.encode()), BlockFrame(raws[1]))
+    assert first(events, "Refusal").code is RefusalCode.CHAIN_BROKEN
+    assert (await waiting(depot), await unproven(depot)) == ({other.key.replica: (0, 3)}, {})
 
 
 async def test_an_open_segment_is_for_peers_and_not_for_a_hub(depot: Depot) -> None:

@@ -18,7 +18,8 @@ from crdt.settlement import SERIES_BYTES
 from crdt.store.balances import NO_FLOOR
 from crdt.store.hub import Change, HubLedger
 from crdt.store.marks import Marks
-from hub.answering import Answerer, Heard
+from hub.answering import Answerer
+from hub.heard import Heard
 from tests.simulation.authors import FARES, HOME, Author, fares, hub_author
 from tests.simulation.disks import Image, empty_disk
 from tests.simulation.inline_loop import InlineLoop

@@ -150,6 +150,9 @@ def test_invariant_8_an_author_has_only_so_much_room_in_quarantine(
     for rival in rivals:
         assert errors(merge(hub, rival)) == [ForkDetected]
     assert len(hub.forks().result()) == 3
+    full = [flag for flag in hub.flags().result() if flag.code is RefusalCode.TOO_LARGE]
+    assert [flag.replica for flag in full] == [ONE.key.replica]
+    assert "no more of its blocks are kept" in full[0].sentence
     theirs = OTHER.blocks(fares(1, 1, author=OTHER), [])[0]
     rival = OTHER.blocks(fares(1, 1, -7, OTHER), [])[0]
     merge(hub, theirs, rival)

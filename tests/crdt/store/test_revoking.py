@@ -227,3 +227,18 @@ def test_the_history_is_complete_before_anything_is_taken_out_of_it(fleet: Fleet
     facts = [delta for block in blocks[:11] for delta in deltas_of(block)]
     assert fleet.hub.history(card(1)).result() == facts[::-1]
     assert fleet.hub.balance(card(1)).result() == 11 * -250
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_late_block_that_denies_what_counts_is_a_fork(fleet: Fleet, together: bool) -> None:
+    """Kept as merely late, it would be offered for counting when the cut-off moves; also in one merge."""
+    counts = rides(ONE, 2, [2])
+    beside = rides(ONE, 4, [2, 2], amount=-100)[1]
+    put(fleet.hub, 1, {ONE.key.replica: 2})
+    if together:
+        fleet.hub.merge(raws([*counts, beside])).result()
+    else:
+        fleet.hub.merge(raws(counts)).result()
+        fleet.hub.merge([beside.raw]).result()
+    (entry,) = fleet.hub.forks().result()
+    assert (entry.reason, entry.counted) == (RefusalCode.FORK_DETECTED, counts[0].raw)

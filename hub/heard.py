@@ -1,0 +1,94 @@
+"""What a terminal says to the hub in one exchange, taken message by message and within bounds."""
+
+import logging
+from dataclasses import dataclass, field
+
+from crdt.certificate import AuthorCertificate
+from crdt.errors import NotPermitted
+from crdt.facts import ReplicaId, TerminalId
+from crdt.frames import (
+    Ack,
+    BlockFrame,
+    CertificateFrame,
+    DocumentFrame,
+    Heads,
+    Hello,
+    Pull,
+    Refusal,
+    ShortBlockFrame,
+    Status,
+    Want,
+)
+from crdt.session import Ended, Event, Refused
+
+log = logging.getLogger(__name__)
+
+MAX_CERTIFICATES = 1024  # in one exchange; each costs a signature verification
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a terminal said in one exchange. `replica` and `terminal`: whose TLS certificate it showed."""
+
+    replica: ReplicaId
+    name: str
+    terminal: TerminalId | None = None
+    hello: Hello | None = None
+    status: Status | None = None
+    pull: Pull | None = None
+    certificates: list[AuthorCertificate] = field(default_factory=list)
+    blocks: list[bytes] = field(default_factory=list)
+    shorts: list[bytes] = field(default_factory=list)  # short blocks: their cards are numbers
+    documents: list[bytes] = field(default_factory=list)
+    want: Want | None = None
+    settled: Heads | None = None  # what a settlement included that it had before
+    refused: Refused | None = None  # it broke the protocol; nothing of it counts
+
+    @property
+    def says_of_itself(self) -> bool:
+        """Whether HELLO tells how far its own chain goes: it begins a round, or names the chain."""
+        named = self.hello is not None and self.replica in self.hello.frontier
+        return named or self.status is not None
+
+    @property
+    def said_all(self) -> bool:
+        """Whether it has nothing but what HELLO names: it says of itself that no tap is left to be sealed."""
+        said = None if self.status is None else self.status.values
+        return said is not None and not said.get("open") and not said.get("suspended")
+
+    def take(self, event: Event) -> None:
+        """One more event of the session. Raises InputRefused for what a hub does not take."""
+        match event:
+            case Hello():
+                if event.replica != self.replica:
+                    raise NotPermitted("The TLS certificate belongs to another replica than HELLO names.")
+                self.hello = event
+            case Status():
+                self.status = event
+            case Pull():
+                self.pull = event
+            case CertificateFrame(raw):
+                self._certificate(raw)
+            case BlockFrame(raw):
+                self.blocks.append(raw)
+            case ShortBlockFrame(raw):
+                self.shorts.append(raw)
+            case DocumentFrame(raw):
+                self.documents.append(raw)
+            case Want():
+                self.want = event
+            case Heads():
+                self.settled = event
+            case Refusal():
+                log.warning("%s refused what it was sent: %s: %s", self.name, event.code.name, event.text)
+            case Refused():
+                self.refused = event
+            case Ended() | Ack():
+                pass
+            case _:
+                raise NotPermitted(f"A hub takes no {type(event).__name__}.")
+
+    def _certificate(self, raw: bytes) -> None:
+        if len(self.certificates) >= MAX_CERTIFICATES:
+            raise NotPermitted(f"At most {MAX_CERTIFICATES} certificates may come in one exchange.")
+        self.certificates.append(AuthorCertificate.decode(raw))
