@@ -41,6 +41,7 @@ from crdt.store.blocks import SegmentRow
 from crdt.store.concession import Canonical, Conceded
 from crdt.store.database import store_secret
 from crdt.store.installer import Installer
+from crdt.store.keepsake import Keepsake
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory, Snapshot, fares_of, own_replicas, read_snapshot
@@ -133,6 +134,7 @@ class TerminalLedger:
                 marks.started()
         self._installer = Installer(database, self._memory, certificate)
         self._sealer = Sealer(database, self._memory, key, certificate, marks)
+        self.keepsake = Keepsake(self._read, self._write, self._authors)
 
     @property
     def replica(self) -> ReplicaId:
