@@ -4,14 +4,15 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from yarl import URL
 
+from crdt.errors import RefusalCode
 from crdt.facts import Draft, Kind
-from crdt.frames import BlockFrame, Message
+from crdt.frames import BlockFrame, Message, Refusal
 from crdt.store.database import Database
 from edge.addresses import HubAddress
 from edge.courier import Export
@@ -68,6 +69,8 @@ class Bus:
     """Blocks sent in full."""
     lose: bool = False
     """Whether the answer to the next blocks gets lost."""
+    refused: bool = False
+    """Whether the hub's answer to blocks is a refusal."""
 
     @property
     def address(self) -> HubAddress:
@@ -94,6 +97,8 @@ class Bus:
                 if blocks and self.lose:
                     self.lose = False
                     raise HubUnreachable("The answer was lost.")
+                if blocks and self.refused:
+                    return replace(answer, messages=(Refusal(RefusalCode.REVOKED, "its key was revoked"),))
                 return answer
 
             sync = Sync(self.terminal, now, exchange, dict, self.delivery, retry=not hurried)
@@ -280,3 +285,21 @@ async def test_keeping_costs_no_exchange_where_the_hub_has_booked_nothing(
         assert (one.exchanges, await one.kept()) == (4 + PAUSE_RUNS, 1)
         await one.run()
         assert (one.exchanges, await one.kept()) == (6 + PAUSE_RUNS, 1 + PAUSE_RUNS)
+
+
+async def test_what_the_hub_does_not_take_back_is_offered_once(
+    settings: HubSettings, buses: list[Terminal], tmp_path: Path
+) -> None:
+    """The terminal is online all the same; it offers it again when the hub's chain has moved."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        (one,) = await paired(depot, buses[:1])
+        await back_up(depot, backup)
+        await top_up(depot, "request-first")
+        await one.run()
+    put_back(settings, backup)
+    async with up(settings) as one.depot:
+        one.refused = True
+        for _ in range(3):
+            await one.run()
+        assert one.brought == 1
