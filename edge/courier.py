@@ -36,7 +36,7 @@ def enrolled(terminal: Terminal) -> Enrolment:
 
 
 class Export:
-    """One courier file of all that a terminal holds, or of what lies beyond some numbers."""
+    """One courier file of all that a terminal holds and keeps, or of what lies beyond some numbers."""
 
     def __init__(self, terminal: Terminal, after: Mapping[ReplicaId, int] | None = None) -> None:
         """Seals the open taps, so that they are in it. `after`: leave out each replica's facts up to there;
@@ -48,20 +48,21 @@ class Export:
         with terminal.syncing(self._identity):
             self._ledger.seal()
             self._held = self._ledger.frontier()
+            self._ends = {**self._ledger.keepsake.heads(), **self._held}
             settled = self._ledger.settled_frontier() if after is None else {}
         self._after = {replica: head.seq for replica, head in settled.items()} if after is None else after
-        self.deltas = sum(self._gap(replica) for replica in self._held)
-        """How many there are to write."""
+        self.deltas = sum(self._gap(replica) for replica in self._ends)
+        """At most how many there are to write."""
 
     def _gap(self, replica: ReplicaId) -> int:
-        return max(0, self._held[replica].seq - self._after.get(replica, 0))
+        return max(0, self._ends[replica].seq - self._after.get(replica, 0))
 
     def parts(self) -> Iterator[bytes]:
         """The bytes of the file, in pieces. Waits. Raises Superseded when the terminal is paired anew."""
         writer = CourierWriter(self._identity.fleet, self._identity.replica)
         written: dict[ReplicaId, Head] = {}
         yield writer.beginning(self._held)
-        for replica in sorted(self._held):
+        for replica in sorted(self._ends, key=lambda each: (each not in self._held, each)):
             if self._gap(replica):
                 yield from self._chain(writer, replica, written)
         yield writer.end(written)
@@ -69,18 +70,23 @@ class Export:
     def _chain(
         self, writer: CourierWriter, replica: ReplicaId, written: dict[ReplicaId, Head]
     ) -> Iterator[bytes]:
-        seq, until = self._after.get(replica, 0), self._held[replica].seq
+        seq, until = self._after.get(replica, 0), self._ends[replica].seq
         with self._terminal.syncing(self._identity):
             certificate = self._ledger.authors()[replica]
         yield writer.message(CertificateFrame(certificate.encode()))
         while seq < until:
             with self._terminal.syncing(self._identity):
-                raws = self._ledger.blocks_after(seq, PART_BYTES, replica)
+                raws = self._some(replica, seq)
             if not raws:  # the last ones were forgotten meanwhile: they are settled
                 return
             yield b"".join(writer.message(BlockFrame(raw)) for raw in raws)
             head = parse(raws[-1]).head
             written[replica], seq = head, head.seq
+
+    def _some(self, replica: ReplicaId, seq: int) -> list[bytes]:
+        if replica in self._held:
+            return self._ledger.blocks_after(seq, PART_BYTES, replica)
+        return self._ledger.keepsake.blocks_after(replica, seq, PART_BYTES)
 
 
 @dataclass

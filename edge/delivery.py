@@ -36,6 +36,10 @@ class Delivery:
     """The version of the terminal's document that the hub did not take; 0 for none."""
     objection: str = ""
     """Why it did not."""
+    keepsake_pause: int = 0
+    """How many runs pass before the hub is asked for its own blocks again."""
+    unwanted: dict[ReplicaId, Head] = field(default_factory=dict)
+    """The heads after which the hub did not take what was kept of its chains."""
 
     @property
     def notes(self) -> str:

@@ -29,6 +29,10 @@ class Learning:
         self.hub_lacks = False
         """Whether the terminal's document says something that the hub's, which came, does not."""
 
+    def meet_hubs(self) -> None:
+        """Remember who the hub is, for what is kept for it."""
+        self._enrolment.ledger.keepsake.meet(self._hubs.values())
+
     def documents(self) -> dict[str, int]:
         """The version held of each document that a terminal is to have; 0 for none."""
         revoked, now = self._enrolment.ledger.document(REVOKED_DOCUMENT), self._now()
@@ -62,6 +66,7 @@ class Learning:
         certificate = AuthorCertificate.decode(raw).verify(identity.fleet_public_key)
         if certificate.role is not Role.HUB:
             raise NotPermitted("only a hub's certificate was asked for")
+        self._enrolment.ledger.keepsake.meet([certificate])
         self._hubs[certificate.replica] = certificate
 
     def _adopt(self, raw: bytes) -> None:

@@ -35,6 +35,7 @@ from edge.errors import AnswerRefused, HubRefused, HubTooSlow, NotSealed
 from edge.exchange import Answer, refusal_in
 from edge.giving_way import GivingWay, Renew
 from edge.run import Exchange, Run
+from edge.safekeeping import Safekeeping
 from edge.terminal import Enrolment, Terminal
 
 EVIDENCE_BLOCKS = 64
@@ -62,8 +63,9 @@ class Outcome:
 class Sync:
     """One run. `exchange` talks to the hub; `describe` gives the status for the operator, and may wait.
 
-    `retry`: whether chains in `delivery.disputed` are offered again, one block of each. `renew`: how to get a
-    new identity; without it, a restored terminal waits for somebody to pair it again.
+    `retry`: whether chains in `delivery.disputed` are offered again, one block of each, and the hub's own
+    blocks are kept for it and brought back; not at each tap. `renew`: how to get a new identity; without it,
+    a restored terminal waits for somebody to pair it again.
     """
 
     terminal: Terminal
@@ -78,6 +80,7 @@ class Sync:
     def __post_init__(self) -> None:
         self._run = Run(self.terminal, self.enrolment, self.exchange, self.delivery, retry=self.retry)
         self._forks = GivingWay(self._run, self.renew)
+        self._safekeeping = Safekeeping(self._run)
         self._acknowledged: dict[ReplicaId, Head] = {}
         self._short = True  # until the hub does not know the numbers of cards
 
@@ -96,9 +99,13 @@ class Sync:
             settled = await self._take(answer.messages, base)
             await self._give_document()
             if settled and not pushed and not self._forks.contested:
+                if self.retry and await self._safekeeping.bring_back():
+                    continue  # the settlement includes it, and says so
                 await self._give_evidence()
                 self._agree(answer.hello.frontier)
                 self.outcome.complete = True
+                if self.retry:
+                    await self._safekeeping.keep()
         self.outcome.conceded, self.outcome.renewed = len(self._forks.conceded), self._forks.renewed
         if self._run.refusal is not None:
             raise self._run.refusal

@@ -45,6 +45,7 @@ T = TypeVar("T")
 DOCUMENTS = (FLEET_DOCUMENT, REVOKED_DOCUMENT)  # what a terminal is to have
 MAX_REFUSALS = 16  # in one answer; the first ones say what is wrong
 MAX_WANTED_BYTES = 1024 * 1024  # of blocks in one answer; who wants more asks again
+MAX_OWN_BYTES = 32 * 1024  # of a hub's blocks in it: they are only kept by a terminal, whose link may be slow
 MAX_HEAD_BYTES = 55  # of one head on the wire
 AT_ONCE = 32  # short blocks that are looked up at a time
 
@@ -96,10 +97,11 @@ class Answerer:
         self._documents = documents
         self._door = Door(ledger.authors, now_ms)
         # A terminal may not know who signs here when the hub was put back and has a new key: it is told with
-        # every page then. One that begins anew is told in any case.
-        authors = ledger.authors()
-        self._succeeds = sum(author.role is Role.HUB for author in authors.values()) > 1
-        self._certificate = CertificateFrame(authors[ledger.replica].encode())
+        # every page then. One that begins anew is told in any case, and of former keys, to keep their blocks.
+        hubs = {replica: one for replica, one in ledger.authors().items() if one.role is Role.HUB}
+        self._succeeds = len(hubs) > 1
+        self._certificate = CertificateFrame(hubs.pop(ledger.replica).encode())
+        self._former = [CertificateFrame(hubs[replica].encode()) for replica in sorted(hubs)]
 
     async def answer(self, heard: Heard) -> Answer:
         """Take in what was brought, and answer; an `Ack` in it is durable."""
@@ -235,6 +237,8 @@ class Answerer:
         messages: list[Message] = []
         if self._succeeds or page.restarts:
             messages.append(self._certificate)
+        if page.restarts:
+            messages += self._former
         for name, reading in [(name, self._ledger.document(name)) for name in DOCUMENTS]:
             document = await self._wait(reading)
             if document is not None and document.version > pull.documents.get(name, 0):
@@ -256,6 +260,8 @@ class Answerer:
             if most_bytes < MAX_BLOCK_BYTES:
                 break
             room = most_bytes - MAX_BLOCK_BYTES + 1
+            if authors[replica].role is Role.HUB:
+                room = min(room, MAX_OWN_BYTES)
             raws = await self._wait(self._ledger.blocks_after(replica, after_seq, room))
             frames: list[Message] = [CertificateFrame(authors[replica].encode()), *map(BlockFrame, raws)]
             most_bytes -= _size(frames)

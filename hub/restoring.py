@@ -1,8 +1,8 @@
 """A hub that was put back from a backup: a new identity for what it books, and what it has to say about it.
 
-Everything that terminals wrote comes back from them by itself. What the hub wrote since the backup (top-ups,
-revocations, pairings, fares) is not in it. Numbers of its own chain must not be given twice, so it goes
-on under a new key; the former certificate stays known, for whatever of the former chain turns up.
+Everything that was booked comes back from the terminals by itself, what the hub wrote included: they keep it.
+What else was done here since the backup (revocations, pairings, fares) is not in it. Numbers of its own chain
+must not be given twice, so it goes on under a new key; the former chain goes on where the backup ended.
 """
 
 import logging
@@ -62,9 +62,9 @@ def retire(
     seed = entropy(SEED_BYTES)
     put_key(seed)
     log.error(
-        "This hub's ledger was put back from a backup. Taps come back from the terminals by themselves; the "
-        "dashboard says what is still missing. Top-ups, revocations, pairings and fares made here since the "
-        "backup are not in it: look through them and make them again."
+        "This hub's ledger was put back from a backup. Taps and top-ups come back from the terminals by "
+        "themselves; the dashboard says what is still missing. Revocations, pairings and fares made here "
+        "since the backup are not in it: look through them and make them again."
     )
     return seed
 

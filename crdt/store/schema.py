@@ -182,6 +182,20 @@ TERMINAL: Final = Table(
     _number("staged_from"),  # runs of `staged` before this one are left over
 )
 
+# The hub's own blocks, kept for it: see `keepsake`. They are settled, and nothing here counts them.
+KEEPSAKE: Final = Table(
+    "keepsake",
+    METADATA,
+    # Of all blocks kept before this one: the order of arrival, and from row to row the size.
+    Column("start_bytes", _NUMBER, primary_key=True, autoincrement=False),
+    Column("replica", _bytes(16), nullable=False),
+    _number("first_seq"),
+    _number("last_seq"),
+    Column("hash", _bytes(32), nullable=False),
+    Column("raw", _RAW, nullable=False),
+    Index("keepsake_by_seq", "replica", "first_seq", unique=True),
+)
+
 # Signed settings documents, the newest version of each.
 DOCUMENT: Final = Table(
     "document",
@@ -357,7 +371,7 @@ REQUEST: Final = Table(
 def _terminals() -> MetaData:
     mine = (BLOCK, HEAD, AUTHOR, QUARANTINE, OPEN_DELTA, IDENTITY, SETTLED, SETTLED_HEAD, STAGED, TERMINAL)
     part = MetaData()
-    for table in (*mine, DOCUMENT):
+    for table in (*mine, KEEPSAKE, DOCUMENT):
         table.to_metadata(part)
     return part
 

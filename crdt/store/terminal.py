@@ -34,6 +34,7 @@ from crdt.store.beginning import start
 from crdt.store.conceding import Conceding
 from crdt.store.concession import Conceded
 from crdt.store.installer import Installer
+from crdt.store.keepsake import Keepsake
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import own_replicas
@@ -95,6 +96,7 @@ class TerminalLedger:
         self._conceding = Conceding(self._store, memory, authors, key.replica)
         self._installer = Installer(database, memory, certificate)
         self._sealer = Sealer(database, memory, key, certificate, marks)
+        self.keepsake = Keepsake(self._store.read, self._store.write, authors)
 
     @property
     def replica(self) -> ReplicaId:

@@ -8,7 +8,7 @@ import pytest
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.errors import RefusalCode
-from crdt.facts import CardId, Kind, ReplicaId
+from crdt.facts import CardId, Draft, Kind, ReplicaId
 from crdt.frames import (
     MAX_EXCHANGE_BYTES,
     BlockFrame,
@@ -28,7 +28,7 @@ from crdt.session import Ended, Event
 from crdt.settlement import Page
 from crdt.store.completeness import Complete
 from crdt.store.days import QUARTER_MS, Day
-from hub.answering import MAX_WANTED_BYTES
+from hub.answering import MAX_OWN_BYTES, MAX_WANTED_BYTES
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, NOON_MS, Terminal, first, reference
 
@@ -202,6 +202,25 @@ async def test_an_answer_stays_within_an_exchange_and_asking_again_brings_the_re
         rounds += 1
     assert got == terminal.chain
     assert rounds > 1
+
+
+async def test_the_hubs_own_chain_comes_in_small_parts(depot: Depot) -> None:
+    """A terminal only keeps it, maybe over a slow link; what else it wants does not wait for that."""
+    terminal = await depot.pair()
+    await terminal.push(terminal.taps(500, kind=Kind.OPENING))
+    ledger = depot.hub.ledger
+    for _ in range(2 * MAX_OWN_BYTES // 150):
+        await asyncio.wrap_future(ledger.append(CARD, [Draft(Kind.TOPUP, 100)], 5_000))
+    chain = await asyncio.wrap_future(ledger.blocks_after(ledger.replica, 0, MAX_EXCHANGE_BYTES))
+    got: list[bytes] = []
+    while len(got) < len(chain):
+        after = parse(got[-1]).last_seq if got else 0
+        events = await terminal.exchange(Want({ledger.replica: after, terminal.key.replica: 0}))
+        own = [raw for raw in blocks(events) if parse(raw).header.replica == ledger.replica]
+        assert 0 < sum(map(len, own)) <= MAX_OWN_BYTES
+        assert terminal.chain[0] in blocks(events)
+        got += own
+    assert got == chain
 
 
 # ---- What the hub learns to be missing (invariant 4) ----

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tests.simulation.keeping import keeps_more
 from tests.simulation.network import NO_FAULTS
 from tests.simulation.oracle import NOTHING, Broken, expect
 from tests.simulation.owing import check_exposure
@@ -29,7 +30,7 @@ def heal(world: World) -> None:
             if stopped.replica in world.network.revoked and stopped is not bus:
                 bus.forget(stopped.replica)  # it is not answered any more
     for _ in range(MAX_ROUNDS):
-        behind = [bus for bus in world.present() if not bus.agrees()]
+        behind = [bus for bus in world.present() if not bus.agrees() or keeps_more(world, bus)]
         if not behind:
             break
         for bus in behind:

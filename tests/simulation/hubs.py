@@ -60,7 +60,6 @@ class Hub:
         self.marks = b""  # what is in the file beside the ledger, which no backup holds
         self._keys = 1
         self._nonces = 0
-        self._replicas = [self.author.replica]
         self._oracle = oracle
         self._loop = loop
         self._request = ""  # the last one that was tried
@@ -82,7 +81,6 @@ class Hub:
         if renewed:
             self.author = hub_author(HOME.name, self._keys)
             self._keys += 1
-            self._replicas.append(self.author.replica)
             self.ledger = self._opened()
         expect(not self.ledger.restored, "a hub with a new key counts as put back")
         self.ledger.on_commit(self._committed)
@@ -188,16 +186,13 @@ class Hub:
         )
 
     def restore(self, backup: Backup) -> None:
-        """Put the copy back and start; what the hub itself booked since is lost with the disk.
+        """Put the copy back and start. What the hub itself booked since is with terminals that keep it.
 
         The list of revocations is made again, as whoever puts a hub back does.
         """
         cut_offs, self.put_back = self.cut_offs, True
         self.disk.put_back(backup.image)
         self._oracle.hub = backup.snapshot
-        for replica in self._replicas:
-            held = range(1, backup.snapshot.reach.get(replica, 0) + 1)
-            self._oracle.facts[replica] = [self._oracle.named[replica, seq] for seq in held]
         self.author = backup.author
         self.requests = set(backup.requests)
         self.fares = backup.fares

@@ -22,6 +22,7 @@ from crdt.store import (
     concession,
     held,
     installer,
+    keepsake,
     marks,
     memory,
     overdrawn,
@@ -271,6 +272,13 @@ MUTATIONS: Final = (
         tapping.Tapping.view,
         "if standing.overlay_generation:",
         "if False:",
+    ),
+    mutation(
+        "a hub that was put back is not brought its own bookings",
+        60,
+        keepsake._lost,
+        "head.seq < min(",
+        "head.seq > min(",
     ),
     mutation(
         "housekeeping loses a card",

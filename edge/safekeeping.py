@@ -1,0 +1,102 @@
+"""The hub's own blocks: kept for it as it makes them, and brought back when it was put back from a backup.
+
+Both after everything else, and only while nobody taps. A hub needs bringing back what the terminal has kept
+beyond the settlement that it gives now; so nothing has to be remembered of it, and what is interrupted goes
+on with the next run.
+"""
+
+import logging
+
+from crdt.errors import RefusalCode
+from crdt.facts import ReplicaId
+from crdt.frames import Ack, BlockFrame, CertificateFrame, Message
+from crdt.frontier import Head
+from edge.errors import HubTooSlow, Superseded, UplinkError
+from edge.exchange import Answer
+from edge.run import Run
+
+PAUSE_RUNS = 20
+"""Runs after all is kept until the hub is asked again, ten minutes of heartbeats: where it sells every few
+seconds, asking adds a twentieth to the exchanges. Terminals ask at different times, so that of many some has
+the newest."""
+
+log = logging.getLogger(__name__)
+
+
+class Safekeeping:
+    """What one run does for the hub."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._brought: set[tuple[ReplicaId, Head]] = set()
+
+    async def bring_back(self) -> bool:
+        """Bring the hub what it has lost of its own; whether it took any. Raises UplinkError."""
+        run, taken = self._run, False
+        for replica, head in (await run.use(run.ledger.keepsake.lost)).items():
+            while run.may_go_on and self._may_bring(replica, head):
+                reached = await self._bring(replica, head)
+                if reached.seq == head.seq:
+                    break
+                head, taken = reached, True
+        return taken
+
+    async def keep(self) -> None:
+        """Fetch a part of what the hub has booked since. That it cannot be had is no failure of the run."""
+        run, delivery = self._run, self._run.delivery
+        if delivery.keepsake_pause:
+            delivery.keepsake_pause -= 1
+            return
+        await run.use(run.learning.meet_hubs)
+        want = await run.use(run.ledger.keepsake.wanted)
+        if want is None or not run.may_go_on:
+            return
+        delivery.keepsake_pause = PAUSE_RUNS
+        try:
+            answer = await run.say({}, [want])
+            kept = await run.checked(run.ledger.keepsake.keep, _blocks(answer))
+        except Superseded:
+            raise
+        except UplinkError as error:
+            log.warning("the hub's own entries were not kept for it: %s", error)
+            return
+        if kept and await run.use(run.ledger.keepsake.wanted) is not None:
+            delivery.keepsake_pause = 0
+
+    def _may_bring(self, replica: ReplicaId, after: Head) -> bool:
+        """Whether it was not tried before; a hub that takes blocks and does not settle them is left alone."""
+        new = (replica, after) not in self._brought and self._run.delivery.unwanted.get(replica) != after
+        self._brought.add((replica, after))
+        return new
+
+    async def _bring(self, replica: ReplicaId, after: Head) -> Head:
+        """One exchange; how far the hub holds the chain then: `after` where it has not moved."""
+        run, keepsake = self._run, self._run.ledger.keepsake
+        raws = await run.use(keepsake.blocks_after, replica, after.seq, run.delivery.push_bytes)
+        if not raws:
+            return after
+        certificate = CertificateFrame((await run.use(run.ledger.authors))[replica].encode())
+        ends = await run.use(keepsake.heads)
+        frames: list[Message] = [certificate, *map(BlockFrame, raws)]
+        try:
+            answer = await run.say({replica: ends[replica]}, frames)
+        except HubTooSlow:
+            run.delivery.timed_out()
+            raise
+        reached = _acknowledged(answer, replica)
+        if reached is None or reached.seq <= after.seq:
+            refusals = "; ".join(one.text for one in answer.refusals) or RefusalCode.CHAIN_BROKEN.name
+            log.warning("the hub does not take back its own entries after %d: %s", after.seq, refusals)
+            run.delivery.unwanted[replica] = after
+            return after
+        log.warning("the hub was put back; it has its own entries up to %d again", reached.seq)
+        return reached
+
+
+def _blocks(answer: Answer) -> list[bytes]:
+    return [message.raw for message in answer.messages if isinstance(message, BlockFrame)]
+
+
+def _acknowledged(answer: Answer, replica: ReplicaId) -> Head | None:
+    acks = (message.frontier for message in answer.messages if isinstance(message, Ack))
+    return next((frontier[replica] for frontier in acks if replica in frontier), None)
