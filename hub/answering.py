@@ -35,6 +35,7 @@ from crdt.ledger import MergeReport, RefusedInput
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page
 from crdt.store.hub import HubLedger, wall_clock_ms
+from crdt.store.standing import HubStanding
 from hub.door import AUTHOR_DELTAS_A_DAY, MAX_AUTHOR_DELTAS, Door
 from hub.heard import Heard
 
@@ -74,7 +75,7 @@ class Answer:
     messages: Sequence[Message]
     report: MergeReport | None = None  # None: nothing was brought
     restored: bool | None = None  # the terminal's storage is older than what it sealed; None: it did not say
-    settled: bool = False  # the settlement was given to its end
+    settled: int | None = None  # the position to whose end the settlement was given
 
 
 class Answerer:
@@ -105,12 +106,14 @@ class Answerer:
 
     async def answer(self, heard: Heard) -> Answer:
         """Take in what was brought, and answer; an `Ack` in it is durable."""
-        restored = await self._restored(heard)
-        report = await self._merge(heard)
         frontier: Frontier = {} if heard.hello is None else heard.hello.frontier
-        reading = self._ledger.heads(sorted({heard.replica, *frontier}))
+        named = {heard.replica, *frontier}
+        standing, heads = await self._wait(self._ledger.arrival(heard.replica, frontier))
+        restored = self._restored(heard, standing)
+        report = await self._merge(heard)
+        if report is not None:
+            heads = {**heads, **{one: head for one, head in report.heads.items() if one in named}}
         asked = None if heard.pull is None else self._page(heard.pull)  # read while the rest is done
-        heads = await self._wait(reading)
         await self._expect(heard, _beyond(frontier, heads), believed=restored is None)
         branches = await self._branches(heard, frontier, heads)
         messages: list[Message] = [] if restored is None else [Refusal.of(restored)]
@@ -131,17 +134,14 @@ class Answerer:
             messages=messages,
             report=report,
             restored=restored is not None if said else None,
-            settled=page is not None and page.final,
+            settled=page.position if page is not None and page.final else None,
         )
 
-    async def _restored(self, heard: Heard) -> Restored | None:
+    def _restored(self, heard: Heard, standing: HubStanding) -> Restored | None:
         """Whether the terminal's own chain is behind or beside what it sealed before, as a refusal."""
-        if heard.hello is None or not heard.says_of_itself:
+        if heard.hello is None or not heard.says_of_itself or not standing.restored:
             return None
         head = heard.hello.frontier.get(heard.replica)
-        standing = await self._wait(self._ledger.standing(heard.replica, head))
-        if not standing.restored:
-            return None
         at_seq = 0 if head is None else head.seq
         return Restored(
             f"{heard.name} ends at {at_seq}, and had sealed up to {standing.ours.seq} before: an old copy of"

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -77,6 +78,7 @@ log = logging.getLogger(__name__)
 
 VERSION = version("farebox")
 FAILURE_POLL_S = 1.0
+SWITCH_S = 0.0005  # how long a thread that computes keeps the others waiting: an answer crosses threads often
 CLOSE_DAYS_EVERY_S = 600.0
 TERMINAL_KINDS = frozenset({Kind.FARE, Kind.OPENING})  # what a terminal may write
 
@@ -94,12 +96,14 @@ class Hub:
 
 def run(settings: HubSettings, environment: Mapping[str, str], say: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. `say` gets one line when the hub is up. Raises HubError, StoreError."""
+    sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
     with (
         founding.opened(settings, environment) as (database, secrets),
         founding.open_ledger(settings, database, secrets) as (authority, ledger),
     ):
         hub = Hub(settings, database, authority, secrets.cookie_key, ledger)
+        server.make_room(settings.connections)
         listeners = server.listen(settings.host, settings.port)
         asyncio.run(_serve(hub, listeners, ServiceManager(environment), say))
 
@@ -131,6 +135,7 @@ class Served:
     port: int
     site: GuardedSite
     bus: EventBus
+    registry: Registry
 
 
 @asynccontextmanager
@@ -142,7 +147,9 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
     async with AsyncExitStack() as stack:
         for listener in listeners:
             stack.callback(listener.close)
-        app, control_app = build(hub, bus, url)
+        registry = Registry(hub.database)
+        stack.push_async_callback(registry.sightings.close)
+        app, control_app = build(hub, bus, url, registry)
         interfaces = await asyncio.to_thread(local_interfaces)
         pem = _certificate(hub, interfaces)
         context = await asyncio.to_thread(hub.authority.server_context, pem)
@@ -158,7 +165,8 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
             await stack.enter_async_context(_background(closing))
         watching = watch_interfaces(local_interfaces, follower.seen, hub.settings.announce_poll_s)
         await stack.enter_async_context(_background(watching))
-        yield Served(url, port, site, bus)
+        await stack.enter_async_context(_background(registry.sightings.keep_writing()))
+        yield Served(url, port, site, bus, registry)
 
 
 class _Follower:
@@ -186,10 +194,9 @@ class _Follower:
         await self._announcer.update(interfaces)
 
 
-def build(hub: Hub, bus: EventBus, url: str) -> tuple[web.Application, web.Application]:
+def build(hub: Hub, bus: EventBus, url: str, registry: Registry) -> tuple[web.Application, web.Application]:
     """The application for the network, and the one for the control socket."""
     settings, database, ledger = hub.settings, hub.database, hub.ledger
-    registry = Registry(database)
     invites = Invites(database, settings.invite_expiry_s, settings.invite_tries)
     limits = Limits(
         TERMINAL_KINDS, settings.max_credit_minor, settings.max_debit_minor, settings.allowance_minor

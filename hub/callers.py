@@ -1,12 +1,13 @@
 """Who asks: the terminal behind a request's TLS certificate, as the registry has it at this moment."""
 
 import ssl
+from functools import lru_cache
 
 from aiohttp import web
 
 from crdt.errors import Revoked, UnknownAuthor
 from hub.authority import serial_of
-from hub.registry import REVOKED, Client, Registry
+from hub.registry import MAX_TERMINALS, REVOKED, Client, Registry
 
 
 class Callers:
@@ -38,6 +39,12 @@ def _serial(request: web.Request) -> str:
     certificate = _certificate(request)
     if not certificate:
         raise UnknownAuthor("This needs the client certificate of a paired terminal.")
+    return _serial_of(certificate)
+
+
+@lru_cache(MAX_TERMINALS)
+def _serial_of(certificate: bytes) -> str:
+    """Parsed once: a terminal shows the same certificate with every request."""
     return serial_of(certificate)
 
 

@@ -7,6 +7,7 @@ around aiohttp's that holds the deadlines.
 """
 
 import asyncio
+import asyncio.sslproto
 import contextlib
 import logging
 import socket
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 ACCEPT_PAUSE_S = 0.5  # after running out of file descriptors or memory
 BACKLOG = 256
+# What a connection holds to read into, for as long as it is open. asyncio's own 256 KiB would be most of the
+# memory of a hub with thousands of terminals, and TLS hands over at most 16 KiB at a time anyway.
+TLS_READ_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,7 @@ class GuardedSite(web.BaseSite):
     async def start(self) -> None:
         """Begin to accept."""
         await super().start()
+        asyncio.sslproto.SSLProtocol.max_size = TLS_READ_BYTES  # read by each connection as it is made
         self._accepting = [asyncio.create_task(self._accept(listener)) for listener in self._sockets]
 
     async def stop(self) -> None:

@@ -172,6 +172,7 @@ def _ledger(settings: HubSettings, database: Store, authority: Authority) -> Hub
         authority.ledger_key,
         authority.hub_certificate,
         marks=Marks.open(settings.marks_file),
+        sharing=True,
     )
 
 

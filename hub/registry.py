@@ -6,19 +6,22 @@ certificate only when a connection is made.
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, select, update
 
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
-from crdt.store.schema import HISTORY
 from crdt.store.store import Store
 from hub import tables
 from hub.authority import ClientCertificate
 from hub.errors import RequestRefused
+from hub.remembered import Remembered
+from hub.sightings import Sighting, Sightings
+
+T = TypeVar("T")
 
 REVOKED = "revoked"
 REPLACED = "replaced"
@@ -52,6 +55,15 @@ class Terminal:
     settled_ms: int | None  # when it was last given the settlement to its end
     settled_fact: int  # the last fact of the history that was in it
 
+    def disproved(self, sound_ms: int | None) -> bool:
+        """Whether a storage that was sound then shows that its being an old copy was a mistake.
+
+        What a new identity has mended stays told; a request may also reach the hub after a later one.
+        """
+        if sound_ms is None or self.restored_ms is None or sound_ms < self.restored_ms:
+            return False
+        return self.renewed_ms is None or self.renewed_ms < self.restored_ms
+
 
 class Identities(NamedTuple):
     """A terminal's name, and the replicas that it was, the oldest first."""
@@ -65,6 +77,8 @@ class Registry:
 
     def __init__(self, database: Store) -> None:
         self._database = database
+        self.sightings = Sightings(database)
+        self._clients: Remembered[str, Client] = Remembered(database)
 
     async def client(self, serial: str) -> Client | None:
         """Who has the TLS certificate with this serial number (hex); None if it was never issued here.
@@ -72,48 +86,55 @@ class Registry:
         The first use of a newer certificate stops the terminal's older ones: not its issue, so that a
         terminal whose pairing broke off at the last moment still has the old one.
         """
+        known = self._clients.get(serial)
+        if known is not None:
+            return known
+        keep = self._clients.asking(serial)
         row = await asyncio.wrap_future(self._database.read(lambda connection: _client(connection, serial)))
         if row is None:
             return None
-        if not row.used and not row.stopped:
-            await asyncio.wrap_future(self._database.write(lambda connection: _first_use(connection, row)))
-        return Client(TerminalId(row.terminal), ReplicaId(row.replica), row.name, row.stopped)
+        client = Client(TerminalId(row.terminal), ReplicaId(row.replica), row.name, row.stopped)
+        if row.used or row.stopped:
+            return keep(client)
+        await self._write(lambda connection: _first_use(connection, row))
+        return client
 
     async def saw(
         self,
         terminal: TerminalId,
         now_ms: int,
         address: str,
-        status: dict[str, Any] | None,
+        status: Mapping[str, Any] | None,
         *,
         restored: bool | None = None,
-        settled: bool = False,
+        settled_fact: int | None = None,
     ) -> None:
         """Note that a terminal was heard of and, unless None, what it said of itself.
 
-        `restored`: whether its storage is an old copy, None where that was no question. `settled`: it was
-        given the settlement to its end, so it knows now what everybody did.
+        `restored`: whether its storage is an old copy, None where that was no question; True is durable on
+        return, everything else in a moment (`sightings.py`). `settled_fact`: it was given the settlement to
+        its end, with the history up to this fact in it; so it knows now what everybody did.
         """
-        values: dict[str, object] = {"seen_ms": now_ms, "address": address}
-        if status is not None:
-            values["status"] = json.dumps(status)
-        if restored is not None:
-            values["restored_ms"] = _found_restored(now_ms) if restored else _found_sound()
-        if settled:
-            values["settled_ms"] = now_ms
-            values["settled_fact"] = select(func.coalesce(func.max(HISTORY.c.id), 0)).scalar_subquery()
-        change = update(tables.terminal).where(tables.terminal.c.terminal == terminal).values(values)
-        await asyncio.wrap_future(
-            self._database.write(lambda connection: connection.execute(change) and None)
+        sound_ms = now_ms if restored is False else None
+        settled_ms = None if settled_fact is None else now_ms
+        self.sightings.note(
+            terminal, Sighting(now_ms, address, status, sound_ms, settled_ms, settled_fact or 0)
         )
+        if restored:
+            self.sightings.doubt(terminal)
+            values = {"restored_ms": _found_restored(now_ms)}
+            change = update(tables.terminal).where(tables.terminal.c.terminal == terminal).values(values)
+            await self._write(lambda connection: connection.execute(change) and None)
 
     async def terminals(self) -> list[Terminal]:
-        """Every terminal, by name."""
+        """Every terminal, by name, as it was last heard of."""
+        unwritten = self.sightings.unwritten()
         query = select(tables.terminal).order_by(tables.terminal.c.name)
         rows = await asyncio.wrap_future(
             self._database.read(lambda connection: connection.execute(query).all())
         )
-        return [_terminal(row) for row in rows]
+        found = map(_terminal, rows)
+        return [_with(terminal, unwritten.get(terminal.terminal)) for terminal in found]
 
     async def identities(self) -> list[Identities]:
         """Every terminal's name, and the replicas that it was, the oldest first."""
@@ -134,9 +155,12 @@ class Registry:
 
     async def revoke(self, name_or_id: str, now_ms: int) -> str:
         """Stop a terminal and all its certificates; its name. RequestRefused when there is none such."""
-        return await asyncio.wrap_future(
-            self._database.write(lambda connection: _revoke(connection, name_or_id, now_ms))
-        )
+        return await self._write(lambda connection: _revoke(connection, name_or_id, now_ms))
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        """Change the registry; from the commit on nobody is let in by what memory had."""
+        forget = self._clients.forget
+        return await asyncio.wrap_future(self._database.write(work, after=lambda _result: forget()))
 
 
 def _found_restored(now_ms: int) -> ColumnElement[Any]:
@@ -144,15 +168,6 @@ def _found_restored(now_ms: int) -> ColumnElement[Any]:
     table = tables.terminal
     since_last = table.c.restored_ms.is_(None) | (table.c.renewed_ms >= table.c.restored_ms)
     return case((since_last, now_ms), else_=table.c.restored_ms)
-
-
-def _found_sound() -> ColumnElement[Any]:
-    """What was mended by a new identity stays told; what the same identity now disproves does not.
-
-    A request may reach the hub after a later one of the same terminal, and then looks like an old copy's.
-    """
-    table = tables.terminal
-    return case((table.c.renewed_ms >= table.c.restored_ms, table.c.restored_ms), else_=null())
 
 
 def enrol(
@@ -291,6 +306,20 @@ def _revoke(connection: Connection, name_or_id: str, now_ms: int) -> str:
     change = certificates.update().where(certificates.c.terminal == terminal).values(stopped=REVOKED)
     connection.execute(change)
     return str(name)
+
+
+def _with(terminal: Terminal, sighting: Sighting | None) -> Terminal:
+    """The terminal as it was last heard of."""
+    if sighting is None or sighting.seen_ms < (terminal.seen_ms or 0):
+        return terminal
+    seen = replace(terminal, seen_ms=sighting.seen_ms, address=sighting.address)
+    if sighting.status is not None:
+        seen = replace(seen, status=dict(sighting.status))
+    if sighting.settled_ms is not None:
+        seen = replace(seen, settled_ms=sighting.settled_ms, settled_fact=sighting.settled_fact)
+    if terminal.disproved(sighting.sound_ms):
+        seen = replace(seen, restored_ms=None)
+    return seen
 
 
 def _terminal(row: Row[Any]) -> Terminal:

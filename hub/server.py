@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import logging
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -12,6 +14,9 @@ from hub.connections import BACKLOG, ConnectionLimits, GuardedSite
 from hub.errors import SetupError
 from hub.settings import HubSettings
 
+log = logging.getLogger(__name__)
+
+FILES = 256  # that a hub opens beside its connections: database, control socket, announcement, libraries
 SHUTDOWN_S = 5.0  # how long requests in progress may take when the hub is told to stop
 LINGER_S = 2.0  # how long the rest of a body is read that nobody wants, so that the answer arrives
 MAX_BODY_BYTES = (
@@ -46,6 +51,21 @@ def listen(host: str, port: int) -> list[socket.socket]:
             raise SetupError(_why_not(address, port, error)) from error
         port = port or listeners[0].getsockname()[1]
     return listeners
+
+
+def make_room(connections: int) -> None:
+    """Let this process have a file for each connection, as far as the system lets it; else the log tells."""
+    wanted = connections + FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "server.connections is %d, and this process may open %d files only; raise LimitNOFILE of the "
+            "service to %d, or lower the setting",
+            *(connections, hard, wanted),
+        )
 
 
 @contextlib.asynccontextmanager

@@ -9,7 +9,6 @@ Refusals: about the request as a whole (no certificate, revoked, too busy) as an
 what is in the session as `Refusal` messages in the answer, beside the `Ack` of what was taken.
 """
 
-import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from hub.events import EventBus, Topic
 from hub.heard import Heard
 from hub.registry import Client, Registry
 from hub.terminal_documents import TerminalDocuments
+from hub.waiting import result_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Sync:
         self._registry = registry
         self._bus = bus
         self._slots = slots
-        self._answerer = Answerer(ledger, page_rows, asyncio.wrap_future, now_ms, documents)
+        self._answerer = Answerer(ledger, page_rows, result_of, now_ms, documents)
         self._now_ms = now_ms
 
     async def sync(self, request: web.Request) -> web.Response:
@@ -113,14 +113,14 @@ class Sync:
 
     async def _answer(self, session: Session, client: Client, heard: Heard, address: str) -> bytes:
         answer = await self._answerer.answer(heard)
-        status = None if heard.status is None else dict(heard.status.values)
+        status = None if heard.status is None else heard.status.values
         await self._registry.saw(
             client.terminal,
             self._now_ms(),
             address,
             status,
             restored=answer.restored,
-            settled=answer.settled,
+            settled_fact=None if answer.settled is None else self._ledger.last_fact(answer.settled),
         )
         if answer.restored:
             log.warning("the storage of %s was put back from an old copy", client.name)

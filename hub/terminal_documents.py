@@ -20,6 +20,7 @@ from crdt.store.store import Store
 from crdt.terminal_document import HUB_EDITS, TERMINAL_SETTING_NAMES, TerminalDocument
 from hub.answering import Wait
 from hub.errors import RequestRefused
+from hub.remembered import Remembered
 from hub.tables import terminal_document
 
 TRIES = 8  # how often somebody else may come first
@@ -60,6 +61,7 @@ class TerminalDocuments:
         self._fleet = fleet
         self._key = key
         self._wait = wait
+        self._fetched: Remembered[TerminalId, int] = Remembered(database)
 
     async def kept(self, terminal: TerminalId) -> Kept:
         """The document of a terminal; an empty one when nobody has written any."""
@@ -67,7 +69,11 @@ class TerminalDocuments:
 
     async def other(self, terminal: TerminalId, version: int) -> SignedDocument | None:
         """For a terminal that has this version: the document, unless it is the same."""
+        if self._fetched.get(terminal) == version:
+            return None
+        keep = self._fetched.asking(terminal)
         if await self._wait(self._database.read(lambda sql: _is_known(sql, terminal, version))):
+            keep(version)
             return None
         kept = await self.kept(terminal)
         document = kept.document
@@ -98,9 +104,13 @@ class TerminalDocuments:
         for _ in range(TRIES):
             before, document, fetched = await self._wait(self._database.read(read))
             values = _values(before, document, fetched)
-            if not values or await self._wait(self._database.write(_swap(terminal, before, values))):
+            if not values or await self._write(_swap(terminal, before, values)):
                 return
         raise RequestRefused("busy", "The terminal's settings are being changed; try again.", 503)
+
+    async def _write(self, work: Callable[[Connection], bool]) -> bool:
+        forget = self._fetched.forget
+        return await self._wait(self._database.write(work, after=lambda _result: forget()))
 
 
 def _kept(connection: Connection, terminal: TerminalId) -> Kept:

@@ -14,7 +14,7 @@ Then the two ledgers. `terminal`, the public face, on a `local` store: `beginnin
 `peers_open`, `owned` (the database in its hands); `tapping` and `sealing`; `settled`, `installer` and
 `pruning`; `relaying` with `relay`; `conceding` with `concession` and `evidence`; `keepsake`; `view` and
 `status`. `hub` with `starting`, `markkeeper`, `authors`, `intake`, `record`, `admission`, `merging`,
-`recording`, `balances`, `numbers`, `overdrawn`, `ownfacts`, `adopting`, `rewriting`, `revoking`, `flags`, `standing`, `expectations`,
-`claims`, `projection`, `days`, `completeness`, `asking`, `listening` and `neighbours` (other processes on the
-same ledger).
+`recording`, `balances`, `numbers`, `editions` (pages that many terminals are given), `overdrawn`, `ownfacts`,
+`adopting`, `rewriting`, `revoking`, `flags`, `standing`, `expectations`, `claims`, `projection`, `days`,
+`completeness`, `asking`, `listening` and `neighbours` (other processes on the same ledger).
 """

@@ -32,8 +32,10 @@ from crdt.store import (
 from crdt.store.authors import Authors
 from crdt.store.completeness import Completeness, completeness
 from crdt.store.days import Day, DayReport
+from crdt.store.editions import Editions
 from crdt.store.expectations import Waiting
 from crdt.store.flags import Flag
+from crdt.store.futures import done
 from crdt.store.quarantine import Quarantined
 from crdt.store.store import Store
 
@@ -59,6 +61,8 @@ class LedgerReader:
         self._database = database
         self._key = key
         self._authors = authors
+        self._editions: Editions | None = None  # of a hub that serves a fleet
+        self._documents: dict[str, SignedDocument | None] = {}  # where no other process puts any
         self._digest: tuple[int, bytes] | None = None  # the last one computed, and its position
 
     @property
@@ -72,10 +76,20 @@ class LedgerReader:
         """The signed settlement page that answers a terminal's pull: at most `limit` cards after the cursor.
 
         A terminal of another series, or with a position that this hub has not made (it was restored from a
-        backup since), is answered with the first page of a full load.
+        backup since), is answered with the first page of a full load. In a large fleet a page may be some
+        seconds old, see `editions.py`.
         """
-        most = min(limit, MAX_PAGE_ROWS)
-        return self._database.read(lambda connection: self._page(connection, series, base, after, most))
+        pull, editions = (series, base, after, min(limit, MAX_PAGE_ROWS)), self._editions
+        if editions is None:
+            return self._database.read(lambda connection: self._seal(balances.answer_pull(connection, *pull)))
+        known = editions.known(pull)
+        if known is not None:
+            return done(known)
+        return self._database.read(lambda connection: editions.page(connection, pull))
+
+    def last_fact(self, position: int) -> int:
+        """The last row of the history that a settlement page at this position included, or an earlier one."""
+        return 0 if self._editions is None else self._editions.last_fact(position)
 
     def blocks_after(self, replica: ReplicaId, seq: int, max_bytes: int) -> Future[list[bytes]]:
         """A replica's sealed blocks after `seq`, at most `max_bytes` together but at least one."""
@@ -113,6 +127,8 @@ class LedgerReader:
 
     def document(self, name: str) -> Future[SignedDocument | None]:
         """The newest settings document of this name."""
+        if name in self._documents:
+            return done(self._documents[name])
         return self._database.read(lambda connection: papers.get_document(connection, name))
 
     # ---- For people ----
@@ -189,8 +205,7 @@ class LedgerReader:
 
     # ---- Within ----
 
-    def _page(self, connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Page:
-        answer = balances.answer_pull(connection, series, base, after, limit)
+    def _seal(self, answer: balances.Answer) -> Page:
         return seal_page(
             self._key,
             self.fleet,

@@ -9,25 +9,25 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+def done(result: T) -> Future[T]:
+    """A future that has its result."""
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+    future.set_result(result)
+    return future
+
+
 def then(outcome: Future[Any], go_on: Callable[[Any], None]) -> Callable[[Future[Any]], None]:
     """A callback that hands a future's result on, and its failure to `outcome`."""
 
-    def done(future: Future[Any]) -> None:
+    def finished(future: Future[Any]) -> None:
         error = future.exception()
         if error is None:
             go_on(future.result())
         else:
             outcome.set_exception(error)
 
-    return done
-
-
-def done(result: T) -> Future[T]:
-    """A future that is done."""
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()
-    outcome.set_result(result)
-    return outcome
+    return finished
 
 
 def first(pair: Future[tuple[T, Any]]) -> Future[T]:

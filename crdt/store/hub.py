@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
-from crdt.documents import SignedDocument
+from crdt.documents import FLEET_DOCUMENT, SignedDocument
 from crdt.errors import InputRefused, MisuseError, RefusalCode
 from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, TerminalId, check_card
 from crdt.frontier import Frontier, Head
@@ -26,6 +26,7 @@ from crdt.store.blocks import NO_HEAD
 from crdt.store.chore import Chore
 from crdt.store.claims import Claims
 from crdt.store.days import Day, DayReport
+from crdt.store.editions import Editions
 from crdt.store.expectations import Expectations
 from crdt.store.futures import first
 from crdt.store.intake import MAX_MERGING_BYTES, Intake
@@ -67,12 +68,15 @@ class HubLedger(LedgerReader):
         now_ms: Callable[[], int] = wall_clock_ms,
         marks: Marks | None = None,
         keeping: Callable[[Marks], Keeper] = MarkKeeper,
+        *,
+        sharing: bool = False,
     ) -> None:
         """Load the ledger, or begin it. `certificate`: a verified one for `key`.
 
         `entropy`: a new ledger's series, and how far from the last position a loaded one goes on. `now_ms`:
         the hub's clock, for people: when it learnt something. `marks`: those beside the database; then
-        the ledger has to be closed. `keeping`: who writes them.
+        the ledger has to be closed. `keeping`: who writes them. `sharing`: whether terminals may be given the
+        same settlement pages, some seconds old, when many ask (`editions.py`).
 
         `restored` tells that the database was put back from an old copy, with this key in it: what it booked
         since is not there, so it must not number facts of its own any more, and bookings fail with Restored
@@ -105,9 +109,13 @@ class HubLedger(LedgerReader):
         )
         self._neighbours: Neighbours | None = None
         self._projection = projection.Projection(database, self._projected, now_ms)
+        if sharing:
+            self._editions = Editions(self._seal, shared=isinstance(database, Shared))
         self._judging.begin()
         self._own.undo()
-        if isinstance(database, Shared):
+        if not isinstance(database, Shared):
+            self._documents = database.read_and_wait(_documents)
+        else:
             follow = self._projection.follow
             tell = self._listeners.tell
             self._neighbours = Neighbours(database, begun.place, self._authors, tell, follow)
@@ -218,6 +226,8 @@ class HubLedger(LedgerReader):
             return new, apply_revocations(connection, self._authors, revocations, at_ms)
 
         def after(result: tuple[bool, Applied]) -> None:
+            if result[0] and document.name in self._documents:
+                self._documents[document.name] = document
             for change in result[1].changes:
                 self._publish(change)
 
@@ -227,8 +237,18 @@ class HubLedger(LedgerReader):
 
     def standing(self, replica: ReplicaId, head: Head | None) -> Future[HubStanding]:
         """What this hub thinks of an author that says of itself that its chain ends at `head`."""
-        mark = NO_HEAD if self._marks is None else self._marks.heads.get(replica, NO_HEAD)
+        mark = self._mark(replica)
         return self._database.read(lambda connection: judge_standing(connection, replica, head, mark))
+
+    def arrival(self, replica: ReplicaId, frontier: Frontier) -> Future[tuple[HubStanding, Frontier]]:
+        """`standing` of an author that names these heads, its own among them; and `heads` of all of them."""
+        mark, named = self._mark(replica), sorted({replica, *frontier})
+
+        def work(connection: Connection) -> tuple[HubStanding, Frontier]:
+            standing = judge_standing(connection, replica, frontier.get(replica), mark)
+            return standing, blocks.heads_of(connection, named)
+
+        return self._database.read(work)
 
     def expect(
         self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None = None
@@ -313,10 +333,15 @@ class HubLedger(LedgerReader):
 
     # ---- Within ----
 
+    def _mark(self, replica: ReplicaId) -> Head:
+        return NO_HEAD if self._marks is None else self._marks.head(replica) or NO_HEAD
+
     def _publish(self, change: Change | None) -> None:
         if change is not None:
             if self._neighbours is not None and change.position:
                 self._neighbours.own(change.position)
+            if self._editions is not None:
+                self._editions.changed(change.position)
             self._numbers.learn(change.met)
             self._listeners.tell(change)
             if change.replicas:
@@ -325,3 +350,8 @@ class HubLedger(LedgerReader):
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self._listeners.tell(Change(0, cards, history=True))
+
+
+def _documents(connection: Connection) -> dict[str, SignedDocument | None]:
+    """Those of the whole fleet."""
+    return {name: papers.get_document(connection, name) for name in (FLEET_DOCUMENT, REVOKED_DOCUMENT)}

@@ -91,6 +91,11 @@ class Marks:
         with self._mutex:
             return dict(self._heads)
 
+    def head(self, replica: ReplicaId) -> Head | None:
+        """How far one chain had come; None where there is no mark of it."""
+        with self._mutex:
+            return self._heads.get(replica)
+
     def check_start(
         self, database_nonce: bytes | None, heads: Frontier, of: Collection[ReplicaId] | None = None
     ) -> bool:

@@ -1,97 +1,203 @@
-"""One hub process under the exchanges of a fleet: heartbeats, and taps that come in online."""
+"""One hub process under the exchanges of 10,000 terminals: heartbeats, and taps that come in online.
 
-import asyncio
+As many terminals as the machine has room for are really connected, and speak as often as 10,000 would, each
+with a settlement as old as one of 10,000 has when it speaks. Who plays them are other processes.
+"""
+
+import contextlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import aiohttp
-
-from crdt.frames import BlockFrame, CertificateFrame, Message, Pull, Status
-from crdt.settlement import beginning, parse_page
 from hub.control_client import ask
+from tests.bench import fleet
+from tests.bench.fleet_load import Command
 from tests.bench.table import Figure
 from tests.hub.processes import HubProcess, hub_process
-from tests.hub.terminal import Terminal, first
 
 FLEET: Final = 10_000
-TAPS_A_MINUTE: Final = 2  # of a terminal in the busy hour; 1,250 taps a day are fewer
-SPEAKERS: Final = 16  # terminals that really speak, each over its own kept-alive TLS connection
-_STATUS: Final = Status({"held": 0, "head_seq": 1, "position": 1, "route": "110", "name": "bus"})
+EXCHANGES_A_MINUTE: Final = 3  # of a terminal in the busy hour: a heartbeat and two taps
+BETWEEN_S: Final = 60 / EXCHANGES_A_MINUTE
+RATE: Final = FLEET / BETWEEN_S
+CARDS: Final = 50_000  # of whom anybody may tap
+PLAYERS: Final = 2  # processes
+_NAME: Final = f"{FLEET:,} terminals"
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass
-class Speaker:
-    """A paired terminal with its connection, and what it would have installed."""
+@dataclass(frozen=True)
+class Measured:
+    """A time under load."""
 
-    terminal: Terminal
-    http: aiohttp.ClientSession
-    pull: Pull
+    seconds: float
+    hub_cpu_s: float
+    taps: int
+    heartbeats: int
+    refused: int
+    skipped: int
+    requests: int
+    cards: int
+    received_bytes: int
+    latencies: list[float]
 
-    async def heartbeat(self) -> None:
-        """Nothing new on either side, but being there."""
-        await self._ask()
+    @property
+    def exchanges(self) -> int:
+        """Those that were answered to the end."""
+        return self.taps + self.heartbeats
 
-    async def tap(self) -> None:
-        """A tap as it happens, of a terminal that agreed with the hub before: block up, settlement down."""
-        block = BlockFrame(self.terminal.taps(-250))
-        await self._ask(CertificateFrame(self.terminal.certificate.encode()), block)
+    @property
+    def rate(self) -> float:
+        """Exchanges a second."""
+        return self.exchanges / self.seconds
 
-    async def _ask(self, *blocks: Message) -> None:
-        terminal = self.terminal
-        frontier = {terminal.key.replica: terminal.head} if terminal.chain else {}
-        events = await terminal.exchange(_STATUS, self.pull, *blocks, frontier=frontier, http=self.http)
-        page = parse_page(first(events, "PageFrame").raw)
-        self.pull = Pull(page.series, page.position, beginning(page.position))
+    @property
+    def share(self) -> float:
+        """Of one core, by the hub process."""
+        return self.hub_cpu_s / self.seconds
+
+    def quantile(self, percent: int) -> float:
+        """Of the latencies, in ms."""
+        if len(self.latencies) < 2:
+            return float("inf")
+        return statistics.quantiles(self.latencies, n=100)[percent - 1]
 
 
-def measure(directory: Path, seconds: float) -> list[Figure]:
-    """How many terminals' heartbeats, and heartbeats and taps, one hub process answers in a minute."""
+class Players:
+    """The processes that play the terminals."""
+
+    def __init__(self, found: fleet.Fleet, url: str) -> None:
+        host, port = url.removeprefix("https://").rsplit(":", 1)
+        place = json.dumps({"host": host, "port": int(port)})
+        self._processes = [_player() for _ in range(PLAYERS)]
+        for number, process in enumerate(self._processes):
+            self._tell(process, found.part(number, PLAYERS))
+            self._tell(process, place)
+        for process in self._processes:
+            self._hear(process)
+
+    def play(self, seconds: float, rate: float, behind_s: float, hub: int) -> Measured:
+        """Load the hub, whose process id is `hub`."""
+        command = Command(seconds, rate / PLAYERS, behind_s)
+        cpu_s, began = _cpu_s(hub), time.perf_counter()
+        for process in self._processes:
+            self._tell(process, json.dumps(asdict(command)))
+        results = [self._hear(process) for process in self._processes]
+        took_s, cpu_s = time.perf_counter() - began, _cpu_s(hub) - cpu_s
+        counted = {name: sum(one[name] for one in results) for name in results[0] if name != "latencies"}
+        latencies = [latency for one in results for latency in one["latencies"]]
+        return Measured(seconds=took_s, hub_cpu_s=cpu_s, latencies=latencies, **counted)
+
+    def close(self) -> None:
+        """End them."""
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+
+    @staticmethod
+    def _tell(process: "subprocess.Popen[str]", line: str) -> None:
+        assert process.stdin is not None
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+
+    @staticmethod
+    def _hear(process: "subprocess.Popen[str]") -> dict[str, Any]:
+        assert process.stdout is not None
+        heard: dict[str, Any] = json.loads(process.stdout.readline())
+        return heard
+
+
+def measure(directory: Path, seconds: float, connections: int) -> list[Figure]:
+    """Whether one hub process keeps up with 10,000 terminals, at what cost, and how many it would carry."""
     directory = directory / "depot"
     directory.mkdir()
     with hub_process(directory) as hub:
+        found = fleet.found(hub, connections, CARDS, random.Random(1))  # noqa: S311 - the same every time
         hub.start()
-        heartbeats, syncs = asyncio.run(_load(hub, seconds))
-    carried = 60 / (1 / heartbeats + TAPS_A_MINUTE / syncs)
-    detail = f"{SPEAKERS} TLS connections; hub and load share the machine's cores"
-    more = f"a heartbeat and {TAPS_A_MINUTE} taps a minute each; {syncs:,.0f} tap syncs a second"
+        empty_mb = _rss_mb(hub.pid)
+        with _players(found, hub.url) as players:
+            connected_mb = _rss_mb(hub.pid)
+            players.play(BETWEEN_S * 1.5, RATE, BETWEEN_S, hub.pid)
+            paced = players.play(seconds, RATE, BETWEEN_S, hub.pid)
+            lag_s, busy_mb = _lag_s(hub, found.cards[0][0]), _rss_mb(hub.pid)
+            driven = players.play(seconds, 0, BETWEEN_S, hub.pid)
+    memory = empty_mb, connected_mb, busy_mb
+    return [*_figures_of_pace(paced, lag_s, connections), *_figures_of_limits(driven, memory, connections)]
+
+
+def _figures_of_pace(paced: Measured, lag_s: float, connections: int) -> list[Figure]:
+    count = max(1, paced.exchanges)
+    size = f"{paced.cards / count:,.0f} cards, {paced.received_bytes / count / 1000:,.1f} kB"
+    missed = f"{paced.refused} refused, {paced.skipped} not asked in time"
+    load = f"{connections:,} TLS connections; {size} an answer; {missed}"
+    due = "from when it was due to the end of the last answer"
     return [
-        Figure("heartbeats a second", heartbeats, FLEET / 60, at_least=True, detail=detail),
-        Figure("terminals one hub process carries", carried, FLEET, at_least=True, detail=more),
+        Figure(f"{_NAME}: exchanges a second", paced.rate, RATE * 0.98, at_least=True, detail=load),
+        _compared("p50, ms", paced.quantile(50), due),
+        _compared("p99, ms", paced.quantile(99), due),
+        _compared("hub's share of a core", paced.share, "CPU time of the process, all threads"),
+        _compared("history behind, s", lag_s, "until it shows what the balances include"),
     ]
 
 
-async def _load(hub: HubProcess, seconds: float) -> tuple[float, float]:
-    speakers = [await _paired(hub, number) for number in range(SPEAKERS)]
+def _figures_of_limits(
+    driven: Measured, memory: tuple[float, float, float], connections: int
+) -> list[Figure]:
+    empty_mb, connected_mb, busy_mb = memory
+    each_kb = (connected_mb - empty_mb) / connections * 1000
+    cpu_ms = driven.hub_cpu_s / max(1, driven.exchanges) * 1000
+    rate = f"{driven.rate:,.0f} exchanges a second, {cpu_ms:.2f} ms of CPU each; hub and load share the cores"
+    more = f"{each_kb:.0f} kB a connection: {empty_mb + FLEET * each_kb / 1000:,.0f} MB with {FLEET:,}, idle"
+    return [
+        Figure(
+            "terminals one hub process carries", driven.rate * BETWEEN_S, FLEET, at_least=True, detail=rate
+        ),
+        _compared("hub's RSS, MB", busy_mb, more),
+    ]
+
+
+def _compared(name: str, value: float, detail: str) -> Figure:
+    return Figure(f"{_NAME}: {name}", value, None, at_least=False, detail=detail)
+
+
+@contextlib.contextmanager
+def _players(found: fleet.Fleet, url: str) -> Iterator[Players]:
+    players = Players(found, url)
     try:
-        heartbeats = await _rate(speakers, Speaker.heartbeat, seconds)
-        return heartbeats, await _rate(speakers, Speaker.tap, seconds)
+        yield players
     finally:
-        for speaker in speakers:
-            await speaker.http.close()
+        players.close()
 
 
-async def _paired(hub: HubProcess, number: int) -> Speaker:
-    socket = hub.directory / "state" / "control.sock"
-    invite = await asyncio.to_thread(ask, socket, "POST", "/invite", {})
-    terminal = await Terminal.pair(hub.url, invite["code"], f"bus {number}")
-    return Speaker(terminal, terminal.connect(), Pull())
+def _player() -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.fleet_load"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
-async def _rate(
-    speakers: Sequence[Speaker], speak: Callable[[Speaker], Awaitable[None]], seconds: float
-) -> float:
-    """Rounds a second, every speaker going on as soon as it is answered."""
-    count = 0
+def _lag_s(hub: HubProcess, card: str) -> float:
+    """How long the history takes to catch up with the balances."""
     began = time.perf_counter()
+    while ask(hub.directory / "state" / "control.sock", "GET", f"/cards/{card}")["behind"]:
+        time.sleep(0.02)
+    return time.perf_counter() - began
 
-    async def talk(speaker: Speaker) -> None:
-        nonlocal count
-        while time.perf_counter() - began < seconds:
-            await speak(speaker)
-            count += 1
 
-    await asyncio.gather(*map(talk, speakers))
-    return count / (time.perf_counter() - began)
+def _cpu_s(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _rss_mb(process: int) -> float:
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1_000_000

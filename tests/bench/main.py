@@ -26,6 +26,9 @@ def main() -> int:
         "--seconds", type=float, default=10.0, help="of each kind of load on the hub (%(default)s)"
     )
     parser.add_argument(
+        "--connections", type=int, default=500, help="terminals connected to the hub (%(default)s)"
+    )
+    parser.add_argument(
         "--directory", type=Path, help="where the databases are made: the disk that is measured"
     )
     parser.add_argument("--strict", action="store_true", help="fail when a target is missed")
@@ -50,7 +53,7 @@ _MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "merge": lambda directory, wanted: merge.measure(directory, merge.prepared(_source()), wanted.merges),
     "reconnect": lambda directory, _wanted: reconnect.measure(directory, _source()),
     "settle": lambda directory, wanted: settle.measure(directory, wanted.cards, _source()),
-    "depot": lambda directory, wanted: depot.measure(directory, wanted.seconds),
+    "depot": lambda directory, wanted: depot.measure(directory, wanted.seconds, wanted.connections),
 }
 
 

@@ -22,6 +22,12 @@ class HubProcess:
         self.url = ""
         self._process: subprocess.Popen[str] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
         return subprocess.run(

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from hub.authority import Authority, new_secrets
 from hub.connections import ConnectionLimits, Gate, GuardedSite
+from hub.server import FILES, make_room
 from hub.shield import deadlines
 from tests.hub.tls import client_context, server_context
 
@@ -210,3 +212,26 @@ def test_one_address_cannot_take_the_places_of_others() -> None:
     ]
     gate.release("a")
     assert gate.admit("c")
+
+
+@pytest.fixture
+def file_limit() -> Iterator[tuple[int, int]]:
+    """The soft and hard limit of open files, put back afterwards."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield limits
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_there_is_a_file_for_every_connection(file_limit: tuple[int, int]) -> None:
+    """server.connections counts on its own: a shell's limit of 1,024 files does not."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (900, file_limit[1]))
+    make_room(1000)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1000 + FILES
+
+
+def test_a_limit_that_cannot_be_raised_is_told(
+    file_limit: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rather than connections that fail one day, for no reason that anybody sees."""
+    make_room(file_limit[1])
+    assert "raise LimitNOFILE" in caplog.text

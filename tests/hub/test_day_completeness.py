@@ -13,7 +13,6 @@ from crdt.block import parse
 from crdt.fleet import FleetSettings
 from crdt.frames import BlockFrame, CertificateFrame, Status
 from hub.daybook import Daybook, DayPage, GapRow, TerminalDay
-from hub.registry import Registry
 from hub.settings import HubSettings
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Terminal
@@ -109,7 +108,7 @@ async def test_days_are_closed_on_after_the_hour_they_begin_at_was_changed(depot
     async def policy() -> FleetSettings:
         return FleetSettings(day_starts_at_h=starts_at_h)
 
-    book = Daybook(depot.hub.ledger, Registry(depot.hub.database), policy, lambda: now_ms)
+    book = Daybook(depot.hub.ledger, depot.served.registry, policy, lambda: now_ms)
     assert await book.close_old(12) == [DAY]
     starts_at_h, now_ms = 2, END_MS + 48 * HOUR_MS
     assert [str(day) for day in await book.close_old(12)] == ["2026-11-21"]

@@ -11,7 +11,6 @@ from crdt.frames import Status
 from hub.daybook import Daybook, GapRow, TerminalDay, day_at, span
 from hub.daywords import completeness
 from hub.errors import RequestRefused
-from hub.registry import Registry
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, Terminal
 
@@ -39,7 +38,7 @@ def daybook(depot: Depot, now_ms: int) -> Daybook:
     async def policy() -> FleetSettings:
         return FleetSettings()
 
-    return Daybook(depot.hub.ledger, Registry(depot.hub.database), policy, lambda: now_ms)
+    return Daybook(depot.hub.ledger, depot.served.registry, policy, lambda: now_ms)
 
 
 async def say_all(bus: Terminal) -> None:

@@ -8,7 +8,7 @@ from crdt.facts import CardId, Kind, ReplicaId, TerminalId
 from crdt.fleet import FleetSettings
 from crdt.frames import Pull
 from hub.exposure import Exposures, judge, standings
-from hub.registry import Registry, Terminal
+from hub.registry import Terminal
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD
 
@@ -44,7 +44,7 @@ async def test_a_terminal_away_may_believe_what_was_taken_since_it_settled(depot
     await depot.projected()
     await away.pull()
     await bus.push(bus.taps(-250, -250))
-    rows = {row.name: row for row in await Registry(depot.hub.database).terminals()}
+    rows = {row.name: row for row in await depot.served.registry.terminals()}
     assert rows["Bus 2"].settled_ms is not None
     assert rows["Bus 1"].settled_ms is None
     assert await read(depot, rows["Bus 2"].settled_fact) == [Standing(500, 1000), Standing(600, 600)]
@@ -97,7 +97,7 @@ async def test_the_figure_rests_a_while_after_it_was_made(depot: Depot) -> None:
     async def policy() -> FleetSettings:
         return POLICY
 
-    registry = Registry(depot.hub.database)
+    registry = depot.served.registry
     exposures = Exposures(depot.hub.database, registry, policy, 90, lambda: 0, lambda: next(clock))
     first = await exposures.get()
     assert await exposures.get() is first
@@ -112,12 +112,10 @@ async def test_terminals_are_told_apart_by_whether_they_are_in_touch(depot: Depo
     async def policy() -> FleetSettings:
         return POLICY
 
-    (row, _) = await Registry(depot.hub.database).terminals()
+    (row, _) = await depot.served.registry.terminals()
     assert row.seen_ms is not None
     now_ms = row.seen_ms + 60_000
-    exposures = Exposures(
-        depot.hub.database, Registry(depot.hub.database), policy, 90, lambda: now_ms, lambda: 0.0
-    )
+    exposures = Exposures(depot.hub.database, depot.served.registry, policy, 90, lambda: now_ms, lambda: 0.0)
     assert (await exposures.get()).offline == 1
 
 
@@ -129,7 +127,7 @@ async def test_what_is_spent_counts_also_where_a_revocation_took_newer_facts_awa
     await thief.push(thief.taps(-1, -1, -1, -1, card=OTHER))
     await depot.projected()
     await away.pull()
-    terminals = await Registry(depot.hub.database).terminals()
+    terminals = await depot.served.registry.terminals()
     since = next(row.settled_fact for row in terminals if row.name == "Bus 2")
     await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 3", "cut_off": 0})
     await bus.push(bus.taps(-250, -250, -250))

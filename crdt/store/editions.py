@@ -1,0 +1,234 @@
+"""Settlement pages for a large fleet: many terminals are given the same ones, made once from memory.
+
+Every terminal is to hear of every card that changes, so what a hub says grows with the square of its fleet:
+10,000 terminals that tap twice a minute each miss 6,700 cards between two exchanges, and 500 of them ask in a
+second. An edition is what changed lately, as of one instant, in memory. While making pages takes little time
+every pull is answered as of its own instant. When it takes more, an edition stays for some seconds, and those
+who missed the same are given the same page.
+
+What is given is what the tables would say at the edition's position, so it is never wrong, but at most
+MAX_AGE_S old. Whatever cannot be continued from memory is read from the tables.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Connection, Dialect, Select, bindparam, func, select
+
+from crdt.facts import ReplicaId
+from crdt.frontier import Head
+from crdt.settlement import UNMET, CardRow, Cursor, Page, beginning
+from crdt.store.balances import Answer, answer_pull, is_made, read_standing
+from crdt.store.schema import CARD, HEAD, HISTORY
+from crdt.store.sql import beyond
+from crdt.store.statement import Rows, Statement
+
+MAX_AGE_S: Final = 5.0  # of an edition that is still given
+SHARE: Final = 0.1  # of a core, for making pages; when it takes more they are shared
+BURST_S: Final = 0.1  # of CPU time that may be spent at once before that
+SHARING_S: Final = 60.0  # how long they are shared then: until those who have seldom asked have asked, too
+MAX_ROWS: Final = (
+    50_000  # cards of an edition, some minutes of a large fleet; who missed more reads the tables
+)
+MAX_EDITIONS: Final = 64  # of which the end of the history is remembered
+MAX_PAGES: Final = 256  # kept of one edition
+
+_PLACE: Final = (CARD.c.position, CARD.c.card)
+_ROW: Final = (*_PLACE, CARD.c.sum_minor, CARD.c.opening_minor, CARD.c.flags, CARD.c.number)
+
+
+def _after(dialect: Dialect) -> Select[Any]:
+    given = (bindparam("position", type_=BigInteger), bindparam("card", type_=CARD.c.card.type))
+    here = beyond(dialect, _PLACE, given)
+    return select(*_ROW).where(here).order_by(*_PLACE).limit(bindparam("limit", type_=BigInteger))
+
+
+_AFTER: Final = Statement(_after)
+_NEWEST: Final = Statement(
+    select(*_ROW).order_by(*(column.desc() for column in _PLACE)).limit(bindparam("limit", type_=BigInteger))
+)
+_END: Final = Statement(select(func.coalesce(func.max(HISTORY.c.id), 0)))
+_HEADS: Final = Statement(
+    select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash, HEAD.c.position).where(
+        HEAD.c.position > bindparam("after")
+    )
+)
+
+Pull = tuple[bytes, int, Cursor, int]  # series, base, after, most rows
+Seal = Callable[[Answer], Page]
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """The cards and heads that changed after position `oldest`, as they are at `position`."""
+
+    series: bytes
+    oldest: int
+    position: int
+    made_s: float
+    places: list[Cursor]  # of the cards, ascending
+    rows: list[CardRow]  # one for each of them
+    heads: dict[ReplicaId, tuple[int, Head]]  # with the position at which each moved
+    last_fact: int  # the last row of the history then
+    unmet: int  # the last position of a card of which nothing is left to say; not everybody is told of those
+    pages: dict[Pull, Page] = field(default_factory=dict)
+
+    def continues(self, pull: Pull) -> bool:
+        """Whether it holds everything that this pull is to be answered with."""
+        series, base, after, _ = pull
+        here = series == self.series and self.oldest <= base <= self.position and base > self.unmet
+        return here and (after == beginning(base) or base < after.position <= self.position)
+
+    def answer(self, pull: Pull) -> Answer:
+        """As `answer_pull` at the edition's position."""
+        series, base, after, limit = pull
+        start = bisect_right(self.places, after)
+        rows = self.rows[start : start + limit]
+        final = start + limit >= len(self.rows)
+        return Answer(
+            series=series,
+            base=base,
+            after=after,
+            until=self.places[start + len(rows) - 1] if rows else after,
+            rows=rows,
+            position=self.position,
+            heads={replica: head for replica, (at, head) in self.heads.items() if at > base}
+            if final
+            else None,
+        )
+
+
+class Editions:
+    """The settlement pages of a hub. `known` is for any thread and never waits; `page` is for a reader's."""
+
+    def __init__(
+        self,
+        seal: Seal,
+        *,
+        shared: bool,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """`shared`: other processes may change the ledger too. `clock`: seconds that only grow. `cpu_clock`:
+        those that the calling thread has worked."""
+        self._seal = seal
+        self._shared = shared
+        self._clock = clock
+        self._cpu_clock = cpu_clock
+        self._mutex = threading.Lock()
+        self._edition: Edition | None = None
+        self._told = -1
+        self._last_facts: deque[tuple[int, int]] = deque(maxlen=MAX_EDITIONS)  # position and last fact
+        self._spent_s = 0.0
+        self._counted_s = clock()
+        self._sharing_until_s = self._counted_s
+
+    def changed(self, position: int) -> None:
+        """This process made the change at this position (0: none moved); told on its writer's thread."""
+        self._told = max(self._told, position)
+
+    def known(self, pull: Pull) -> Page | None:
+        """The page, if it is there and may still be given; costs nothing."""
+        edition = self._edition
+        if edition is None or not self._is_current(edition):
+            return None
+        return edition.pages.get(pull)
+
+    def last_fact(self, position: int) -> int:
+        """The last row of the history that was there when the settlement was at this position, or before."""
+        return max((fact for at, fact in tuple(self._last_facts) if at <= position), default=0)
+
+    def page(self, connection: Connection, pull: Pull) -> Page:
+        """The page that answers a pull."""
+        with self._mutex:
+            began_s = self._cpu_clock()
+            edition = self._edition
+            if edition is None or not self._is_current(edition):
+                edition = self._edition = renewed(connection, edition, self._clock())
+                self._last_facts.append((edition.position, edition.last_fact))
+            page = self._page(connection, edition, pull)
+            self._spend(self._cpu_clock() - began_s)
+            return page
+
+    def _page(self, connection: Connection, edition: Edition, pull: Pull) -> Page:
+        found = edition.pages.get(pull)
+        if found is not None:
+            return found
+        _, base, after, _ = pull
+        reached = base if after == beginning(base) else after.position
+        if edition.continues(pull) and all(
+            is_made(connection, position, edition.position) for position in {base, reached}
+        ):
+            page = self._seal(edition.answer(pull))
+            if len(edition.pages) < MAX_PAGES:
+                edition.pages[pull] = page
+            return page
+        return self._seal(answer_pull(connection, *pull))
+
+    def _is_current(self, edition: Edition) -> bool:
+        """Whether nothing has changed since, or too much time was spent to look at it already."""
+        now_s = self._clock()
+        if now_s - edition.made_s >= MAX_AGE_S:
+            return False
+        unchanged = not self._shared and self._told <= edition.position
+        return unchanged or now_s < self._sharing_until_s
+
+    def _left_s(self, now_s: float) -> float:
+        """What was spent and has not been earned since."""
+        return max(0.0, self._spent_s - SHARE * (now_s - self._counted_s))
+
+    def _spend(self, cpu_s: float) -> None:
+        now_s = self._clock()
+        self._spent_s, self._counted_s = self._left_s(now_s) + cpu_s, now_s
+        if self._spent_s > BURST_S:
+            self._sharing_until_s = now_s + SHARING_S
+
+
+def renewed(connection: Connection, before: Edition | None, now_s: float) -> Edition:
+    """The edition of this snapshot, which goes on from the one before if it can."""
+    standing = read_standing(connection)
+    if before is not None and standing.position < before.position:
+        return before  # this snapshot is older than that was
+    kept: list[tuple[Cursor, CardRow]] = []
+    found = None
+    oldest = 0
+    if before is not None and before.series == standing.series:
+        found, oldest = _new(connection, before), before.oldest
+    if before is not None and found is not None:
+        changed = {row[1] for row in found}
+        kept = [one for one in zip(before.places, before.rows, strict=True) if one[1].card not in changed]
+    else:
+        found, oldest = _NEWEST.rows(connection, limit=MAX_ROWS + 1)[::-1], 0
+    kept += [(Cursor(*row[:2]), CardRow(*row[1:])) for row in found]
+    if len(kept) > MAX_ROWS:
+        oldest, kept = kept[-MAX_ROWS - 1][0].position, kept[-MAX_ROWS:]
+    return Edition(
+        series=standing.series,
+        oldest=oldest,
+        position=standing.position,
+        made_s=now_s,
+        places=[place for place, _ in kept],
+        rows=[row for _, row in kept],
+        heads=_heads(connection, oldest),
+        last_fact=int(_END.value(connection)),
+        unmet=max((place.position for place, row in kept if row.flags == UNMET), default=0),
+    )
+
+
+def _new(connection: Connection, before: Edition) -> Rows | None:
+    """What changed since an edition; None when it is so much that reading all is as quick."""
+    position, card = beginning(before.position)
+    new = _AFTER.rows(connection, position=position, card=card, limit=MAX_ROWS)
+    return None if len(new) == MAX_ROWS else new
+
+
+def _heads(connection: Connection, after: int) -> dict[ReplicaId, tuple[int, Head]]:
+    rows = _HEADS.rows(connection, after=after)
+    return {ReplicaId(replica): (at, Head(seq, hash_)) for replica, seq, hash_, at in rows}

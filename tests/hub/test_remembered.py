@@ -1,0 +1,39 @@
+"""Answers kept in memory: never one that a change has overtaken, never where others may change it."""
+
+from hub.app import Hub
+from hub.remembered import Remembered
+
+
+def test_an_answer_is_kept_until_something_changes(founded: Hub) -> None:
+    """The registry is asked on every request, and reads the disk only when it has changed."""
+    answers: Remembered[str, int] = Remembered(founded.database)
+    assert answers.asking("serial")(1) == 1
+    assert answers.get("serial") == 1
+    answers.forget()
+    assert answers.get("serial") is None
+
+
+def test_an_answer_that_was_read_before_a_change_is_not_kept_after_it(founded: Hub) -> None:
+    """hub/README.md: a revocation ends a certificate at once, also for a request that was under way."""
+    answers: Remembered[str, int] = Remembered(founded.database)
+    keep = answers.asking("serial")
+    answers.forget()
+    assert keep(1) == 1
+    assert answers.get("serial") is None
+
+
+class ManyWriters:
+    """As much of a shared database as tells that it is one."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.__dict__.update({name: getattr(hub.database, name) for name in ("write", "read")})
+
+    def on_others(self, _listener: object) -> None:
+        """As `crdt.store.store.Shared`."""
+
+
+def test_nothing_is_kept_where_other_processes_write_too(founded: Hub) -> None:
+    """What another hub process revoked is refused on the very next request to this one."""
+    answers: Remembered[str, int] = Remembered(ManyWriters(founded))  # type: ignore[arg-type]
+    answers.asking("serial")(1)
+    assert answers.get("serial") is None
