@@ -241,14 +241,15 @@ def _terminal_routes(
         hub.database, hub.ledger, callers, registry, bus, slots, settings.page_rows, now_ms, documents
     )
     renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
-    renewal = Renewal(hub.database, hub.authority, hub.ledger, service, callers, bus, renewals, now_ms)
+    renewal = Renewal(
+        hub.database, hub.authority, hub.ledger, service.revoker, callers, bus, renewals, now_ms
+    )
     pairing = Pairing(
-        hub.database,
+        hub.ledger,
         hub.authority,
         invites,
         service.enrolment,
         RateLimit(settings.pairings_per_minute, RATE_WINDOW_S, time.monotonic),
-        hub.ledger.enrol,
         now_ms,
         time.monotonic,
         os.urandom,

@@ -11,7 +11,6 @@ import binascii
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -19,11 +18,12 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
-from crdt.certificate import AuthorCertificate, Limits
+from crdt.certificate import Limits
 from crdt.errors import RefusalCode, WrongCode
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId, text_fits
 from crdt.pairing import Entropy, HubPairing, PairingCode
-from crdt.store.store import Store
+from crdt.store.amending import Amendment
+from crdt.store.hub import HubLedger
 from hub import invites, registry
 from hub.authority import Authority, ClientCertificate
 from hub.bodies import json_object
@@ -66,26 +66,21 @@ class Pairing:
 
     def __init__(
         self,
-        database: Store,
+        ledger: HubLedger,
         authority: Authority,
         open_invites: Invites,
         limits: Callable[[], Awaitable[Limits]],
         rate: RateLimit,
-        enrol: Callable[[AuthorCertificate], Future[Any]],
         now_ms: Callable[[], int],
         monotonic: Callable[[], float],
         entropy: Entropy,
     ) -> None:
-        """`limits` tells what the next terminal may write; it raises RequestRefused when none can be paired.
-
-        `enrol` makes the ledger accept the author's blocks; done when that is durable.
-        """
-        self._database = database
+        """`limits` tells what the next terminal may write, or raises RequestRefused: none can be paired."""
+        self._ledger = ledger
         self._authority = authority
         self._invites = open_invites
         self._limits = limits
         self._rate = rate
-        self._enrol_author = enrol
         self._now_ms = now_ms
         self._monotonic = monotonic
         self._entropy = entropy
@@ -144,12 +139,13 @@ class Pairing:
         limits = await self._limits()
         fresh, now_ms = TerminalId(self._entropy(ID_BYTES)), self._now_ms()
 
-        def work(connection: Connection) -> Enrolled:
-            invites.use(connection, nameplate, code, now_ms)
-            return self._enter(connection, wanted, limits, fresh, now_ms)
+        def work(amendment: Amendment) -> Enrolled:
+            invites.use(amendment.connection, nameplate, code, now_ms)
+            enrolled = self._enter(amendment.connection, wanted, limits, fresh, now_ms)
+            amendment.enrol(enrolled.author)
+            return enrolled
 
-        enrolled = await asyncio.wrap_future(self._database.write(work))
-        await asyncio.wrap_future(self._enrol_author(enrolled.author))
+        enrolled = await asyncio.wrap_future(self._ledger.amend(work))
         log.info("paired %r from %s as terminal %s", wanted.name, address, enrolled.terminal.hex())
         return pairing.crypto.seal_response(enrolled.answer(self._authority))
 

@@ -9,10 +9,12 @@ import pytest
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
+from crdt.documents import SignedDocument
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame, Pull
 from crdt.frontier import GENESIS, Head
 from crdt.protocol import RENEW
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from hub.errors import RequestRefused
 from tests.hub.conftest import Depot
@@ -115,6 +117,54 @@ async def test_however_many_identities_are_asked_for_there_is_one_allowance(depo
     assert counted == {news[-1].key.replica}
     last = await renewed(news[-1])
     assert last.certificate.limits.allowance_minor == max(0, allowance_minor - 2000 * len(each[:500]))
+
+
+async def test_renewals_at_once_get_one_allowance_between_them(depot: Depot) -> None:
+    """Invariant 10: however they meet, each ends the identity of the one before it."""
+    old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    news = await asyncio.gather(*(renewed(old) for _ in range(4)))
+    given = [one.taps(2000, kind=Kind.OPENING) for one in news]
+    papers = [CertificateFrame(one.certificate.encode()) for one in news]
+    events = await other.exchange(*papers, *map(BlockFrame, given))
+    heads = first(events, "Ack").frontier
+    counted = [one for one in news if one.key.replica in heads and heads[one.key.replica].seq]
+    assert len(counted) == 1
+    (row,) = [row for row in await depot.ask("GET", "/terminals") if row["name"] == "Bus 1"]
+    assert row["replica"] == counted[0].key.replica.hex()
+
+
+async def test_no_identity_escapes_a_revocation_that_meets_its_renewal(depot: Depot) -> None:
+    """Invariant 10: whichever comes first, nothing of the stolen terminal counts afterwards."""
+    carrier = await depot.pair("Carrier")
+
+    async def steal(name: str) -> Terminal | None:
+        stolen = await depot.pair(name)
+        revoking = asyncio.create_task(depot.ask("POST", "/terminals/revoke", {"terminal": name}))
+        try:
+            return await renewed(stolen)
+        except Refused as refused:
+            assert refused.code == "revoked"
+            return None
+        finally:
+            await revoking
+
+    found = await asyncio.gather(*(steal(f"Bus {number}") for number in range(6)))
+    for thief in [one for one in found if one is not None]:
+        certificate = CertificateFrame(thief.certificate.encode())
+        events = await carrier.exchange(certificate, BlockFrame(thief.taps(2000, kind=Kind.OPENING)))
+        assert "was revoked" in first(events, "Refusal").text
+
+
+async def test_what_a_hub_put_back_learns_was_revoked_takes_no_new_identity(depot: Depot) -> None:
+    """Invariant 10: the list says so, though the registry does not."""
+    stolen = await depot.pair("Bus 1")
+    body = Revocations({stolen.key.replica: 0}).encode()
+    key, fleet = depot.hub.authority.ledger_key, depot.hub.authority.fleet
+    document = SignedDocument.seal(key, fleet, REVOKED_DOCUMENT, 1, body)
+    await asyncio.wrap_future(depot.hub.ledger.put_document(document))
+    with pytest.raises(Refused) as caught:
+        await ask(stolen)
+    assert (caught.value.status, caught.value.code) == (403, "revoked")
 
 
 async def test_a_new_identity_is_no_new_allowance(depot: Depot) -> None:
