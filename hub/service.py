@@ -20,7 +20,7 @@ from crdt.pairing import Entropy, PairingCode
 from crdt.signing import SigningKey
 from crdt.store.amending import Amendment
 from crdt.store.hub import HubLedger
-from crdt.store.quarantine import OPEN
+from crdt.store.quarantine import UNRESOLVED
 from crdt.store.recording import Money
 from crdt.store.store import Store
 from hub import restoring
@@ -160,7 +160,7 @@ class Service:
             raise RequestRefused("no_block", "There is no such block in quarantine.", HTTPStatus.NOT_FOUND)
         replaced = (await self.revoker.listed()).replaced
         may = found[0].reason is RefusalCode.FORK_DETECTED or found[0].replica in replaced
-        if not may or found[0].resolution != OPEN:
+        if not may or found[0].resolution not in UNRESOLVED:
             raise RequestRefused(
                 "resolved",
                 "Nothing was booked: what this block says is in the ledger already, or comes back when its "

@@ -13,6 +13,7 @@ fails unseen).
 Then the two ledgers. `terminal` on a `local` store, with `beginning`, `memory`, `held`, `peers_open`,
 `view`, `settled`, `installer`, `sealing`, `relay`, `concession` and `pruning`; `hub` with `starting`,
 `markkeeper`, `authors`, `intake`, `admission`, `merging`, `recording`, `balances`, `numbers`, `overdrawn`,
-`ownfacts`, `adopting`, `rewriting`, `revoking`, `amending`, `flags`, `standing`, `expectations`, `projection`,
-`days`, `completeness`, `asking`, `listening` and `neighbours` (other processes on the same ledger).
+`ownfacts`, `adopting`, `rewriting`, `revoking`, `amending`, `flags`, `standing`, `expectations`,
+`projection`, `days`, `completeness`, `asking`, `listening` and `neighbours` (other processes on the same
+ledger).
 """

@@ -19,7 +19,7 @@ from crdt.store import days, expectations
 from crdt.store.blocks import NO_HEAD, facts_of, heads_of, last_block
 from crdt.store.days import NO_FIGURES, Day, Figures
 from crdt.store.expectations import NOTHING_EXPECTED, Expected
-from crdt.store.quarantine import OPEN
+from crdt.store.quarantine import UNRESOLVED
 from crdt.store.schema import BLOCK, HUB, QUARANTINE
 
 
@@ -137,6 +137,6 @@ def _contested(connection: Connection, replica: ReplicaId) -> int:
     query = select(func.coalesce(func.sum(table.last_seq - table.first_seq + 1), 0)).where(
         table.replica == replica,
         table.reason == int(RefusalCode.FORK_DETECTED),
-        table.resolution == OPEN,
+        table.resolution.in_(UNRESOLVED),
     )
     return int(connection.execute(query).scalar_one())

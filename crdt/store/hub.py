@@ -241,13 +241,13 @@ class HubLedger(LedgerReader):
 
     # ---- Evidence ----
 
-    def mark_reissued(self, hashes: Collection[bytes]) -> Future[int]:
-        """Note that a terminal has written the facts of these quarantined blocks again; how many were new.
+    def note_said(self, hashes: Collection[bytes]) -> Future[int]:
+        """Note that a terminal says it has written the facts of these quarantined blocks again; how many.
 
-        What the hub had adopted of them it takes back, in the background.
+        In the background it is found out whether they are here. Until then they may be adopted.
         """
         return self._database.write(
-            lambda connection: quarantine.resolve(connection, hashes, quarantine.REISSUED),
+            lambda connection: quarantine.resolve(connection, hashes, quarantine.SAID),
             after=lambda _count: self._own.undo(),
         )
 

@@ -18,7 +18,7 @@ from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from hub.errors import RequestRefused
 from tests.hub.conftest import Depot
-from tests.hub.terminal import Refused, Terminal, first, post_json
+from tests.hub.terminal import CARD, Refused, Terminal, first, post_json
 from tests.hub.tls import client_context, new_tls_key
 
 
@@ -186,12 +186,6 @@ async def test_the_same_request_again_gets_the_same_author(depot: Depot) -> None
     assert one["tls_certificate"] != two["tls_certificate"]
 
 
-async def resolutions(depot: Depot) -> list[tuple[int, str]]:
-    """The quarantine: first number and what became of each block."""
-    found = await asyncio.wrap_future(depot.hub.ledger.forks())
-    return [(entry.first_seq, entry.resolution) for entry in found]
-
-
 async def forked(depot: Depot, name: str) -> tuple[Terminal, bytes]:
     """A terminal whose image was put back after its first block, and what it sealed then."""
     terminal = await depot.pair(name)
@@ -202,7 +196,7 @@ async def forked(depot: Depot, name: str) -> tuple[Terminal, bytes]:
 
 @pytest.mark.parametrize("early", [True, False])
 async def test_what_was_written_again_is_told_from_what_is_not(depot: Depot, early: bool) -> None:
-    """Invariant 5, before the evidence is here or after; of another terminal's blocks nobody is believed."""
+    """Invariant 5, before the evidence is here or after; of another terminal's blocks nobody is heard."""
     one, branch = await forked(depot, "Bus 1")
     other, foreign = await forked(depot, "Bus 2")
     await other.push(foreign)
@@ -210,12 +204,36 @@ async def test_what_was_written_again_is_told_from_what_is_not(depot: Depot, ear
         await one.push(branch)
     await ask(one, reissued=[parse(raw).hash.hex() for raw in (branch, foreign)])
     await one.push(branch)
-    assert sorted(await resolutions(depot)) == [(1, ""), (1, "reissued")]
     entries = await asyncio.wrap_future(depot.hub.ledger.forks())
     assert {entry.replica: entry.resolution for entry in entries} == {
-        one.key.replica: "reissued",
+        one.key.replica: "said",
         other.key.replica: "",
     }
+
+
+async def test_what_a_terminal_named_and_never_brought_can_be_booked(depot: Depot) -> None:
+    """Invariants 3 and 4: the bus burns down between its renewal and what it has written again."""
+    one, branch = await forked(depot, "Bus 1")
+    block = parse(branch).hash.hex()
+    await ask(one, reissued=[block])
+    await one.push(branch)
+    assert await depot.ask("POST", "/ledger/adopt", {"block": block}) == {"entries": 2}
+    assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -250 - 2 * 180
+
+
+async def test_the_word_alone_takes_nothing_back_that_was_booked(depot: Depot) -> None:
+    """Invariant 3: only what is in the ledger twice is taken out of it."""
+    one, branch = await forked(depot, "Bus 1")
+    await one.push(branch)
+    block = parse(branch).hash.hex()
+    await depot.ask("POST", "/ledger/adopt", {"block": block})
+    new = await renewed(one)
+    await ask(new, reissued=[block])
+    await new.push(new.taps(-70))
+    await depot.projected()
+    assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -250 - 2 * 180 - 70
+    with pytest.raises(RequestRefused, match="in the ledger already"):
+        await depot.ask("POST", "/ledger/adopt", {"block": block})
 
 
 @pytest.mark.parametrize("founded", ["enrolment.renewals_per_hour = 2\n"], indirect=True)
