@@ -16,6 +16,7 @@ from crdt.frontier import GENESIS, Head
 from crdt.protocol import RENEW
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
+from hub import tables
 from hub.errors import RequestRefused
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, Refused, Terminal, first, post_json
@@ -70,6 +71,18 @@ async def test_the_old_certificate_ends_with_the_first_use_of_the_new_one(depot:
     with pytest.raises(Refused, match="has a newer certificate") as caught:
         await old.exchange(Pull())
     assert (caught.value.status, caught.value.code) == (403, "revoked")
+
+
+@pytest.mark.parametrize("again", ["renewed", "paired"])
+async def test_the_old_certificate_ends_though_the_hubs_clock_went_back(depot: Depot, again: str) -> None:
+    """Invariant 9: it had stood a year ahead when the old one was issued."""
+    old, table = await depot.pair(), tables.client_certificate
+    ahead = table.update().values(issued_ms=table.c.issued_ms + 365 * 86_400_000)
+    await asyncio.wrap_future(depot.hub.database.write(lambda connection: connection.execute(ahead) and None))
+    new = await (renewed(old) if again == "renewed" else depot.pair())
+    await new.exchange(Pull())
+    with pytest.raises(Refused, match="has a newer certificate"):
+        await old.exchange(Pull())
 
 
 async def test_what_comes_late_of_the_old_identity_waits_for_an_operator(depot: Depot) -> None:
@@ -227,9 +240,9 @@ async def test_the_word_alone_takes_nothing_back_that_was_booked(depot: Depot) -
     await one.push(branch)
     block = parse(branch).hash.hex()
     await depot.ask("POST", "/ledger/adopt", {"block": block})
-    new = await renewed(one)
-    await ask(new, reissued=[block])
-    await new.push(new.taps(-70))
+    await ask(one, reissued=[block])
+    other = await depot.pair("Bus 2")
+    await other.push(other.taps(-70))
     await depot.projected()
     assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -250 - 2 * 180 - 70
     with pytest.raises(RequestRefused, match="in the ledger already"):
