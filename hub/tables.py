@@ -72,6 +72,7 @@ restored_hub = Table(
     Column("former", short_bytes(ID_BYTES), primary_key=True),  # the replica that must not write any more
     Column("at_ms", BigInteger, nullable=False),
     Column("version_floor", BigInteger, nullable=False),  # documents go on from here
+    Column("list_version", BigInteger, nullable=False),  # of the revocations in the backup; 0: none
     Column("seen", Boolean, nullable=False),  # an operator took the notice away
 )
 
