@@ -62,6 +62,16 @@ class Revocations:
         new = cut_offs.keys() - self.cut_offs.keys()
         return type(self)({**cut_offs, **self.cut_offs}, self.replaced | new)
 
+    def joined(self, other: Self) -> Self:
+        """Both lists: of each replica the lower cut-off, and that it was replaced where one says so.
+
+        Raises MisuseError past MAX_FRONTIER replicas.
+        """
+        lower = {
+            replica: min(self.cut_offs.get(replica, seq), seq) for replica, seq in other.cut_offs.items()
+        }
+        return type(self)({**self.cut_offs, **lower}, self.replaced | other.replaced)
+
     def encode(self) -> bytes:
         """Count varint, then by ascending replica id: replica 16, cut-off varint, reason 1."""
         writer = Writer().varint(len(self.cut_offs))

@@ -28,6 +28,8 @@ class Learning:
         self._hubs = {hub.replica: hub}
         self.hub_lacks = False
         """Whether the terminal's document says something that the hub's, which came, does not."""
+        self._listed: SignedDocument | None = None
+        """The list of revocations as it was when the hub was asked: its answer may have replaced it."""
 
     def meet_hubs(self) -> None:
         """Remember who the hub is, for what is kept for it."""
@@ -35,12 +37,22 @@ class Learning:
 
     def documents(self) -> dict[str, int]:
         """The version held of each document that a terminal is to have; 0 for none."""
-        revoked, now = self._enrolment.ledger.document(REVOKED_DOCUMENT), self._now()
+        self._listed = revoked = self._enrolment.ledger.document(REVOKED_DOCUMENT)
+        now = self._now()
         return {
             FLEET_DOCUMENT: now.fares_version,
             REVOKED_DOCUMENT: 0 if revoked is None else revoked.version,
             TERMINAL_DOCUMENT: now.document.version,
         }
+
+    def former_list(self) -> list[Message]:
+        """The list of revocations that was held when the hub was asked, with its signer's certificate."""
+        listed = self._listed
+        if listed is None:
+            return []
+        signer = self._hubs.get(listed.signer) or self._enrolment.ledger.authors().get(listed.signer)
+        papers: list[Message] = [] if signer is None else [CertificateFrame(signer.encode())]
+        return [*papers, DocumentFrame(listed.encode())]
 
     def own_document(self) -> SignedDocument:
         """The terminal's document for the hub."""
@@ -76,6 +88,8 @@ class Learning:
             if self._terminal.adopt(document):
                 log.info("fares and rules of version %d are in use", document.version)
         elif document.name == REVOKED_DOCUMENT:
+            # With its signer, for a hub that was put back and does not know whose key it had then.
+            self._enrolment.ledger.merge([], [self._hub(document.signer)])
             if self._enrolment.ledger.put_document(document):
                 log.info("the list of revoked terminals has version %d", document.version)
         elif document.name == TERMINAL_DOCUMENT:

@@ -284,8 +284,9 @@ class Sync:
         run = self._run
         if page.restarts and base:
             # The hub has forgotten what was settled here: it was put back from a backup. It hears what it had
-            # included, before that is replaced, and gets again what it had as evidence.
-            await run.say({}, [Heads(await run.use(run.ledger.settled_frontier))])
+            # included, before that is replaced, and whose identities it had ended. Evidence goes up again.
+            heads = Heads(await run.use(run.ledger.settled_frontier))
+            await run.say({}, [heads, *await run.use(run.learning.former_list)])
             await run.use(run.ledger.evidence_forgotten)
         if page.final and not await self._forks.check(page):
             return False

@@ -67,6 +67,16 @@ class OwnDocuments(Protocol):
         """Merge one that a terminal sent. Raises InputRefused, and nothing has changed."""
 
 
+class Lost(Protocol):
+    """What terminals have of this hub's documents that it lost, `hub.recalling`."""
+
+    async def outbid(self, name: str, version: int, /) -> SignedDocument | None:
+        """The hub's document, now newer than the one that a terminal has."""
+
+    async def take(self, document: SignedDocument, /) -> None:
+        """Join a list of revocations that was lost with the hub's. Raises InputRefused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What goes back, in order and without the HELLO before it, and what the exchange did here."""
@@ -88,15 +98,17 @@ class Answerer:
         wait: Wait,
         now_ms: Callable[[], int] = wall_clock_ms,
         documents: OwnDocuments | None = None,
+        lost: Lost | None = None,
     ) -> None:
         """`now_ms`: the hub's clock, for when it learnt what it is waiting for. `documents`: without them no
-        terminal's own document is given or taken."""
+        terminal's own document is given or taken. `lost`: without it nothing that the hub lost is."""
         self._ledger = ledger
         self._page_rows = page_rows
         self._wait = wait
         self._now_ms = now_ms
         self._documents = documents
         self._door = Door(ledger.authors, now_ms)
+        self._lost = lost
         # A terminal may not know who signs here when the hub was put back and has a new key: it is told with
         # every page then. One that begins anew is told in any case, and of former keys, to keep their blocks.
         hubs = {replica: one for replica, one in ledger.authors().items() if one.role is Role.HUB}
@@ -220,18 +232,28 @@ class Answerer:
         return self._ledger.page(pull.series, pull.base, pull.after, self._page_rows)
 
     async def _merge_document(self, heard: Heard) -> list[Message]:
-        """The terminal's own document, and what is refused of it. Everything else goes on."""
+        """The terminal's own document, or the hub's list that it lost, and what is refused of them.
+
+        Everything else goes on.
+        """
         try:
             if len(heard.documents) > 1:
                 raise NotPermitted("A terminal has one document of its own.")
             for raw in heard.documents:
-                if self._documents is None or heard.terminal is None:
-                    raise NotPermitted("This hub keeps no documents of terminals.")
-                await self._documents.take(heard.terminal, heard.replica, raw)
+                await self._take_document(heard, raw)
         except InputRefused as error:
             log.warning("refused a document of %s: %s: %s", heard.name, error.code.name, error)
             return [Refusal.of(error)]
         return []
+
+    async def _take_document(self, heard: Heard, raw: bytes) -> None:
+        document = SignedDocument.decode(raw)
+        if document.name == REVOKED_DOCUMENT and self._lost is not None:
+            await self._lost.take(document)
+        elif self._documents is None or heard.terminal is None:
+            raise NotPermitted("This hub keeps no documents of terminals.")
+        else:
+            await self._documents.take(heard.terminal, heard.replica, raw)
 
     async def _settlement(self, heard: Heard, pull: Pull, page: Page) -> list[Message]:
         messages: list[Message] = []
@@ -240,8 +262,10 @@ class Answerer:
         if page.restarts:
             messages += self._former
         for name, reading in [(name, self._ledger.document(name)) for name in DOCUMENTS]:
-            document = await self._wait(reading)
-            if document is not None and document.version > pull.documents.get(name, 0):
+            document, theirs = await self._wait(reading), pull.documents.get(name, 0)
+            if document is not None and document.version < theirs and self._lost is not None:
+                document = await self._lost.outbid(name, theirs)
+            if document is not None and document.version > theirs:
                 messages.append(DocumentFrame(document.encode()))
         if self._documents is not None and heard.terminal is not None and TERMINAL_DOCUMENT in pull.documents:
             own = await self._documents.other(heard.terminal, pull.documents[TERMINAL_DOCUMENT])

@@ -63,9 +63,11 @@ from hub.operators import Operators
 from hub.overview import Overview, card_text
 from hub.pairing import RATE_WINDOW_S, Pairing
 from hub.ratelimit import RateLimit
+from hub.recalling import Recall
 from hub.registry import Registry
 from hub.renewal import RATE_WINDOW_S as RENEWAL_WINDOW_S
 from hub.renewal import Renewal
+from hub.sealing import Sealer
 from hub.service import Author, Service
 from hub.sessions import Sessions
 from hub.settings import HubSettings
@@ -244,20 +246,21 @@ def _terminal_routes(
     settings = hub.settings
     callers = Callers(registry)
     slots = Slots(settings.exchanges)
+    lost = Recall(hub.ledger, Sealer(hub.authority.fleet, hub.authority.ledger_key), asyncio.wrap_future)
     sync = Sync(
-        hub.database, hub.ledger, callers, registry, bus, slots, settings.page_rows, now_ms, documents
+        hub.database, hub.ledger, callers, registry, bus, slots, settings.page_rows, now_ms, documents, lost
     )
     renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
-    renewal = Renewal(hub.database, hub.authority, hub.ledger, service, callers, bus, renewals, now_ms)
+    renewal = Renewal(
+        hub.database, hub.authority, hub.ledger, service.revoker, callers, bus, renewals, now_ms
+    )
     pairing = Pairing(
-        hub.database,
+        hub.ledger,
         hub.authority,
         invites,
         service.enrolment,
         RateLimit(settings.pairings_per_minute, RATE_WINDOW_S, time.monotonic),
-        hub.ledger.enrol,
-        hub.ledger.authors,
-        service,
+        service.revoker,
         now_ms,
         time.monotonic,
         os.urandom,

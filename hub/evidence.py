@@ -19,7 +19,7 @@ from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import OVERDRAWN
 from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
-from crdt.store.quarantine import Quarantined
+from crdt.store.quarantine import OPEN, UNRESOLVED, Quarantined
 from crdt.store.schema import CARD
 from crdt.store.store import Store
 from hub import restoring
@@ -130,7 +130,7 @@ class Evidence:
         """Blocks that do not count: those that somebody has to decide about first, then by author."""
         authors = self._ledger.authors()
         entries = await asyncio.wrap_future(self._ledger.forks())
-        entries.sort(key=lambda entry: bool(entry.resolution))
+        entries.sort(key=lambda entry: entry.resolution not in UNRESOLVED)
         document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
         replaced = Revocations.decode(document.body).replaced if document is not None else frozenset()
         return await asyncio.to_thread(
@@ -194,7 +194,7 @@ def _row(
         revoked=late and entry.replica not in replaced,
         replaced=late and entry.replica in replaced,
         proof=entry.proof is not None,
-        resolution=entry.resolution,
+        resolution=OPEN if entry.resolution in UNRESOLVED else entry.resolution,
         noted_ms=entry.noted_ms,
     )
 

@@ -10,8 +10,7 @@ import base64
 import binascii
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -19,11 +18,12 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
-from crdt.certificate import AuthorCertificate, Limits, Role
+from crdt.certificate import Limits, Role
 from crdt.errors import RefusalCode, WrongCode
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId, text_fits
 from crdt.pairing import Entropy, HubPairing, PairingCode
-from crdt.store.store import Store
+from crdt.store.amending import Amendment
+from crdt.store.hub import HubLedger
 from hub import invites, registry
 from hub.authority import Authority, ClientCertificate
 from hub.bodies import json_object
@@ -31,7 +31,7 @@ from hub.enrolled import Enrolled, public_key_of
 from hub.errors import RequestRefused
 from hub.invites import Invites
 from hub.ratelimit import RateLimit
-from hub.renewal import Ending
+from hub.revoking import Revoker
 
 log = logging.getLogger(__name__)
 
@@ -68,31 +68,26 @@ class Pairing:
 
     def __init__(
         self,
-        database: Store,
+        ledger: HubLedger,
         authority: Authority,
         open_invites: Invites,
         limits: Callable[[], Awaitable[Limits]],
         rate: RateLimit,
-        enrol: Callable[[AuthorCertificate], Future[Any]],
-        authors: Callable[[], Mapping[ReplicaId, AuthorCertificate]],
-        ending: Ending,
+        revoker: Revoker,
         now_ms: Callable[[], int],
         monotonic: Callable[[], float],
         entropy: Entropy,
     ) -> None:
-        """`limits` tells what the next terminal may write; it raises RequestRefused when none can be paired.
+        """`limits` tells what the next terminal may write, or raises RequestRefused: none can be paired.
 
-        `enrol` makes the ledger accept the author's blocks; done when that is durable. `authors`: whoever was
-        enrolled. `ending` ends the identities of a restored terminal.
+        `revoker` ends the identities of a restored terminal.
         """
-        self._database = database
+        self._ledger = ledger
         self._authority = authority
         self._invites = open_invites
         self._limits = limits
         self._rate = rate
-        self._enrol_author = enrol
-        self._authors = authors
-        self._ending = ending
+        self._revoker = revoker
         self._now_ms = now_ms
         self._monotonic = monotonic
         self._entropy = entropy
@@ -149,27 +144,26 @@ class Pairing:
                 RefusalCode.WRONG_CODE.name.lower(), f"{error}. {rest}", HTTPStatus.FORBIDDEN
             ) from error
         limits = await self._limits()
-        await self._end(wanted)
         fresh, now_ms = TerminalId(self._entropy(ID_BYTES)), self._now_ms()
 
-        def work(connection: Connection) -> Enrolled:
-            invites.use(connection, nameplate, code, now_ms)
-            return self._enter(connection, wanted, limits, fresh, now_ms)
+        def work(amendment: Amendment) -> Enrolled:
+            invites.use(amendment.connection, nameplate, code, now_ms)
+            self._end(amendment, wanted)
+            enrolled = self._enter(amendment.connection, wanted, limits, fresh, now_ms)
+            amendment.enrol(enrolled.author)
+            return enrolled
 
-        enrolled = await asyncio.wrap_future(self._database.write(work))
-        await asyncio.wrap_future(self._enrol_author(enrolled.author))
+        enrolled = await asyncio.wrap_future(self._ledger.amend(work))
         log.info("paired %r from %s as terminal %s", wanted.name, address, enrolled.terminal.hex())
         return pairing.crypto.seal_response(enrolled.answer(self._authority))
 
-    async def _end(self, wanted: Wanted) -> None:
+    def _end(self, amendment: Amendment, wanted: Wanted) -> None:
         """End what a restored terminal wrote as before: beside what it sealed then, and lost, its next
         identity would write some of it again. Only the terminal's own can be ended so."""
-        author = self._authors().get(ReplicaId(wanted.restored))
+        author = amendment.authors().get(ReplicaId(wanted.restored))
         if author is not None and author.role is Role.TERMINAL and author.terminal == wanted.claimed:
-            group = await asyncio.wrap_future(
-                self._database.read(lambda connection: registry.since_pairing(connection, author.replica))
-            )
-            await self._ending.replace(group | {author.replica})
+            group = registry.since_pairing(amendment.connection, author.replica)
+            self._revoker.replace(amendment, group | {author.replica})
 
     def _enter(
         self, connection: Connection, wanted: Wanted, limits: Limits, fresh: TerminalId, now_ms: int

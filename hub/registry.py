@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select, update
 
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
@@ -142,7 +142,7 @@ class Registry:
         query = select(tables.terminal.c.name, certificates.c.terminal, certificates.c.replica)
         query = query.join_from(
             certificates, tables.terminal, certificates.c.terminal == tables.terminal.c.terminal
-        ).order_by(certificates.c.issued_ms, certificates.c.serial)
+        ).order_by(certificates.c.number)
         rows = await asyncio.wrap_future(
             self._database.read(lambda connection: connection.execute(query).all())
         )
@@ -195,6 +195,7 @@ def enrol(
             terminal=terminal,
             replica=replica,
             paired_as=replica,
+            number=_next_number(connection, terminal),
             issued_ms=now_ms,
         )
     )
@@ -238,6 +239,7 @@ def renew(
             terminal=client.terminal,
             replica=replica,
             paired_as=paired_as,
+            number=_next_number(connection, client.terminal),
             issued_ms=now_ms,
         )
     )
@@ -249,6 +251,13 @@ def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
     table = tables.client_certificate
     query = select(table.c.replica).where(table.c.paired_as.in_(_paired_as(replica)))
     return {ReplicaId(found) for found in connection.execute(query).scalars()}
+
+
+def _next_number(connection: Connection, terminal: TerminalId) -> int:
+    """Of the terminal's next certificate: the newer has the larger, however the clock was set."""
+    table = tables.client_certificate
+    last = select(func.coalesce(func.max(table.c.number), 0)).where(table.c.terminal == terminal)
+    return int(connection.execute(last).scalar_one()) + 1
 
 
 def _paired_as(replica: ReplicaId) -> Select[tuple[bytes]]:
@@ -290,7 +299,7 @@ def _first_use(connection: Connection, row: Row[Any]) -> None:
     table = tables.client_certificate
     mine = table.c.serial == row.serial
     connection.execute(table.update().where(mine).values(used=True))
-    older = (table.c.terminal == row.terminal) & (table.c.issued_ms <= row.issued_ms) & ~mine
+    older = (table.c.terminal == row.terminal) & (table.c.number < row.number)
     connection.execute(table.update().where(older, table.c.stopped == "").values(stopped=REPLACED))
 
 

@@ -1,7 +1,8 @@
-"""Which quarantined blocks a terminal has written again under its new identity, by its own word in a renewal.
+"""Which quarantined blocks a terminal says it has written again under its new identity, in a renewal.
 
 The word may come before the blocks do: the terminal hands them over as evidence afterwards. So it is kept
-until they are here. It counts for blocks of the same terminal only.
+until they are here. It counts for blocks of the same terminal only, and decides nothing: the ledger looks
+whether it has what they say, for a terminal may lose what it has not brought yet.
 """
 
 import asyncio
@@ -46,12 +47,12 @@ def here(connection: Connection, hashes: Collection[bytes]) -> list[bytes]:
 
 
 async def settle(database: Store, ledger: HubLedger, hashes: Collection[bytes]) -> None:
-    """See to it that those of these blocks that were written again count as written again."""
+    """See to it that the ledger looks for what those of these blocks say that were written again."""
     if not hashes:
         return
     found = await asyncio.wrap_future(database.read(lambda connection: here(connection, hashes)))
     if found:
-        await asyncio.wrap_future(ledger.mark_reissued(found))
+        await asyncio.wrap_future(ledger.note_said(found))
 
 
 def quarantined(refused: Iterable[RefusedInput]) -> list[bytes]:

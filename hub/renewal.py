@@ -13,22 +13,23 @@ pairing.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate, Limits, Role
+from crdt.errors import Revoked
 from crdt.facts import ReplicaId
 from crdt.signing import HASH_BYTES, replica_id
-from crdt.store.blocks import chains_of
+from crdt.store import blocks, papers
+from crdt.store.amending import Amendment
 from crdt.store.hub import HubLedger
 from crdt.store.store import Store
 from hub import registry, reissues
-from hub.authority import Authority
+from hub.authority import Authority, ClientCertificate
 from hub.bodies import json_object
 from hub.callers import Callers
 from hub.enrolled import Enrolled, public_key_of
@@ -36,6 +37,7 @@ from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
 from hub.ratelimit import RateLimit
 from hub.registry import Client, key_in_use
+from hub.revoking import Revoker
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +54,6 @@ class Wanted:
     reissued: Sequence[bytes]  # hashes of quarantined blocks of its own whose facts it has written again
 
 
-class Ending(Protocol):
-    """What a renewal needs of who keeps the list of identities that ended; see `hub.revoking.Revoker`."""
-
-    async def replace(self, replicas: Collection[ReplicaId]) -> None:
-        """End these for everybody, where the hub holds them now."""
-
-    async def replaced(self) -> AbstractSet[ReplicaId]:
-        """Those that were ended so."""
-
-
 class Renewal:
     """The handler of RENEW."""
 
@@ -70,7 +62,7 @@ class Renewal:
         database: Store,
         authority: Authority,
         ledger: HubLedger,
-        ending: Ending,
+        revoker: Revoker,
         callers: Callers,
         bus: EventBus,
         rate: RateLimit,
@@ -79,7 +71,7 @@ class Renewal:
         self._database = database
         self._authority = authority
         self._ledger = ledger
-        self._ending = ending
+        self._revoker = revoker
         self._callers = callers
         self._bus = bus
         self._rate = rate
@@ -90,12 +82,18 @@ class Renewal:
         client = await self._callers.admitted(request)
         wanted = _wanted(await json_object(request))
         self._count(client)
-        enrolled = await self._enrol(client, wanted)
-        await asyncio.wrap_future(self._ledger.enrol(enrolled.author))
+        tls = self._authority.client_certificate(
+            wanted.csr_pem, client.terminal, replica_id(wanted.public_key)
+        )
+        now_ms = self._now_ms()
+        author = await asyncio.wrap_future(
+            self._ledger.amend(lambda amendment: self._enrol(amendment, client, wanted, tls, now_ms))
+        )
         await reissues.settle(self._database, self._ledger, wanted.reissued)
         self._bus.publish(Topic.TERMINALS, (client.terminal.hex(),))
+        self._bus.publish(Topic.LEDGER)
         log.warning("%s has a new identity: its storage was restored from an old copy", client.name)
-        return web.json_response(enrolled.answer(self._authority))
+        return web.json_response(Enrolled(client.terminal, author, tls).answer(self._authority))
 
     def _count(self, client: Client) -> None:
         wait_s = self._rate.wait_s(client.terminal.hex())
@@ -108,55 +106,54 @@ class Renewal:
             )
         self._rate.count(client.terminal.hex())
 
-    async def _enrol(self, client: Client, wanted: Wanted) -> Enrolled:
-        known = await self._known(client, replica_id(wanted.public_key))
-        # Before anything ends: a request that is not right changes nothing.
-        tls = self._authority.client_certificate(
-            wanted.csr_pem, client.terminal, replica_id(wanted.public_key)
-        )
-        before = await asyncio.wrap_future(
-            self._database.read(lambda connection: registry.since_pairing(connection, client.replica))
-        )
-        before = (before | {client.replica}) - {replica_id(wanted.public_key)}
-        await self._ending.replace(before)
-        author = known or await self._author(client, before, wanted.public_key)
-        now_ms = self._now_ms()
+    def _enrol(
+        self, amendment: Amendment, client: Client, wanted: Wanted, tls: ClientCertificate, now_ms: int
+    ) -> AuthorCertificate:
+        """End the identities so far, and enter the new one with what they leave of the allowance.
 
-        def work(connection: Connection) -> None:
-            registry.renew(connection, client, author.replica, tls, now_ms)
-            reissues.note(connection, client.terminal, wanted.reissued)
+        In one transaction, so that of two renewals at once the later one ends the earlier one's identity, and
+        none is entered beside a revocation that does not know it. RequestRefused for a key that was used,
+        Revoked.
+        """
+        connection, replica = amendment.connection, replica_id(wanted.public_key)
+        listed = papers.revocations(connection)
+        if client.replica in listed.cut_offs.keys() - listed.replaced:
+            raise Revoked(f"The terminal {client.name} was revoked.")
+        known = _known(connection, client, replica)
+        registry.renew(connection, client, replica, tls, now_ms)
+        before = registry.since_pairing(connection, client.replica) - {replica}
+        self._revoker.replace(amendment, before)
+        author = known or self._author(connection, client, before, wanted.public_key)
+        amendment.enrol(author)
+        reissues.note(connection, client.terminal, wanted.reissued)
+        return author
 
-        await asyncio.wrap_future(self._database.write(work))
-        return Enrolled(client.terminal, author, tls)
-
-    async def _known(self, client: Client, replica: ReplicaId) -> AuthorCertificate | None:
-        """The certificate of a repeated request's key: a key is certified once. RequestRefused when that key
-        is somebody's, or its identity has ended already."""
-        known = self._ledger.authors().get(replica)
-        if known is None:
-            return None
-        theirs = (known.terminal, known.role) != (client.terminal, Role.TERMINAL)
-        if theirs or replica == client.replica or replica in await self._ending.replaced():
-            raise key_in_use()
-        return known
-
-    async def _author(
-        self, client: Client, before: Collection[ReplicaId], public_key: bytes
+    def _author(
+        self, connection: Connection, client: Client, before: Collection[ReplicaId], public_key: bytes
     ) -> AuthorCertificate:
         """A new author's certificate. `before`: the identities that ended, which give no credit any more."""
-        authors = self._ledger.authors()
+        authors = blocks.authors_of(connection, list(before))
         if client.replica not in authors:
             raise RequestRefused("no_author", "This identity is not known here; pair the terminal again.")
-        chains = await asyncio.wrap_future(self._database.read(lambda sql: chains_of(sql, list(before))))
+        chains = blocks.chains_of(connection, list(before))
         given_minor = sum(chain.credit_minor for chain in chains.values())
         # The pairing's limits: each renewal's are those, with less allowance.
-        limits = max(
-            (authors[each].limits for each in before if each in authors),
-            key=lambda one: one.allowance_minor,
-        )
+        limits = max((author.limits for author in authors.values()), key=lambda one: one.allowance_minor)
         return self._authority.terminal_certificate(
             client.terminal, client.name, public_key, _less(limits, given_minor)
         )
+
+
+def _known(connection: Connection, client: Client, replica: ReplicaId) -> AuthorCertificate | None:
+    """The certificate of a repeated request's key: a key is certified once. RequestRefused when that key is
+    somebody's, or its identity has ended already."""
+    known = blocks.authors_of(connection, [replica]).get(replica)
+    if known is None:
+        return None
+    theirs = (known.terminal, known.role) != (client.terminal, Role.TERMINAL)
+    if theirs or replica == client.replica or replica in papers.revocations(connection).cut_offs:
+        raise key_in_use()
+    return known
 
 
 def _wanted(body: dict[str, Any]) -> Wanted:

@@ -14,14 +14,17 @@ from sqlalchemy import Connection, func, select
 
 from crdt.facts import ReplicaId
 from crdt.pairing import Entropy
+from crdt.revocations import REVOKED_DOCUMENT
 from crdt.signing import SEED_BYTES
+from crdt.store import papers
 from crdt.store.store import Store
 from hub import tables
 
 log = logging.getLogger(__name__)
 
 # Terminals may have newer versions of the hub's documents than the backup. The next version of each is this
-# much higher, and randomly so, lest two restorations of one backup give one number to two things.
+# much higher, and randomly so, lest two restorations of one backup give one number to two things. A terminal
+# that has a higher one all the same says so when it asks; see hub/recalling.py.
 FLOOR_BYTES = 4
 
 
@@ -46,7 +49,7 @@ def retire(
 
     Waits. A power cut between the two leaves the former key, and the next start begins here again.
     """
-    row = {
+    row: dict[str, object] = {
         "former": former,
         "at_ms": now_ms,
         "version_floor": (1 << 8 * FLOOR_BYTES) + int.from_bytes(entropy(FLOOR_BYTES), "big"),
@@ -55,6 +58,8 @@ def retire(
     table = tables.restored_hub
 
     def note(connection: Connection) -> None:
+        kept = papers.get_document(connection, REVOKED_DOCUMENT)
+        row["list_version"] = 0 if kept is None else kept.version
         connection.execute(table.delete().where(table.c.former == former))
         connection.execute(table.insert().values(row))
 
@@ -81,6 +86,15 @@ def version_floor(connection: Connection) -> int:
     """The lowest version that a changed document may have."""
     query = select(func.max(tables.restored_hub.c.version_floor))
     return int(connection.execute(query).scalar_one() or 0)
+
+
+def lost_list(connection: Connection) -> int | None:
+    """Which version of the list of revocations was in the backup, 0 for none: later ones were lost.
+
+    None when the hub was never put back.
+    """
+    version = connection.execute(select(func.max(tables.restored_hub.c.list_version))).scalar_one()
+    return None if version is None else int(version)
 
 
 def take_away(connection: Connection) -> None:

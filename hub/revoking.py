@@ -8,22 +8,23 @@ may have been written again under a later identity.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from crdt.documents import SignedDocument
+from sqlalchemy import Connection
+
 from crdt.errors import MisuseError, RefusalCode
 from crdt.facts import MAX_SEQ, ReplicaId, TerminalId
 from crdt.frontier import MAX_FRONTIER
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
+from crdt.store import papers, quarantine
+from crdt.store.amending import Amendment
+from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.hub import HubLedger
 from hub.errors import RequestRefused
 from hub.registry import Registry, Terminal
-
-Seal = Callable[[str, int, bytes], Awaitable[None]]
-"""Sign and keep a document: its name, the version that it replaces, its body."""
+from hub.sealing import Sealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,74 +36,75 @@ class Revoked:
 
 
 class Revoker:
-    """Makes the list of revocations, one change at a time."""
+    """Makes the list of revocations. Each change reads the list and replaces it in one transaction."""
 
-    def __init__(self, ledger: HubLedger, registry: Registry, seal: Seal, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, ledger: HubLedger, registry: Registry, sealer: Sealer, now_ms: Callable[[], int]
+    ) -> None:
         self._ledger = ledger
         self._registry = registry
-        self._seal = seal
+        self._sealer = sealer
         self._now_ms = now_ms
-        self._one_at_a_time = asyncio.Lock()
 
     async def revoke(self, name_or_id: str, cut_off: int | None) -> Revoked:
         """Stop a terminal at once. What all its identities wrote counts up to what the hub holds of each now;
         of the present one up to `cut_off`, where that is given."""
-        async with self._one_at_a_time:
-            terminal = await self._terminal(name_or_id)
-            given = {} if cut_off is None else {terminal.replica: checked(cut_off)}
-            await self._registry.revoke(terminal.terminal.hex(), self._now_ms())
-            replicas = self._identities(terminal.terminal)
-            heads = await asyncio.wrap_future(self._ledger.heads(replicas))
-            cut_offs = {replica: heads[replica].seq if replica in heads else 0 for replica in replicas}
-            return await self._put(terminal.name, cut_offs | given)
+        checked(cut_off)
+        # Durable before the list is made: from then on it is given no identity that the list would not have.
+        await self._registry.revoke(name_or_id, self._now_ms())
+        terminal = await self._terminal(name_or_id)
+
+        def work(amendment: Amendment) -> Revoked:
+            cut_offs = _held(amendment.connection, _identities(amendment, terminal.terminal))
+            given = {} if cut_off is None else {terminal.replica: cut_off}
+            return self._put(amendment, terminal.name, cut_offs | given)
+
+        return await asyncio.wrap_future(self._ledger.amend(work))
 
     async def accept(self, name_or_id: str, cut_off: int | None) -> Revoked:
         """Let what lies in quarantine of a revoked terminal count after all: all of it, or up to `cut_off` of
         its last identity. The terminal stays revoked."""
-        async with self._one_at_a_time:
-            terminal = await self._terminal(name_or_id)
-            revocations, _ = await self._listed()
+        checked(cut_off)
+        terminal = await self._terminal(name_or_id)
+
+        def work(amendment: Amendment) -> Revoked:
+            revocations = papers.revocations(amendment.connection)
             listed = revocations.cut_offs
             revoked = listed.keys() - revocations.replaced
-            replicas = [each for each in self._identities(terminal.terminal) if each in revoked]
-            waiting = await self._waiting(replicas)
+            replicas = [each for each in _identities(amendment, terminal.terminal) if each in revoked]
+            waiting = _waiting(amendment.connection, replicas)
             wanted = {replica: max(listed[replica], waiting.get(replica, 0)) for replica in replicas}
             if cut_off is not None and terminal.replica in revoked:
-                wanted = {terminal.replica: max(listed[terminal.replica], checked(cut_off))}
+                wanted = {terminal.replica: max(listed[terminal.replica], cut_off)}
             if all(listed[replica] == seq for replica, seq in wanted.items()):
                 raise RequestRefused(
                     "nothing",
                     f"Nothing of {terminal.name} waits in quarantine; nothing was changed.",
                     HTTPStatus.CONFLICT,
                 )
-            return await self._put(terminal.name, wanted)
+            return self._put(amendment, terminal.name, wanted)
 
-    async def replace(self, replicas: Collection[ReplicaId]) -> None:
+        return await asyncio.wrap_future(self._ledger.amend(work))
+
+    def replace(self, amendment: Amendment, replicas: Collection[ReplicaId]) -> None:
         """End these identities of a restored terminal where the hub holds them; those listed stay so.
 
-        When it returns, nothing beyond counts any more. RequestRefused when the list is full.
+        Nothing beyond counts any more. RequestRefused when the list is full.
         """
-        async with self._one_at_a_time:
-            while True:  # until it is there: another process that shares the database may list somebody else
-                revocations, version = await self._listed()
-                new = sorted(set(replicas) - revocations.cut_offs.keys())
-                if not new:
-                    return
-                heads = await asyncio.wrap_future(self._ledger.heads(new))
-                ends = {replica: heads[replica].seq if replica in heads else 0 for replica in new}
-                try:
-                    revocations = revocations.with_replaced(ends)
-                except MisuseError as error:
-                    raise _full() from error
-                await self._seal(REVOKED_DOCUMENT, version, revocations.encode())
+        revocations = papers.revocations(amendment.connection)
+        new = set(replicas) - revocations.cut_offs.keys()
+        if not new:
+            return
+        try:
+            revocations = revocations.with_replaced(_held(amendment.connection, new))
+        except MisuseError as error:
+            raise _full() from error
+        self._sealer.put(amendment, REVOKED_DOCUMENT, revocations.encode())
 
-    async def replaced(self) -> AbstractSet[ReplicaId]:
-        """The identities that were ended after a restore."""
-        return (await self._listed())[0].replaced
-
-    async def cut_offs(self) -> Mapping[ReplicaId, int]:
+    async def listed(self) -> Revocations:
         """The list, as terminals have it."""
-        return (await self._listed())[0].cut_offs
+        document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
+        return NONE_REVOKED if document is None else Revocations.decode(document.body)
 
     async def _terminal(self, name_or_id: str) -> Terminal:
         for row in await self._registry.terminals():
@@ -112,30 +114,32 @@ class Revoker:
             "no_terminal", f"There is no terminal {name_or_id[:80]!r}.", HTTPStatus.NOT_FOUND
         )
 
-    def _identities(self, terminal: TerminalId) -> list[ReplicaId]:
-        return sorted(one.replica for one in self._ledger.authors().values() if one.terminal == terminal)
-
-    async def _waiting(self, replicas: list[ReplicaId]) -> dict[ReplicaId, int]:
-        """The last number of each replica's that lies in quarantine because it was revoked."""
-        last: dict[ReplicaId, int] = {}
-        for entry in await asyncio.wrap_future(self._ledger.forks()):
-            if entry.replica in replicas and entry.reason is RefusalCode.REVOKED:
-                last[entry.replica] = max(entry.last_seq, last.get(entry.replica, 0))
-        return last
-
-    async def _listed(self) -> tuple[Revocations, int]:
-        document: SignedDocument | None
-        document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
-        if document is None:
-            return NONE_REVOKED, 0
-        return Revocations.decode(document.body), document.version
-
-    async def _put(self, name: str, cut_offs: Mapping[ReplicaId, int]) -> Revoked:
-        revocations, version = await self._listed()
+    def _put(self, amendment: Amendment, name: str, cut_offs: Mapping[ReplicaId, int]) -> Revoked:
+        revocations = papers.revocations(amendment.connection)
         for replica, seq in cut_offs.items():
             revocations = revocations.with_cut_off(replica, seq)
-        await self._seal(REVOKED_DOCUMENT, version, revocations.encode())
+        self._sealer.put(amendment, REVOKED_DOCUMENT, revocations.encode())
         return Revoked(name, {replica.hex(): seq for replica, seq in cut_offs.items()})
+
+
+def _identities(amendment: Amendment, terminal: TerminalId) -> list[ReplicaId]:
+    return sorted(one.replica for one in amendment.authors().values() if one.terminal == terminal)
+
+
+def _held(connection: Connection, replicas: Iterable[ReplicaId]) -> dict[ReplicaId, int]:
+    """The last number that the hub holds of each, 0 for none."""
+    every = sorted(replicas)
+    heads = heads_of(connection, every)
+    return {replica: heads.get(replica, NO_HEAD).seq for replica in every}
+
+
+def _waiting(connection: Connection, replicas: Collection[ReplicaId]) -> dict[ReplicaId, int]:
+    """The last number of each replica's that lies in quarantine because it was revoked."""
+    last: dict[ReplicaId, int] = {}
+    for replica in replicas:
+        for entry in quarantine.entries(connection, replica, reason=RefusalCode.REVOKED):
+            last[replica] = max(entry.last_seq, last.get(replica, 0))
+    return last
 
 
 def _full() -> RequestRefused:
@@ -147,8 +151,7 @@ def _full() -> RequestRefused:
     )
 
 
-def checked(cut_off: int) -> int:
-    """A cut-off as an operator gives it; RequestRefused when it is no number of an entry."""
-    if not 0 <= cut_off <= MAX_SEQ:
+def checked(cut_off: int | None) -> None:
+    """RequestRefused when a cut-off, as an operator gives it, is no number of an entry."""
+    if cut_off is not None and not 0 <= cut_off <= MAX_SEQ:
         raise RequestRefused("cut_off", "A cut-off is the number of an entry, from 0 on.")
-    return cut_off

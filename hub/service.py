@@ -7,8 +7,7 @@ no float touches money.
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -19,8 +18,9 @@ from crdt.facts import Draft, FleetId, Kind, ReplicaId
 from crdt.fleet import FleetSettings
 from crdt.pairing import Entropy, PairingCode
 from crdt.signing import SigningKey
+from crdt.store.amending import Amendment
 from crdt.store.hub import HubLedger
-from crdt.store.quarantine import OPEN
+from crdt.store.quarantine import UNRESOLVED
 from crdt.store.recording import Money
 from crdt.store.store import Store
 from hub import restoring
@@ -32,6 +32,7 @@ from hub.operators import set_password
 from hub.overview import card_text, parse_card
 from hub.registry import Registry
 from hub.revoking import Revoked, Revoker
+from hub.sealing import Sealer
 
 __all__ = ["Booking", "FleetView", "Invite", "Service", "format_money"]
 
@@ -90,8 +91,8 @@ class Service:
         self._bus = bus
         self._now_ms = now_ms
         self._entropy = entropy
-        self._revoker = Revoker(ledger, registry, self._seal, now_ms)
-        self._one_fleet_change = asyncio.Lock()
+        self._sealer = Sealer(author.fleet, author.key)
+        self.revoker = Revoker(ledger, registry, self._sealer, now_ms)
         self._known_settings: tuple[int, FleetSettings] | None = None  # of this version
 
     async def invite(self) -> Invite:
@@ -143,20 +144,11 @@ class Service:
 
         `cut_off`: the last entry of its present identity that counts; None for all that the hub holds now.
         """
-        return self._published(await self._revoker.revoke(terminal, cut_off))
+        return self._published(await self.revoker.revoke(terminal, cut_off))
 
     async def accept(self, terminal: str, cut_off: int | None = None) -> Revoked:
         """Let what a revoked terminal wrote after its cut-off count: all that is here, or up to `cut_off`."""
-        return self._published(await self._revoker.accept(terminal, cut_off))
-
-    async def replace(self, replicas: Collection[ReplicaId]) -> None:
-        """End these identities of a restored terminal for everybody, where the hub holds them now."""
-        await self._revoker.replace(replicas)
-        self._bus.publish(Topic.LEDGER)
-
-    async def replaced(self) -> AbstractSet[ReplicaId]:
-        """The identities that were ended after a restore."""
-        return await self._revoker.replaced()
+        return self._published(await self.revoker.accept(terminal, cut_off))
 
     async def adopt(self, block: str) -> int:
         """Book what a quarantined block (by hash, hex) says and the ledger has not; how many entries.
@@ -166,8 +158,9 @@ class Service:
         found = [one for one in await asyncio.wrap_future(self._ledger.forks()) if one.hash.hex() == block]
         if not found:
             raise RequestRefused("no_block", "There is no such block in quarantine.", HTTPStatus.NOT_FOUND)
-        may = found[0].reason is RefusalCode.FORK_DETECTED or found[0].replica in await self.replaced()
-        if not may or found[0].resolution != OPEN:
+        replaced = (await self.revoker.listed()).replaced
+        may = found[0].reason is RefusalCode.FORK_DETECTED or found[0].replica in replaced
+        if not may or found[0].resolution not in UNRESOLVED:
             raise RequestRefused(
                 "resolved",
                 "Nothing was booked: what this block says is in the ledger already, or comes back when its "
@@ -219,25 +212,29 @@ class Service:
 
     async def set_fleet(self, changes: Mapping[str, str]) -> FleetView:
         """Change fares or policy; the names are those of `fleet().values`."""
-        async with self._one_fleet_change:
-            document = await self._document()
-            exponent = _exponent_after(changes, await self._settings(document))
-            wanted = await asyncio.to_thread(from_text, changes, exponent)  # it looks up time zones
-            await self._check_currency(wanted)
-            changed = await asyncio.to_thread(_changed, document, wanted)
-            await self._check_enrolments(changed.settings)
-            self._check_enrolment(changed.settings)
-            await self._seal(FLEET_DOCUMENT, document.version, changed.body)
-            await asyncio.wrap_future(self._ledger.set_floor(changed.settings.floor_minor))
+        while not await self._change_fleet(changes):
+            pass  # somebody else has changed it meanwhile, perhaps in another process: on top of theirs
         self._bus.publish(Topic.FLEET)
         return await self.fleet()
 
-    async def _seal(self, name: str, replaced: int, body: bytes) -> None:
-        """Sign and keep a document after the version `replaced`."""
-        floor = await asyncio.wrap_future(self._database.read(restoring.version_floor))
-        version, author = max(replaced + 1, floor), self._author
-        sealed = SignedDocument.seal(author.key, author.fleet, name, version, body)
-        await asyncio.wrap_future(self._ledger.put_document(sealed))
+    async def _change_fleet(self, changes: Mapping[str, str]) -> bool:
+        """Change the document as it is now; False when it is another one by then, and nothing was changed."""
+        document = await self._document()
+        exponent = _exponent_after(changes, await self._settings(document))
+        wanted = await asyncio.to_thread(from_text, changes, exponent)  # it looks up time zones
+        await self._check_currency(wanted)
+        changed = await asyncio.to_thread(_changed, document, wanted)
+        await self._check_enrolments(changed.settings)
+        self._check_enrolment(changed.settings)
+
+        def work(amendment: Amendment) -> bool:
+            if amendment.document(FLEET_DOCUMENT) != document:
+                return False
+            self._sealer.put(amendment, FLEET_DOCUMENT, changed.body)
+            amendment.set_floor(changed.settings.floor_minor)
+            return True
+
+        return await asyncio.wrap_future(self._ledger.amend(work))
 
     def _published(self, revoked: Revoked) -> Revoked:
         self._bus.publish(Topic.TERMINALS)

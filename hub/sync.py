@@ -30,6 +30,7 @@ from hub.callers import Callers
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
 from hub.heard import Heard
+from hub.recalling import Recall
 from hub.registry import Client, Registry
 from hub.terminal_documents import TerminalDocuments
 from hub.waiting import result_of
@@ -79,6 +80,7 @@ class Sync:
         page_rows: int,
         now_ms: Callable[[], int],
         documents: TerminalDocuments,
+        lost: Recall,
     ) -> None:
         self._database = database
         self._ledger = ledger
@@ -86,7 +88,7 @@ class Sync:
         self._registry = registry
         self._bus = bus
         self._slots = slots
-        self._answerer = Answerer(ledger, page_rows, result_of, now_ms, documents)
+        self._answerer = Answerer(ledger, page_rows, result_of, now_ms, documents, lost)
         self._now_ms = now_ms
 
     async def sync(self, request: web.Request) -> web.Response:

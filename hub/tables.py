@@ -36,6 +36,7 @@ client_certificate = Table(
     Column("terminal", short_bytes(ID_BYTES), nullable=False, index=True),
     Column("replica", short_bytes(ID_BYTES), nullable=False),
     Column("paired_as", short_bytes(ID_BYTES), nullable=False),  # the replica of the pairing that it is from
+    Column("number", BigInteger, nullable=False),  # of the terminal's certificates, by age
     Column("issued_ms", BigInteger, nullable=False),
     Column("used", Boolean, nullable=False, default=False),
     Column("stopped", String(16), nullable=False, default=""),  # "", "revoked" or "replaced"
@@ -71,6 +72,7 @@ restored_hub = Table(
     Column("former", short_bytes(ID_BYTES), primary_key=True),  # the replica that must not write any more
     Column("at_ms", BigInteger, nullable=False),
     Column("version_floor", BigInteger, nullable=False),  # documents go on from here
+    Column("list_version", BigInteger, nullable=False),  # of the revocations in the backup; 0: none
     Column("seen", Boolean, nullable=False),  # an operator took the notice away
 )
 

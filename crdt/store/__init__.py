@@ -15,6 +15,6 @@ Then the two ledgers. `terminal`, the public face, on a `local` store: `beginnin
 `pruning`; `relaying` with `relay`; `conceding` with `concession` and `evidence`; `keepsake`; `view` and
 `status`. `hub` with `starting`, `markkeeper`, `authors`, `intake`, `record`, `admission`, `merging`,
 `recording`, `balances`, `numbers`, `editions` (pages that many terminals are given), `overdrawn`, `ownfacts`,
-`adopting`, `rewriting`, `revoking`, `flags`, `standing`, `expectations`, `claims`, `projection`, `days`,
-`completeness`, `asking`, `listening` and `neighbours` (other processes on the same ledger).
+`adopting`, `rewriting`, `revoking`, `amending`, `flags`, `standing`, `expectations`, `claims`, `projection`,
+`days`, `completeness`, `asking`, `listening` and `neighbours` (other processes on the same ledger).
 """

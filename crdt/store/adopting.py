@@ -2,7 +2,8 @@
 
 An operator decides so when a terminal is dead. If it comes back all the same and writes them again under its
 new identity, the hub takes its own back: nobody's money is counted twice. Whether a terminal has written a
-fact again is told by its content: one reader takes no two facts of one card in the same millisecond.
+fact again is told by its content: one reader takes no two facts of one card in the same millisecond. What it
+says of itself only tells where to look: it may lose what it has not brought yet.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from crdt.store.recording import Change, record
 from crdt.store.rewriting import Content
 from crdt.store.schema import REQUEST
 
-UNDONE_AT_ONCE: Final = 8  # entries of one background transaction
+CHECKED_AT_ONCE: Final = 8  # entries of one author in one background transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,8 @@ class Adopter:
         NotPermitted where the hub's certificate does not allow a fact. The history has to have caught up.
         """
         replaced = papers.revocations(connection).replaced
-        entries = [
-            entry for entry in quarantine.find(connection, hashes) if entry.resolution == quarantine.OPEN
-        ]
+        found = quarantine.find(connection, hashes)
+        entries = [entry for entry in found if entry.resolution in quarantine.UNRESOLVED]
         if any(
             entry.reason is not RefusalCode.FORK_DETECTED and entry.replica not in replaced
             for entry in entries
@@ -64,50 +64,37 @@ class Adopter:
             raise MisuseError("what a revoked author wrote comes back when its cut-off is moved")
         done: list[tuple[int, Head, Change]] = []
         for entry in entries:
-            written = rewriting.written(connection, entry.replica, _facts(entry))
-            written |= _adopted_elsewhere(connection, entry.replica)
-            lost = unheld(_facts(entry), _counted(connection, entry))
-            facts = [delta for delta in lost if Content.of(delta) not in written]
+            facts = _lost(connection, entry)
             if facts:
                 done.append(self._book(connection, self._as_permitted(facts), entry.hash.hex()))
-            quarantine.resolve(connection, [entry.hash], quarantine.ADOPTED)
+            how = quarantine.ADOPTED if facts else quarantine.REISSUED
+            quarantine.resolve(connection, [entry.hash], how)
         changes = [change for _, _, change in done]
         if entries:
             changes.append(Change(0, (), suspects={entry.replica for entry in entries}))
         return Adoption(sum(count for count, _, _ in done), done[-1][1] if done else None, changes)
 
     def undo(self, connection: Connection, at_ms: int) -> Adoption:
-        """Take back some of what was adopted and then written again by its terminal too. `at_ms`: now.
+        """Take back what was adopted and is in the ledger by its terminal now. `at_ms`: now.
 
-        By the terminal's word (DOUBLED), or because the ledger has it. The history has to have caught up.
+        And note of some of what a terminal says it has written again that it has. The history has to have
+        caught up.
         """
-        entries = quarantine.entries(connection, resolution=quarantine.DOUBLED, limit=UNDONE_AT_ONCE)
-        adopted = quarantine.entries(connection, resolution=quarantine.ADOPTED)
         done: list[tuple[int, Head, Change]] = []
-        for entry in [*entries, *adopted]:
-            doubled = self._doubled(connection, entry)
+        for entry in quarantine.entries(connection, resolution=quarantine.ADOPTED):
+            booked = _booked(connection, entry)
+            written = rewriting.written(connection, entry.replica, booked)
+            doubled = [delta for delta in booked if Content.of(delta) in written]
             if doubled:
                 done.append(self._take_back(connection, doubled, at_ms))
-        quarantine.resolve(connection, [entry.hash for entry in entries], quarantine.UNDONE)
+            if booked and len(doubled) == len(booked):
+                quarantine.resolve(connection, [entry.hash], quarantine.UNDONE)
         return Adoption(
             sum(count for count, _, _ in done),
             done[-1][1] if done else None,
             [change for _, _, change in done],
-            more=len(entries) == UNDONE_AT_ONCE,
+            more=_note_written(connection),
         )
-
-    def _doubled(self, connection: Connection, entry: Quarantined) -> list[Delta]:
-        """What the hub booked for this block and has to take back now."""
-        # An opening needs no undoing: of a card's openings, which both of them are now, one counts.
-        booked = [
-            delta
-            for delta in _adopted(connection, entry)
-            if delta.kind is not Kind.OPENING and delta.amount_minor and not _is_undone(connection, delta)
-        ]
-        if entry.resolution == quarantine.DOUBLED or not booked:
-            return booked
-        written = rewriting.written(connection, entry.replica, booked)
-        return [delta for delta in booked if Content.of(delta) in written]
 
     def _take_back(
         self, connection: Connection, booked: Sequence[Delta], at_ms: int
@@ -163,15 +150,35 @@ def _facts(entry: Quarantined) -> list[Delta]:
     return list(blocks.facts_of(block).deltas(entry.replica, entry.first_seq))
 
 
+def _lost(connection: Connection, entry: Quarantined) -> list[Delta]:
+    """The facts of a block in quarantine that the ledger has from nobody."""
+    written = rewriting.written(connection, entry.replica, _facts(entry))
+    written |= _adopted_elsewhere(connection, entry.replica)
+    lost = unheld(_facts(entry), _counted(connection, entry))
+    return [delta for delta in lost if Content.of(delta) not in written]
+
+
+def _note_written(connection: Connection) -> bool:
+    """Look whether what terminals say they have written again is here, of each the first; whether of some
+    there may be more."""
+    more = False
+    for replica in quarantine.authors_with(connection, quarantine.SAID):
+        said = quarantine.entries(connection, replica, quarantine.SAID, CHECKED_AT_ONCE)
+        here = [entry.hash for entry in said if not _lost(connection, entry)]
+        quarantine.resolve(connection, here, quarantine.REISSUED)
+        more |= len(here) == CHECKED_AT_ONCE
+    return more
+
+
 def _counted(connection: Connection, entry: Quarantined) -> list[Delta]:
-    """The facts with these numbers that are in the ledger: in the chain that counts, or written again."""
+    """The facts with these numbers that are in the ledger: in the chain that counts, or adopted."""
     found: list[Delta] = []
     for block in blocks.stored_blocks(connection, entry.replica, entry.first_seq - 1):
         if block.header.first_seq > entry.last_seq:
             break
         found += blocks.facts_of(block).deltas(entry.replica, block.header.first_seq)
-    for other in quarantine.entries(connection, entry.replica):
-        if other.resolution and other.first_seq <= entry.last_seq and entry.first_seq <= other.last_seq:
+    for other in quarantine.entries(connection, entry.replica, quarantine.ADOPTED):
+        if other.first_seq <= entry.last_seq and entry.first_seq <= other.last_seq:
             found += _facts(other)
     return found
 
@@ -193,12 +200,19 @@ def _is_undone(connection: Connection, delta: Delta) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _adopted(connection: Connection, entry: Quarantined) -> Sequence[Delta]:
-    """What the hub booked for this block."""
+def _booked(connection: Connection, entry: Quarantined) -> list[Delta]:
+    """What the hub has booked for this block and not taken back, as far as it would have to be.
+
+    An opening needs no undoing: of a card's openings, which both of them are then, one counts.
+    """
     query = select(REQUEST.c.replica, REQUEST.c.seq).where(REQUEST.c.id == entry.hash.hex())
     row = connection.execute(query).one_or_none()
     if row is None:
-        return ()
+        return []
     replica = ReplicaId(row.replica)
     block = parse(blocks.blocks_after(connection, replica, row.seq - 1, 0)[0])
-    return blocks.facts_of(block).deltas(replica, block.header.first_seq)
+    return [
+        delta
+        for delta in blocks.facts_of(block).deltas(replica, block.header.first_seq)
+        if delta.kind is not Kind.OPENING and delta.amount_minor and not _is_undone(connection, delta)
+    ]

@@ -19,7 +19,7 @@ from crdt.store import days, expectations
 from crdt.store.blocks import NO_HEAD, facts_of, heads_of, last_block
 from crdt.store.days import NO_FIGURES, Day, Figures
 from crdt.store.expectations import NOTHING_EXPECTED, Expected
-from crdt.store.quarantine import OPEN
+from crdt.store.quarantine import UNRESOLVED
 from crdt.store.schema import BLOCK, HUB, QUARANTINE
 
 
@@ -142,7 +142,9 @@ def _contested(connection: Connection, replica: ReplicaId, *, replaced: bool) ->
     table = QUARANTINE.c
     reasons = [RefusalCode.FORK_DETECTED, *([RefusalCode.REVOKED] if replaced else [])]
     query = select(func.coalesce(func.sum(table.last_seq - table.first_seq + 1), 0)).where(
-        table.replica == replica, table.reason.in_(map(int, reasons)), table.resolution == OPEN
+        table.replica == replica,
+        table.reason.in_(map(int, reasons)),
+        table.resolution.in_(UNRESOLVED),
     )
     return int(connection.execute(query).scalar_one())
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -16,12 +17,13 @@ from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, TerminalId
 from crdt.frontier import Frontier, Head
 from crdt.ledger import MergeReport
 from crdt.numbering import restore
-from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.revocations import REVOKED_DOCUMENT
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import balances, blocks, days, flags, overdrawn, papers, projection, quarantine
 from crdt.store.admission import Suspicion
+from crdt.store.amending import Amendment
 from crdt.store.asking import LedgerReader, Totals
-from crdt.store.authors import Authors, second_certificate
+from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD
 from crdt.store.chore import Chore
 from crdt.store.claims import Claims
@@ -37,12 +39,13 @@ from crdt.store.neighbours import Neighbours
 from crdt.store.numbers import CardNumbers
 from crdt.store.ownfacts import OwnFacts
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order
-from crdt.store.revoking import Applied, apply_revocations
 from crdt.store.standing import HubStanding, judge_standing
 from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
 
 __all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLedger", "Totals"]
+
+T = TypeVar("T")
 
 
 def wall_clock_ms() -> int:
@@ -177,61 +180,40 @@ class HubLedger(LedgerReader):
 
         return first(self._database.write(work, urgent=True, after=lambda result: self._publish(result[1])))
 
+    def rebuild(self) -> Future[None]:
+        """Make the history again from the record: done when it is forgotten; it comes in the background."""
+        return self._projection.rebuild()
+
+    # ---- Authors and documents ----
+
+    def amend(self, work: Callable[[Amendment], T]) -> Future[T]:
+        """Change authors and documents as `work` decides from what it reads in the same write transaction.
+
+        It runs on the writer's thread, so it is quick. What it raises undoes all of it, and fails the future.
+        """
+        at_ms = self._now_ms()
+
+        def amended(connection: Connection) -> tuple[T, Amendment]:
+            amendment = Amendment(connection, self._authors, at_ms)
+            return work(amendment), amendment
+
+        return first(self._database.write(amended, after=lambda result: self._amended(result[1])))
+
+    def enrol(self, certificate: AuthorCertificate) -> Future[bool]:
+        """Register an author; see `Amendment.enrol` for what the future fails with."""
+        return self.amend(lambda amendment: amendment.enrol(certificate))
+
+    def put_document(self, document: SignedDocument) -> Future[bool]:
+        """Keep a verified settings document if it is newer; see `Amendment.put_document`."""
+        return self.amend(lambda amendment: amendment.put_document(document))
+
     def set_floor(self, floor_minor: int) -> Future[bool]:
         """Refuse cards with a balance below this (at most 0) until they are paid; False when it was so.
 
         It is kept with the ledger; cards whose balance does not change are judged in the background. Until it
         is called for the first time no card is overdrawn. Fails with MisuseError.
         """
-
-        def after(changed: bool) -> None:
-            if changed:
-                self._judging.begin()
-
-        return self._database.write(
-            lambda connection: overdrawn.set_floor(connection, floor_minor), after=after
-        )
-
-    def rebuild(self) -> Future[None]:
-        """Make the history again from the record: done when it is forgotten; it comes in the background."""
-        return self._projection.rebuild()
-
-    def enrol(self, certificate: AuthorCertificate) -> Future[bool]:
-        """Register an author; False when it was. Fails with ForeignFleet, BadSignature or NotPermitted."""
-
-        def work(connection: Connection) -> bool:
-            self._authors.check(certificate)
-            new = not blocks.authors_of(connection, [certificate.replica])
-            if blocks.enrol(connection, [certificate])[1]:
-                raise second_certificate()
-            return new
-
-        return self._database.write(work, after=lambda _new: self._authors.remember([certificate]))
-
-    def put_document(self, document: SignedDocument) -> Future[bool]:
-        """Keep a verified settings document; False unless it is newer than the one kept.
-
-        The list of revoked authors applies in the same transaction: what they wrote beyond their cut-offs
-        leaves record and balances for the quarantine, and what an older list had put there comes back.
-        Fails with Malformed or TooLarge when that list does not read.
-        """
-        at_ms = self._now_ms()
-
-        def work(connection: Connection) -> tuple[bool, Applied]:
-            is_list = document.name == REVOKED_DOCUMENT
-            revocations = Revocations.decode(document.body) if is_list else None
-            new = papers.put_document(connection, document)
-            if not new or revocations is None:
-                return new, Applied((), (), ())
-            return new, apply_revocations(connection, self._authors, revocations, at_ms)
-
-        def after(result: tuple[bool, Applied]) -> None:
-            if result[0] and document.name in self._documents:
-                self._documents[document.name] = document
-            for change in result[1].changes:
-                self._publish(change)
-
-        return first(self._database.write(work, after=after))
+        return self.amend(lambda amendment: amendment.set_floor(floor_minor))
 
     # ---- What is missing ----
 
@@ -285,13 +267,13 @@ class HubLedger(LedgerReader):
 
     # ---- Evidence ----
 
-    def mark_reissued(self, hashes: Collection[bytes]) -> Future[int]:
-        """Note that a terminal has written the facts of these quarantined blocks again; how many were new.
+    def note_said(self, hashes: Collection[bytes]) -> Future[int]:
+        """Note that a terminal says it has written the facts of these quarantined blocks again; how many.
 
-        What the hub had adopted of them it takes back, in the background.
+        In the background it is found out whether they are here. Until then they may be adopted.
         """
         return self._database.write(
-            lambda connection: quarantine.resolve(connection, hashes, quarantine.REISSUED),
+            lambda connection: quarantine.resolve(connection, hashes, quarantine.SAID),
             after=lambda _count: self._own.undo(),
         )
 
@@ -335,6 +317,14 @@ class HubLedger(LedgerReader):
 
     def _mark(self, replica: ReplicaId) -> Head:
         return NO_HEAD if self._marks is None else self._marks.head(replica) or NO_HEAD
+
+    def _amended(self, amendment: Amendment) -> None:
+        self._authors.remember(amendment.enrolled)
+        self._documents |= {one.name: one for one in amendment.documents if one.name in self._documents}
+        for change in amendment.changes:
+            self._publish(change)
+        if amendment.judges_anew:
+            self._judging.begin()
 
     def _publish(self, change: Change | None) -> None:
         if change is not None:

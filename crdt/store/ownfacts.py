@@ -49,7 +49,7 @@ class OwnFacts:
         self._now_ms = now_ms
         self._publish = publish
         self._adopter = Adopter(key, certificate)
-        self._adopted: set[TerminalId] | None = None  # of whom something is; None: not looked up yet
+        self._watched: set[TerminalId] | None = None  # of whom `undo` looks at something; None: not known yet
         self._undoing = Chore(
             database,
             self._undo_some,
@@ -73,7 +73,7 @@ class OwnFacts:
 
         def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
             self._check_may_book()
-            self._adopted = None
+            self._watched = None
             projection.catch_up(connection, self._now_ms())
             adoption = self._adopter.adopt(connection, hashes)
             return adoption.facts, adoption.head, adoption.changes
@@ -83,12 +83,13 @@ class OwnFacts:
     def undo(self, by: Collection[ReplicaId] | None = None) -> None:
         """Take back, in the background, what was adopted and its terminal wrote again, if there is any.
 
-        `by`: who has written now; None for anybody. Of a terminal without adoptions it costs nothing.
+        And note what it wrote again of what it said so. `by`: who has written now; None for anybody. Of a
+        terminal without either it costs nothing.
         """
         if self._restored:
             return
-        adopted = self._adopted
-        if by is None or adopted is None or any(self._terminal(one) in adopted for one in by):
+        watched = self._watched
+        if by is None or watched is None or any(self._terminal(one) in watched for one in by):
             self._undoing.begin()
 
     def _terminal(self, replica: ReplicaId) -> TerminalId | None:
@@ -128,11 +129,14 @@ class OwnFacts:
         return outcome
 
     def _undo_some(self, connection: Connection) -> Adoption:
-        entries = quarantine.entries(connection, resolution=quarantine.ADOPTED)
-        doubled = quarantine.is_any(connection, quarantine.DOUBLED)
-        adopted = blocks.authors_of(connection, list({entry.replica for entry in entries}))
-        self._adopted = {author.terminal for author in adopted.values()}
-        if not entries and not doubled:
+        authors = {
+            replica
+            for resolution in (quarantine.ADOPTED, quarantine.SAID)
+            for replica in quarantine.authors_with(connection, resolution)
+        }
+        found = blocks.authors_of(connection, list(authors))
+        self._watched = {author.terminal for author in found.values()}
+        if not authors:
             return Adoption(0, None, ())
         projection.catch_up(connection, self._now_ms())
         return self._adopter.undo(connection, self._now_ms())

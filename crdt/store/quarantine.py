@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, select
+from sqlalchemy import BigInteger, Connection, bindparam, func, select
 
 from crdt.block import Block, parse
 from crdt.errors import RefusalCode
@@ -24,10 +24,11 @@ from crdt.store.statement import Statement
 
 MAX_QUARANTINED_BYTES: Final = 8 * 1024 * 1024  # of one replica: some months of a bus, with the proofs
 OPEN: Final = ""  # nobody has written the facts again
+SAID: Final = "said"  # the terminal says it has, and that is not here yet
 REISSUED: Final = "reissued"  # the terminal has, under its new identity
 ADOPTED: Final = "adopted"  # the hub has, by an operator's decision
-DOUBLED: Final = "doubled"  # both have; the hub is about to take its own back
 UNDONE: Final = "undone"  # the hub has taken its own back; the terminal's count
+UNRESOLVED: Final = frozenset({OPEN, SAID})  # the ledger lacks facts of it, as far as is known
 
 _INSERT: Final = Bulk(QUARANTINE)
 _CHUNK: Final = 500
@@ -123,24 +124,19 @@ def is_forked(connection: Connection, hash_: bytes) -> bool:
     return bool(_REASON.value(connection, hash=hash_) == RefusalCode.FORK_DETECTED)
 
 
-def is_any(connection: Connection, resolution: str) -> bool:
-    """Whether there is a block of which this became."""
-    return _ANY.row(connection, resolution=resolution) is not None
+def authors_with(connection: Connection, resolution: str) -> list[ReplicaId]:
+    """Of whom there are blocks of which this became."""
+    return [ReplicaId(replica) for (replica,) in _AUTHORS.rows(connection, resolution=resolution)]
 
 
 def resolve(connection: Connection, hashes: Collection[bytes], how: str) -> int:
-    """Note what became of these blocks' facts; how many entries changed.
-
-    What the hub has adopted and is REISSUED then is DOUBLED: whoever writes as the hub undoes that.
-    """
+    """Note what became of these blocks' facts; how many entries changed. SAID counts for OPEN ones only."""
     changed = 0
     for part in _parts(hashes):
         here = QUARANTINE.c.hash.in_(part) & (QUARANTINE.c.resolution != how)
-        if how == REISSUED:
-            doubled = here & (QUARANTINE.c.resolution == ADOPTED)
-            changed += _set(connection, doubled, DOUBLED)
+        if how == SAID:
             here &= QUARANTINE.c.resolution == OPEN
-        changed += _set(connection, here, how)
+        changed += connection.execute(QUARANTINE.update().where(here).values(resolution=how)).rowcount
     return changed
 
 
@@ -165,8 +161,8 @@ _LIMIT: Final = "limit"
 _FIND: Final = Lookup(QUARANTINE, "hash", _COLUMNS)
 _IN: Final = Lookup(QUARANTINE, "hash", ("hash",))
 _REASON: Final = Statement(select(QUARANTINE.c.reason).where(QUARANTINE.c.hash == bindparam("hash")))
-_ANY: Final = Statement(
-    select(QUARANTINE.c.hash).where(QUARANTINE.c.resolution == bindparam("resolution")).limit(1)
+_AUTHORS: Final = Statement(
+    select(QUARANTINE.c.replica).where(QUARANTINE.c.resolution == bindparam("resolution")).distinct()
 )
 
 
@@ -199,10 +195,6 @@ def _row(entry: Quarantined, noted_ms: int) -> tuple[Any, ...]:
         noted_ms,
         entry.size_bytes,
     )
-
-
-def _set(connection: Connection, here: ColumnElement[bool], how: str) -> int:
-    return connection.execute(QUARANTINE.update().where(here).values(resolution=how)).rowcount
 
 
 def _used_bytes(connection: Connection, replica: ReplicaId) -> int:

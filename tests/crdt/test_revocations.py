@@ -148,3 +148,26 @@ def test_a_block_that_reaches_beyond_the_cut_off_is_refused_whole() -> None:
     ledger = Ledger(FLEET_KEY.public_key, Revocations({author.key.replica: 3}))
     report = ledger.merge([first.raw, second.raw], CERTIFICATES)
     assert (report.added, [type(item.error) for item in report.refused]) == ((first,), [Revoked])
+
+
+LISTS = st.dictionaries(st.sampled_from(REPLICAS), st.integers(0, 9)).flatmap(
+    lambda ends: (
+        st.sets(st.sampled_from(sorted(ends))).map(lambda replaced: Revocations(ends, replaced))
+        if ends
+        else st.just(Revocations())
+    )
+)
+
+
+@given(LISTS, LISTS, LISTS)
+def test_joining_lists_is_a_join_and_lets_nothing_count_that_one_of_them_ends(
+    one: Revocations, two: Revocations, three: Revocations
+) -> None:
+    """Invariant 2, for a hub that hears of lists it lost, in any order and again."""
+    assert one.joined(two) == two.joined(one)
+    assert one.joined(two).joined(three) == one.joined(two.joined(three))
+    assert one.joined(one) == one
+    for listed in (one, two):
+        for replica, seq in listed.cut_offs.items():
+            assert one.joined(two).cut_offs[replica] <= seq
+        assert listed.replaced <= one.joined(two).replaced

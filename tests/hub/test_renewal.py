@@ -9,14 +9,17 @@ import pytest
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
+from crdt.documents import SignedDocument
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame, Pull
 from crdt.frontier import GENESIS, Head
 from crdt.protocol import RENEW
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
+from hub import tables
 from hub.errors import RequestRefused
 from tests.hub.conftest import Depot
-from tests.hub.terminal import Refused, Terminal, first, post_json
+from tests.hub.terminal import CARD, Refused, Terminal, first, post_json
 from tests.hub.tls import client_context, new_tls_key
 
 
@@ -70,6 +73,18 @@ async def test_the_old_certificate_ends_with_the_first_use_of_the_new_one(depot:
     assert (caught.value.status, caught.value.code) == (403, "revoked")
 
 
+@pytest.mark.parametrize("again", ["renewed", "paired"])
+async def test_the_old_certificate_ends_though_the_hubs_clock_went_back(depot: Depot, again: str) -> None:
+    """Invariant 9: it had stood a year ahead when the old one was issued."""
+    old, table = await depot.pair(), tables.client_certificate
+    ahead = table.update().values(issued_ms=table.c.issued_ms + 365 * 86_400_000)
+    await asyncio.wrap_future(depot.hub.database.write(lambda connection: connection.execute(ahead) and None))
+    new = await (renewed(old) if again == "renewed" else depot.pair())
+    await new.exchange(Pull())
+    with pytest.raises(Refused, match="has a newer certificate"):
+        await old.exchange(Pull())
+
+
 async def test_what_comes_late_of_the_old_identity_waits_for_an_operator(depot: Depot) -> None:
     """Invariant 5: the new identity may have written it again. The terminal itself is not revoked."""
     old = await depot.pair()
@@ -117,6 +132,54 @@ async def test_however_many_identities_are_asked_for_there_is_one_allowance(depo
     assert last.certificate.limits.allowance_minor == max(0, allowance_minor - 2000 * len(each[:500]))
 
 
+async def test_renewals_at_once_get_one_allowance_between_them(depot: Depot) -> None:
+    """Invariant 10: however they meet, each ends the identity of the one before it."""
+    old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    news = await asyncio.gather(*(renewed(old) for _ in range(4)))
+    given = [one.taps(2000, kind=Kind.OPENING) for one in news]
+    papers = [CertificateFrame(one.certificate.encode()) for one in news]
+    events = await other.exchange(*papers, *map(BlockFrame, given))
+    heads = first(events, "Ack").frontier
+    counted = [one for one in news if one.key.replica in heads and heads[one.key.replica].seq]
+    assert len(counted) == 1
+    (row,) = [row for row in await depot.ask("GET", "/terminals") if row["name"] == "Bus 1"]
+    assert row["replica"] == counted[0].key.replica.hex()
+
+
+async def test_no_identity_escapes_a_revocation_that_meets_its_renewal(depot: Depot) -> None:
+    """Invariant 10: whichever comes first, nothing of the stolen terminal counts afterwards."""
+    carrier = await depot.pair("Carrier")
+
+    async def steal(name: str) -> Terminal | None:
+        stolen = await depot.pair(name)
+        revoking = asyncio.create_task(depot.ask("POST", "/terminals/revoke", {"terminal": name}))
+        try:
+            return await renewed(stolen)
+        except Refused as refused:
+            assert refused.code == "revoked"
+            return None
+        finally:
+            await revoking
+
+    found = await asyncio.gather(*(steal(f"Bus {number}") for number in range(6)))
+    for thief in [one for one in found if one is not None]:
+        certificate = CertificateFrame(thief.certificate.encode())
+        events = await carrier.exchange(certificate, BlockFrame(thief.taps(2000, kind=Kind.OPENING)))
+        assert "was revoked" in first(events, "Refusal").text
+
+
+async def test_what_a_hub_put_back_learns_was_revoked_takes_no_new_identity(depot: Depot) -> None:
+    """Invariant 10: the list says so, though the registry does not."""
+    stolen = await depot.pair("Bus 1")
+    body = Revocations({stolen.key.replica: 0}).encode()
+    key, fleet = depot.hub.authority.ledger_key, depot.hub.authority.fleet
+    document = SignedDocument.seal(key, fleet, REVOKED_DOCUMENT, 1, body)
+    await asyncio.wrap_future(depot.hub.ledger.put_document(document))
+    with pytest.raises(Refused) as caught:
+        await ask(stolen)
+    assert (caught.value.status, caught.value.code) == (403, "revoked")
+
+
 async def test_a_new_identity_is_no_new_allowance(depot: Depot) -> None:
     """Invariant 10: else a stolen terminal would mint its allowance again with each identity."""
     old = await depot.pair()
@@ -136,12 +199,6 @@ async def test_the_same_request_again_gets_the_same_author(depot: Depot) -> None
     assert one["tls_certificate"] != two["tls_certificate"]
 
 
-async def resolutions(depot: Depot) -> list[tuple[int, str]]:
-    """The quarantine: first number and what became of each block."""
-    found = await asyncio.wrap_future(depot.hub.ledger.forks())
-    return [(entry.first_seq, entry.resolution) for entry in found]
-
-
 async def forked(depot: Depot, name: str) -> tuple[Terminal, bytes]:
     """A terminal whose image was put back after its first block, and what it sealed then."""
     terminal = await depot.pair(name)
@@ -152,7 +209,7 @@ async def forked(depot: Depot, name: str) -> tuple[Terminal, bytes]:
 
 @pytest.mark.parametrize("early", [True, False])
 async def test_what_was_written_again_is_told_from_what_is_not(depot: Depot, early: bool) -> None:
-    """Invariant 5, before the evidence is here or after; of another terminal's blocks nobody is believed."""
+    """Invariant 5, before the evidence is here or after; of another terminal's blocks nobody is heard."""
     one, branch = await forked(depot, "Bus 1")
     other, foreign = await forked(depot, "Bus 2")
     await other.push(foreign)
@@ -160,12 +217,36 @@ async def test_what_was_written_again_is_told_from_what_is_not(depot: Depot, ear
         await one.push(branch)
     await ask(one, reissued=[parse(raw).hash.hex() for raw in (branch, foreign)])
     await one.push(branch)
-    assert sorted(await resolutions(depot)) == [(1, ""), (1, "reissued")]
     entries = await asyncio.wrap_future(depot.hub.ledger.forks())
     assert {entry.replica: entry.resolution for entry in entries} == {
-        one.key.replica: "reissued",
+        one.key.replica: "said",
         other.key.replica: "",
     }
+
+
+async def test_what_a_terminal_named_and_never_brought_can_be_booked(depot: Depot) -> None:
+    """Invariants 3 and 4: the bus burns down between its renewal and what it has written again."""
+    one, branch = await forked(depot, "Bus 1")
+    block = parse(branch).hash.hex()
+    await ask(one, reissued=[block])
+    await one.push(branch)
+    assert await depot.ask("POST", "/ledger/adopt", {"block": block}) == {"entries": 2}
+    assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -250 - 2 * 180
+
+
+async def test_the_word_alone_takes_nothing_back_that_was_booked(depot: Depot) -> None:
+    """Invariant 3: only what is in the ledger twice is taken out of it."""
+    one, branch = await forked(depot, "Bus 1")
+    await one.push(branch)
+    block = parse(branch).hash.hex()
+    await depot.ask("POST", "/ledger/adopt", {"block": block})
+    await ask(one, reissued=[block])
+    other = await depot.pair("Bus 2")
+    await other.push(other.taps(-70))
+    await depot.projected()
+    assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -250 - 2 * 180 - 70
+    with pytest.raises(RequestRefused, match="in the ledger already"):
+        await depot.ask("POST", "/ledger/adopt", {"block": block})
 
 
 @pytest.mark.parametrize("founded", ["enrolment.renewals_per_hour = 2\n"], indirect=True)

@@ -106,39 +106,6 @@ def test_what_several_branches_share_is_booked_once(fleet: Fleet) -> None:
     assert fleet.hub.balance(card(2)).result() == -3
 
 
-def test_what_the_terminal_has_written_again_is_not_adopted(fleet: Fleet) -> None:
-    branch = ONE.blocks(COMMON + THEIRS, [])
-    give(fleet.hub, *ONE.blocks(COMMON + MINE, []))
-    give(fleet.hub, *branch)
-    assert fleet.hub.mark_reissued([branch[0].hash, b"?" * 32]).result() == 1
-    assert fleet.hub.mark_reissued([branch[0].hash]).result() == 0
-    assert fleet.hub.adopt([branch[0].hash]).result() == 0
-    assert {entry.resolution for entry in fleet.hub.forks().result()} == {quarantine.REISSUED}
-
-
-def test_a_terminal_thought_dead_that_writes_again_does_not_double_anything(fleet: Fleet) -> None:
-    """The hub takes back what it adopted; openings are one anyway. After a restart too."""
-    hub = fleet.hub
-    branch = ONE.blocks(COMMON + THEIRS, [])
-    give(hub, *ONE.blocks(COMMON + MINE, []))
-    give(hub, *branch)
-    hub.adopt([branch[0].hash]).result()
-    again = facts(*((number(one), one.kind, one.amount_minor) for one in THEIRS), author=OTHER)
-    give(hub, *OTHER.blocks(again, []))
-    assert hub.balance(card(1)).result() == 250 - 140
-    hub.mark_reissued([branch[0].hash]).result()
-    settled(hub, 250 - 70)
-    assert hub.balance(card(2)).result() == -200
-    assert hub.balance(card(3)).result() == 500
-    assert hub.books().result().balance
-    assert {entry.resolution for entry in hub.forks().result()} == {quarantine.UNDONE}
-    hub.mark_reissued([branch[0].hash]).result()
-    fleet.hub_database.close()
-    fleet.open_hub()
-    give(fleet.hub, *OTHER.blocks(again, []))
-    assert fleet.hub.balance(card(1)).result() == 250 - 70
-
-
 def renewed(author: world.Terminal, seed: bytes = b"N") -> world.Terminal:
     """The same terminal under another identity."""
     key, before = SigningKey(seed * 32), author.certificate
@@ -153,6 +120,74 @@ def as_of(facts_of: list[Delta], author: world.Terminal) -> list[Delta]:
     return [
         replace(delta, replica=author.key.replica, seq=seq) for seq, delta in enumerate(facts_of, start=1)
     ]
+
+
+def resolved(hub: HubLedger, how: str) -> None:
+    """Wait until this is what became of all that is in quarantine."""
+    pause = threading.Event()
+    for _ in range(PATIENCE_S * 100):
+        if {entry.resolution for entry in hub.forks().result()} == {how}:
+            return
+        pause.wait(0.01)
+    raise AssertionError(f"{[entry.resolution for entry in hub.forks().result()]} instead of {how}")
+
+
+@pytest.mark.parametrize("said_first", [True, False])
+def test_what_the_terminal_has_written_again_is_not_adopted(fleet: Fleet, said_first: bool) -> None:
+    """Whether it says so before it brings what it has written, or after."""
+    hub, now = fleet.hub, renewed(ONE)
+    branch = ONE.blocks(COMMON + THEIRS, [])
+    give(hub, *ONE.blocks(COMMON + MINE, []))
+    give(hub, *branch)
+    again = [block.raw for block in now.blocks(as_of(THEIRS, now), [])]
+    if not said_first:
+        hub.merge(again, [now.certificate]).result()
+    assert hub.note_said([branch[0].hash, b"?" * 32]).result() == 1
+    if said_first:
+        hub.merge(again, [now.certificate]).result()
+    resolved(hub, quarantine.REISSUED)
+    assert hub.adopt([branch[0].hash]).result() == 0
+    settled(hub, 250 - 70)
+
+
+def test_what_the_terminal_only_says_it_has_written_again_is_adopted(fleet: Fleet) -> None:
+    """Invariants 3 and 4: it burnt down before it brought it. Its word takes nothing back either."""
+    hub = fleet.hub
+    branch = ONE.blocks(COMMON + THEIRS, [])
+    give(hub, *ONE.blocks(COMMON + MINE, []))
+    give(hub, *branch)
+    assert hub.note_said([branch[0].hash]).result() == 1
+    assert hub.note_said([branch[0].hash]).result() == 0
+    assert hub.adopt([branch[0].hash]).result() == 3
+    assert hub.note_said([branch[0].hash]).result() == 0
+    fleet.hub_database.close()
+    fleet.open_hub()
+    give(fleet.hub, *OTHER.blocks(facts((9, Kind.FARE, -1), author=OTHER), []))
+    settled(fleet.hub, -1, on=9)
+    settled(fleet.hub, 250 - 70)
+    resolved(fleet.hub, quarantine.ADOPTED)
+
+
+def test_a_terminal_thought_dead_that_writes_again_does_not_double_anything(fleet: Fleet) -> None:
+    """The hub takes back what it adopted; openings are one anyway. After a restart too."""
+    hub, now = fleet.hub, renewed(ONE)
+    branch = ONE.blocks(COMMON + THEIRS, [])
+    give(hub, *ONE.blocks(COMMON + MINE, []))
+    give(hub, *branch)
+    hub.adopt([branch[0].hash]).result()
+    again = [block.raw for block in now.blocks(as_of(THEIRS, now), [])]
+    hub.merge(again, [now.certificate]).result()
+    resolved(hub, quarantine.UNDONE)
+    settled(hub, 250 - 70)
+    assert hub.balance(card(2)).result() == -200
+    assert hub.balance(card(3)).result() == 500
+    assert hub.books().result().balance
+    hub.note_said([branch[0].hash]).result()
+    fleet.hub_database.close()
+    fleet.open_hub()
+    fleet.hub.merge(again, [now.certificate]).result()
+    assert fleet.hub.balance(card(1)).result() == 250 - 70
+    resolved(fleet.hub, quarantine.UNDONE)
 
 
 @pytest.mark.parametrize("adopted_first", [True, False])
@@ -200,18 +235,20 @@ def number(delta: Delta) -> int:
     return int.from_bytes(delta.card[1:], "big")
 
 
-def test_undoing_begins_by_itself_when_the_hub_starts(fleet: Fleet) -> None:
-    """Whoever noted the re-issue, and whatever was in between."""
+def test_what_was_said_is_looked_for_when_the_hub_starts(fleet: Fleet) -> None:
+    """Whoever noted it, and whatever was in between."""
+    now = renewed(ONE)
     branch = ONE.blocks(COMMON + THEIRS, [])
     give(fleet.hub, *ONE.blocks(COMMON + MINE, []))
     give(fleet.hub, *branch)
-    fleet.hub.adopt([branch[0].hash]).result()
+    again = [block.raw for block in now.blocks(as_of(THEIRS, now), [])]
+    fleet.hub.merge(again, [now.certificate]).result()
     fleet.hub_database.write_and_wait(
-        lambda connection: quarantine.resolve(connection, [branch[0].hash], quarantine.REISSUED)
+        lambda connection: quarantine.resolve(connection, [branch[0].hash], quarantine.SAID)
     )
     fleet.hub_database.close()
     fleet.open_hub()
-    settled(fleet.hub, 250)
+    resolved(fleet.hub, quarantine.REISSUED)
 
 
 def test_what_a_revoked_author_wrote_is_not_adopted(fleet: Fleet) -> None:

@@ -1,0 +1,79 @@
+"""What a hub decides on who may write and what everybody is told: authors and documents, in one transaction.
+
+Such a decision follows from what is held: where a chain ends, what an identity has given, the list so far. So
+it is read and written in one write transaction, which nobody else's comes between, in this process or
+another that shares the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from crdt.certificate import AuthorCertificate
+from crdt.documents import SignedDocument
+from crdt.facts import ReplicaId
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.store import blocks, overdrawn, papers
+from crdt.store.authors import Authors, second_certificate
+from crdt.store.recording import Change
+from crdt.store.revoking import apply_revocations
+
+
+class Amendment:
+    """One such transaction, while it lasts. `connection`: to read in it, and for the caller's own tables.
+
+    `enrolled`, `documents`, `changes` and `judges_anew` say afterwards what has to be told.
+    """
+
+    def __init__(self, connection: Connection, authors: Authors, at_ms: int) -> None:
+        """`at_ms`: the hub's clock."""
+        self.connection = connection
+        self.enrolled: list[AuthorCertificate] = []
+        self.documents: list[SignedDocument] = []
+        self.changes: list[Change] = []
+        self.judges_anew = False
+        self._authors = authors
+        self._at_ms = at_ms
+
+    def authors(self) -> Mapping[ReplicaId, AuthorCertificate]:
+        """Who may write, without those that this transaction enrols."""
+        self._authors.learn_new(self.connection)
+        return self._authors.stored()
+
+    def enrol(self, certificate: AuthorCertificate) -> bool:
+        """Register an author; False when it was. Raises ForeignFleet, BadSignature or NotPermitted."""
+        self._authors.check(certificate)
+        new = not blocks.authors_of(self.connection, [certificate.replica])
+        if blocks.enrol(self.connection, [certificate])[1]:
+            raise second_certificate()
+        self.enrolled.append(certificate)
+        return new
+
+    def document(self, name: str) -> SignedDocument | None:
+        """The settings document kept under this name."""
+        return papers.get_document(self.connection, name)
+
+    def put_document(self, document: SignedDocument) -> bool:
+        """Keep a verified settings document; False unless it is newer than the one kept.
+
+        The list of revoked authors applies at once: what they wrote beyond their cut-offs leaves record and
+        balances for the quarantine, and what an older list had put there comes back. Raises Malformed or
+        TooLarge when that list does not read.
+        """
+        is_list = document.name == REVOKED_DOCUMENT
+        revocations = Revocations.decode(document.body) if is_list else None
+        new = papers.put_document(self.connection, document)
+        if new:
+            self.documents.append(document)
+        if new and revocations is not None:
+            applied = apply_revocations(self.connection, self._authors, revocations, self._at_ms)
+            self.changes += applied.changes
+        return new
+
+    def set_floor(self, floor_minor: int) -> bool:
+        """See `HubLedger.set_floor`. Raises MisuseError."""
+        changed = overdrawn.set_floor(self.connection, floor_minor)
+        self.judges_anew |= changed
+        return changed

@@ -1,0 +1,140 @@
+"""A hub that was put back goes on above the documents that terminals have, and takes in what it had ended."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from crdt.block import contents, parse, seal
+from crdt.documents import FLEET_DOCUMENT, SignedDocument
+from crdt.errors import RefusalCode
+from crdt.facts import Kind
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Heads, Message, Pull
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.session import Event
+from crdt.signing import SigningKey
+from hub.settings import HubSettings
+from tests.hub.conftest import Depot
+from tests.hub.terminal import CARD, Terminal, first
+from tests.hub.test_courier import bring, courier_file
+from tests.hub.test_renewal import renewed
+from tests.hub.test_restoring import at, back_up, put_back, settings, top_up, up
+
+__all__ = ["settings"]
+HIGH = 2**40  # above whatever a hub that was put back chooses by itself
+
+
+def documents(events: list[Event]) -> dict[str, SignedDocument]:
+    """What came of them, by name."""
+    found = [SignedDocument.decode(one.raw) for one in events if isinstance(one, DocumentFrame)]
+    return {document.name: document for document in found}
+
+
+async def revoke(depot: Depot, name: str) -> None:
+    await depot.ask("POST", "/terminals/revoke", {"terminal": name})
+
+
+def again(new: Terminal, raw: bytes) -> bytes:
+    """The facts of an earlier identity's block, written again under this one."""
+    block = parse(raw)
+    facts = contents(block).deltas(new.key.replica, new.head.seq + 1)
+    written = seal(new.key, new.fleet, facts, new.head.hash)
+    new.chain.append(written.raw)
+    new.head = written.head
+    return written.raw
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_a_terminal_is_given_what_is_decided_now_whatever_version_it_has(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """The same backup was put back before, and the terminal has the documents that the hub signed then."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, _ = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await back_up(depot, backup)
+        await top_up(depot, "request-1")
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        await revoke(depot, "Bus 2")
+        await depot.ask("POST", "/fleet", {"flat_fare": "9.99"})
+        held = {FLEET_DOCUMENT: HIGH, REVOKED_DOCUMENT: HIGH}
+        given = documents(await at(depot, bus).exchange(Pull(documents=held)))
+        newest = {name: document.version for name, document in given.items()}
+        assert newest == dict.fromkeys(held, HIGH + 1)
+        assert Revocations.decode(given[REVOKED_DOCUMENT].body).cut_offs
+        assert documents(await bus.exchange(Pull(documents=newest))) == {}
+
+
+async def test_a_hub_that_has_lost_nothing_believes_no_version(depot: Depot) -> None:
+    """Invariant 8: else any terminal could use up the numbers."""
+    bus = await depot.pair()
+    version = (await depot.ask("GET", "/fleet"))["version"]
+    assert documents(await bus.exchange(Pull(documents={FLEET_DOCUMENT: HIGH}))) == {}
+    assert (await depot.ask("GET", "/fleet"))["version"] == version
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_what_was_written_again_counts_once_after_the_hub_forgot_that_it_was(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """Invariant 5: a stick has what the ended identity wrote last, and the terminal wrote it again."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await bus.push(bus.taps(1000, kind=Kind.OPENING))
+        await back_up(depot, backup)
+        stick_has = bus.taps(-250)
+        stick = courier_file(other, bus)
+        new = await renewed(bus)
+        await new.push(again(new, stick_has))
+        (page,) = await other.pull()
+        listed = documents(await other.exchange(Pull(documents={REVOKED_DOCUMENT: 0})))[REVOKED_DOCUMENT]
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        lost: list[Message] = [
+            CertificateFrame(other.hub_certificate.encode()),
+            DocumentFrame(listed.encode()),
+        ]
+        await at(depot, other).exchange(Heads(page.heads), *lost)
+        papers = [CertificateFrame(one.certificate.encode()) for one in (bus, new)]
+        await other.exchange(*papers, BlockFrame(bus.chain[0]), BlockFrame(new.chain[0]))
+        assert (await bring(depot, stick))["refused"] == 1
+        assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == 750
+        given = documents(await other.exchange(Pull(documents={REVOKED_DOCUMENT: listed.version})))
+        joined = given[REVOKED_DOCUMENT]
+        assert joined.signer == depot.hub.ledger.replica
+        assert Revocations.decode(joined.body) == Revocations.decode(listed.body)
+        await other.exchange(*lost)
+        newest = Pull(documents={REVOKED_DOCUMENT: joined.version})
+        assert REVOKED_DOCUMENT not in documents(await other.exchange(newest)), "again it changes nothing"
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_nobody_but_a_hub_ends_an_identity(settings: HubSettings, tmp_path: Path) -> None:
+    """Invariants 8 and 10: a list of a terminal's, of a stranger's, and one that the backup has already."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, victim = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await depot.pair("Bus 3")
+        await revoke(depot, "Bus 3")
+        await back_up(depot, backup)
+        hub_key = depot.hub.authority.ledger_key
+        await top_up(depot, "request-1")
+    put_back(settings, backup)
+    body = Revocations({victim.key.replica: 0}).encode()
+
+    def listed(key: SigningKey, version: int) -> DocumentFrame:
+        return DocumentFrame(SignedDocument.seal(key, bus.fleet, REVOKED_DOCUMENT, version, body).encode())
+
+    async with up(settings) as depot:
+        certificate = CertificateFrame(bus.certificate.encode())
+        for key, code in (
+            (bus.key, RefusalCode.NOT_PERMITTED),
+            (SigningKey(b"s" * 32), RefusalCode.UNKNOWN_AUTHOR),
+        ):
+            events = await at(depot, bus).exchange(certificate, listed(key, HIGH))
+            assert first(events, "Refusal").code is code
+        await bus.exchange(listed(hub_key, 1))  # what it said before the backup may have been taken back
+        events = await at(depot, victim).push(victim.taps(-250))
+        assert first(events, "Ack").frontier == {victim.key.replica: victim.head}
