@@ -18,7 +18,7 @@ class Head(NamedTuple):
 
 Frontier = Mapping[ReplicaId, Head]
 
-MAX_FRONTIER: Final = 16_000  # heads on the wire: 55 bytes each at most, so that a page of all still fits
+MAX_FRONTIER: Final = 16_000  # heads in one message: 55 bytes each at most, so that they fit a frame
 GENESIS: Final = bytes(HASH_BYTES)  # the `previous` of a replica's first block
 
 
@@ -30,18 +30,18 @@ def write_frontier(writer: Writer, frontier: Frontier) -> None:
         writer.raw(replica).varint(head.seq).raw(head.hash)
 
 
-def read_frontier(reader: Reader) -> dict[ReplicaId, Head]:
-    """The frontier written by write_frontier. Malformed when out of order, TooLarge past MAX_FRONTIER."""
+def read_frontier(reader: Reader, most: int = MAX_FRONTIER, least_seq: int = 1) -> dict[ReplicaId, Head]:
+    """The frontier written by write_frontier. Malformed when out of order, TooLarge past `most` heads."""
     size = reader.varint()
-    if size > MAX_FRONTIER:
-        raise TooLarge(f"a frontier has at most {MAX_FRONTIER} heads")
+    if size > most:
+        raise TooLarge(f"a frontier has at most {most} heads here")
     frontier: dict[ReplicaId, Head] = {}
     last = b""
     for _ in range(size):
         replica = ReplicaId(reader.raw(ID_BYTES))
         if replica <= last:
             raise Malformed("a frontier is not in ascending order")
-        frontier[replica] = Head(reader.varint(1, MAX_SEQ), reader.raw(HASH_BYTES))
+        frontier[replica] = Head(reader.varint(least_seq, MAX_SEQ), reader.raw(HASH_BYTES))
         last = replica
     return frontier
 

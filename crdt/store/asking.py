@@ -24,6 +24,7 @@ from crdt.store import (
     expectations,
     flags,
     overdrawn,
+    paging,
     papers,
     projection,
     quarantine,
@@ -69,7 +70,7 @@ class LedgerReader:
     # ---- Settlements and blocks out ----
 
     def page(self, series: bytes, base: int, after: Cursor, limit: int = MAX_PAGE_ROWS) -> Future[Page]:
-        """The signed settlement page that answers a terminal's pull: at most `limit` cards after the cursor.
+        """The signed settlement page that answers a terminal's pull: up to `limit` cards and heads each.
 
         A terminal of another series, or with a position that this hub has not made (it was restored from a
         backup since), is answered with the first page of a full load.
@@ -182,7 +183,7 @@ class LedgerReader:
     # ---- Within ----
 
     def _page(self, connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Page:
-        answer = balances.answer_pull(connection, series, base, after, limit)
+        answer = paging.answer_pull(connection, series, base, after, limit)
         return seal_page(
             self._key,
             self.fleet,
@@ -193,6 +194,7 @@ class LedgerReader:
             answer.rows,
             answer.position,
             answer.heads,
+            final=answer.final,
         )
 
     def _state_digest(self, connection: Connection) -> bytes:

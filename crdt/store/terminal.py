@@ -28,7 +28,7 @@ from crdt.facts import (
     check_card,
 )
 from crdt.frames import BlockFrame, CertificateFrame, OpenSegment, ShortBlockFrame, Want
-from crdt.frontier import Frontier, Head
+from crdt.frontier import Head
 from crdt.ledger import MergeReport, RefusedInput
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import REFUSED, UNMET, Cursor, Page
@@ -315,13 +315,10 @@ class TerminalLedger:
         done, _ = self._write(work, lambda result: self._memory.replaced(result[1], fares, [replica]))
         return done
 
-    def contested(self, settled: Frontier) -> list[ReplicaId]:
-        """The identities of this terminal to concede before a settlement with these heads is installed."""
-        return self._read(
-            lambda connection: concession.contested(
-                connection, settled, self.replica, own_replicas(connection)
-            )
-        )
+    def contested(self, page: Page) -> dict[ReplicaId, Head]:
+        """The identities of this terminal to concede before the settlement that ends with this page shows,
+        each with the head it has there."""
+        return self._installer.contested(page)
 
     def quarantined(self, limit: int) -> list[Quarantined]:
         """Blocks in quarantine that the hub was not sent yet: `evidence_delivered` says when it was."""
