@@ -46,6 +46,12 @@ def read_frontier(reader: Reader, most: int = MAX_FRONTIER, least_seq: int = 1) 
     return frontier
 
 
+def parts(frontier: Frontier) -> list[dict[ReplicaId, Head]]:
+    """The frontier in parts that fit a message each, by replica id; at least one."""
+    heads = sorted(frontier.items())
+    return [dict(heads[at : at + MAX_FRONTIER]) for at in range(0, max(1, len(heads)), MAX_FRONTIER)]
+
+
 class Gap(NamedTuple):
     """A stretch of one replica's chain that somebody lacks: after_seq < seq <= until_seq."""
 

@@ -26,7 +26,7 @@ from crdt.frames import (
     Refusal,
     Status,
 )
-from crdt.frontier import GENESIS, Frontier, Head
+from crdt.frontier import GENESIS, Frontier, Head, parts
 from crdt.session import plan
 from crdt.settlement import Page
 from crdt.store.quarantine import Quarantined
@@ -272,7 +272,8 @@ class Sync:
         if page.restarts and base:
             # The hub has forgotten what was settled here: it was put back from a backup. It hears what it had
             # included, before that is replaced.
-            await run.say({}, [Heads(await run.use(run.ledger.settled_frontier))])
+            for part in parts(await run.use(run.ledger.settled_frontier)):
+                await run.say({}, [Heads(part)])
         if page.final and not await self._forks.check(page):
             return False
         installed = await run.checked(run.ledger.install, page)
