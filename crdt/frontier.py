@@ -1,6 +1,6 @@
 """How far a ledger has each replica's chain, and what that leaves to send."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from crdt.errors import Malformed, TooLarge
@@ -50,6 +50,20 @@ def parts(frontier: Frontier) -> list[dict[ReplicaId, Head]]:
     """The frontier in parts that fit a message each, by replica id; at least one."""
     heads = sorted(frontier.items())
     return [dict(heads[at : at + MAX_FRONTIER]) for at in range(0, max(1, len(heads)), MAX_FRONTIER)]
+
+
+def leading(frontier: Frontier, first: Collection[ReplicaId], settled: Frontier) -> dict[ReplicaId, Head]:
+    """As much of a frontier as one message has room for: `first`, then what is not settled, then the rest.
+
+    What is left out is not said to be missing; its turn comes when what is before it is settled.
+    """
+    if len(frontier) <= MAX_FRONTIER:
+        return dict(frontier)
+
+    def need(replica: ReplicaId) -> tuple[bool, bool, ReplicaId]:
+        return replica not in first, settled.get(replica) == frontier[replica], replica
+
+    return {replica: frontier[replica] for replica in sorted(frontier, key=need)[:MAX_FRONTIER]}
 
 
 class Gap(NamedTuple):

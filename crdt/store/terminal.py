@@ -28,7 +28,7 @@ from crdt.facts import (
     check_card,
 )
 from crdt.frames import BlockFrame, CertificateFrame, OpenSegment, ShortBlockFrame, Want
-from crdt.frontier import Head
+from crdt.frontier import MAX_FRONTIER, Head, leading
 from crdt.ledger import MergeReport, RefusedInput
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import REFUSED, UNMET, Cursor, Page
@@ -48,7 +48,7 @@ from crdt.store.quarantine import Quarantined
 from crdt.store.relay import Taken
 from crdt.store.schema import OPEN_DELTA, TERMINAL, TERMINAL_METADATA, inserting
 from crdt.store.sealing import Sealer
-from crdt.store.settled import FIND, read_standing, settled_heads
+from crdt.store.settled import FIND, read_standing, settled_heads, settled_heads_of
 from crdt.store.writer import Direct
 
 T = TypeVar("T")
@@ -211,9 +211,16 @@ class TerminalLedger:
     def frontier(self) -> dict[ReplicaId, Head]:
         """The heads of all chains held: this replica's, those of earlier identities, and those of others.
 
-        A chain of another terminal may go on at a settled head without the blocks before it.
+        A chain of another terminal may go on at a settled head without the blocks before it. As many as one
+        message has room for, see `frontier.leading`: what is settled is left out before what is not.
         """
-        return self._read(blocks.heads_of)
+
+        def work(connection: Connection) -> dict[ReplicaId, Head]:
+            held = blocks.heads_of(connection)
+            settled = settled_heads_of(connection, list(held)) if len(held) > MAX_FRONTIER else {}
+            return leading(held, own_replicas(connection), settled)
+
+        return self._read(work)
 
     def settled_frontier(self) -> dict[ReplicaId, Head]:
         """The heads that the installed settlement includes."""

@@ -13,6 +13,7 @@ from crdt.frontier import (
     Head,
     disagreements,
     joined,
+    leading,
     missing,
     parts,
     read_frontier,
@@ -87,3 +88,16 @@ def test_a_frontier_that_is_too_long_for_a_message_goes_in_several(count: int) -
     assert [len(part) for part in split[:-1]] == [MAX_FRONTIER] * (len(split) - 1)
     assert all(encode_frame(Ack(part)) for part in split)
     assert {replica: head for part in split for replica, head in part.items()} == whole
+
+
+def test_of_more_heads_than_a_message_has_room_for_those_that_matter_are_told() -> None:
+    """One's own, then what the hub has not settled: so every block finds its way, however many are held."""
+    held = {ReplicaId(at.to_bytes(16, "big")): Head(at + 1, bytes(32)) for at in range(40_000)}
+    replicas = sorted(held)
+    own, waiting = replicas[-1], set(replicas[20_000:21_000])
+    settled = {replica: head for replica, head in held.items() if replica not in waiting}
+    told = leading(held, [own], settled)
+    assert len(told) == MAX_FRONTIER
+    assert {own, *waiting} <= told.keys()
+    assert told.items() <= held.items()
+    assert leading(told, [], {}) == told

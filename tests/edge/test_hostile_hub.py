@@ -147,7 +147,7 @@ UNREADABLE: dict[str, tuple[RefusalCode, Lie]] = {
     ),
     "oversized": (
         RefusalCode.TOO_LARGE,
-        lambda fleet, honest: raw(encode_frame(honest[0]) + encode_frame(PageFrame(b"x" * 1_000_000)) * 5),
+        lambda fleet, honest: raw(encode_frame(honest[0]) + encode_frame(PageFrame(b"x" * 300_000)) * 15),
     ),
     "endless": (
         RefusalCode.TOO_LARGE,
