@@ -1,8 +1,8 @@
 """Courier files: blocks on a USB stick or a laptop. One session as bytes, of any size, read in pieces.
 
-    magic | HELLO of the exporter | for each replica: CERTIFICATE, BLOCK …  | HEADS
+    magic | HELLO of the exporter | for each replica: CERTIFICATE, BLOCK …  | HEADS …
 
-A HEADS at the end says how far the file goes, so one that was cut short is noticed, between two blocks too;
+HEADS at the end say how far the file goes, so one that was cut short is noticed, between two blocks too;
 what came before is good all the same, because every block proves itself. Importing again changes nothing.
 """
 
@@ -11,7 +11,7 @@ from typing import Final
 from crdt.errors import Malformed
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Heads, Hello
-from crdt.frontier import Frontier
+from crdt.frontier import MAX_FRONTIER, Frontier, Head, parts
 from crdt.session import Event, Refused, Session
 
 MAGIC: Final = b"farebox courier v1\n"
@@ -26,8 +26,8 @@ class CourierWriter:
         self._session = Session(fleet, replica)
 
     def beginning(self, frontier: Frontier) -> bytes:
-        """The first bytes. `frontier`: what the exporter holds."""
-        return MAGIC + self._session.hello(frontier)
+        """The first bytes. `frontier`: what the exporter holds; the first MAX_FRONTIER of it are told."""
+        return MAGIC + self._session.hello(parts(frontier)[0])
 
     def message(self, message: CertificateFrame | BlockFrame) -> bytes:
         """The bytes of a certificate or block."""
@@ -35,7 +35,10 @@ class CourierWriter:
 
     def end(self, frontier: Frontier) -> bytes:
         """The last bytes. `frontier`: the heads of what was put in."""
-        return self._session.send(Heads(frontier))
+        told = parts(frontier)
+        if len(told[-1]) == MAX_FRONTIER:  # a full one says that another follows
+            told.append({})
+        return b"".join(self._session.send(Heads(part)) for part in told)
 
 
 class CourierReader:
@@ -46,6 +49,7 @@ class CourierReader:
         self._session = Session(fleet, replica, max_bytes=MAX_COURIER_BYTES, max_frames=MAX_COURIER_FRAMES)
         self._magic = b""
         self._over = False  # after a Refused or Ended; whatever else comes is dropped
+        self._told: dict[ReplicaId, Head] = {}  # at its end, as far as it was read
         self.heads: Frontier | None = None  # what the file holds, once its end was seen
 
     def receive_data(self, data: bytes) -> list[Event]:
@@ -74,10 +78,11 @@ class CourierReader:
             if self.heads is not None:
                 return [*events[:at], self._refused("the courier file goes on after its end")]
             if isinstance(event, Heads):
-                self.heads = event.frontier
+                self._told |= event.frontier
+                self.heads = self._told if len(event.frontier) < MAX_FRONTIER else None
             elif isinstance(event, Refused):
                 self._over = True
-            elif not isinstance(event, Hello | CertificateFrame | BlockFrame):
+            elif self._told or not isinstance(event, Hello | CertificateFrame | BlockFrame):
                 return [*events[:at], self._refused(f"a {type(event).__name__} is not for a courier file")]
         return events
 

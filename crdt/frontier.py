@@ -1,6 +1,6 @@
 """How far a ledger has each replica's chain, and what that leaves to send."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
 from crdt.errors import Malformed, TooLarge
@@ -18,7 +18,7 @@ class Head(NamedTuple):
 
 Frontier = Mapping[ReplicaId, Head]
 
-MAX_FRONTIER: Final = 16_000  # heads on the wire: 55 bytes each at most, so that a page of all still fits
+MAX_FRONTIER: Final = 16_000  # heads in one message: 55 bytes each at most, so that they fit a frame
 GENESIS: Final = bytes(HASH_BYTES)  # the `previous` of a replica's first block
 
 
@@ -30,20 +30,40 @@ def write_frontier(writer: Writer, frontier: Frontier) -> None:
         writer.raw(replica).varint(head.seq).raw(head.hash)
 
 
-def read_frontier(reader: Reader) -> dict[ReplicaId, Head]:
-    """The frontier written by write_frontier. Malformed when out of order, TooLarge past MAX_FRONTIER."""
+def read_frontier(reader: Reader, most: int = MAX_FRONTIER, least_seq: int = 1) -> dict[ReplicaId, Head]:
+    """The frontier written by write_frontier. Malformed when out of order, TooLarge past `most` heads."""
     size = reader.varint()
-    if size > MAX_FRONTIER:
-        raise TooLarge(f"a frontier has at most {MAX_FRONTIER} heads")
+    if size > most:
+        raise TooLarge(f"a frontier has at most {most} heads here")
     frontier: dict[ReplicaId, Head] = {}
     last = b""
     for _ in range(size):
         replica = ReplicaId(reader.raw(ID_BYTES))
         if replica <= last:
             raise Malformed("a frontier is not in ascending order")
-        frontier[replica] = Head(reader.varint(1, MAX_SEQ), reader.raw(HASH_BYTES))
+        frontier[replica] = Head(reader.varint(least_seq, MAX_SEQ), reader.raw(HASH_BYTES))
         last = replica
     return frontier
+
+
+def parts(frontier: Frontier) -> list[dict[ReplicaId, Head]]:
+    """The frontier in parts that fit a message each, by replica id; at least one."""
+    heads = sorted(frontier.items())
+    return [dict(heads[at : at + MAX_FRONTIER]) for at in range(0, max(1, len(heads)), MAX_FRONTIER)]
+
+
+def leading(frontier: Frontier, first: Collection[ReplicaId], settled: Frontier) -> dict[ReplicaId, Head]:
+    """As much of a frontier as one message has room for: `first`, then what is not settled, then the rest.
+
+    What is left out is not said to be missing; its turn comes when what is before it is settled.
+    """
+    if len(frontier) <= MAX_FRONTIER:
+        return dict(frontier)
+
+    def need(replica: ReplicaId) -> tuple[bool, bool, ReplicaId]:
+        return replica not in first, settled.get(replica) == frontier[replica], replica
+
+    return {replica: frontier[replica] for replica in sorted(frontier, key=need)[:MAX_FRONTIER]}
 
 
 class Gap(NamedTuple):

@@ -1,10 +1,10 @@
 """A settlement: the hub's signed statement "these balances include everything up to this frontier", in pages.
 
-The hub numbers its changes with a position that only grows. It gives cards ordered by (position of the
-card's last change, card) after a cursor; when nothing is left the page is final and carries the position
-reached and the heads changed since the base. A card that changes while one is paging comes again, at its
-later position, before the final page: what is staged when the final page arrives is exactly the state at
-its position. No snapshot is kept.
+The hub numbers its changes with a position that only grows. It gives what has changed after a cursor, cards
+and heads in one order: by the position of each one's last change, at one position heads by replica and then
+cards by id. When nothing is left the page is final and carries the position reached. What changes while one
+is paging, card or head, comes again at its later position, before the final page: what is staged when the
+final page arrives is exactly the state at its position. No snapshot is kept.
 
 A page answers the terminal's (series, base, cursor). When the hub cannot continue there (another series, or
 a position it has not made, because it was replaced or restored), it starts a full load: base 0, after START.
@@ -37,7 +37,7 @@ from crdt.facts import (
     FleetId,
     ReplicaId,
 )
-from crdt.frontier import MAX_FRONTIER, Frontier, read_frontier, write_frontier
+from crdt.frontier import GENESIS, Frontier, Head, read_frontier, write_frontier
 from crdt.planes import read_numbers, write_numbers
 from crdt.signing import PAGE_TAG, SIGNATURE_BYTES, SigningKey, verify
 from crdt.wire import Reader, Writer, unzigzag, zigzag
@@ -45,29 +45,35 @@ from crdt.wire import Reader, Writer, unzigzag, zigzag
 VERSION: Final = 1
 MAX_PAGE_ROWS: Final = 4096
 MAX_POSITION: Final = 2**63 - 2
-MAX_PAGE_BYTES: Final = 1_047_552  # MAX_PAGE_ROWS and MAX_FRONTIER at their largest, and still one frame
+MAX_PAGE_HEADS: Final = 4096
+MAX_PAGE_BYTES: Final = 393_216  # MAX_PAGE_ROWS and MAX_PAGE_HEADS at their largest
 HOTLISTED: Final = 1  # CardRow.flags: an operator blocked the card
 UNMET: Final = 2  # no fact mentions the card; it was only hotlisted once
 OVERDRAWN: Final = 4  # the balance is lower than the fleet's rules let it get; goes when it is paid
 REFUSED: Final = HOTLISTED | OVERDRAWN  # the card is to be refused
 _ALL_FLAGS: Final = REFUSED | UNMET
+GONE: Final = Head(0, GENESIS)  # a head that has changed: nothing of the replica counts any more
 SERIES_BYTES: Final = 16
 NO_SERIES: Final = bytes(SERIES_BYTES)  # what a terminal without a settlement asks with
 
 
 class Cursor(NamedTuple):
-    """A place in the hub's order of changes: everything up to and with (position, card) has been given."""
+    """A place in the hub's order of changes: everything up to and with it has been given.
+
+    The place of a card, or that of a head, or neither: before all changes at the position.
+    """
 
     position: int
-    card: bytes  # b"" sorts before every card
+    card: bytes = b""
+    replica: bytes = b""  # whose head: at each position before the cards
 
 
-START: Final = Cursor(0, b"")
+START: Final = Cursor(0)
 
 
 def beginning(base: int) -> Cursor:
     """Where paging starts for a terminal with position `base` installed: after that position's changes."""
-    return Cursor(base + 1, b"") if base else START
+    return Cursor(base + 1) if base else START
 
 
 class CardRow(NamedTuple):
@@ -102,7 +108,7 @@ class Page:
     rows: tuple[CardRow, ...]  # at most MAX_PAGE_ROWS, each card once
     final: bool
     position: int  # the hub's; on a final page the position that becomes installed
-    heads: Frontier  # on the final page: heads changed since base, or all for a full load
+    heads: Frontier  # at most MAX_PAGE_HEADS that have changed; GONE where nothing is left
     signer: ReplicaId
     signature: bytes = b""
     raw: bytes = field(default=b"", compare=False, repr=False)
@@ -127,8 +133,10 @@ def seal_page(
     rows: Sequence[CardRow],
     position: int,
     heads: Frontier | None = None,
+    *,
+    final: bool,
 ) -> Page:
-    """A signed page; final exactly when `heads` is given. Raises MisuseError when its parts contradict."""
+    """A signed page. Raises MisuseError when its parts contradict."""
     unsigned = Page(
         fleet=fleet,
         series=series,
@@ -136,7 +144,7 @@ def seal_page(
         after=after,
         until=until,
         rows=tuple(rows),
-        final=heads is not None,
+        final=final,
         position=position,
         heads=dict(heads or {}),
         signer=key.replica,
@@ -165,7 +173,7 @@ def parse_page(raw: bytes) -> Page:
         position=reader.varint(0, MAX_POSITION),
         final=bool(reader.uint(1, 0, 1)),
         rows=_read_rows(reader),
-        heads=read_frontier(reader),
+        heads=read_frontier(reader, MAX_PAGE_HEADS, least_seq=0),
         signature=reader.raw(SIGNATURE_BYTES),
         raw=raw,
     )
@@ -193,32 +201,36 @@ def verify_page(page: Page, certificate: AuthorCertificate) -> Page:
 
 
 def write_cursor(writer: Writer, cursor: Cursor) -> None:
-    """Append a cursor: position varint, card length u8 (0 or 4..16), card."""
-    writer.varint(cursor.position).short(cursor.card)
+    """Append a cursor: position varint, then two shorts: card (0 or 4..16 bytes), replica (0 or 16)."""
+    writer.varint(cursor.position).short(cursor.card).short(cursor.replica)
 
 
 def read_cursor(reader: Reader) -> Cursor:
     """The cursor written by write_cursor."""
     position, card = reader.varint(0, MAX_POSITION + 1), reader.short(0, MAX_CARD_BYTES)
-    if card and len(card) < MIN_CARD_BYTES:
-        raise Malformed("a cursor names no card")
-    return Cursor(position, card)
+    replica = reader.short(0, ID_BYTES)
+    if (card and len(card) < MIN_CARD_BYTES) or (replica and (card or len(replica) < ID_BYTES)):
+        raise Malformed("a cursor names neither one card nor one replica")
+    return Cursor(position, card, replica)
 
 
 def _problem(page: Page) -> str | None:
     if page.series == NO_SERIES or not page.base <= page.position <= MAX_POSITION:
         return "a settlement page needs a series, and a position from its base on"
-    if len(page.rows) > MAX_PAGE_ROWS or len(page.heads) > MAX_FRONTIER:
-        return f"a settlement page has at most {MAX_PAGE_ROWS} cards and {MAX_FRONTIER} heads"
+    if len(page.rows) > MAX_PAGE_ROWS or len(page.heads) > MAX_PAGE_HEADS:
+        return f"a settlement page has at most {MAX_PAGE_ROWS} cards and {MAX_PAGE_HEADS} heads"
     if len({row.card for row in page.rows}) != len(page.rows):
         return "a settlement page gives a card once"
     if not all(map(_row_fits, page.rows)):
         return "a settled card has a sum, an opening, flags or a number out of range"
-    advances = page.after < page.until if page.rows else page.after == page.until
+    if any(head.seq == 0 and head != GONE for head in page.heads.values()):
+        return "a settled head of no facts has no hash"
+    something = page.rows or page.heads
+    advances = page.after < page.until if something else page.after == page.until
     if not advances or page.until.position > max(page.position, page.after.position):
-        return "a settlement page's cursors do not match its rows and position"
-    if not page.final and (page.heads or not page.rows):
-        return "only the final settlement page may be empty or carry heads"
+        return "a settlement page's cursors do not match its changes and position"
+    if not page.final and not something:
+        return "only the final settlement page may be empty"
     return None
 
 

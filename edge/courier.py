@@ -15,7 +15,7 @@ from crdt.courier import CourierReader, CourierWriter
 from crdt.errors import InputRefused, LedgerError
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Hello
-from crdt.frontier import Frontier, Head
+from crdt.frontier import Frontier, Head, joined
 from crdt.session import Event, Refused
 from edge.errors import ControlError
 from edge.identity import Identity
@@ -126,6 +126,7 @@ class Import:
         self._merge()
         with self.terminal.syncing(self._identity):
             held = self._ledger.frontier()
+        claimed = joined(self._claimed, self._reader.heads or {})
         return {
             "new": self.new,
             "known": self.known,
@@ -137,7 +138,7 @@ class Import:
             ],
             "missing": [
                 {"replica": replica.hex(), "first": _seq(held, replica) + 1, "last": head.seq}
-                for replica, head in sorted(self._claimed.items())
+                for replica, head in sorted(claimed.items())
                 if head.seq > _seq(held, replica)
             ],
         }

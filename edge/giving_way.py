@@ -90,10 +90,10 @@ class GivingWay:
     async def check(self, page: Page) -> bool:
         """Whether a final page may be installed: no chain of this terminal that it contradicts may stay."""
         run = self._run
-        for replica in await run.use(run.ledger.contested, page.heads):
+        for replica, head in (await run.use(run.ledger.contested, page)).items():
             if replica not in self.conceded and replica not in run.skipped:
                 mine = await run.use(run.ledger.frontier)
-                self._contested[replica] = self._error(replica, page.heads[replica], mine)
+                self._contested[replica] = self._error(replica, head, mine)
         return not self._contested
 
     async def _is_overtaken(self, mine: Frontier, theirs: Frontier) -> bool:

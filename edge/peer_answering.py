@@ -22,7 +22,7 @@ from crdt.frames import (
     Refusal,
     Want,
 )
-from crdt.frontier import GENESIS, Frontier, Head, joined
+from crdt.frontier import GENESIS, Frontier, Head, joined, leading
 from crdt.session import Ended, Event, Refused
 from crdt.store.terminal import TerminalLedger
 from crdt.tlsnames import TlsIdentity
@@ -152,7 +152,7 @@ class PeerAnswerer:
         # A fleet's settled heads are many, and hardly ever of interest: not for every tap of a peer.
         known = joined(self._ledger.settled_frontier(), held) if behind else held
         named = {replica: known[replica] for replica in hello.frontier if replica in known}
-        return named if heard.want is None else held | named
+        return named if heard.want is None else leading(held | named, named, held)
 
 
 def overfull(ledger: TerminalLedger) -> set[ReplicaId]:

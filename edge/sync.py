@@ -27,7 +27,7 @@ from crdt.frames import (
     Refusal,
     Status,
 )
-from crdt.frontier import GENESIS, Frontier, Head
+from crdt.frontier import GENESIS, Frontier, Head, parts
 from crdt.session import plan
 from crdt.settlement import Page
 from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, wants_full
@@ -285,8 +285,10 @@ class Sync:
         if page.restarts and base:
             # The hub has forgotten what was settled here: it was put back from a backup. It hears what it had
             # included, before that is replaced, and whose identities it had ended. Evidence goes up again.
-            heads = Heads(await run.use(run.ledger.settled_frontier))
-            await run.say({}, [heads, *await run.use(run.learning.former_list)])
+            said: list[Message] = await run.use(run.learning.former_list)
+            for part in parts(await run.use(run.ledger.settled_frontier)):
+                await run.say({}, [Heads(part), *said])
+                said = []
             await run.use(run.ledger.evidence_forgotten)
         if page.final and not await self._forks.check(page):
             return False

@@ -24,6 +24,7 @@ from crdt.store import (
     expectations,
     flags,
     overdrawn,
+    paging,
     papers,
     projection,
     quarantine,
@@ -73,7 +74,7 @@ class LedgerReader:
     # ---- Settlements and blocks out ----
 
     def page(self, series: bytes, base: int, after: Cursor, limit: int = MAX_PAGE_ROWS) -> Future[Page]:
-        """The signed settlement page that answers a terminal's pull: at most `limit` cards after the cursor.
+        """The signed settlement page that answers a terminal's pull: up to `limit` cards and heads each.
 
         A terminal of another series, or with a position that this hub has not made (it was restored from a
         backup since), is answered with the first page of a full load. In a large fleet a page may be some
@@ -81,7 +82,7 @@ class LedgerReader:
         """
         pull, editions = (series, base, after, min(limit, MAX_PAGE_ROWS)), self._editions
         if editions is None:
-            return self._database.read(lambda connection: self._seal(balances.answer_pull(connection, *pull)))
+            return self._database.read(lambda connection: self._seal(paging.answer_pull(connection, *pull)))
         known = editions.known(pull)
         if known is not None:
             return done(known)
@@ -205,7 +206,7 @@ class LedgerReader:
 
     # ---- Within ----
 
-    def _seal(self, answer: balances.Answer) -> Page:
+    def _seal(self, answer: paging.Answer) -> Page:
         return seal_page(
             self._key,
             self.fleet,
@@ -216,6 +217,7 @@ class LedgerReader:
             answer.rows,
             answer.position,
             answer.heads,
+            final=answer.final,
         )
 
     def _state_digest(self, connection: Connection) -> bytes:

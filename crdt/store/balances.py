@@ -6,27 +6,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Dialect, Select, and_, bindparam, case, func, not_, select
+from sqlalchemy import BigInteger, Connection, bindparam, case, func, not_, select
 
 from crdt.columns import Columns
 from crdt.errors import MisuseError
-from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind, ReplicaId
-from crdt.frontier import Head
-from crdt.settlement import HOTLISTED, OVERDRAWN, START, UNMET, CardRow, Cursor, beginning
-from crdt.store.blocks import heads_of
+from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind
+from crdt.settlement import HOTLISTED, OVERDRAWN, UNMET, CardRow
 from crdt.store.projection import remaining_openings, still_mentioned
-from crdt.store.schema import CARD, HEAD, HUB, LISTED, RUN
-from crdt.store.sql import Lookup, beyond, replacing, total
+from crdt.store.schema import CARD, HUB, LISTED, RUN
+from crdt.store.sql import Lookup, replacing, total
 from crdt.store.statement import Statement
 
 NO_FLOOR: Final = -(2**62)  # no balance is below it
 
 _PUT: Final = replacing(CARD)
-_ROW: Final = (CARD.c.card, CARD.c.sum_minor, CARD.c.opening_minor, CARD.c.flags, CARD.c.number)
-_LOOKUP: Final = Lookup(CARD, "card", [column.name for column in _ROW])
-_NOTHING: Final = CARD.c.flags == UNMET  # nothing is left to say of the card
+ROW: Final = (CARD.c.card, CARD.c.sum_minor, CARD.c.opening_minor, CARD.c.flags, CARD.c.number)
+_LOOKUP: Final = Lookup(CARD, "card", [column.name for column in ROW])
+NOTHING: Final = CARD.c.flags == UNMET  # nothing is left to say of the card
 
 CardValues = tuple[CardId, int, int, int, int, int]  # a row of the table `card`
 
@@ -83,7 +81,7 @@ _FIRST: Final = select(func.coalesce(func.max(RUN.c.first), 0)).scalar_subquery(
 _MOVE_ON: Final = Statement(
     HUB.update().values(position=case((HUB.c.position < _FIRST, _FIRST), else_=HUB.c.position + 1))
 )
-_CARD: Final = Statement(select(*_ROW).where(CARD.c.card == bindparam("card"), not_(_NOTHING)))
+_CARD: Final = Statement(select(*ROW).where(CARD.c.card == bindparam("card"), not_(NOTHING)))
 _POSITION: Final = Statement(select(HUB.c.position))
 _ADD: Final = Statement(
     HUB.update().values(
@@ -92,24 +90,6 @@ _ADD: Final = Statement(
         openings_minor=HUB.c.openings_minor + bindparam("more_openings_minor", type_=BigInteger),
         numbered=bindparam("last", type_=BigInteger),
     )
-)
-
-
-def _rows_after(dialect: Dialect) -> Select[Any]:
-    """The rows of cards after a place, by place."""
-    place = (CARD.c.position, CARD.c.card)
-    given = (bindparam("position", type_=BigInteger), bindparam("card", type_=CARD.c.card.type))
-    # A row without facts and flag takes a card off the hotlist; to whom it was never on it says nothing.
-    never_listed = select(LISTED.c.card).where(LISTED.c.since > bindparam("known", type_=BigInteger))
-    query = select(CARD.c.position, *_ROW).where(
-        beyond(dialect, place, given), not_(and_(_NOTHING, CARD.c.card.in_(never_listed)))
-    )
-    return query.order_by(*place).limit(bindparam("limit", type_=BigInteger))
-
-
-_ROWS_AFTER: Final = Statement(_rows_after)
-_HEADS_SINCE: Final = Statement(
-    select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash).where(HEAD.c.position > bindparam("base"))
 )
 
 
@@ -264,7 +244,7 @@ def read_card(connection: Connection, card: CardId) -> CardRow | None:
 
 def cards_after(connection: Connection, after: bytes, limit: int) -> list[CardRow]:
     """Cards by ascending id, after `after`."""
-    query = select(*_ROW).where(CARD.c.card > after, not_(_NOTHING)).order_by(CARD.c.card).limit(limit)
+    query = select(*ROW).where(CARD.c.card > after, not_(NOTHING)).order_by(CARD.c.card).limit(limit)
     return [CardRow(*row) for row in connection.execute(query)]
 
 
@@ -308,54 +288,6 @@ def states_by_id(connection: Connection) -> Iterable[tuple[CardId, CardState]]:
     with connection.execute(query.execution_options(yield_per=1000)) as rows:
         for card, sum_minor, opening_minor in rows:
             yield card, CardState(sum_minor, opening_minor)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The parts of a settlement page."""
-
-    series: bytes
-    base: int
-    after: Cursor
-    until: Cursor
-    rows: list[CardRow]
-    position: int
-    heads: dict[ReplicaId, Head] | None  # on the final page
-
-
-def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Answer:
-    """The page for a terminal that has `base` of `series` installed and everything up to `after` staged.
-
-    One that this hub cannot continue (another series, or positions it has not made) begins a full load.
-    """
-    standing = read_standing(connection)
-    reached = base if after == beginning(base) else after.position
-    if series != standing.series or not all(
-        is_made(connection, position, standing.position) for position in {base, reached}
-    ):
-        base, after = 0, START
-    known = max(base, after.position)
-    found = _ROWS_AFTER.rows(
-        connection, position=after.position, card=after.card, known=known, limit=limit + 1
-    )
-    rows = found[:limit]
-    return Answer(
-        series=standing.series,
-        base=base,
-        after=after,
-        until=Cursor(rows[-1][0], rows[-1][1]) if rows else after,
-        rows=[CardRow(*row[1:]) for row in rows],
-        position=standing.position,
-        heads=heads_since(connection, base) if len(found) <= limit else None,
-    )
-
-
-def heads_since(connection: Connection, base: int) -> dict[ReplicaId, Head]:
-    """The heads that moved after position `base`."""
-    if base == 0:
-        return heads_of(connection)
-    rows = _HEADS_SINCE.rows(connection, base=base)
-    return {ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in rows}
 
 
 def state_of(row: CardRow | None) -> CardState:

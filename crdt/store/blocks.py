@@ -85,7 +85,7 @@ def put_heads(
 def chains_of(connection: Connection, replicas: Sequence[ReplicaId] | None = None) -> dict[ReplicaId, Chain]:
     """How far these replicas' chains are stored (of all, for None); those without one are left out."""
     rows = _CHAINS.rows(connection) if replicas is None else _CHAINS_OF.run(connection, replicas)
-    return {ReplicaId(replica): Chain(Head(seq, hash_), minor) for replica, seq, hash_, minor in rows}
+    return {ReplicaId(replica): Chain(Head(seq, hash_), minor) for replica, seq, hash_, minor in rows if seq}
 
 
 def heads_of(connection: Connection, replicas: Sequence[ReplicaId] | None = None) -> dict[ReplicaId, Head]:
@@ -96,7 +96,8 @@ def heads_of(connection: Connection, replicas: Sequence[ReplicaId] | None = None
 def cut_off(connection: Connection, replica: ReplicaId, seq: int, position: int = 0) -> list[Block]:
     """Remove a replica's blocks that end after `seq`, in order; the chain then ends before the first of them.
 
-    `position`: of the change. A chain of which nothing is left has no head.
+    `position`: of the change; 0 on a terminal. A chain of which nothing is left has no head; on a hub its row
+    stays, with number 0, so that settlements tell of it.
     """
     removed = list(stored_blocks(connection, replica, seq))
     if not removed:
@@ -105,7 +106,7 @@ def cut_off(connection: Connection, replica: ReplicaId, seq: int, position: int 
     credit_minor = chain.credit_minor - sum(facts_of(block).credit_minor() for block in removed)
     first = removed[0].header
     connection.execute(BLOCK.delete().where(BLOCK.c.replica == replica, BLOCK.c.last_seq > seq))
-    if first.first_seq == 1:
+    if first.first_seq == 1 and not position:
         connection.execute(HEAD.delete().where(HEAD.c.replica == replica))
     else:
         put_heads(connection, [(replica, Head(first.first_seq - 1, first.previous), credit_minor)], position)

@@ -25,7 +25,8 @@ from sqlalchemy import BigInteger, Connection, Dialect, Select, bindparam, func,
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import UNMET, CardRow, Cursor, Page, beginning
-from crdt.store.balances import Answer, answer_pull, is_made, read_standing
+from crdt.store.balances import is_made, read_standing
+from crdt.store.paging import Answer, answer_pull
 from crdt.store.schema import CARD, HEAD, HISTORY
 from crdt.store.sql import beyond
 from crdt.store.statement import Rows, Statement
@@ -56,9 +57,9 @@ _NEWEST: Final = Statement(
 )
 _END: Final = Statement(select(func.coalesce(func.max(HISTORY.c.id), 0)))
 _HEADS: Final = Statement(
-    select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash, HEAD.c.position).where(
-        HEAD.c.position > bindparam("after")
-    )
+    select(HEAD.c.position, HEAD.c.replica, HEAD.c.seq, HEAD.c.hash)
+    .where(HEAD.c.position > bindparam("after"))
+    .order_by(HEAD.c.position, HEAD.c.replica)
 )
 
 Pull = tuple[bytes, int, Cursor, int]  # series, base, after, most rows
@@ -75,7 +76,8 @@ class Edition:
     made_s: float
     places: list[Cursor]  # of the cards, ascending
     rows: list[CardRow]  # one for each of them
-    heads: dict[ReplicaId, tuple[int, Head]]  # with the position at which each moved
+    head_places: list[Cursor]  # of the heads, ascending
+    heads: list[tuple[ReplicaId, Head]]  # one for each of them
     last_fact: int  # the last row of the history then
     unmet: int  # the last position of a card of which nothing is left to say; not everybody is told of those
     pages: dict[Pull, Page] = field(default_factory=dict)
@@ -89,19 +91,24 @@ class Edition:
     def answer(self, pull: Pull) -> Answer:
         """As `answer_pull` at the edition's position."""
         series, base, after, limit = pull
-        start = bisect_right(self.places, after)
-        rows = self.rows[start : start + limit]
-        final = start + limit >= len(self.rows)
+        begins = bisect_right(self.places, after), bisect_right(self.head_places, after)
+        ends = [
+            places[begin + limit - 1]
+            for places, begin in zip((self.places, self.head_places), begins, strict=True)
+            if len(places) - begin > limit
+        ]
+        until = min(ends, default=Cursor(self.position + 1))
+        row_places = slice(begins[0], bisect_right(self.places, until))
+        head_places = slice(begins[1], bisect_right(self.head_places, until))
         return Answer(
             series=series,
             base=base,
             after=after,
-            until=self.places[start + len(rows) - 1] if rows else after,
-            rows=rows,
+            until=max([after, *self.places[row_places][-1:], *self.head_places[head_places][-1:]]),
+            rows=self.rows[row_places],
             position=self.position,
-            heads={replica: head for replica, (at, head) in self.heads.items() if at > base}
-            if final
-            else None,
+            heads=dict(self.heads[head_places]),
+            final=not ends,
         )
 
 
@@ -209,6 +216,7 @@ def renewed(connection: Connection, before: Edition | None, now_s: float) -> Edi
     kept += [(Cursor(*row[:2]), CardRow(*row[1:])) for row in found]
     if len(kept) > MAX_ROWS:
         oldest, kept = kept[-MAX_ROWS - 1][0].position, kept[-MAX_ROWS:]
+    heads = _HEADS.rows(connection, after=oldest)
     return Edition(
         series=standing.series,
         oldest=oldest,
@@ -216,7 +224,8 @@ def renewed(connection: Connection, before: Edition | None, now_s: float) -> Edi
         made_s=now_s,
         places=[place for place, _ in kept],
         rows=[row for _, row in kept],
-        heads=_heads(connection, oldest),
+        head_places=[Cursor(at, replica=replica) for at, replica, *_ in heads],
+        heads=[(ReplicaId(replica), Head(seq, hash_)) for _, replica, seq, hash_ in heads],
         last_fact=int(_END.value(connection)),
         unmet=max((place.position for place, row in kept if row.flags == UNMET), default=0),
     )
@@ -224,11 +233,6 @@ def renewed(connection: Connection, before: Edition | None, now_s: float) -> Edi
 
 def _new(connection: Connection, before: Edition) -> Rows | None:
     """What changed since an edition; None when it is so much that reading all is as quick."""
-    position, card = beginning(before.position)
+    position, card, _ = beginning(before.position)
     new = _AFTER.rows(connection, position=position, card=card, limit=MAX_ROWS)
     return None if len(new) == MAX_ROWS else new
-
-
-def _heads(connection: Connection, after: int) -> dict[ReplicaId, tuple[int, Head]]:
-    rows = _HEADS.rows(connection, after=after)
-    return {ReplicaId(replica): (at, Head(seq, hash_)) for replica, seq, hash_, at in rows}

@@ -12,14 +12,15 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import ChainBroken, ForeignFleet, ForkDetected
-from crdt.frontier import Frontier
-from crdt.settlement import Page
+from crdt.facts import ReplicaId
+from crdt.frontier import Head
+from crdt.settlement import START, Cursor, Page
 from crdt.store.concession import contested, give_way
 from crdt.store.local import LocalStore
 from crdt.store.memory import Memory, Snapshot, own_replicas, read_snapshot
@@ -28,7 +29,6 @@ from crdt.store.settled import (
     SMALL_ROWS,
     Standing,
     put_rows,
-    put_settled_heads,
     read_standing,
     stage,
     staged_end,
@@ -37,9 +37,28 @@ from crdt.store.settled import (
     tidy,
     write_standing,
 )
+from crdt.store.staged_heads import (
+    copy_some_heads,
+    count_staged_heads,
+    next_head_run,
+    put_settled_heads,
+    staged_heads,
+    staged_heads_held,
+    staged_heads_of,
+)
 from crdt.store.trouble import Trouble
 
 T = TypeVar("T")
+
+
+class _Built(NamedTuple):
+    """The generations that were made for a settlement; 0: what there is of them is written with the swap."""
+
+    rows: int = 0
+    heads: int = 0
+
+
+_NOTHING_BUILT: Final = _Built()
 
 
 class Installer:
@@ -64,17 +83,21 @@ class Installer:
         with self._one_at_a_time:
             self._check(page)
             if page.final and self._is_small(page):
-                self._show(page, page.rows, 0)
+                self._show(page, _NOTHING_BUILT)
                 return True
-            for at in range(0, max(1, len(page.rows)), CHUNK_ROWS):
+            for at in range(0, max(1, len(page.rows), len(page.heads)), CHUNK_ROWS):
                 self._write(partial(_stage_some, page=page, at=at), self._memory.stands)
             if page.final:
                 try:
-                    self._show(page, (), self._build(page))
+                    self._show(page, self._build(page))
                 finally:
                     self._building = 0
                     self.tidy_later()
             return page.final
+
+    def contested(self, page: Page) -> dict[ReplicaId, Head]:
+        """See TerminalLedger.contested."""
+        return self._database.read_and_wait(lambda connection: self._contested(connection, page))
 
     def tidy_later(self) -> None:
         """Do the housekeeping in the background, a short step at a time."""
@@ -88,42 +111,53 @@ class Installer:
         if not page.restarts and not page.continues(*self._memory.standing.next_page):
             raise ChainBroken("the settlement page does not continue what is installed and staged here")
         if page.final:
-            self._database.read_and_wait(lambda connection: self._check_heads(connection, page.heads))
+            self._check_own_heads(page)
 
-    def _check_heads(self, connection: Connection, settled: Frontier) -> None:
+    def _check_own_heads(self, page: Page) -> None:
         """A settlement that includes what this terminal never wrote, or wrote otherwise, proves a fork."""
-        own = own_replicas(connection)
-        for replica in contested(connection, settled, self._replica, own):
+        for replica, head in self.contested(page).items():
             raise ForkDetected(
-                f"the hub holds other facts of this terminal ({replica.hex()}, up to {settled[replica].seq})"
+                f"the hub holds other facts of this terminal ({replica.hex()}, up to {head.seq})"
                 " than this ledger does: its storage was restored or copied"
             )
+
+    def _contested(self, connection: Connection, page: Page) -> dict[ReplicaId, Head]:
+        own, settled = own_replicas(connection), dict(page.heads)
+        standing = read_standing(connection)
+        if standing.staged_series and not page.restarts:
+            settled = staged_heads_of(connection, standing.staged_from, own) | settled
+        return {replica: settled[replica] for replica in contested(connection, settled, self._replica, own)}
 
     def _is_small(self, page: Page) -> bool:
         begins = page.restarts or not self._memory.standing.staged_series
         return begins and len(page.rows) <= SMALL_ROWS and len(page.heads) <= SMALL_ROWS
 
-    def _show(self, page: Page, rows: Sequence[tuple[Any, ...]], built: int) -> None:
+    def _show(self, page: Page, built: _Built) -> None:
         def work(connection: Connection) -> Snapshot:
-            _swap(connection, page, rows, built)
-            give_way(connection, page.heads, own_replicas(connection), self._memory.last_at_ms or 0)
+            since = read_standing(connection).staged_from
+            moved = staged_heads_held(connection, since) if built.rows else page.heads
+            _swap(connection, page, built)
+            give_way(connection, moved, own_replicas(connection), self._memory.last_at_ms or 0)
             return read_snapshot(connection, self._replica)
 
         self._write(work, self._memory.replaced)
 
-    def _build(self, page: Page) -> int:
-        """Make a generation of what is staged; nobody sees it yet. Returns its number."""
+    def _build(self, page: Page) -> _Built:
+        """Make generations of what is staged; nobody sees them yet."""
         while page.base and self._memory.standing.overlay_generation:
             self._step().result()
         standing = self._write(_new_generation, self._reserve)
         parts = self._database.read_and_wait(lambda connection: staged_parts(connection, standing))
         for low, high in pairwise([*parts, None]):
             self._build_part(standing, low or b"", high)
-        if not page.base:
-            heads = list(page.heads.items())
-            for at in range(0, len(heads), CHUNK_ROWS):
-                self._put_heads(standing.last_generation, dict(heads[at : at + CHUNK_ROWS]))
-        return standing.last_generation
+        made, since = standing.last_generation, standing.staged_from
+        few = self._database.read_and_wait(lambda connection: count_staged_heads(connection, since))
+        if page.base and few <= SMALL_ROWS:
+            return _Built(made)
+        if page.base:
+            self._copy_heads(standing.head_generation, made)
+        self._build_heads(since, made)
+        return _Built(made, made)
 
     def _reserve(self, standing: Standing) -> None:
         self._building = standing.last_generation
@@ -137,8 +171,24 @@ class Installer:
     def _put_rows(self, generation: int, rows: Sequence[tuple[Any, ...]]) -> None:
         self._write(lambda connection: put_rows(connection, generation, rows))
 
-    def _put_heads(self, generation: int, heads: Frontier) -> None:
-        self._write(lambda connection: put_settled_heads(connection, generation, heads))
+    def _copy_heads(self, generation: int, into: int) -> None:
+        after: bytes | None = b""
+        while after is not None:
+            step = partial(copy_some_heads, generation=generation, into=into, after=after, count=CHUNK_ROWS)
+            after = self._write(step)
+
+    def _build_heads(self, since: int, into: int) -> None:
+        """Put all staged heads into a generation, run by run: of a replica the last one stays."""
+
+        def some(connection: Connection, since: int) -> int | None:
+            found = next_head_run(connection, since)
+            if found is not None:
+                put_settled_heads(connection, into, found[1])
+            return None if found is None else found[0] + 1
+
+        following: int | None = since
+        while following is not None:
+            following = self._write(partial(some, since=following))
 
     def _queue_step(self) -> None:
         self._step(background=True).add_done_callback(self._stepped)
@@ -175,11 +225,17 @@ def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
     if at == 0 and (page.restarts or not standing.staged_series):
         end = staged_end(connection, standing)
         standing = replace(standing, staged_series=page.series, staged_base=page.base, staged_from=end)
-    stage(connection, standing, page.rows[at : at + CHUNK_ROWS])
-    cursor = page.until if at + CHUNK_ROWS >= len(page.rows) else page.after
-    standing = replace(standing, staged_position=cursor.position, staged_card=cursor.card)
+    until = at + CHUNK_ROWS
+    stage(connection, standing, page.rows[at:until], dict(sorted(page.heads.items())[at:until]))
+    cursor = page.until if until >= max(len(page.rows), len(page.heads)) else page.after
+    standing = _at(standing, cursor)
     write_standing(connection, standing)
     return standing
+
+
+def _at(standing: Standing, cursor: Cursor) -> Standing:
+    position, card, replica = cursor
+    return replace(standing, staged_position=position, staged_card=card, staged_replica=replica)
 
 
 def _new_generation(connection: Connection) -> Standing:
@@ -189,11 +245,14 @@ def _new_generation(connection: Connection) -> Standing:
     return standing
 
 
-def _swap(connection: Connection, page: Page, rows: Sequence[tuple[Any, ...]], built: int) -> None:
-    """Make the settlement of this final page show: `rows` written here, or the generation `built`."""
+def _swap(connection: Connection, page: Page, built: _Built) -> None:
+    """Make the settlement of this final page show: what is built, and what is not is written here."""
     standing = read_standing(connection)
+    rows, heads = ((), {}) if built.rows else (page.rows, page.heads)
+    if built.rows and not built.heads:
+        heads = staged_heads(connection, standing.staged_from)
     if page.base == 0:
-        generation = built or standing.last_generation + 1
+        generation = built.rows or standing.last_generation + 1
         standing = replace(
             standing,
             base_generation=generation,
@@ -201,19 +260,17 @@ def _swap(connection: Connection, page: Page, rows: Sequence[tuple[Any, ...]], b
             head_generation=generation,
             last_generation=max(generation, standing.last_generation),
         )
-    elif built:
-        standing = replace(standing, overlay_generation=built)
+    elif built.rows:
+        shown = built.heads or standing.head_generation
+        standing = replace(standing, overlay_generation=built.rows, head_generation=shown)
     put_rows(connection, standing.overlay_generation or standing.base_generation, rows)
-    if page.base or not built:
-        put_settled_heads(connection, standing.head_generation, page.heads)
+    put_settled_heads(connection, standing.head_generation, heads)
     standing = replace(
-        standing,
+        _at(standing, START),
         series=page.series,
         position=page.position,
         staged_series=b"",
         staged_base=0,
-        staged_position=0,
-        staged_card=b"",
         staged_from=staged_end(connection, standing),
     )
     write_standing(connection, standing)

@@ -161,7 +161,9 @@ def _changed_cards(
 ) -> tuple[Cursor, list[CardId], bool]:
     """How far this look comes, the cards that others changed, and whether there are more."""
     place = (CARD.c.position, CARD.c.card)
-    query = select(*place).where(beyond(connection.dialect, place, after)).order_by(*place).limit(PART_ROWS)
+    query = (
+        select(*place).where(beyond(connection.dialect, place, after[:2])).order_by(*place).limit(PART_ROWS)
+    )
     rows = connection.execute(query).all()
     cards = [CardId(card) for at, card in rows if at not in own]
     if len(rows) == PART_ROWS:

@@ -64,6 +64,7 @@ BLOCK: Final = Table(
 )
 
 # The end of each replica's chain held. `position`: the merge that last moved it (a hub's; 0 on a terminal).
+# A hub keeps the row of a chain of which nothing counts any more, with `seq` 0.
 HEAD: Final = Table(
     "head",
     METADATA,
@@ -72,7 +73,7 @@ HEAD: Final = Table(
     Column("hash", _bytes(32), nullable=False),
     _number("position"),
     _number("credit_minor"),  # all credits of the chain up to here, see `Limits.allowance_minor`
-    Index("head_by_position", "position"),
+    Index("head_by_position", "position", "replica"),
     sqlite_with_rowid=False,
 )
 
@@ -160,6 +161,17 @@ STAGED: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# The heads of these pages, in runs as well.
+STAGED_HEAD: Final = Table(
+    "staged_head",
+    METADATA,
+    Column("run", BigInteger, primary_key=True, autoincrement=False),
+    Column("replica", _bytes(16), primary_key=True),
+    _number("seq"),  # 0: nothing of it counts any more
+    Column("hash", _bytes(32), nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # One row: who writes here, what is installed, and how far staging has come.
 TERMINAL: Final = Table(
     "terminal",
@@ -178,8 +190,9 @@ TERMINAL: Final = Table(
     Column("staged_series", _bytes(16), nullable=False),  # empty: nothing is staged
     _number("staged_base"),
     _number("staged_position"),
-    Column("staged_card", _bytes(17), nullable=False),
-    _number("staged_from"),  # runs of `staged` before this one are left over
+    Column("staged_card", _bytes(16), nullable=False),
+    Column("staged_replica", _bytes(16), nullable=False),
+    _number("staged_from"),  # runs of `staged` and `staged_head` before this one are left over
 )
 
 # The hub's own blocks, kept for it: see `keepsake`. They are settled, and nothing here counts them.
@@ -369,9 +382,9 @@ REQUEST: Final = Table(
 
 
 def _terminals() -> MetaData:
-    mine = (BLOCK, HEAD, AUTHOR, QUARANTINE, OPEN_DELTA, IDENTITY, SETTLED, SETTLED_HEAD, STAGED, TERMINAL)
+    record = (BLOCK, HEAD, AUTHOR, QUARANTINE, OPEN_DELTA, IDENTITY, DOCUMENT)
     part = MetaData()
-    for table in (*mine, KEEPSAKE, DOCUMENT):
+    for table in (*record, SETTLED, SETTLED_HEAD, STAGED, STAGED_HEAD, TERMINAL, KEEPSAKE):
         table.to_metadata(part)
     return part
 

@@ -22,8 +22,9 @@ from crdt.facts import MAX_CARD_BYTES, CardId, CardState, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import NO_SERIES, START, CardRow, Cursor, beginning
 from crdt.store.connection import driver_connection
-from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED, TERMINAL, inserting
+from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED, STAGED_HEAD, TERMINAL, inserting
 from crdt.store.sql import Lookup
+from crdt.store.staged_heads import last_head_run, stage_heads
 from crdt.store.statement import Statement
 
 SMALL_ROWS: Final = 500  # an increment of at most this many cards is written where it shows, with the swap
@@ -33,7 +34,6 @@ PART_ROWS: Final = 16_000  # rows sorted in memory at a time, and a few more: th
 SAMPLE_STEP: Final = 64
 
 _PUT_ROWS: Final = inserting(SETTLED, or_replace=True)
-_PUT_HEADS: Final = inserting(SETTLED_HEAD, or_replace=True)
 _STAGE: Final = inserting(STAGED)
 _PART: Final = (
     "WITH RECURSIVE each(run) AS (VALUES(?) UNION ALL SELECT run + 1 FROM each WHERE run < ?) "
@@ -62,13 +62,15 @@ class Standing:
     staged_base: int = 0
     staged_position: int = 0
     staged_card: bytes = b""
+    staged_replica: bytes = b""
     staged_from: int = 0
 
     @property
     def next_page(self) -> tuple[bytes, int, Cursor]:
         """What to ask the hub for: series, base and the cursor after which to go on."""
         if self.staged_series:
-            return self.staged_series, self.staged_base, Cursor(self.staged_position, self.staged_card)
+            staged = Cursor(self.staged_position, self.staged_card, self.staged_replica)
+            return self.staged_series, self.staged_base, staged
         if self.series == NO_SERIES:
             return NO_SERIES, 0, START
         return self.series, self.position, beginning(self.position)
@@ -86,7 +88,6 @@ _HEADS_OF: Final = Lookup(SETTLED_HEAD, "replica", ("replica", "seq", "hash"), w
 _HEAD_GENERATION: Final = Statement(select(TERMINAL.c.head_generation))
 _NUMBERS_OF: Final = Lookup(SETTLED, "card", ("card", "number"), within="generation")
 _LAST_RUN: Final = Statement(select(func.max(STAGED.c.run)))
-_FIRST_RUN: Final = Statement(select(func.min(STAGED.c.run)))
 
 
 def read_standing(connection: Connection) -> Standing:
@@ -144,17 +145,18 @@ def settled_cards(connection: Connection, standing: Standing) -> Iterator[tuple[
             yield CardId(card), CardState(sum_minor, opening_minor)
 
 
-def stage(connection: Connection, standing: Standing, rows: Sequence[CardRow]) -> None:
-    """Append rows, of different cards, to what is staged: one run."""
+def stage(connection: Connection, standing: Standing, rows: Sequence[CardRow], heads: Frontier) -> None:
+    """Append rows, of different cards, and heads to what is staged: one run."""
+    run = staged_end(connection, standing)
     if rows:
-        run = staged_end(connection, standing)
         connection.exec_driver_sql(_STAGE, [(run, *row) for row in sorted(rows)])
+    stage_heads(connection, run, heads)
 
 
 def staged_end(connection: Connection, standing: Standing) -> int:
     """The number that the next run gets; numbers of deleted runs do not come again."""
     last: int | None = _LAST_RUN.value(connection)
-    return max(standing.staged_from, (last or 0) + 1)
+    return max(standing.staged_from, (last or 0) + 1, last_head_run(connection) + 1)
 
 
 def staged_parts(connection: Connection, standing: Standing) -> list[bytes]:
@@ -186,14 +188,6 @@ def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[An
     """Write rows of (card, sum, opening, flags, number) into a generation."""
     if rows:
         connection.exec_driver_sql(_PUT_ROWS, [(generation, *row) for row in rows])
-
-
-def put_settled_heads(connection: Connection, generation: int, heads: Frontier) -> None:
-    """Write heads into a generation."""
-    if heads:
-        connection.exec_driver_sql(
-            _PUT_HEADS, [(generation, replica, head.seq, head.hash) for replica, head in heads.items()]
-        )
 
 
 def tidy(connection: Connection, standing: Standing, building: int) -> tuple[Standing, bool]:
@@ -260,8 +254,9 @@ def _delete_until(connection: Connection, table: Table, generation: int, until: 
 
 def _delete_left_over(connection: Connection, standing: Standing) -> bool:
     """Delete a run that no longer matters; whether there was one."""
-    first = _FIRST_RUN.value(connection)
-    if first is None or first >= standing.staged_from:
-        return False
-    connection.execute(STAGED.delete().where(STAGED.c.run == first))
-    return True
+    for table in (STAGED, STAGED_HEAD):
+        first = connection.execute(select(func.min(table.c.run))).scalar_one()
+        if first is not None and first < standing.staged_from:
+            connection.execute(table.delete().where(table.c.run == first))
+            return True
+    return False

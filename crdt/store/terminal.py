@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from crdt.block import NOMINAL_BLOCK_DELTAS, Block, parse
 from crdt.certificate import AuthorCertificate
@@ -24,12 +24,12 @@ from crdt.facts import (
     check_card,
 )
 from crdt.frames import BlockFrame, CertificateFrame, OpenSegment, ShortBlockFrame, Want
-from crdt.frontier import Frontier, Head
+from crdt.frontier import MAX_FRONTIER, Head, leading
 from crdt.ledger import MergeReport
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import Cursor, Page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import blocks, concession, evidence, papers, pruning, relay, view
+from crdt.store import blocks, evidence, papers, pruning, relay, view
 from crdt.store.beginning import start
 from crdt.store.conceding import Conceding
 from crdt.store.concession import Conceded
@@ -43,7 +43,7 @@ from crdt.store.quarantine import Quarantined
 from crdt.store.relaying import Relaying
 from crdt.store.schema import TERMINAL
 from crdt.store.sealing import Sealer
-from crdt.store.settled import read_standing, settled_heads
+from crdt.store.settled import read_standing, settled_heads, settled_heads_of
 from crdt.store.status import Status, status_of
 from crdt.store.tapping import Tapping
 
@@ -179,9 +179,16 @@ class TerminalLedger:
     def frontier(self) -> dict[ReplicaId, Head]:
         """The heads of all chains held: this replica's, those of earlier identities, and those of others.
 
-        A chain of another terminal may go on at a settled head without the blocks before it.
+        A chain of another terminal may go on at a settled head without the blocks before it. As many as one
+        message has room for, see `frontier.leading`: what is settled is left out before what is not.
         """
-        return self._store.read(blocks.heads_of)
+
+        def work(connection: Connection) -> dict[ReplicaId, Head]:
+            held = blocks.heads_of(connection)
+            settled = settled_heads_of(connection, list(held)) if len(held) > MAX_FRONTIER else {}
+            return leading(held, own_replicas(connection), settled)
+
+        return self._store.read(work)
 
     def settled_frontier(self) -> dict[ReplicaId, Head]:
         """The heads that the installed settlement includes."""
@@ -252,13 +259,10 @@ class TerminalLedger:
         """
         return self._conceding.concede(replica, canonical, certificates, after_seq, ended=ended)
 
-    def contested(self, settled: Frontier) -> list[ReplicaId]:
-        """The identities of this terminal to concede before a settlement with these heads is installed."""
-        return self._store.read(
-            lambda connection: concession.contested(
-                connection, settled, self.replica, own_replicas(connection)
-            )
-        )
+    def contested(self, page: Page) -> dict[ReplicaId, Head]:
+        """The identities of this terminal to concede before the settlement that ends with this page shows,
+        each with the head it has there."""
+        return self._installer.contested(page)
 
     def quarantined(self, limit: int) -> list[Quarantined]:
         """Blocks in quarantine that the hub was not sent yet: `evidence_delivered` says when it was."""

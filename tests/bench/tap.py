@@ -112,7 +112,18 @@ def _settlement(cards: list[CardId]) -> list[Page]:
         until = Cursor(1, rows[-1].card)
         heads: Frontier | None = {} if at + MAX_PAGE_ROWS >= len(cards) else None
         pages.append(
-            seal_page(world.HUB_KEY, world.FLEET, b"S" * 16, 0, after, until, rows, position=1, heads=heads)
+            seal_page(
+                world.HUB_KEY,
+                world.FLEET,
+                b"S" * 16,
+                0,
+                after,
+                until,
+                rows,
+                position=1,
+                heads=heads,
+                final=True,
+            )
         )
         after = until
     return pages

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from crdt.block import MAX_BLOCK_BYTES, Block
 from crdt.courier import MAGIC, CourierReader, CourierWriter
 from crdt.errors import RefusalCode
-from crdt.facts import FleetId
+from crdt.facts import FleetId, ReplicaId
 from crdt.frames import (
     MAX_EXCHANGE_BYTES,
     MAX_FRAME_BYTES,
@@ -26,7 +26,7 @@ from crdt.frames import (
     Want,
     encode_frame,
 )
-from crdt.frontier import Head
+from crdt.frontier import MAX_FRONTIER, Head, parts
 from crdt.ledger import Ledger
 from crdt.session import Ended, Event, Refused
 from tests.crdt.vectors import deltas
@@ -184,3 +184,21 @@ def test_a_file_larger_than_any_exchange_is_read_holding_one_message() -> None:
     finally:
         tracemalloc.stop()
     assert one.receive_data(PARTS[-1]) + one.receive_eof() == [Heads(one.heads or {}), Ended()]
+
+
+@pytest.mark.parametrize("count", [MAX_FRONTIER - 1, MAX_FRONTIER, 40_000])
+def test_the_heads_of_more_authors_than_a_message_names_come_in_several(count: int) -> None:
+    """A hub exports the ledger of a large fleet: where its file is cut short is noticed all the same."""
+    heads = {ReplicaId(at.to_bytes(16, "big")): Head(at + 1, bytes(32)) for at in range(count)}
+    writer = CourierWriter(FLEET, HUB_KEY.replica)
+    beginning, end = writer.beginning(heads), writer.end(heads)
+    one = CourierReader(FLEET, HUB_KEY.replica)
+    one.receive_data(beginning + end)
+    assert one.heads == heads
+    assert one.receive_eof() == [Ended()]
+    short = CourierReader(FLEET, HUB_KEY.replica)
+    short.receive_data(beginning + encode_frame(Heads(parts(heads)[0])) * (count >= MAX_FRONTIER))
+    assert isinstance(short.receive_eof()[-1], Refused)
+    longer = CourierReader(FLEET, HUB_KEY.replica)
+    longer.receive_data(beginning + encode_frame(Heads(parts(heads)[0])))
+    assert isinstance(longer.receive_data(encode_frame(BlockFrame(b"block")))[-1], Refused)

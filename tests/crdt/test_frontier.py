@@ -6,13 +6,16 @@ from hypothesis import strategies as st
 
 from crdt.errors import Malformed, TooLarge
 from crdt.facts import MAX_SEQ, ReplicaId
+from crdt.frames import Ack, encode_frame
 from crdt.frontier import (
     MAX_FRONTIER,
     Gap,
     Head,
     disagreements,
     joined,
+    leading,
     missing,
+    parts,
     read_frontier,
     write_frontier,
 )
@@ -75,3 +78,26 @@ def test_what_is_missing_is_named_by_replica_and_numbers() -> None:
     assert missing(mine, {B: Head(5, HASH)}) == [Gap(A, 0, 4), Gap(B, 5, 9)]
     assert missing(mine, mine) == []
     assert disagreements(mine, {A: Head(4, OTHER), B: Head(8, OTHER)}) == [A]
+
+
+@pytest.mark.parametrize("count", [0, 1, MAX_FRONTIER, MAX_FRONTIER + 1, 40_000])
+def test_a_frontier_that_is_too_long_for_a_message_goes_in_several(count: int) -> None:
+    """What a terminal's settlement had included, told to a hub that was put back: nothing is left out."""
+    whole = {ReplicaId(at.to_bytes(16, "big")): Head(at + 1, bytes(32)) for at in range(count)}
+    split = parts(whole)
+    assert [len(part) for part in split[:-1]] == [MAX_FRONTIER] * (len(split) - 1)
+    assert all(encode_frame(Ack(part)) for part in split)
+    assert {replica: head for part in split for replica, head in part.items()} == whole
+
+
+def test_of_more_heads_than_a_message_has_room_for_those_that_matter_are_told() -> None:
+    """One's own, then what the hub has not settled: so every block finds its way, however many are held."""
+    held = {ReplicaId(at.to_bytes(16, "big")): Head(at + 1, bytes(32)) for at in range(40_000)}
+    replicas = sorted(held)
+    own, waiting = replicas[-1], set(replicas[20_000:21_000])
+    settled = {replica: head for replica, head in held.items() if replica not in waiting}
+    told = leading(held, [own], settled)
+    assert len(told) == MAX_FRONTIER
+    assert {own, *waiting} <= told.keys()
+    assert told.items() <= held.items()
+    assert leading(told, [], {}) == told

@@ -43,7 +43,13 @@ replicas = st.binary(min_size=16, max_size=16).map(ReplicaId)
 heads = st.builds(Head, st.integers(1, MAX_SEQ), st.binary(min_size=31, max_size=31).map(b"h".__add__))
 frontiers = st.dictionaries(replicas, heads, max_size=4)
 cursors = st.builds(
-    Cursor, st.integers(0, 2**63 - 1), st.one_of(st.just(b""), st.binary(min_size=4, max_size=16))
+    lambda position, place: Cursor(position, *place),
+    st.integers(0, 2**63 - 1),
+    st.one_of(
+        st.just((b"",)),
+        st.tuples(st.binary(min_size=4, max_size=16)),
+        st.tuples(st.just(b""), st.binary(min_size=16, max_size=16)),
+    ),
 )
 json_values = st.recursive(
     st.none()
@@ -233,8 +239,8 @@ def frame(kind: int, length: int, body: bytes = b"") -> bytes:
         pytest.param(HELLO + frame(2, 4097), RefusalCode.TOO_LARGE, id="a huge status"),
         pytest.param(HELLO + frame(6, 3, b"\xff\xff\x7f"), RefusalCode.TOO_LARGE, id="a huge frontier"),
         pytest.param(HELLO + frame(5, 1, b"x"), RefusalCode.MALFORMED, id="a short PULL"),
-        pytest.param(HELLO + frame(5, 21, bytes(21)), RefusalCode.MALFORMED, id="a long PULL"),
-        pytest.param(HELLO + frame(5, 21, bytes(18) + b"\x01a\0"), RefusalCode.MALFORMED, id="no card"),
+        pytest.param(HELLO + frame(5, 22, bytes(22)), RefusalCode.MALFORMED, id="a long PULL"),
+        pytest.param(HELLO + frame(5, 22, bytes(18) + b"\x01a\0\0"), RefusalCode.MALFORMED, id="no card"),
         pytest.param(HELLO + frame(9, 1, b"\0"), RefusalCode.MALFORMED, id="no such code"),
         pytest.param(HELLO + HELLO, RefusalCode.MALFORMED, id="HELLO twice"),
         pytest.param(encode_frame(Hello(FLEET, PEER, protocol=2)), RefusalCode.UNSUPPORTED, id="protocol 2"),

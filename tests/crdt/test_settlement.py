@@ -22,10 +22,12 @@ from crdt.errors import (
 )
 from crdt.facts import MAX_AMOUNT_MINOR, MAX_CARD_NUMBER, MAX_SEQ, CardId, CardState, FleetId, ReplicaId
 from crdt.frames import MAX_FRAME_BYTES, PageFrame, encode_frame
-from crdt.frontier import MAX_FRONTIER, Head
+from crdt.frontier import Head
 from crdt.settlement import (
+    GONE,
     HOTLISTED,
     MAX_PAGE_BYTES,
+    MAX_PAGE_HEADS,
     MAX_PAGE_ROWS,
     MAX_POSITION,
     NO_SERIES,
@@ -47,15 +49,17 @@ HEADS = {ReplicaId(bytes([at]) * 16): Head(at, bytes(32)) for at in (1, 2)}
 ROWS = [CardRow(CardId(bytes([at]) * 7), -250 * at, 500, HOTLISTED * (at == 2)) for at in (1, 2, 3)]
 
 
-def page(rows: Sequence[CardRow] = ROWS, heads: dict[ReplicaId, Head] | None = HEADS, **parts: Any) -> Page:
-    after = parts.pop("after", Cursor(4, b""))
-    until = Cursor(6, rows[-1].card) if rows else after
-    fields: dict[str, Any] = {"series": SERIES, "base": 3, "until": until, "position": 6, **parts}
+def page(rows: Sequence[CardRow] = ROWS, heads: dict[ReplicaId, Head] = HEADS, **parts: Any) -> Page:
+    after = parts.pop("after", Cursor(4))
+    last = Cursor(6, replica=max(heads)) if heads else after
+    until = Cursor(6, rows[-1].card) if rows else last
+    fields: dict[str, Any] = {"series": SERIES, "base": 3, "until": until, "position": 6, "final": True}
+    fields |= parts
     return seal_page(HUB_KEY, FLEET, after=after, rows=rows, heads=heads, **fields)
 
 
 class HubModel:
-    """The hub's rule in a few lines: cards by (position of last change, card), and heads by position."""
+    """The hub's rule in a few lines: cards and heads in one order, by the place of their last change."""
 
     def __init__(self) -> None:
         self.position = 0
@@ -67,33 +71,34 @@ class HubModel:
         for number in cards:
             card = CardId(number.to_bytes(4, "big"))
             self.changed[card] = (self.position, CardRow(card, self.position * 100 + number, 0))
-        self.heads[ReplicaId(bytes([self.position % 3]) * 16)] = (
-            self.position,
-            Head(self.position, bytes(32)),
-        )
+        for author in {number % 3 for number in cards}:
+            gone = (self.position + author) % 4 == 0
+            head = GONE if gone else Head(self.position, bytes(32))
+            self.heads[ReplicaId(bytes([author]) * 16)] = self.position, head
 
     def state(self) -> dict[CardId, CardRow]:
         return {card: row for card, (_, row) in self.changed.items()}
 
     def page(self, base: int, after: Cursor, limit: int) -> Page:
-        left = sorted(
-            (Cursor(position, card), row)
-            for card, (position, row) in self.changed.items()
-            if Cursor(position, card) > after
-        )
+        places = [Cursor(at, card) for card, (at, _) in self.changed.items()]
+        places += [Cursor(at, replica=replica) for replica, (at, _) in self.heads.items()]
+        left = sorted(place for place in places if place > after)
         part = left[:limit]
-        final = len(part) == len(left)
-        heads = {replica: head for replica, (at, head) in self.heads.items() if at > base}
         return seal_page(
             HUB_KEY,
             FLEET,
             SERIES,
             base,
             after,
-            part[-1][0] if part else after,
-            [row for _, row in part],
+            part[-1] if part else after,
+            [self.changed[CardId(place.card)][1] for place in part if place.card],
             self.position,
-            heads if final else None,
+            {
+                ReplicaId(place.replica): self.heads[ReplicaId(place.replica)][1]
+                for place in part
+                if place.replica
+            },
+            final=len(part) == len(left),
         )
 
 
@@ -103,17 +108,19 @@ class HubModel:
     st.integers(1, 4),
     st.integers(0, 5),
 )
-def test_invariant_6_staged_rows_at_the_final_page_are_exactly_the_state_at_its_position(
+def test_invariant_6_what_is_staged_at_the_final_page_is_exactly_the_state_at_its_position(
     before: list[list[int]], during: list[list[int]], limit: int, installed_after: int
 ) -> None:
-    """Cards change while a terminal is paging; no snapshot is kept, and yet it ends exact."""
+    """Cards and heads change while a terminal is paging; no snapshot is kept, and yet it ends exact."""
     hub = HubModel()
     installed: dict[CardId, CardRow] = {}
+    heads: dict[ReplicaId, Head] = {}
     base = 0
     for step, cards in enumerate(before):
         hub.change(cards)
         if step == installed_after:
             installed, base = hub.state(), hub.position
+            heads = {replica: head for replica, (_, head) in hub.heads.items()}
     staged: dict[CardId, CardRow] = {}
     cursor = beginning(base)
     for _ in range(100):
@@ -121,6 +128,7 @@ def test_invariant_6_staged_rows_at_the_final_page_are_exactly_the_state_at_its_
         assert got.continues(SERIES, base, cursor)
         assert got.restarts is (base == 0 and cursor == START)
         staged |= {row.card: row for row in got.rows}
+        heads |= got.heads
         cursor = got.until
         if got.final:
             break
@@ -128,7 +136,7 @@ def test_invariant_6_staged_rows_at_the_final_page_are_exactly_the_state_at_its_
             hub.change(during.pop())
     assert installed | staged == hub.state()
     assert got.position == hub.position
-    assert got.heads == {replica: head for replica, (at, head) in hub.heads.items() if at > base}
+    assert heads == {replica: head for replica, (_, head) in hub.heads.items()}
 
 
 @given(
@@ -136,7 +144,7 @@ def test_invariant_6_staged_rows_at_the_final_page_are_exactly_the_state_at_its_
     st.data(),
     st.dictionaries(
         st.binary(min_size=16, max_size=16).map(ReplicaId),
-        st.builds(Head, st.integers(1, MAX_SEQ), st.binary(min_size=32, max_size=32)),
+        st.builds(Head, st.integers(1, MAX_SEQ), st.binary(min_size=32, max_size=32)) | st.just(GONE),
         max_size=3,
     ),
 )
@@ -182,7 +190,7 @@ def test_random_bytes_are_refused(data: bytes) -> None:
 
 
 def test_huge_declared_counts_take_no_memory() -> None:
-    head = page([]).raw[:54]
+    head = page([], {}).raw[:56]
     tracemalloc.start()
     try:
         for counts in (b"\xff\xff\xff\xff\x0f", b"\x80\x20\x01\x07", b"\x00\xff\xff\xff\x0f"):
@@ -207,7 +215,7 @@ def test_only_the_fleets_hub_settles() -> None:
     with pytest.raises(BadSignature):
         verify_page(replace(made, raw=made.raw[:-65] + b"!" + made.raw[-64:]), HUB)
     author = TERMINALS[0]
-    own = seal_page(author.key, FLEET, SERIES, 0, START, START, [], 1, {})
+    own = seal_page(author.key, FLEET, SERIES, 0, START, START, [], 1, final=True)
     with pytest.raises(NotPermitted):
         verify_page(own, author.certificate)
 
@@ -218,8 +226,10 @@ BAD_PARTS: list[dict[str, Any]] = [
     {"position": MAX_POSITION + 1},
     {"until": Cursor(7, b"card")},
     {"until": Cursor(4, b"")},
-    {"rows": [], "until": Cursor(5, b"card")},
-    {"rows": [], "heads": None},
+    {"rows": [], "heads": {}, "until": Cursor(5, b"card")},
+    {"rows": [], "heads": {}, "final": False},
+    {"heads": {ReplicaId(bytes(16)): Head(0, b"\x01" * 32)}},
+    {"heads": {ReplicaId(at.to_bytes(16, "big")): Head(1, bytes(32)) for at in range(MAX_PAGE_HEADS + 1)}},
     {"rows": [ROWS[0], ROWS[0]]},
     {"rows": [ROWS[0]._replace(sum_minor=2**63)]},
     {"rows": [ROWS[0]._replace(opening_minor=MAX_AMOUNT_MINOR + 1)]},
@@ -240,7 +250,7 @@ def test_a_page_whose_parts_contradict_is_not_sealed(parts: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("at", "is_now", "becomes"),
     [
-        pytest.param(1 + 16 + 16 + 16 + 1 + 2 + 9 + 1, 1, 0, id="heads on a page that is not final"),
+        pytest.param(1 + 16 + 16 + 16 + 1 + 3 + 10, 6, 2, id="a position before the base"),
         pytest.param(-64 - (1 + 2 * 49) - 1 - 2, 1, 8, id="flags that nobody knows"),
     ],
 )
@@ -260,10 +270,19 @@ def test_the_largest_page_fits_one_frame() -> None:
         CardRow(CardId(at.to_bytes(16, "big")), -(2**63), MAX_AMOUNT_MINOR, 7, MAX_CARD_NUMBER)
         for at in range(MAX_PAGE_ROWS)
     ]
-    heads = {ReplicaId(at.to_bytes(16, "big")): Head(MAX_SEQ, b"\xff" * 32) for at in range(MAX_FRONTIER)}
+    heads = {ReplicaId(at.to_bytes(16, "big")): Head(MAX_SEQ, b"\xff" * 32) for at in range(MAX_PAGE_HEADS)}
     last = Cursor(MAX_POSITION, rows[-1].card)
     made = seal_page(
-        HUB_KEY, FLEET, SERIES, MAX_POSITION, Cursor(MAX_POSITION, bytes(16)), last, rows, MAX_POSITION, heads
+        HUB_KEY,
+        FLEET,
+        SERIES,
+        MAX_POSITION,
+        Cursor(MAX_POSITION, bytes(16)),
+        last,
+        rows,
+        MAX_POSITION,
+        heads,
+        final=True,
     )
     assert len(made.raw) <= MAX_PAGE_BYTES
     assert len(encode_frame(PageFrame(made.raw))) <= MAX_FRAME_BYTES
@@ -276,4 +295,4 @@ def test_a_million_cards_first_load_takes_at_most_25_bytes_a_card() -> None:
         CardRow(CardId(at.to_bytes(7, "big")), at * 7 % 10_000 - 2000, 500 * (at % 2), 0, 900_000 + at)
         for at in range(MAX_PAGE_ROWS)
     ]
-    assert len(page(rows, None).raw) / MAX_PAGE_ROWS < 15
+    assert len(page(rows, {}, final=False).raw) / MAX_PAGE_ROWS < 15

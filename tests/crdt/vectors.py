@@ -118,7 +118,9 @@ def page() -> Page:
     """A final page with two of the cards, one hotlisted."""
     cards = ledger().cards()
     rows = [CardRow(CLASSIC, *cards[CLASSIC], HOTLISTED, 2), CardRow(NTAG, *cards[NTAG], 0, 1)]
-    return seal_page(HUB_KEY, FLEET, SERIES, 0, START, Cursor(2, NTAG), rows, 2, ledger().frontier)
+    return seal_page(
+        HUB_KEY, FLEET, SERIES, 0, START, Cursor(2, NTAG), rows, 2, ledger().frontier, final=True
+    )
 
 
 def document() -> SignedDocument:

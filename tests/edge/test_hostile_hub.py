@@ -105,7 +105,7 @@ def hello(fleet: Fleet, *rest: Message, **changes: object) -> web.Response:
 def page(fleet: Fleet, key: SigningKey, after: Cursor = START) -> PageFrame:
     """A final page that gives the card money, signed with `key`."""
     until = Cursor(3, CARD)
-    return PageFrame(seal_page(key, fleet.id, SERIES, 0, after, until, [ROW], 3, {}).raw)
+    return PageFrame(seal_page(key, fleet.id, SERIES, 0, after, until, [ROW], 3, final=True).raw)
 
 
 def flipped(message: PageFrame | DocumentFrame, at: int) -> Message:
@@ -147,7 +147,7 @@ UNREADABLE: dict[str, tuple[RefusalCode, Lie]] = {
     ),
     "oversized": (
         RefusalCode.TOO_LARGE,
-        lambda fleet, honest: raw(encode_frame(honest[0]) + encode_frame(PageFrame(b"x" * 1_000_000)) * 5),
+        lambda fleet, honest: raw(encode_frame(honest[0]) + encode_frame(PageFrame(b"x" * 300_000)) * 15),
     ),
     "endless": (
         RefusalCode.TOO_LARGE,

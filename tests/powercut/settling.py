@@ -22,16 +22,19 @@ class Settled:
     heads: Mapping[ReplicaId, Head] = field(default_factory=dict)
     asks: Asked = (NO_SERIES, 0, START)
     staged: Mapping[CardId, CardRow] = field(default_factory=dict)
+    staged_heads: Mapping[ReplicaId, Head] = field(default_factory=dict)
 
     def taking(self, page: Page) -> "Settled":
         """After this page."""
         staged = {**({} if page.restarts else self.staged), **{row.card: row for row in page.rows}}
+        heads = {**({} if page.restarts else self.staged_heads), **page.heads}
         if not page.final:
-            return replace(self, staged=staged, asks=(page.series, page.base, page.until))
+            asks = page.series, page.base, page.until
+            return replace(self, staged=staged, staged_heads=heads, asks=asks)
         asks = page.series, page.position, beginning(page.position)
         before = self if page.base else Settled()
         cards = {**before.cards, **staged}
-        return Settled(page.series, page.position, cards, {**before.heads, **page.heads}, asks)
+        return Settled(page.series, page.position, cards, {**before.heads, **heads}, asks)
 
     def asks_during(self, page: Page) -> set[Asked]:
         """What may be asked for while this page is being taken and does not show yet."""

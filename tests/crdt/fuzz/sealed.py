@@ -11,7 +11,17 @@ from crdt.facts import MAX_AMOUNT_MINOR, MAX_CARD_NUMBER, CardId, CardState, Kin
 from crdt.frames import Ack, Heads, OpenSegment, Pull, Want
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.revocations import Revocations
-from crdt.settlement import MAX_POSITION, START, CardRow, Cursor, Page, parse_page, seal_page, verify_page
+from crdt.settlement import (
+    GONE,
+    MAX_POSITION,
+    START,
+    CardRow,
+    Cursor,
+    Page,
+    parse_page,
+    seal_page,
+    verify_page,
+)
 from crdt.signing import CERTIFICATE_TAG, DOCUMENT_TAG, PAGE_TAG, SIGNATURE_BYTES
 from tests.crdt.fuzz.blocks import AUTHOR, CARDS, CHAIN
 from tests.crdt.fuzz.mutate import Mutator
@@ -44,16 +54,22 @@ def check_certificate(raw: bytes) -> bool:
     return True
 
 
-def page(rows: Sequence[CardRow], heads: Frontier | None) -> bytes:
-    """A page of these rows."""
-    until = Cursor(5, rows[-1].card) if rows else START
-    return seal_page(HUB_KEY, FLEET, b"s" * 16, 0, START, until, rows, 5, heads).raw
+def page(rows: Sequence[CardRow], heads: Frontier, final: bool) -> bytes:
+    """A page of these rows and heads."""
+    until = Cursor(5, rows[-1].card) if rows else Cursor(5, replica=max(heads)) if heads else START
+    return seal_page(HUB_KEY, FLEET, b"s" * 16, 0, START, until, rows, 5, heads, final=final).raw
 
 
 _ROWS: Final = [
     CardRow(card, -250 * number, 500 * (number % 2), number % 8, number) for number, card in CARDS.items()
 ]
-PAGES: Final = [page([], {}), page(_ROWS[:3], _HEADS), page(_ROWS[:40], None), page(_ROWS[:1], {})]
+PAGES: Final = [
+    page([], {}, True),
+    page(_ROWS[:3], _HEADS, True),
+    page(_ROWS[:40], {}, False),
+    page([], _HEADS | {ReplicaId(bytes(16)): GONE}, False),
+    page(_ROWS[:1], {}, True),
+]
 
 
 def mutant_page(mutator: Mutator) -> bytes:
@@ -84,7 +100,8 @@ def page_of(mutator: Mutator) -> bytes:
     ]
     at = mutator.number(MAX_POSITION)
     until = Cursor(at, rows[-1].card)
-    return seal_page(HUB_KEY, FLEET, b"s" * 16, 0, START, until, rows, at, mutator.pick((None, _HEADS))).raw
+    heads, final = mutator.pick(({}, _HEADS)), mutator.pick((False, True))
+    return seal_page(HUB_KEY, FLEET, b"s" * 16, 0, START, until, rows, at, heads, final=final).raw
 
 
 def check_page(raw: bytes) -> bool:
@@ -101,9 +118,8 @@ def check_page(raw: bytes) -> bool:
 
 def sealed_again(found: Page) -> bytes:
     """The page as the hub makes it of its parts."""
-    heads = found.heads if found.final else None
-    parts = (found.series, found.base, found.after, found.until, found.rows, found.position, heads)
-    return seal_page(HUB_KEY, found.fleet, *parts).raw
+    parts = (found.series, found.base, found.after, found.until, found.rows, found.position, found.heads)
+    return seal_page(HUB_KEY, found.fleet, *parts, final=found.final).raw
 
 
 def mutant_document(mutator: Mutator) -> bytes:
@@ -152,7 +168,11 @@ _BODIES: Final = {
     OpenSegment: [OpenSegment(Head(0, GENESIS), 5, _OPEN).body(), OpenSegment(CHAIN[0].head, 0, b"").body()],
     Heads: [Heads(_HEADS).body()],
     Ack: [Ack(_HEADS).body(), Ack({}).body()],
-    Pull: [Pull().body(), Pull(b"s" * 16, 5, Cursor(6, b"card"), {"fleet": 3, "revoked": 0}).body()],
+    Pull: [
+        Pull().body(),
+        Pull(b"s" * 16, 5, Cursor(6, b"card"), {"fleet": 3, "revoked": 0}).body(),
+        Pull(b"s" * 16, 5, Cursor(6, replica=bytes(16))).body(),
+    ],
 }
 
 

@@ -45,6 +45,7 @@ class OpenTerminal:
     path: Path
     written: list[Delta] = field(default_factory=list)  # acknowledged, in order
     settled_heads: dict[ReplicaId, Head] = field(default_factory=dict)
+    staged_heads: dict[ReplicaId, Head] = field(default_factory=dict)
     marked: bool = False  # whether there are high-water marks beside the database
 
     def __post_init__(self) -> None:
@@ -196,11 +197,19 @@ class Fleet:
 
     def pull_one(self, terminal: OpenTerminal, limit: int = MAX_PAGE_ROWS) -> bool:
         """Pull one page; whether it was the final one."""
-        page = self.next_page(terminal, limit)
+        return self.install(terminal, self.next_page(terminal, limit))
+
+    def install(self, terminal: OpenTerminal, page: Page) -> bool:
+        """Give the terminal this page; whether it was the final one."""
+        staged = terminal.staged_heads  # changed in place: a ledger that takes over goes on with it
+        if page.restarts:
+            staged.clear()
+        staged.update(page.heads)
         done = terminal.ledger.install(page)
         if done:
             heads = {} if page.base == 0 else terminal.settled_heads
-            terminal.settled_heads = {**heads, **page.heads}
+            terminal.settled_heads = {**heads, **staged}
+            staged.clear()
         return done
 
     def pull(self, terminal: OpenTerminal, limit: int = MAX_PAGE_ROWS) -> None:

@@ -178,10 +178,10 @@ def test_the_view_is_exact_from_the_restore_to_the_settlement(fleet: Fleet, tmp_
     with pytest.raises(ForkDetected, match="restored or copied"):
         fleet.pull(one)
     check(1, 2, 3, 4, 7)
-    assert one.ledger.contested(fleet.next_page(one).heads) == [old]
+    assert list(one.ledger.contested(fleet.next_page(one))) == [old]
     concede(fleet, one, old)
     check(1, 2, 3, 4, 5, 6, 7)
-    assert one.ledger.contested(fleet.next_page(one).heads) == []
+    assert not one.ledger.contested(fleet.next_page(one))
     fleet.pull(one)
     check(1, 2, 3, 4, 5, 6, 7)
     one.reopen()
@@ -359,9 +359,12 @@ def test_ones_own_block_from_a_peer_proves_the_restore(fleet: Fleet, tmp_path: P
 
 def settlement(block: Block, position: int, rows: list[CardRow], base: int = 0) -> Page:
     after = beginning(base)
-    until = Cursor(position, rows[-1].card) if rows else after
     heads = {block.header.replica: block.head}
-    return seal_page(world.HUB_KEY, world.FLEET, b"S" * 16, base, after, until, rows, position, heads)
+    last = Cursor(position, replica=block.header.replica)
+    until = Cursor(position, rows[-1].card) if rows else last
+    return seal_page(
+        world.HUB_KEY, world.FLEET, b"S" * 16, base, after, until, rows, position, heads, final=True
+    )
 
 
 @pytest.mark.parametrize("beside", [False, True])

@@ -442,19 +442,27 @@ def test_a_page_that_does_not_continue_is_refused_and_changes_nothing(fleet: Fle
     for terminal in fleet.terminals:
         fleet.push(terminal)
     first = fleet.next_page(one, 5)
-    one.ledger.install(first)
+    fleet.install(one, first)
     second = fleet.next_page(one, 5)
     third = fleet.hub.page(second.series, second.base, second.until, 5).result()
     before = one.ledger.settled(), one.ledger.status(), one.ledger.digest()
     with pytest.raises(ChainBroken, match="does not continue"):
         one.ledger.install(third)
     foreign = seal_page(
-        world.HUB_KEY, FleetId(bytes(16)), second.series, 0, second.after, second.until, second.rows, 9
+        world.HUB_KEY,
+        FleetId(bytes(16)),
+        second.series,
+        0,
+        second.after,
+        second.until,
+        second.rows,
+        9,
+        final=False,
     )
     with pytest.raises(ForeignFleet):
         one.ledger.install(foreign)
     assert before == (one.ledger.settled(), one.ledger.status(), one.ledger.digest())
-    one.ledger.install(second)
+    fleet.install(one, second)
     with pytest.raises(ChainBroken):
         one.ledger.install(second)
     fleet.pull(one, 5)
@@ -592,7 +600,8 @@ def _page(
     heads: Frontier | None = None,
 ) -> Page:
     after = beginning(base)
-    until = Cursor(position, rows[-1].card) if rows else after
+    last = Cursor(position, replica=max(heads)) if heads else after
+    until = Cursor(position, rows[-1].card) if rows else last
     return seal_page(
         world.HUB_KEY,
         world.FLEET,
@@ -602,7 +611,8 @@ def _page(
         until,
         rows,
         position,
-        heads or {},
+        heads,
+        final=True,
     )
 
 

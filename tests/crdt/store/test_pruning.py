@@ -151,7 +151,9 @@ def test_what_a_restored_hub_has_not_settled_again_is_kept_anew(fleet: Fleet) ->
         rows = [CardRow(card(number), 0, 0) for number in range(4)]
         cursor = Cursor(1, rows[-1].card)
         heads = {one.ledger.replica: head}
-        page = seal_page(world.HUB_KEY, world.FLEET, b"S" * 16, 0, beginning(0), cursor, rows, 1, heads)
+        page = seal_page(
+            world.HUB_KEY, world.FLEET, b"S" * 16, 0, beginning(0), cursor, rows, 1, heads, final=True
+        )
         assert one.ledger.install(page)
 
     settle(chain[3].head)

@@ -66,8 +66,11 @@ def taken_apart(
 
 def page(heads: dict[ReplicaId, Head], rows: list[CardRow], position: int, base: int = 0) -> Page:
     after = beginning(base)
-    until = Cursor(position, rows[-1].card) if rows else after
-    return seal_page(world.HUB_KEY, world.FLEET, b"S" * 16, base, after, until, rows, position, heads)
+    last = Cursor(position, replica=max(heads)) if heads else after
+    until = Cursor(position, rows[-1].card) if rows else last
+    return seal_page(
+        world.HUB_KEY, world.FLEET, b"S" * 16, base, after, until, rows, position, heads, final=True
+    )
 
 
 def ride(terminal: OpenTerminal, count: int, first: int = 0) -> None:

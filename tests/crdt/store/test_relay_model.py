@@ -25,7 +25,7 @@ from crdt.frames import BlockFrame, CertificateFrame, OpenSegment, Want
 from crdt.frontier import GENESIS, Head
 from crdt.ledger import Ledger
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.settlement import verify_page
+from crdt.settlement import GONE, verify_page
 from crdt.signing import SigningKey
 from crdt.store.hub import HubLedger
 from crdt.store.marks import Marks
@@ -53,6 +53,7 @@ class Books:
     held: dict[bytes, Block] = field(default_factory=dict)
     open: list[Delta] = field(default_factory=list)
     settled: dict[ReplicaId, Head] = field(default_factory=dict)
+    staged: dict[ReplicaId, Head] = field(default_factory=dict)
     believed: dict[ReplicaId, list[Delta]] = field(default_factory=dict)
 
     def head(self, replica: ReplicaId) -> int:
@@ -221,10 +222,13 @@ class RelayMachine(RuleBasedStateMachine):
         try:
             done = bus.ledger.install(page)
         except ForkDetected:
-            assert bus.ledger.contested(page.heads)
+            assert bus.ledger.contested(page)
             return
+        bus.books.staged = {**({} if page.restarts else bus.books.staged), **page.heads}
         if done:
-            bus.books.settled = {**({} if page.base == 0 else bus.books.settled), **page.heads}
+            heads = {**({} if page.base == 0 else bus.books.settled), **bus.books.staged}
+            bus.books.settled = {replica: head for replica, head in heads.items() if head != GONE}
+            bus.books.staged = {}
             bus.books.give_way(bus.own)
             bus.books.trim()
 

@@ -101,10 +101,10 @@ class CursorReader:
             assert page.base == base, "a position that this hub has given was not recognised"
             self.series, after = page.series, page.until
             self.cards |= {row.card: row.state for row in page.rows}
+            self.heads |= page.heads
             if page.final:
                 break
         self.position = page.position
-        self.heads |= page.heads
         last = self.ordinals[-1] if self.ordinals else 0
         query = select(BLOCK.c.ordinal).where(BLOCK.c.ordinal > last).order_by(BLOCK.c.ordinal)
         self.ordinals += store_of(hub).read_and_wait(lambda sql: list(sql.execute(query).scalars()))

@@ -1,0 +1,106 @@
+"""A settlement page as the hub makes it: what has changed after a cursor, cards and heads in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Connection, Dialect, Select, and_, bindparam, not_, select
+
+from crdt.facts import ReplicaId
+from crdt.frontier import Head
+from crdt.settlement import START, CardRow, Cursor, beginning
+from crdt.store.balances import NOTHING, ROW, is_made, read_standing
+from crdt.store.schema import CARD, HEAD, LISTED
+from crdt.store.sql import beyond
+from crdt.store.statement import Statement
+
+
+def _rows_after(dialect: Dialect) -> Select[Any]:
+    """The rows of cards after a place, by place."""
+    place = (CARD.c.position, CARD.c.card)
+    given = (bindparam("position", type_=BigInteger), bindparam("card", type_=CARD.c.card.type))
+    # A row without facts and flag takes a card off the hotlist; to whom it was never on it says nothing.
+    never_listed = select(LISTED.c.card).where(LISTED.c.since > bindparam("known", type_=BigInteger))
+    query = select(CARD.c.position, *ROW).where(
+        beyond(dialect, place, given), not_(and_(NOTHING, CARD.c.card.in_(never_listed)))
+    )
+    return query.order_by(*place).limit(bindparam("limit", type_=BigInteger))
+
+
+def _heads_after(dialect: Dialect) -> Select[Any]:
+    """The heads after a place up to a position, by place."""
+    place = (HEAD.c.position, HEAD.c.replica)
+    given = (bindparam("position", type_=BigInteger), bindparam("replica", type_=HEAD.c.replica.type))
+    query = select(HEAD.c.position, HEAD.c.replica, HEAD.c.seq, HEAD.c.hash).where(
+        beyond(dialect, place, given), HEAD.c.position <= bindparam("until", type_=BigInteger)
+    )
+    return query.order_by(*place).limit(bindparam("limit", type_=BigInteger))
+
+
+_ROWS_AFTER: Final = Statement(_rows_after)
+_HEADS_AFTER: Final = Statement(_heads_after)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The parts of a settlement page."""
+
+    series: bytes
+    base: int
+    after: Cursor
+    until: Cursor
+    rows: list[CardRow]
+    position: int
+    heads: dict[ReplicaId, Head]
+    final: bool
+
+
+def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Answer:
+    """The page for a terminal that has `base` of `series` installed and everything up to `after` staged.
+
+    One that this hub cannot continue (another series, or positions it has not made) begins a full load. At
+    most `limit` cards, and as many heads.
+    """
+    standing = read_standing(connection)
+    reached = base if after == beginning(base) else after.position
+    if series != standing.series or not all(
+        is_made(connection, position, standing.position) for position in {base, reached}
+    ):
+        base, after = 0, START
+    known = max(base, after.position)
+    rows = _ROWS_AFTER.rows(
+        connection, position=after.position, card=after.card, known=known, limit=limit + 1
+    )
+    until = rows[limit - 1][0] if len(rows) > limit else standing.position
+    heads = _moved(connection, after, until, limit + 1)
+    ends = [_place_of_row(rows[limit - 1])] if len(rows) > limit else []
+    if len(heads) > limit:
+        ends.append(_place_of_head(heads[limit - 1]))
+        rows = [row for row in rows if _place_of_row(row) <= min(ends)]
+    heads = [head for head in heads[:limit] if not ends or _place_of_head(head) <= min(ends)]
+    return Answer(
+        series=standing.series,
+        base=base,
+        after=after,
+        until=max([after, *map(_place_of_row, rows[:limit][-1:]), *map(_place_of_head, heads[-1:])]),
+        rows=[CardRow(*row[1:]) for row in rows[:limit]],
+        position=standing.position,
+        heads={ReplicaId(replica): Head(seq, hash_) for _, replica, seq, hash_ in heads},
+        final=not ends,
+    )
+
+
+def _moved(connection: Connection, after: Cursor, until: int, limit: int) -> Sequence[tuple[Any, ...]]:
+    """Heads that moved after a cursor, until a position; those of a position come before its cards."""
+    position = after.position + bool(after.card)
+    return _HEADS_AFTER.rows(connection, position=position, replica=after.replica, until=until, limit=limit)
+
+
+def _place_of_row(row: Sequence[Any]) -> Cursor:
+    return Cursor(row[0], row[1])
+
+
+def _place_of_head(row: Sequence[Any]) -> Cursor:
+    return Cursor(row[0], replica=row[1])
