@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tests.conftest import LONGEST_FIRST
 from tests.repository import ROOT, readme_commands, repository_files
 
 TOP = {
@@ -160,3 +161,9 @@ def test_links_between_pages_lead_somewhere(directory: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if "://" not in target:
             assert (ROOT / directory / target).exists(), target
+
+
+@pytest.mark.parametrize("name", LONGEST_FIRST)
+def test_a_file_that_is_begun_first_is_there(name: str) -> None:
+    """Else it is begun at the end, and one core waits for it."""
+    assert (ROOT / name).is_file()
