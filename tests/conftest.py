@@ -45,7 +45,7 @@ _CONNECTION_CALLS = ("execute", "executemany", "executescript", "commit", "rollb
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; and every async test gets the checks of its event loop, after those all tests have."""
+    """Long files first; and every async test gets the checks of its event loop, right after the others."""
     places = {ROOT / name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
