@@ -11,6 +11,7 @@ from blockbuster import BlockBuster, BlockBusterFunction
 from hypothesis import HealthCheck, settings
 
 from tests import leaks
+from tests.repository import ROOT
 
 # A slow machine is no bug, so no profile has deadlines. CI runs the same examples every time; a search for
 # new ones is `tests/run --hypothesis-profile=thorough`.
@@ -22,13 +23,31 @@ settings.load_profile("ci" if os.environ.get("CI") else "farebox")
 
 OUR_PACKAGES = ["crdt", "edge", "hardware", "hub"]
 
+LONGEST_FIRST = (
+    "tests/test_newcomer.py",
+    "tests/simulation/test_planted_bugs.py",
+    "tests/powercut/test_powercut.py",
+    "tests/powercut/test_faults.py",
+    "tests/hub/test_cli.py",
+    "tests/demo/test_headless.py",
+    "tests/demo/test_campaign.py",
+    "tests/simulation/test_simulation.py",
+    "tests/hub/test_kill.py",
+    "tests/edge/test_kill.py",
+    "tests/bench/test_bench.py",
+    "tests/edge/test_namespaces.py",
+)
+"""Files that take tens of seconds: begun last, one would keep a whole run waiting."""
+
 _CURSOR_CALLS = ("execute", "executemany", "executescript", "fetchone", "fetchmany", "fetchall")
 _CONNECTION_CALLS = ("execute", "executemany", "executescript", "commit", "rollback")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every async test the checks that need its event loop, right after the checks all tests have."""
+    """Long files first; and every async test gets the checks of its event loop, right after the others."""
+    places = {ROOT / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
     for item in items:
         if pytest_asyncio.is_async_test(item):
             names = item.fixturenames

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tests.conftest import LONGEST_FIRST
 from tests.repository import ROOT, readme_commands, repository_files
 
 TOP = {
@@ -160,3 +161,37 @@ def test_links_between_pages_lead_somewhere(directory: str) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if "://" not in target:
             assert (ROOT / directory / target).exists(), target
+
+
+@pytest.mark.parametrize("name", LONGEST_FIRST)
+def test_a_file_that_is_begun_first_is_there(name: str) -> None:
+    """Else it is begun at the end, and one core waits for it."""
+    assert (ROOT / name).is_file()
+
+
+def invariants() -> dict[int, list[str]]:
+    """The table in tests/README.md: each invariant's tests, as "file::function"."""
+    text = (ROOT / "tests/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE)
+    return {int(number): re.findall(r"`([^`]+)`", names) for number, names in rows}
+
+
+def test_every_invariant_of_the_ledger_has_tests() -> None:
+    """Issue 3: "invariants 1-11 each named in a test"."""
+    assert list(invariants()) == [*range(1, 12)]
+    assert all(invariants().values())
+
+
+@pytest.mark.parametrize(("number", "names"), invariants().items())
+def test_the_tests_of_an_invariant_are_there_and_name_it(number: int, names: list[str]) -> None:
+    """By its number, in their name or in the sentence under it."""
+    for name in names:
+        file, _, function = name.partition("::")
+        tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+        (found,) = [
+            node
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function
+        ]
+        words = f"{function.replace('_', ' ')} {ast.get_docstring(found) or ''}"
+        assert re.search(rf"[Ii]nvariants?\b[\d, and]*\b{number}\b", words), name

@@ -21,6 +21,12 @@ def main() -> int:
         "--taps", type=int, default=3_000, help="taps and bare commits to compare (%(default)s)"
     )
     parser.add_argument("--merges", type=int, default=5, help="merges to compare (%(default)s)")
+    parser.add_argument(
+        "--replicas", type=int, default=merge.REPLICAS, help="whose deltas are merged (%(default)s)"
+    )
+    parser.add_argument(
+        "--days", type=int, default=reconnect.DAYS, help="after which a bus comes back (%(default)s)"
+    )
     parser.add_argument("--cards", type=int, default=1_000_000, help="cards of the settlement (%(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="of each kind of load on the hub (%(default)s)"
@@ -50,8 +56,10 @@ def _source() -> random.Random:
 
 _MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "tap": lambda directory, wanted: [tap.measure(directory, wanted.taps, _source())],
-    "merge": lambda directory, wanted: merge.measure(directory, merge.prepared(_source()), wanted.merges),
-    "reconnect": lambda directory, _wanted: reconnect.measure(directory, _source()),
+    "merge": lambda directory, wanted: merge.measure(
+        directory, merge.prepared(_source(), replicas=wanted.replicas), wanted.merges
+    ),
+    "reconnect": lambda directory, wanted: reconnect.measure(directory, _source(), wanted.days),
     "settle": lambda directory, wanted: settle.measure(directory, wanted.cards, _source()),
     "depot": lambda directory, wanted: depot.measure(directory, wanted.seconds, wanted.connections),
 }

@@ -37,12 +37,12 @@ class Load:
     rows: Sequence[tuple[bytes, int, bytes, int, int, int]]
 
 
-def prepared(source: random.Random, unit_ms: int = 1) -> Load:
-    """The load: 200,000 deltas on 20,000 cards by 100 replicas, in blocks of 250."""
+def prepared(source: random.Random, unit_ms: int = 1, replicas: int = REPLICAS) -> Load:
+    """The load: 2,000 deltas each of so many replicas on 20,000 cards, in blocks of 250."""
     cards = [CardId(source.randbytes(7)) for _ in range(CARDS)]
     numbers = {card: number for number, card in enumerate(cards, 1)}
-    authors = [world.terminal(number) for number in range(1, REPLICAS + 1)]
-    chains = [bus_taps(number, cards, unit_ms, stops=False) for number in range(1, REPLICAS + 1)]
+    authors = [world.terminal(number) for number in range(1, replicas + 1)]
+    chains = [bus_taps(number, cards, unit_ms, stops=False) for number in range(1, replicas + 1)]
     sizes = [NOMINAL_BLOCK_DELTAS] * (TAPS // NOMINAL_BLOCK_DELTAS)
     sealed = [
         block for author, chain in zip(authors, chains, strict=True) for block in author.blocks(chain, sizes)
@@ -64,7 +64,7 @@ def measure(directory: Path, load: Load, repetitions: int) -> list[Figure]:
     ours_a_second, bare_a_second = (count / statistics.median(times) for times in (ours, theirs))
     detail = (
         f"{ours_a_second:,.0f} / {bare_a_second:,.0f} bare deltas a second; {count:,} deltas, "
-        f"{CARDS:,} cards, {REPLICAS} replicas, one commit"
+        f"{CARDS:,} cards, {len(load.authors)} replicas, one commit"
     )
     return [
         Figure(

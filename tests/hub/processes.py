@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from hub import founding
+from hub.cli import main
 
 PASSWORD = "correct horse"
 
@@ -78,6 +81,25 @@ class HubProcess:
         process.send_signal(how)
         process.communicate(timeout=60)
         return process.returncode
+
+
+class Shell:
+    """Runs commands in the test's process, which spares each a start, and reads what they print."""
+
+    def __init__(self, hub: HubProcess, capsys: pytest.CaptureFixture[str]) -> None:
+        self._hub = hub
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        assert main([*arguments, "--settings", str(self._hub.settings)]) == status
+        printed = self._capsys.readouterr()
+        return printed.err if status else printed.out
+
+    def sentence(self, *arguments: str) -> str:
+        """The one line on standard error of a command that fails as it should."""
+        (line,) = self(*arguments, status=1).strip().splitlines()
+        assert line.startswith("farebox-hub: ")
+        return line
 
 
 @contextlib.contextmanager

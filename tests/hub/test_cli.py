@@ -19,7 +19,7 @@ from hub.cli import main
 from hub.errors import SetupError
 from hub.keyfile import create_key, read_key
 from hub.settings import load
-from tests.hub.processes import PASSWORD, HubProcess, hub_process
+from tests.hub.processes import PASSWORD, HubProcess, Shell, hub_process
 from tests.hub.terminal import Terminal
 
 UID = "04A1B2C3D4E5F6"
@@ -171,19 +171,6 @@ def test_a_hub_that_is_told_to_stop_stops_cleanly(hub: HubProcess, signal_number
     assert "Traceback" not in (hub.directory / "log.txt").read_text()
 
 
-class Shell:
-    """Runs commands in this process and reads what they print."""
-
-    def __init__(self, hub: HubProcess, capsys: pytest.CaptureFixture[str]) -> None:
-        self._hub = hub
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str, status: int = 0) -> str:
-        assert main([*arguments, "--settings", str(self._hub.settings)]) == status
-        printed = self._capsys.readouterr()
-        return printed.err if status else printed.out
-
-
 def test_a_day_at_the_depot(
     hub: HubProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,22 +234,24 @@ def test_the_key_of_a_systemd_credential_opens_the_ledger(hub: HubProcess, tmp_p
         pass
 
 
-def test_backup_and_courier_files_are_made_once_and_taken_again(hub: HubProcess, tmp_path: Path) -> None:
+def test_backup_and_courier_files_are_made_once_and_taken_again(
+    hub: HubProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Shell(hub, capsys)
     hub.start()
     try:
-        assert hub.command("topup", UID, "12.50").returncode == 0
+        run("topup", UID, "12.50")
         for command in (("backup",), ("ledger", "export")):
             file = tmp_path / command[0]
-            done = hub.command(*command, str(file))
-            assert (done.returncode, file.stat().st_mode & 0o777) == (0, 0o600), done.stderr
+            run(*command, str(file))
+            assert file.stat().st_mode & 0o777 == 0o600
             before = file.read_bytes()
-            assert "is there already and was not touched" in sentence(hub.command(*command, str(file)))
+            assert "is there already and was not touched" in run.sentence(*command, str(file))
             assert file.read_bytes() == before
-        done = hub.command("ledger", "import", str(tmp_path / "ledger"))
-        assert "0 new blocks with 0 entries; 1 were here before" in done.stdout
-        done = hub.command("ledger", "import", str(tmp_path / "backup"))
-        assert "This is not a courier file" in sentence(done)
-        assert "cannot be read" in sentence(hub.command("ledger", "import", str(tmp_path / "nowhere")))
+        again = run("ledger", "import", str(tmp_path / "ledger"))
+        assert "0 new blocks with 0 entries; 1 were here before" in again
+        assert "This is not a courier file" in run.sentence("ledger", "import", str(tmp_path / "backup"))
+        assert "cannot be read" in run.sentence("ledger", "import", str(tmp_path / "nowhere"))
     finally:
         hub.stop(signal.SIGTERM)
     with Database.open(tmp_path / "backup", read_key(tmp_path / "hub.key", {})) as database:
@@ -275,17 +264,20 @@ def test_a_file_that_broke_off_is_not_left_behind(hub: HubProcess, tmp_path: Pat
     assert not (tmp_path / "copy").exists()
 
 
-def test_the_report_of_a_day_and_what_is_missing_are_asked_for(hub: HubProcess) -> None:
+def test_the_report_of_a_day_and_what_is_missing_are_asked_for(
+    hub: HubProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Shell(hub, capsys)
     hub.start()
     try:
-        assert "No terminal has taps on this day" in hub.command("report", "yesterday").stdout
-        assert ", closed " in hub.command("day", "close", "2026-01-01").stdout
-        assert "has not ended" in sentence(hub.command("day", "close", "today"))
-        assert "is not a day" in sentence(hub.command("report", "someday"))
-        assert "Nothing is missing" in hub.command("ledger", "waiting").stdout
-        assert "No block is in quarantine" in hub.command("ledger", "forks").stdout
-        assert "Say which file" in sentence(hub.command("ledger", "import"))
-        assert "Say which block" in sentence(hub.command("ledger", "adopt"))
-        assert "no such block" in sentence(hub.command("ledger", "adopt", "00" * 32))
+        assert "No terminal has taps on this day" in run("report", "yesterday")
+        assert ", closed " in run("day", "close", "2026-01-01")
+        assert "has not ended" in run.sentence("day", "close", "today")
+        assert "is not a day" in run.sentence("report", "someday")
+        assert "Nothing is missing" in run("ledger", "waiting")
+        assert "No block is in quarantine" in run("ledger", "forks")
+        assert "Say which file" in run.sentence("ledger", "import")
+        assert "Say which block" in run.sentence("ledger", "adopt")
+        assert "no such block" in run.sentence("ledger", "adopt", "00" * 32)
     finally:
         hub.stop(signal.SIGTERM)

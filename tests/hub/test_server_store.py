@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.crdt.store.servers import SERVERS, Server
-from tests.hub.processes import HubProcess
+from tests.hub.processes import HubProcess, Shell
 
 CARD = "04A1B2C3D4E5F6"
 
@@ -30,7 +30,9 @@ def hub_on(url: str, directory: Path, key_file: Path) -> HubProcess:
     return hub
 
 
-def test_two_hubs_serve_one_ledger_on_a_server(server: Server, tmp_path: Path) -> None:
+def test_two_hubs_serve_one_ledger_on_a_server(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Issue: "several hub processes on one PostgreSQL"; what one books the other one knows, also later."""
     url, key = server.fresh(), tmp_path / "hub.key"
     here, there = (hub_on(url, tmp_path / name, key) for name in ("here", "there"))
@@ -46,16 +48,14 @@ def test_two_hubs_serve_one_ledger_on_a_server(server: Server, tmp_path: Path) -
             (hub.directory / "state").mkdir(exist_ok=True, mode=0o700)
             hub.start()
             stack.callback(_stop, hub)
+        at = {hub: Shell(hub, capsys) for hub in (here, there)}
         for number, hub in enumerate((here, there, here), 1):
-            done = hub.command("topup", CARD, "20.00", "--request", f"form-no-{number}")
-            assert done.returncode == 0, done.stderr
-        repeated = there.command("topup", CARD, "20.00", "--request", "form-no-1")
-        assert repeated.returncode == 0, repeated.stderr
+            at[hub]("topup", CARD, "20.00", "--request", f"form-no-{number}")
+        assert "nothing was added" in at[there]("topup", CARD, "20.00", "--request", "form-no-1")
         for hub in (here, there):
-            assert "60.00" in hub.command("cards", "show", CARD).stdout
-        refused = here.command("backup", str(tmp_path / "copy"))
-        assert refused.returncode == 1
-        assert "back it up with the server's own tools" in refused.stderr
+            assert "60.00" in at[hub]("cards", "show", CARD)
+        refused = at[here].sentence("backup", str(tmp_path / "copy"))
+        assert "back it up with the server's own tools" in refused
 
 
 def _stop(hub: HubProcess) -> None:

@@ -1,0 +1,36 @@
+"""The benchmarks as a person runs them, so small that their figures mean nothing: they have not rotted."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.main import PARTS
+from tests.repository import ROOT
+
+SIZES = {"taps": 20, "merges": 1, "replicas": 2, "days": 2, "cards": 2_000, "seconds": 0.2}
+FIGURES = {
+    "tap": ("tap: decide + commit",),
+    "merge": ("hub merge / bare executemany", "wire: bytes a delta", "history behind the merge"),
+    "reconnect": ("2 days of a bus reconnect: seconds", "2 days of a bus reconnect: bytes a tap"),
+    "settle": ("first settlement: seconds", "bytes a card", "peak RSS", "1 % increment"),
+    "depot": ("heartbeats a second", "terminals one hub process carries"),
+}
+"""What issue 3 asks of each part: "`tests/bench/run` prints, in one run each: ..."."""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_measures_every_figure(part: str, tmp_path: Path) -> None:
+    """Each has its row in the table, with a positive number; how large, only a quiet machine can say."""
+    sizes = [f"--{name}={size}" for name, size in SIZES.items()]
+    command = [sys.executable, "-m", "tests.bench.main", part, *sizes, "--directory", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
+    rows = ran.stdout.splitlines()[2:]
+    for figure in FIGURES[part]:
+        (row, *_) = [row for row in rows if figure in row]
+        measured = re.search(r" {2,}([\d,]+\.\d\d)(?: |$)", row)
+        assert measured, row
+        assert float(measured[1].replace(",", "")) > 0, row
