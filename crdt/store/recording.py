@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, select
 
 from crdt.block import Block, contents, parse, seal
 from crdt.certificate import AuthorCertificate
@@ -19,8 +19,13 @@ from crdt.store import balances, blocks
 from crdt.store.balances import Met
 from crdt.store.blocks import Chain
 from crdt.store.schema import REQUEST
+from crdt.store.sql import Bulk
+from crdt.store.statement import Statement
 
 MAX_REQUEST_CHARS: Final = 64
+
+_PUT_REQUEST: Final = Bulk(REQUEST)
+_REQUEST: Final = Statement(select(REQUEST.c.replica, REQUEST.c.seq).where(REQUEST.c.id == bindparam("id")))
 
 NOBODY_MET: Final = Met(0, ())
 
@@ -118,18 +123,17 @@ def book(
         certificate.check_allowance(credit_minor)
         change = record(connection, [block], [facts], {key.replica: Chain(head, credit_minor)})
         if order.request:
-            connection.execute(insert(REQUEST).values(id=order.request, replica=key.replica, seq=head.seq))
+            _PUT_REQUEST.run(connection, [(order.request, key.replica, head.seq)])
     state = balances.state_of(balances.read_card(connection, order.card))
     return Booking(state, head, before is not None, before or order.money), change
 
 
 def _booked(connection: Connection, request: str) -> tuple[Money, ...] | None:
     """What the hub booked under this request, as `Order.money`; None when nothing."""
-    query = select(REQUEST.c.replica, REQUEST.c.seq).where(REQUEST.c.id == request)
-    row = connection.execute(query).one_or_none()
+    row = _REQUEST.row(connection, id=request)
     if row is None:
         return None
-    replica, last_seq = ReplicaId(row.replica), row.seq
+    replica, last_seq = ReplicaId(row[0]), row[1]
     block = parse(blocks.blocks_after(connection, replica, last_seq - 1, 0)[0])  # an order is one block
     deltas = blocks.facts_of(block).deltas(replica, block.header.first_seq)
     return tuple((delta.card, delta.kind, delta.amount_minor) for delta in deltas)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam
 
 from crdt.block import NOMINAL_BLOCK_DELTAS, Block, contents
 from crdt.block import seal as seal_block
@@ -18,9 +18,12 @@ from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
 from crdt.store.schema import OPEN_DELTA
+from crdt.store.statement import Statement
 from crdt.store.trouble import Trouble
 
 MAX_SEAL_DELTAS: Final = 2 * NOMINAL_BLOCK_DELTAS  # of one block, when sealing was late
+
+_DELETE_OPEN: Final = Statement(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq <= bindparam("last")))
 
 
 class Sealer:
@@ -94,7 +97,7 @@ class Sealer:
             self._certificate.check_allowance(chain.credit_minor + credit_minor)
             blocks.store_blocks(connection, [block])
             blocks.put_heads(connection, [(replica, block.head, chain.credit_minor + credit_minor)])
-            connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq <= block.last_seq))
+            _DELETE_OPEN.run(connection, last=block.last_seq)
             return True
 
         def after(stored: bool) -> None:

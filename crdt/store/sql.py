@@ -24,6 +24,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.mysql import VARBINARY
+from sqlalchemy.exc import IntegrityError
 
 from crdt.store.connection import driver_connection
 from crdt.store.statement import fetch
@@ -63,8 +64,8 @@ class Bulk:
             text = self._texts[dialect.name] = self._text(dialect)
         if dialect.name == "postgresql":
             connection.exec_driver_sql(text, tuple(map(list, zip(*rows, strict=True))))
-        elif dialect.name == "sqlite" and self._changes is not None:  # else SQLAlchemy says what a key breaks
-            driver_connection(connection).executemany(text, rows)
+        elif dialect.name == "sqlite":
+            _insert(connection, text, rows)
         else:
             connection.exec_driver_sql(text, [*rows])
 
@@ -172,6 +173,14 @@ def beyond(
 def total(column: ColumnElement[int]) -> ColumnElement[int]:
     """The exact sum of a column of minor units; a Decimal on some databases, so `int` it."""
     return func.coalesce(func.sum(column), 0)
+
+
+def _insert(connection: Connection, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """By the driver; a key that is there already is SQLAlchemy's error, as on every database."""
+    try:
+        driver_connection(connection).executemany(text, rows)
+    except connection.dialect.loaded_dbapi.IntegrityError as err:
+        raise IntegrityError(text, None, err, hide_parameters=True) from err
 
 
 def _room(count: int) -> int:

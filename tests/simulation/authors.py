@@ -10,6 +10,7 @@ from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
 from crdt.facts import FleetId, Kind, ReplicaId, TerminalId
 from crdt.fleet import REFUSE, FleetSettings
 from crdt.signing import SigningKey
+from tests.simulation.signatures import SimulatedKey
 
 OPENING_MINOR: Final = 700
 FARE_MINOR: Final = 250
@@ -52,7 +53,7 @@ class Fleet:
 
 
 def _key(name: str) -> SigningKey:
-    return SigningKey(sha256(b"simulation " + name.encode()).digest())
+    return SimulatedKey(sha256(b"simulation " + name.encode()).digest())
 
 
 @cache

@@ -325,6 +325,11 @@ class Bus:
         """The view of these cards, and the sums of what is held, are exactly what they have to be."""
         self._hear_of_revoked()
         settled, spans = self.installed(), self.spans()
+        self.believed = {  # what is settled is not believed any more, also where that settlement is lost
+            replica: (max(first, settled.reach.get(replica, 0) + 1), last)
+            for replica, (first, last) in self.believed.items()
+            if last > settled.reach.get(replica, 0)
+        }
         seen = dict(spans)
         for replica, part in self.believed.items():
             seen[replica] = [*seen.get(replica, ()), part]

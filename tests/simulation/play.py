@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.simulation.oracle import Broken
+from tests.simulation.signatures import simulated_signatures
 from tests.simulation.world import World
 
 
@@ -52,7 +53,7 @@ def listening() -> Iterator[Alarm]:
 def play(seed: int, *, digest: bool = False) -> Played:
     """Play a seed: the same every time, in every process."""
     failure, hashed = "", ""
-    with listening() as alarm:
+    with listening() as alarm, simulated_signatures():
         world = World(seed)
         try:
             world.run()

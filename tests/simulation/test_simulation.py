@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulation.play import first_failure, play
 
-CLEAN_SEEDS = 150
+CLEAN_SEEDS = 190
 
 
 def test_no_promise_is_broken() -> None:

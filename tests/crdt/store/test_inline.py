@@ -136,6 +136,15 @@ def test_background_work_waits_until_it_is_asked_for() -> None:
         assert numbers(database) == [1]
 
 
+def test_a_read_that_writes_is_noticed() -> None:
+    """A read takes no transaction here; what the real database refuses must not pass unseen."""
+    with InlineDatabase.open(None, KEY) as database:
+        database.create(METADATA)
+        with pytest.raises(StoreFailed, match="a read has written"):
+            database.read_and_wait(insert(1))
+        assert database.failed
+
+
 @pytest.mark.parametrize("step", range(4))
 def test_the_power_can_be_cut_before_and_after_every_commit(step: int) -> None:
     """Invariants 1 and 4: what was committed is there afterwards, and nothing else is."""
