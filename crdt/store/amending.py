@@ -38,9 +38,8 @@ class Amendment:
         self._at_ms = at_ms
 
     def authors(self) -> Mapping[ReplicaId, AuthorCertificate]:
-        """Who may write, without those that this transaction enrols."""
-        self._authors.learn_new(self.connection)
-        return self._authors.stored()
+        """Who may write, with those that this transaction has enrolled."""
+        return self._authors.every(self.connection)
 
     def enrol(self, certificate: AuthorCertificate) -> bool:
         """Register an author; False when it was. Raises ForeignFleet, BadSignature or NotPermitted."""

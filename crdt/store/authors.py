@@ -41,6 +41,12 @@ class Authors:
         if count != len(self._stored):
             self._learn(authors_of(connection))
 
+    def every(self, connection: Connection) -> Mapping[ReplicaId, AuthorCertificate]:
+        """Within a write: all authors of this instant. Nothing is noted: it may not come to a commit."""
+        stored = self.stored()
+        count = connection.execute(select(func.count()).select_from(AUTHOR)).scalar_one()
+        return stored if count == len(stored) else authors_of(connection)
+
     def check(self, certificate: AuthorCertificate) -> None:
         """Take note of a certificate. Raises ForeignFleet, BadSignature, or NotPermitted for a second one."""
         if self.seen.get(certificate.replica) == certificate:
