@@ -24,7 +24,7 @@ from crdt.facts import ID_BYTES, ReplicaId, TerminalId, text_fits
 from crdt.pairing import Entropy, HubPairing, PairingCode
 from crdt.store.amending import Amendment
 from crdt.store.hub import HubLedger
-from hub import invites, registry
+from hub import enrolling, invites
 from hub.authority import Authority, ClientCertificate
 from hub.bodies import json_object
 from hub.enrolled import Enrolled, public_key_of
@@ -162,7 +162,7 @@ class Pairing:
         identity would write some of it again. Only the terminal's own can be ended so."""
         author = amendment.authors().get(ReplicaId(wanted.restored))
         if author is not None and author.role is Role.TERMINAL and author.terminal == wanted.claimed:
-            group = registry.since_pairing(amendment.connection, author.replica)
+            group = enrolling.since_pairing(amendment.connection, author.replica)
             self._revoker.replace(amendment, group | {author.replica})
 
     def _enter(
@@ -176,7 +176,7 @@ class Pairing:
             issued.append(Enrolled(terminal, author, client))
             return author.replica, client
 
-        registry.enrol(connection, wanted.name, wanted.claimed, fresh, issue, now_ms)
+        enrolling.enrol(connection, wanted.name, wanted.claimed, fresh, issue, now_ms)
         return issued[0]
 
     def _remember(self, pairing: Open) -> str:

@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, select, update
 
-from crdt.errors import Revoked
-from crdt.facts import ID_BYTES, ReplicaId, TerminalId
+from crdt.facts import ReplicaId, TerminalId
 from crdt.store.store import Store
 from hub import tables
-from hub.authority import ClientCertificate
 from hub.errors import RequestRefused
 from hub.remembered import Remembered
 from hub.sightings import Sighting, Sightings
@@ -168,123 +166,6 @@ def _found_restored(now_ms: int) -> ColumnElement[Any]:
     table = tables.terminal
     since_last = table.c.restored_ms.is_(None) | (table.c.renewed_ms >= table.c.restored_ms)
     return case((since_last, now_ms), else_=table.c.restored_ms)
-
-
-def enrol(
-    connection: Connection,
-    name: str,
-    claimed: bytes,
-    fresh: TerminalId,
-    issue: Callable[[TerminalId], tuple[ReplicaId, ClientCertificate]],
-    now_ms: int,
-) -> TerminalId:
-    """Enter a newly paired terminal, within the caller's transaction; returns its id.
-
-    The name decides who it is: a known name is that terminal, paired anew. An id that the terminal brings
-    along (`claimed`) is kept only when nobody here has it, for two bus computers started from one SD image
-    both claim the same. Otherwise the id is `fresh`. `issue` makes the certificates for the id.
-    """
-    table = tables.terminal
-    by_name = connection.execute(select(table.c.terminal).where(table.c.name == name)).scalar_one_or_none()
-    terminal = TerminalId(by_name) if by_name is not None else _new_id(connection, claimed, fresh)
-    replica, certificate = issue(terminal)
-    _refuse_known_replica(connection, replica)
-    connection.execute(
-        tables.client_certificate.insert().values(
-            serial=certificate.serial,
-            terminal=terminal,
-            replica=replica,
-            paired_as=replica,
-            number=_next_number(connection, terminal),
-            issued_ms=now_ms,
-        )
-    )
-    values = {
-        "name": name,
-        "replica": replica,
-        "paired_ms": now_ms,
-        "revoked_ms": None,
-        "restored_ms": None,
-        "renewed_ms": None,
-    }
-    if by_name is None:
-        connection.execute(table.insert().values(terminal=terminal, **values))
-    else:
-        connection.execute(table.update().where(table.c.terminal == terminal).values(values))
-    return terminal
-
-
-def renew(
-    connection: Connection,
-    client: Client,
-    replica: ReplicaId,
-    certificate: ClientCertificate,
-    now_ms: int,
-) -> None:
-    """Enter another identity of a terminal, within the caller's transaction; again for the same one is fine.
-
-    RequestRefused when the key is of another terminal or this one's present one, Revoked when it was revoked.
-    """
-    table = tables.client_certificate
-    mine = tables.terminal.c.terminal == client.terminal
-    paired_as = connection.execute(_paired_as(client.replica)).scalars().first()
-    if connection.execute(select(tables.terminal.c.revoked_ms).where(mine)).scalar_one() is not None:
-        raise Revoked(f"The terminal {client.name} was revoked.")
-    known = connection.execute(select(table.c.terminal).where(table.c.replica == replica)).scalars().first()
-    if known is not None and (known != client.terminal or replica == client.replica):
-        raise key_in_use()
-    connection.execute(
-        table.insert().values(
-            serial=certificate.serial,
-            terminal=client.terminal,
-            replica=replica,
-            paired_as=paired_as,
-            number=_next_number(connection, client.terminal),
-            issued_ms=now_ms,
-        )
-    )
-    connection.execute(tables.terminal.update().where(mine).values(replica=replica, renewed_ms=now_ms))
-
-
-def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
-    """The identities that a terminal was given in the pairing that this one is from, and since."""
-    table = tables.client_certificate
-    query = select(table.c.replica).where(table.c.paired_as.in_(_paired_as(replica)))
-    return {ReplicaId(found) for found in connection.execute(query).scalars()}
-
-
-def _next_number(connection: Connection, terminal: TerminalId) -> int:
-    """Of the terminal's next certificate: the newer has the larger, however the clock was set."""
-    table = tables.client_certificate
-    last = select(func.coalesce(func.max(table.c.number), 0)).where(table.c.terminal == terminal)
-    return int(connection.execute(last).scalar_one()) + 1
-
-
-def _paired_as(replica: ReplicaId) -> Select[tuple[bytes]]:
-    table = tables.client_certificate
-    return select(table.c.paired_as).where(table.c.replica == replica)
-
-
-def _new_id(connection: Connection, claimed: bytes, fresh: TerminalId) -> TerminalId:
-    table = tables.terminal
-    if len(connection.execute(select(table.c.terminal).limit(MAX_TERMINALS)).all()) == MAX_TERMINALS:
-        raise RequestRefused("full", f"This hub has {MAX_TERMINALS} terminals and takes no more.")
-    if len(claimed) != ID_BYTES:
-        return fresh
-    taken = connection.execute(select(table.c.name).where(table.c.terminal == claimed)).first()
-    return fresh if taken else TerminalId(claimed)
-
-
-def _refuse_known_replica(connection: Connection, replica: ReplicaId) -> None:
-    """A key is certified once: pairing makes a new replica, or two terminals would write as one."""
-    table = tables.client_certificate
-    if connection.execute(select(table.c.serial).where(table.c.replica == replica)).first():
-        raise key_in_use()
-
-
-def key_in_use() -> RequestRefused:
-    """The refusal of a key that somebody has: each identity has a key of its own."""
-    return RequestRefused("key_in_use", "A terminal was paired with this key before. Pair with a new key.")
 
 
 def _client(connection: Connection, serial: str) -> Row[Any] | None:

@@ -28,15 +28,16 @@ from crdt.store import blocks, papers
 from crdt.store.amending import Amendment
 from crdt.store.hub import HubLedger
 from crdt.store.store import Store
-from hub import registry, reissues
+from hub import enrolling, reissues
 from hub.authority import Authority, ClientCertificate
 from hub.bodies import json_object
 from hub.callers import Callers
 from hub.enrolled import Enrolled, public_key_of
+from hub.enrolling import key_in_use
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
 from hub.ratelimit import RateLimit
-from hub.registry import Client, key_in_use
+from hub.registry import Client
 from hub.revoking import Revoker
 
 log = logging.getLogger(__name__)
@@ -120,8 +121,8 @@ class Renewal:
         if client.replica in listed.cut_offs.keys() - listed.replaced:
             raise Revoked(f"The terminal {client.name} was revoked.")
         known = _known(connection, client, replica)
-        registry.renew(connection, client, replica, tls, now_ms)
-        before = registry.since_pairing(connection, client.replica) - {replica}
+        enrolling.renew(connection, client, replica, tls, now_ms)
+        before = enrolling.since_pairing(connection, client.replica) - {replica}
         self._revoker.replace(amendment, before)
         author = known or self._author(connection, client, before, wanted.public_key)
         amendment.enrol(author)

@@ -17,7 +17,7 @@ from crdt.frontier import GENESIS
 from crdt.settlement import NO_SERIES, START
 from crdt.signing import SigningKey
 from crdt.store.hub import HubLedger
-from hub import founding, registry, settings
+from hub import enrolling, founding, settings
 from hub.authority import Authority, ClientCertificate
 from tests.hub.processes import HubProcess
 from tests.hub.tls import new_tls_key
@@ -97,7 +97,7 @@ def _pair(
         papers.append((Member(seed.hex(), terminal.hex(), author.encode().hex(), client.pem), author))
         return author.replica, client
 
-    registry.enrol(connection, name, b"", TerminalId(os.urandom(16)), issue, 0)
+    enrolling.enrol(connection, name, b"", TerminalId(os.urandom(16)), issue, 0)
     return papers[0]
 
 
