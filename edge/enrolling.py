@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
+from crdt.facts import ReplicaId
 from crdt.pairing import PairingCode
 from edge.addresses import AddressBook, HubAddress
 from edge.comparing import compare
-from edge.errors import EdgeError, HubUnreachable, PairingError
+from edge.errors import EdgeError, HubUnreachable, NotCompared, PairingError
 from edge.exchange import ExchangeClient, Limits
 from edge.identity import Identity, new_keys
 from edge.pairing import Pairing, parse_code
@@ -84,6 +85,8 @@ class Enroller:
                 tried.add(address)
                 try:
                     return await self._pair_at(code, address)
+                except NotCompared:  # this hub took the code; no other will
+                    raise
                 except PairingError as error:
                     failure = error  # there may be a neighbour's hub too, which does not know the code
                 except HubUnreachable as error:
@@ -102,16 +105,19 @@ class Enroller:
         ended = None if restored is None else restored.identity.replica
         identity = await pairing.run(code, keys, self._name, terminal, ended)
         if restored is not None and restored.identity.fleet == identity.fleet:
-            await self._compare(restored, identity, address)
+            await self._compare(restored, identity, pairing.former, address)
         await asyncio.to_thread(self._terminal.enrol, identity)
         log.info("paired with fleet %s at %s as %s", identity.fleet.hex(), address, identity.replica.hex())
         if self._addresses.prove(address):
             await asyncio.to_thread(self._proven, address)
 
-    async def _compare(self, restored: Enrolment, identity: Identity, address: HubAddress) -> None:
+    async def _compare(
+        self, restored: Enrolment, identity: Identity, former: Collection[ReplicaId], address: HubAddress
+    ) -> None:
         context = await asyncio.to_thread(client_context, identity)
         way = self._way
         client = ExchangeClient(identity.fleet, identity.replica, context, way.limits, way.proxy)
         async with client:
-            again = await compare(self._terminal, restored, identity, partial(client.exchange, address))
+            exchange = partial(client.exchange, address)
+            again = await compare(self._terminal, restored, identity, former, exchange)
         log.warning("gave way to the hub's chain of what was restored; %d taps are written again", again)

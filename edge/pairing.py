@@ -64,6 +64,8 @@ class Pairing:
         self._proxy = proxy or None
         self._entropy = entropy
         self._seen = OneKey()
+        self.former: tuple[ReplicaId, ...] = ()
+        """Once paired as restored: the identities of this terminal that the hub knows."""
 
     async def run(
         self,
@@ -121,6 +123,7 @@ class Pairing:
         finish = {"session": _text(answer, "session"), "request": _b64(sealed)}
         answer = await self._post(http, PAIR_FINISH, finish)
         given = await self._protocol(pairing.open_response, _unb64(answer, "response"))
+        self.former = _ids(given.get("former", ""))
         try:
             return await asyncio.to_thread(checked, keys, dict(given))
         except IdentityError as error:
@@ -165,6 +168,13 @@ def parse_code(text: str) -> PairingCode:
         return PairingCode.parse(text)
     except InputRefused as error:
         raise CodeRefused(f"This is no pairing code: {error}.") from error
+
+
+def _ids(text: str) -> tuple[ReplicaId, ...]:
+    try:
+        return tuple(ReplicaId(bytes.fromhex(each)) for each in text.split())
+    except ValueError as error:
+        raise PairingRefused("The hub's list of this terminal's identities does not read.") from error
 
 
 def _b64(raw: bytes) -> str:

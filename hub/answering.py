@@ -185,22 +185,23 @@ class Answerer:
         `believed` on another branch."""
         said = {replica: head for replica, head in frontier.items() if believed or replica != heard.replica}
         by = heard.replica if believed and heard.said_all else None
+        await self._note(heard, said, heard.name, by)
+        if heard.settled is not None:
+            named = heard.settled.frontier
+            held = await self._wait(self._ledger.heads(sorted(named)))
+            await self._note(heard, _beyond(named, held), f"{heard.name}, settled")
+
+    async def _note(self, heard: Heard, said: Frontier, source: str, by: ReplicaId | None = None) -> None:
+        """Wait for what it says of its own chains, and keep what it says of others' as its word."""
         authors, now_ms = self._ledger.authors(), self._now_ms()
         speaker = authors.get(heard.replica)
         if speaker is None:
             return
-        own = {
-            replica
-            for replica in said
-            if replica in authors and authors[replica].terminal == speaker.terminal
-        }
+        own = {one for one in said.keys() & authors.keys() if authors[one].terminal == speaker.terminal}
         of_itself = {replica: head for replica, head in said.items() if replica in own}
         of_others = {replica: head for replica, head in said.items() if replica not in own}
-        await self._wait(self._ledger.expect(of_itself, heard.name, now_ms, by))
-        await self._wait(self._ledger.claim(of_others, speaker.terminal, heard.name, now_ms))
-        if heard.settled is not None:
-            source = f"{heard.name}, settled"
-            await self._wait(self._ledger.claim(heard.settled.frontier, speaker.terminal, source, now_ms))
+        await self._wait(self._ledger.expect(of_itself, source, now_ms, by))
+        await self._wait(self._ledger.claim(of_others, speaker.terminal, source, now_ms))
 
     async def _merge(self, heard: Heard) -> MergeReport | None:
         if not heard.blocks and not heard.shorts and not heard.certificates:

@@ -39,6 +39,7 @@ MAX_OPEN = 64  # pairings between start and finish; the oldest gives way
 OPEN_S = 120.0  # longest time between the two
 CONCURRENT_STARTS = 2  # SPAKE2 takes 7 ms of a core
 RATE_WINDOW_S = 60.0
+MAX_FORMER = 400  # identities named in an answer: more than a terminal ever has, and they fit
 
 
 @dataclass(slots=True)
@@ -146,24 +147,31 @@ class Pairing:
         limits = await self._limits()
         fresh, now_ms = TerminalId(self._entropy(ID_BYTES)), self._now_ms()
 
-        def work(amendment: Amendment) -> Enrolled:
+        def work(amendment: Amendment) -> tuple[Enrolled, list[ReplicaId]]:
             invites.use(amendment.connection, nameplate, code, now_ms)
-            self._end(amendment, wanted)
+            former = self._end(amendment, wanted)
             enrolled = self._enter(amendment.connection, wanted, limits, fresh, now_ms)
             amendment.enrol(enrolled.author)
-            return enrolled
+            return enrolled, former
 
-        enrolled = await asyncio.wrap_future(self._ledger.amend(work))
+        enrolled, former = await asyncio.wrap_future(self._ledger.amend(work))
         log.info("paired %r from %s as terminal %s", wanted.name, address, enrolled.terminal.hex())
-        return pairing.crypto.seal_response(enrolled.answer(self._authority))
+        answer = enrolled.answer(self._authority) | {"former": " ".join(each.hex() for each in former)}
+        return pairing.crypto.seal_response(answer)
 
-    def _end(self, amendment: Amendment, wanted: Wanted) -> None:
+    def _end(self, amendment: Amendment, wanted: Wanted) -> list[ReplicaId]:
         """End what a restored terminal wrote as before: beside what it sealed then, and lost, its next
-        identity would write some of it again. Only the terminal's own can be ended so."""
-        author = amendment.authors().get(ReplicaId(wanted.restored))
-        if author is not None and author.role is Role.TERMINAL and author.terminal == wanted.claimed:
-            group = enrolling.since_pairing(amendment.connection, author.replica)
-            self._revoker.replace(amendment, group | {author.replica})
+        identity would write some of it again. All identities that it had, one of which may have done so.
+
+        Only the terminal's own can be ended so.
+        """
+        authors = amendment.authors()
+        author = authors.get(ReplicaId(wanted.restored))
+        if author is None or author.role is not Role.TERMINAL or author.terminal != wanted.claimed:
+            return []
+        group = enrolling.since_pairing(amendment.connection, author.replica)
+        self._revoker.replace(amendment, group | {author.replica})
+        return sorted(one for one, each in authors.items() if each.terminal == author.terminal)[:MAX_FORMER]
 
     def _enter(
         self, connection: Connection, wanted: Wanted, limits: Limits, fresh: TerminalId, now_ms: int

@@ -17,7 +17,7 @@ from crdt.store.store import Store
 from hub import tables
 from hub.errors import RequestRefused
 from hub.remembered import Remembered
-from hub.sightings import Sighting, Sightings
+from hub.sightings import LATE_MS, Sighting, Sightings
 
 T = TypeVar("T")
 
@@ -200,7 +200,7 @@ def _revoke(connection: Connection, name_or_id: str, now_ms: int) -> str:
 
 def _with(terminal: Terminal, sighting: Sighting | None) -> Terminal:
     """The terminal as it was last heard of."""
-    if sighting is None or sighting.seen_ms < (terminal.seen_ms or 0):
+    if sighting is None or 0 < (terminal.seen_ms or 0) - sighting.seen_ms <= LATE_MS:
         return terminal
     seen = replace(terminal, seen_ms=sighting.seen_ms, address=sighting.address)
     if sighting.status is not None:

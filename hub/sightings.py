@@ -23,6 +23,7 @@ from hub import tables
 log = logging.getLogger(__name__)
 
 WRITE_EVERY_S: Final = 2.0  # so other hub processes on the same database see it that late
+LATE_MS: Final = 60_000  # a sighting so much older is not late: the hub's clock was set back
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,11 @@ def _update() -> Any:
     table = tables.terminal
     seen_ms, settled_ms = bindparam("seen", type_=BigInteger), bindparam("settled", type_=BigInteger)
     status, fact = bindparam("said", type_=Text), bindparam("fact", type_=BigInteger)
+    newer = or_(table.c.seen_ms <= seen_ms, table.c.seen_ms > seen_ms + LATE_MS)
     return (
         table.update()
         .where(table.c.terminal == bindparam("whose", type_=table.c.terminal.type))
-        .where(or_(table.c.seen_ms.is_(None), table.c.seen_ms <= seen_ms))
+        .where(or_(table.c.seen_ms.is_(None), newer))
         .values(
             seen_ms=seen_ms,
             address=bindparam("place", type_=table.c.address.type),

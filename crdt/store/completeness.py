@@ -15,7 +15,7 @@ from crdt.block import parse
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.revocations import Revocations
-from crdt.store import days, expectations
+from crdt.store import days, expectations, quarantine
 from crdt.store.blocks import NO_HEAD, facts_of, heads_of, last_block
 from crdt.store.days import NO_FIGURES, Day, Figures
 from crdt.store.expectations import NOTHING_EXPECTED, Expected
@@ -104,7 +104,7 @@ def completeness(
         one, held_seq = expected.get(replica, NOTHING_EXPECTED), heads.get(replica, NO_HEAD).seq
         if replica in revocations.replaced:
             # Nobody decided that its facts beyond the cut-off do not count: they are looked at one by one.
-            held_seq = max(held_seq, _examined(connection, replica))
+            held_seq = quarantine.examined(connection, replica, held_seq)
         else:
             one = one.limited(revocations.cut_offs.get(replica, one.seq))
         known = Known(
@@ -146,10 +146,4 @@ def _contested(connection: Connection, replica: ReplicaId, *, replaced: bool) ->
         table.reason.in_(map(int, reasons)),
         table.resolution.in_(UNRESOLVED),
     )
-    return int(connection.execute(query).scalar_one())
-
-
-def _examined(connection: Connection, replica: ReplicaId) -> int:
-    """Up to where an author's facts are here in quarantine; 0 for none."""
-    query = select(func.coalesce(func.max(QUARANTINE.c.last_seq), 0)).where(QUARANTINE.c.replica == replica)
     return int(connection.execute(query).scalar_one())

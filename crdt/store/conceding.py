@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from crdt.block import parse, verify
 from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
-from crdt.errors import UnknownAuthor
+from crdt.errors import NotPermitted, UnknownAuthor
 from crdt.facts import ReplicaId
 from crdt.ledger import RefusedInput
 from crdt.revocations import Revocations
@@ -19,6 +19,9 @@ from crdt.store.authors import Authors
 from crdt.store.concession import Canonical, Conceded
 from crdt.store.memory import Memory, Snapshot, fares_of, own_replicas, read_snapshot
 from crdt.store.owned import Owned
+from crdt.store.rewriting import Content
+
+Chain = tuple[ReplicaId, Sequence[bytes], Iterable[AuthorCertificate]]  # whose, blocks, who may have signed
 
 
 class Conceding:
@@ -38,9 +41,16 @@ class Conceding:
         after_seq: int,
         *,
         ended: bool,
+        kin: Collection[Chain],
     ) -> Conceded:
         """See TerminalLedger.concede."""
-        hub = replace(self._canonical(replica, canonical, certificates), after_seq=after_seq, ended=ended)
+        hub = self._canonical(replica, canonical, certificates)
+        others = [self._canonical(*one) for one in kin]
+        terminals = {self._authors.seen[each.replica].terminal for each in (hub, *others)}
+        if len(terminals) > 1:
+            raise NotPermitted("the chains are not all of one terminal")
+        elsewhere = {Content.of(fact) for each in others for fact in each.deltas()}
+        hub = replace(hub, after_seq=after_seq, ended=ended, elsewhere=elsewhere)
 
         def work(connection: Connection) -> tuple[Conceded, Snapshot]:
             refused: list[RefusedInput] = []

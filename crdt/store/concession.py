@@ -39,6 +39,7 @@ from crdt.store.blocks import (
 )
 from crdt.store.memory import open_segment
 from crdt.store.quarantine import REISSUED, Quarantined
+from crdt.store.rewriting import Content
 from crdt.store.schema import BLOCK, HEAD, OPEN_DELTA, TERMINAL
 
 
@@ -54,7 +55,8 @@ class Canonical:
     """The hub's blocks of a replica, verified, one after another.
 
     `after_seq`: where they were asked for from. `ended`: the hub takes nothing more of the chain, so what
-    would continue it has to be written again as well.
+    would continue it has to be written again as well. `elsewhere`: what the hub has of other identities of
+    the same terminal, which may be the same facts, written again before.
     """
 
     replica: ReplicaId
@@ -62,6 +64,7 @@ class Canonical:
     facts: Sequence[Columns]
     after_seq: int = 0
     ended: bool = False
+    elsewhere: AbstractSet[Content] = frozenset()
 
     @property
     def head(self) -> Head:
@@ -119,7 +122,9 @@ def concede(
     reissued = 0
     if mine:
         held = {*canonical.deltas(), *(fact for block in stay for fact in _facts(block))}
+        _forget_open(connection, writer, canonical.elsewhere)
         lost = unheld((fact for block in leave for fact in _facts(block)), held)
+        lost = [fact for fact in lost if Content.of(fact) not in canonical.elsewhere]
         reissued = _write_again(connection, canonical.replica, writer, lost, held)
     return Conceded(reissued, tuple(block.hash for block in leave))
 
@@ -243,6 +248,13 @@ def _replace(
         put_heads(connection, [(replica, *Chain(end, credit_minor))])
     else:
         connection.execute(HEAD.delete().where(HEAD.c.replica == replica))
+
+
+def _forget_open(connection: Connection, writer: ReplicaId, elsewhere: AbstractSet[Content]) -> None:
+    """Take out of the open segment what the hub has under another identity."""
+    for row in open_segment(connection) if elsewhere else ():
+        if Content.of(delta_of(writer, row[0], row[1:])) in elsewhere:
+            connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq == row[0]))
 
 
 def _write_again(

@@ -43,8 +43,8 @@ class Day:
     def beside(self, closed: Sequence[Day]) -> Day:
         """The day as it was closed, or what closed days leave of it: a fact belongs to one day.
 
-        They have other limits where the fleet's hour or time zone was changed since. `closed`: those that
-        overlap this one.
+        They have other limits where the fleet's hour or time zone was changed since. Where one ended less
+        than half a day before this one, it begins there: every fact has a day. `closed`: those up to then.
         """
         nearest = min(closed, key=lambda one: abs(one.start_ms - self.start_ms), default=self)
         if abs(nearest.start_ms - self.start_ms) < HALF_DAY_MS:
@@ -180,7 +180,7 @@ def close(connection: Connection, day: Day, closed_ms: int) -> DayReport:
 
 def report(connection: Connection, day: Day) -> DayReport:
     """A day's figures: as closed, with what was learnt since; or as they are now. See Day.beside."""
-    closed = _CLOSED.rows(connection, first=day.start_ms, last=day.end_ms - 1)
+    closed = _CLOSED.rows(connection, first=day.start_ms - HALF_DAY_MS, last=day.end_ms - 1)
     day = day.beside([Day(*limits) for limits in closed])
     here = (DAY.c.start_ms == day.start_ms) & (DAY.c.end_ms == day.end_ms)
     closed_ms = connection.execute(select(DAY.c.closed_ms).where(here)).scalar_one_or_none()

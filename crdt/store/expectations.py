@@ -15,10 +15,10 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from crdt.facts import MAX_TEXT_BYTES, ReplicaId, TerminalId
+from crdt.facts import MAX_SEQ, MAX_TEXT_BYTES, ReplicaId, TerminalId
 from crdt.frontier import Frontier
 from crdt.revocations import Revocations
-from crdt.store import claims
+from crdt.store import claims, quarantine
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.futures import done
@@ -177,15 +177,18 @@ def prove(connection: Connection, shown: Mapping[ReplicaId, int], at_ms: int) ->
 def waiting(connection: Connection, revocations: Revocations) -> list[Waiting]:
     """What is expected and not held, by replica; what is only claimed, where nothing is proven to be missing.
 
-    What a revoked author wrote after its cut-off is not.
+    What a revoked author wrote after its cut-off is not. Of a replaced one nobody decided that, and what is
+    in quarantine is here.
     """
     heads, known, claimed = heads_of(connection), read(connection), claims.furthest(connection)
     found = []
     for replica in sorted(known.keys() | claimed.keys()):
-        held_seq = heads.get(replica, NO_HEAD).seq
+        held_seq, until = heads.get(replica, NO_HEAD).seq, revocations.cut_offs.get(replica, MAX_SEQ)
+        if replica in revocations.replaced:
+            held_seq, until = quarantine.examined(connection, replica, held_seq), MAX_SEQ
         for one in (known.get(replica), claimed.get(replica)):
             if one is not None:
-                seq = min(one.seq, revocations.cut_offs.get(replica, one.seq))
+                seq = min(one.seq, until)
                 if seq > held_seq:
                     proven = isinstance(one, Expected)
                     found.append(Waiting(replica, held_seq, seq, one.at_ms, one.source, proven))

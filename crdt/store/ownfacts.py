@@ -20,7 +20,7 @@ from crdt.store.chore import Chore
 from crdt.store.futures import then
 from crdt.store.markkeeper import Keeper
 from crdt.store.recording import Booking, Change, Order, book
-from crdt.store.store import Store
+from crdt.store.store import Shared, Store
 
 T = TypeVar("T")
 
@@ -84,11 +84,11 @@ class OwnFacts:
         """Take back, in the background, what was adopted and its terminal wrote again, if there is any.
 
         And note what it wrote again of what it said so. `by`: who has written now; None for anybody. Of a
-        terminal without either it costs nothing.
+        terminal without either it costs nothing, unless other processes may have adopted something too.
         """
         if self._restored:
             return
-        watched = self._watched
+        watched = None if isinstance(self._database, Shared) else self._watched
         if by is None or watched is None or any(self._terminal(one) in watched for one in by):
             self._undoing.begin()
 

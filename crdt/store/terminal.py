@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -31,7 +31,7 @@ from crdt.settlement import Cursor, Page
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import blocks, evidence, papers, pruning, relay, view
 from crdt.store.beginning import start
-from crdt.store.conceding import Conceding
+from crdt.store.conceding import Chain, Conceding
 from crdt.store.concession import Conceded
 from crdt.store.installer import Installer
 from crdt.store.keepsake import Keepsake
@@ -248,16 +248,19 @@ class TerminalLedger:
         *,
         after_seq: int = 0,
         ended: bool = False,
+        kin: Collection[Chain] = (),
     ) -> Conceded:
         """Make the chain of a replica that of the hub: `canonical`, all of it up to the hub's head, in order.
 
         It may begin after `after_seq`, where the chains still agree. `ended`: the hub takes no more of it.
+        `kin`: whole chains of other identities of the terminal; what they say, by its content, is not written
+        again.
         What contradicts it goes to quarantine; if this terminal wrote it, the facts that the hub's chain does
         not have are written again, with their own times: under a new identity if the chain is of the one that
         writes here, which is suspended. All of it happens or nothing; and doing it again changes nothing.
         Raises InputRefused.
         """
-        return self._conceding.concede(replica, canonical, certificates, after_seq, ended=ended)
+        return self._conceding.concede(replica, canonical, certificates, after_seq, ended=ended, kin=kin)
 
     def contested(self, page: Page) -> dict[ReplicaId, Head]:
         """The identities of this terminal to concede before the settlement that ends with this page shows,

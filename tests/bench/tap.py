@@ -8,7 +8,6 @@ from pathlib import Path
 
 from crdt.facts import CardId, CardView, Context, Draft
 from crdt.fleet import FleetSettings
-from crdt.frontier import Frontier
 from crdt.settlement import MAX_PAGE_ROWS, START, CardRow, Cursor, Page, seal_page
 from crdt.store.blocks import FactRow
 from crdt.store.database import Database
@@ -110,7 +109,6 @@ def _settlement(cards: list[CardId]) -> list[Page]:
     for at in range(0, len(cards), MAX_PAGE_ROWS):
         rows = [CardRow(card, 10_000_000, 0) for card in cards[at : at + MAX_PAGE_ROWS]]
         until = Cursor(1, rows[-1].card)
-        heads: Frontier | None = {} if at + MAX_PAGE_ROWS >= len(cards) else None
         pages.append(
             seal_page(
                 world.HUB_KEY,
@@ -121,8 +119,7 @@ def _settlement(cards: list[CardId]) -> list[Page]:
                 until,
                 rows,
                 position=1,
-                heads=heads,
-                final=True,
+                final=at + MAX_PAGE_ROWS >= len(cards),
             )
         )
         after = until

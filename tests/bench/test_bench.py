@@ -10,13 +10,17 @@ import pytest
 from tests.bench.main import PARTS
 from tests.repository import ROOT
 
-SIZES = {"taps": 20, "merges": 1, "replicas": 2, "days": 2, "cards": 2_000, "seconds": 0.2}
+SIZES = {"taps": 20, "merges": 1, "replicas": 2, "days": 2, "cards": 2_000, "seconds": 0.5, "connections": 4}
 FIGURES = {
     "tap": ("tap: decide + commit",),
     "merge": ("hub merge / bare executemany", "wire: bytes a delta", "history behind the merge"),
     "reconnect": ("2 days of a bus reconnect: seconds", "2 days of a bus reconnect: bytes a tap"),
     "settle": ("first settlement: seconds", "bytes a card", "peak RSS", "1 % increment"),
-    "depot": ("heartbeats a second", "terminals one hub process carries"),
+    "depot": (
+        "10,000 terminals: exchanges a second",
+        "10,000 terminals: p99, ms",
+        "terminals one hub process carries",
+    ),
 }
 """What issue 3 asks of each part: "`tests/bench/run` prints, in one run each: ..."."""
 

@@ -6,6 +6,7 @@ chain of its former identity, which ends with the pairing.
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,17 +55,26 @@ class Restored:
 
     terminal: Terminal
     lost: Sequence[bytes]
+    image: Path
+    marks: Marks | None = None
 
-    async def pair(self, address: HubAddress) -> None:
+    def files(self, names: Sequence[str]) -> set[str]:
+        """The copy's among these."""
+        return {name for name in names if name.startswith(self.image.name)}
+
+    async def pair(self, address: HubAddress, *hinted: HubAddress) -> None:
+        """At the address, or (`hinted`) at whichever of these takes the code."""
+        book = AddressBook(address if hinted else None, None)
+        book.hint(hinted)
         enroller = Enroller(
             self.terminal,
-            AddressBook(None, None),
+            book,
             "Bus 12 front",
             Way(Limits(total_s=20, read_s=20), ""),
             lambda _address: None,
             os.urandom,
         )
-        await enroller.pair(CODE, address)
+        await enroller.pair(CODE, None if hinted else address)
 
 
 @pytest_asyncio.fixture
@@ -85,7 +95,7 @@ async def restored(
     opened = await asyncio.to_thread(Database.open, image, KEY)
     terminal = await asyncio.to_thread(Terminal, opened, marks)
     assert enrolled(terminal).ledger.suspended
-    yield Restored(terminal, lost)
+    yield Restored(terminal, lost, image, marks)
     await asyncio.to_thread(opened.close)
 
 
@@ -134,10 +144,36 @@ async def test_what_was_sealed_and_not_sent_is_written_again(
     await asyncio.to_thread(enrolled(paired).ledger.suspend)
     await asyncio.to_thread(ride, paired, AFTER)
     async with hub.serving(tmp_path) as address:
-        await Restored(paired, ()).pair(address)
+        await Restored(paired, (), tmp_path).pair(address)
     assert (await Line(hub, paired).sync()).complete
     assert await balances(hub) == [750, 750, 750]
     assert await agree(paired, hub)
+
+
+@pytest.mark.parametrize("first", ["renewal", "pairing"])
+async def test_the_same_old_copy_put_back_twice_is_charged_once(
+    first: str, restored: Restored, hub: TestHub, tmp_path: Path
+) -> None:
+    """The life before has written again what was open in it, as an identity that the copy does not know."""
+    again = tmp_path / "again"
+    shutil.copytree(restored.image.parent, again, ignore=lambda _d, names: set(names) - restored.files(names))
+    before = restored.terminal
+    async with hub.serving(tmp_path) as address:
+        if first == "pairing":
+            await restored.pair(address)
+        assert (await Line(hub, before).sync()).complete
+        assert await balances(hub) == [500, 0, 0]
+        opened = await asyncio.to_thread(Database.open, again / restored.image.name, KEY)
+        second = Restored(
+            await asyncio.to_thread(Terminal, opened, restored.marks), (), restored.image, restored.marks
+        )
+        assert enrolled(second.terminal).ledger.suspended
+        await asyncio.to_thread(ride, second.terminal, AFTER)
+        await second.pair(address)
+    assert (await Line(hub, second.terminal).sync()).complete
+    assert await balances(hub) == [500, 0, 750]
+    assert await agree(second.terminal, hub)
+    await asyncio.to_thread(opened.close)
 
 
 async def test_without_the_hubs_chain_the_terminal_stays_what_it_was(
@@ -153,7 +189,7 @@ async def test_without_the_hubs_chain_the_terminal_stays_what_it_was(
     async with hub.serving(tmp_path) as address:
         hub.misbehave = busy
         with pytest.raises(NotCompared, match="Come again.*pair again"):
-            await restored.pair(address)
+            await restored.pair(address, HubAddress("localhost", address.port))
         assert restored.terminal.enrolment is before
         hub.misbehave = None
         await restored.pair(address)

@@ -162,7 +162,9 @@ class TestHub:
 
     async def _chain(self, replica: ReplicaId, after_seq: int) -> list[Message]:
         raws = await asyncio.wrap_future(self.ledger.blocks_after(replica, after_seq, self.want_bytes))
-        return [BlockFrame(raw) for raw in raws]
+        author = self.ledger.authors().get(replica)
+        papers: list[Message] = [CertificateFrame(author.encode())] if author is not None and raws else []
+        return [*papers, *(BlockFrame(raw) for raw in raws)]
 
     async def _settlement(self, pull: Pull) -> list[Message]:
         documents = [document for document in (self.document, self.revoked) if document is not None]
@@ -235,7 +237,10 @@ class TestHub:
             return _refusal("wrong_code", f"{error}. 2 more tries.", 403)
         if wanted["restored"]:
             await asyncio.to_thread(self._end, ReplicaId(bytes.fromhex(wanted["restored"])))
-        sealed = self._pairing.seal_response({**self._enrol(wanted), **self.given})
+        known = self.ledger.authors().values()
+        former = [one.replica.hex() for one in known if one.terminal.hex() == wanted["terminal"]]
+        answer = {**self._enrol(wanted), "former": " ".join(former), **self.given}
+        sealed = self._pairing.seal_response(answer)
         return web.json_response({"response": base64.b64encode(sealed).decode()})
 
     def _enrol(self, wanted: dict[str, str]) -> dict[str, str]:

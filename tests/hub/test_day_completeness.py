@@ -11,7 +11,7 @@ import pytest
 
 from crdt.block import parse
 from crdt.fleet import FleetSettings
-from crdt.frames import BlockFrame, CertificateFrame, Status
+from crdt.frames import BlockFrame, CertificateFrame, Heads, Status
 from hub.daybook import Daybook, DayPage, GapRow, TerminalDay
 from hub.settings import HubSettings
 from tests.hub.conftest import Depot
@@ -72,6 +72,27 @@ async def test_taps_that_a_replaced_identity_had_named_are_missing(depot: Depot)
     assert (list(found.gaps), found.contested) == ([], 2), "here, and to be decided about"
 
 
+async def test_a_hole_before_what_waits_in_quarantine_stays_a_gap_until_somebody_gives_it_up(
+    depot: Depot,
+) -> None:
+    """Also once what came after it was adopted; and the operator is shown what to give up."""
+    old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await old.push(ride(old, START_MS, START_MS + 1))
+    ride(old, START_MS + 2, START_MS + 3)
+    late = ride(old, START_MS + 4, START_MS + 5)
+    await say_all(old)
+    await say_all(await renewed(old))
+    await carried(other, old, late)
+    await depot.ask("POST", "/ledger/adopt", {"block": parse(late).hash.hex()})
+    await depot.projected()
+    found = await row(depot, "Bus 1")
+    assert (found.state, list(found.gaps)) == ("missing", [GapRow(2, 3, 6)])
+    (waiting,) = await asyncio.wrap_future(depot.hub.ledger.waiting())
+    assert (waiting.replica, waiting.held_seq, waiting.expected_seq) == (old.key.replica, 2, 6)
+    assert await asyncio.wrap_future(depot.hub.ledger.give_up(old.key.replica))
+    assert (await row(depot, "Bus 1")).state == "complete"
+
+
 async def test_what_the_hub_booked_for_a_dead_terminal_is_in_the_day(depot: Depot) -> None:
     """Adopted facts are the hub's own; the day's takings have them."""
     old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
@@ -115,6 +136,50 @@ async def test_days_are_closed_on_after_the_hour_they_begin_at_was_changed(depot
     pages: list[DayPage] = [await book.report(day) for day in ("2026-11-20", "2026-11-21")]
     assert [page.start_ms for page in pages] == [START_MS, END_MS]
     assert [one.closed_taps for page in pages for one in page.terminals] == [1, 1]
+
+
+async def test_the_hours_between_two_closed_days_are_in_the_later_one(depot: Depot) -> None:
+    """The hour was moved from three to ten: nothing that was taken in between is left out."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, START_MS, END_MS + 2 * HOUR_MS, END_MS + 10 * HOUR_MS))
+    await depot.projected()
+    starts_at_h, now_ms = 3, END_MS + HOUR_MS
+
+    async def policy() -> FleetSettings:
+        return FleetSettings(day_starts_at_h=starts_at_h)
+
+    book = Daybook(depot.hub.ledger, depot.served.registry, policy, lambda: now_ms)
+    assert await book.close_old(0) == [DAY]
+    starts_at_h, now_ms = 10, END_MS + 72 * HOUR_MS
+    await book.close_old(0)
+    pages = [await book.report(day) for day in ("2026-11-20", "2026-11-21")]
+    assert [(page.start_ms, page.end_ms) for page in pages] == [
+        (START_MS, END_MS),
+        (END_MS, END_MS + 31 * HOUR_MS),
+    ]
+    assert [one.closed_taps for page in pages for one in page.terminals] == [1, 2]
+
+
+@pytest.mark.may_block("starts and stops the whole hub")
+async def test_what_a_terminal_says_that_its_former_identity_had_settled_is_waited_for(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """Of its own chains a terminal's word is enough, and of others' that are here nothing is noted."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        before = await depot.pair("Bus 1")
+        now, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await other.push(ride(other, START_MS))
+        await back_up(depot, backup)
+        await before.push(ride(before, START_MS, START_MS + 1))
+        (page,) = await now.pull()
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        await at(depot, now).exchange(Heads(page.heads))
+        waiting = await asyncio.wrap_future(depot.hub.ledger.waiting())
+        assert [(one.replica, one.expected_seq, one.proven) for one in waiting] == [
+            (before.key.replica, 2, True)
+        ]
 
 
 @pytest.mark.may_block("starts and stops the whole hub")

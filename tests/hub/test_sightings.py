@@ -91,3 +91,18 @@ async def test_an_older_sighting_of_another_process_does_not_replace_a_newer_one
     await early.write()
     assert (await on_disk(depot.hub, "Bus 1"))["status"] == {"held": 2}
     assert bus.url == depot.url
+
+
+async def test_a_hub_whose_clock_was_ahead_once_goes_on_noting(depot: Depot) -> None:
+    """Invariant 9: what is heard after the clock was set right counts, though its time is earlier."""
+    await depot.pair("Bus 1")
+    registry, now_ms, year_ms = depot.served.registry, 1_800_000_000_000, 365 * 86_400_000
+    (row,) = await registry.terminals()
+    await registry.saw(row.terminal, now_ms + year_ms, "ahead", {"held": 1}, settled_fact=5)
+    await registry.sightings.write()
+    await registry.saw(row.terminal, now_ms, "right", {"held": 2}, settled_fact=9)
+    for _ in range(2):
+        (row,) = await registry.terminals()
+        assert (row.seen_ms, row.address, row.status, row.settled_fact) == (now_ms, "right", {"held": 2}, 9)
+        await registry.sightings.write()
+    assert (await on_disk(depot.hub, "Bus 1"))["status"] == {"held": 2}
