@@ -194,7 +194,7 @@ _LISTED: Final = select(
     *(QUARANTINE.c[name] for name in ("hash", "replica", "first_seq", "last_seq", "reason", "resolution")),
     QUARANTINE.c.noted_ms,
     QUARANTINE.c.amount_minor,
-    QUARANTINE.c.counted.is_not(None),
+    func.length(QUARANTINE.c.counted),  # SQLite reads all of the block to say whether it is NULL
 )
 _LIMIT: Final = "limit"
 _FIND: Final = Lookup(QUARANTINE, "hash", _COLUMNS)
@@ -222,7 +222,7 @@ def _entry(row: Sequence[Any]) -> Quarantined:
 
 
 def _listed(row: Sequence[Any]) -> Listed:
-    hash_, replica, first, last, reason, resolution, noted_ms, amount_minor, proven = row
+    hash_, replica, first, last, reason, resolution, noted_ms, amount_minor, counted_bytes = row
     return Listed(
         hash_,
         ReplicaId(replica),
@@ -232,7 +232,7 @@ def _listed(row: Sequence[Any]) -> Listed:
         resolution,
         noted_ms,
         amount_minor,
-        bool(proven),
+        bool(counted_bytes),
     )
 
 
