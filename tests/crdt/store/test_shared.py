@@ -1,6 +1,7 @@
 """A hub's ledger on a database server: several processes at once, and a server that comes and goes."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -241,6 +242,29 @@ def test_a_lost_notification_only_delays(url: str, server: Server) -> None:
             )
             here.append(card(number), [TOPUP], 1).result()
             until(lambda number=number: any(card(number) in change.cards for change in heard))  # type: ignore[misc]
+
+
+@contextmanager
+def descriptors(count: int) -> Iterator[None]:
+    """So many open, as in a hub with as many connections: what is opened next has a higher number."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2 * count), before[1]))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        for _ in range(count):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        yield
+
+
+@on_postgresql
+def test_a_listener_hears_at_once_beyond_descriptor_1023(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A hub with a thousand connections whose server was restarted listens as any other does."""
+    with descriptors(1024), hubs(url, 2, interval_s=3600.0) as (here, there):
+        heard: list[Change] = []
+        there.on_commit(heard.append)
+        here.append(card(1), [TOPUP], 1).result()
+        until(lambda: any(card(1) in change.cards for change in heard))
+    assert not [record for record in caplog.records if "noticed late" in record.getMessage()]
 
 
 @on_servers
