@@ -316,15 +316,21 @@ def test_a_history_that_nobody_makes_is_taken_over(url: str) -> None:
 
 
 @on_servers
-def test_an_author_flagged_by_one_process_is_told_by_all(url: str) -> None:
+def test_an_author_flagged_by_one_process_is_told_once_by_all(url: str) -> None:
     """Two signed blocks for the same numbers: whoever looks at any hub's dashboard learns of it."""
     with hubs(url, 2) as (here, there):
         heard: list[Change] = []
+        own: list[Change] = []
         there.on_commit(heard.append)
+        here.on_commit(own.append)
         here.merge([blocks_of(1, 1)[0].raw], [ONE.certificate]).result()
         fare = Delta(ONE.key.replica, 1, card(1), Kind.FARE, -1, 1)
         here.merge([ONE.blocks([fare], [])[0].raw]).result()
         until(lambda: any(ONE.key.replica in change.suspects for change in heard))
+        there.append(card(2), [TOPUP], 1).result()
+        until(lambda: any(card(2) in change.cards for change in own))  # it has looked, its own flag included
+        for changes in (heard, own):
+            assert [set(change.suspects) for change in changes if change.suspects] == [{ONE.key.replica}]
 
 
 @on_mortals
