@@ -40,7 +40,7 @@ from edge.errors import (
     PairingRefused,
     SettingNotTaken,
 )
-from edge.local import DELTAS_HEADER
+from edge.local import DELTAS_HEADER, UNSEALED_HEADER
 from edge.report import Report
 from edge.terminal import Terminal
 from edge.terminal_settings import OwnSettings
@@ -176,7 +176,8 @@ async def _peers(request: web.Request) -> web.Response:
 async def _export(request: web.Request) -> web.StreamResponse:
     after = _numbers((await _json(request)).get("after"))
     export = await asyncio.to_thread(Export, request.app[CONTROLS].terminal, after)
-    response = web.StreamResponse(headers={DELTAS_HEADER: str(export.deltas)})
+    counts = {DELTAS_HEADER: str(export.deltas), UNSEALED_HEADER: str(export.unsealed)}
+    response = web.StreamResponse(headers=counts)
     await response.prepare(request)
     parts = export.parts()
     try:

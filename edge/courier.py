@@ -39,14 +39,17 @@ class Export:
     """One courier file of all that a terminal holds and keeps, or of what lies beyond some numbers."""
 
     def __init__(self, terminal: Terminal, after: Mapping[ReplicaId, int] | None = None) -> None:
-        """Seals the open taps, so that they are in it. `after`: leave out each replica's facts up to there;
-        None leaves out what the hub's settlement includes. Waits. Raises ControlError or LedgerError."""
+        """Seals the open taps, so that they are in it; those of a suspended ledger stay open. `after`: leave
+        out each replica's facts up to there; None leaves out what the hub's settlement includes. Waits.
+        Raises ControlError or LedgerError."""
         self._terminal = terminal
         enrolment = enrolled(terminal)
         self._identity: Identity = enrolment.identity
         self._ledger = enrolment.ledger
         with terminal.syncing(self._identity):
             self._ledger.seal()
+            self.unsealed = self._ledger.status()["open"] if self._ledger.suspended else 0
+            """Taps that cannot be in the file: they wait for a new identity to seal them."""
             self._held = self._ledger.frontier()
             self._ends = {**self._ledger.keepsake.heads(), **self._held}
             settled = self._ledger.settled_frontier() if after is None else {}

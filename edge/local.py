@@ -15,6 +15,8 @@ TIMEOUT_S = 180.0
 MAX_ANSWER_BYTES = 1024 * 1024
 DELTAS_HEADER = "Farebox-Deltas"
 """Of an export's answer: how many facts it is about to send."""
+UNSEALED_HEADER = "Farebox-Unsealed"
+"""Of an export's answer: how many facts of the terminal cannot be in it, because it is suspended."""
 
 Json = dict[str, Any]
 

@@ -12,7 +12,15 @@ from urllib.parse import quote
 from edge.errors import EdgeError
 from edge.local import Json, ask
 from edge.settings import load_settings
-from edge.tech_courier import SETTLEMENT, export_file, import_file, imported_all, tell_export, tell_import
+from edge.tech_courier import (
+    SETTLEMENT,
+    export_file,
+    exported_all,
+    import_file,
+    imported_all,
+    tell_export,
+    tell_import,
+)
 from edge.tech_settings import change_settings, show, tell_settings
 
 DEFAULT_SETTINGS = Path("/etc/farebox/edge.toml")
@@ -54,7 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     card = _command(commands, "card", "what the terminal believes of a card", _card, _tell_card)
     card.add_argument("uid", help="the card's number, in hex")
     _command(commands, "peers", "other terminals it talks to without a hub", _peers, _tell_peers)
-    export = _command(commands, "export", "write all it holds into a courier file", export_file, tell_export)
+    export = _command(
+        commands,
+        "export",
+        "write all it holds into a courier file",
+        export_file,
+        tell_export,
+        good=exported_all,
+    )
     export.add_argument("file", type=Path, help="the file to write, on a stick for example")
     export.add_argument(
         "--since",

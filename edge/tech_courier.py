@@ -22,7 +22,7 @@ from crdt.frames import BlockFrame, Hello
 from crdt.frontier import Frontier
 from crdt.session import Event, Refused
 from edge.errors import ControlError
-from edge.local import DELTAS_HEADER, Json, ask, exchange, give
+from edge.local import DELTAS_HEADER, UNSEALED_HEADER, Json, ask, exchange, give
 from edge.progress import Progress
 
 CHUNK_BYTES = 64 * 1024
@@ -66,7 +66,8 @@ class Tally:
 
 
 def export_file(path: Path, options: Namespace) -> Json:
-    """Write a courier file. Raises ControlError with a sentence; then no new file is there."""
+    """Write a courier file; `unsealed` taps are not in it. Raises ControlError with a sentence; then no new
+    file is there."""
     status = _paired(path)
     body = json.dumps({"after": _after(options.since, status)}).encode()
     tally = Tally(status)
@@ -78,14 +79,26 @@ def export_file(path: Path, options: Namespace) -> Json:
                     _write(file, chunk)
                 progress.at(tally.deltas)
         tally.end()
+        unsealed = int(response.headers[UNSEALED_HEADER])
         if tally.trouble:
             raise ControlError("The terminal broke the export off; no file was written. Try again.")
-    return {"file": str(options.file), "blocks": tally.blocks, "taps": tally.deltas}
+    return {"file": str(options.file), "blocks": tally.blocks, "taps": tally.deltas, "unsealed": unsealed}
 
 
 def tell_export(said: Json) -> str:
     """What was exported, for a person."""
-    return f"{said['taps']:,} taps in {said['blocks']:,} blocks are in {said['file']}\n"
+    told = f"{said['taps']:,} taps in {said['blocks']:,} blocks are in {said['file']}\n"
+    if said["unsealed"]:
+        told += (
+            f"{said['unsealed']:,} TAPS ARE NOT IN IT: an old copy was put back, and only a sync with the hub"
+            " gives the terminal the new identity that seals them. They are kept here until then.\n"
+        )
+    return told
+
+
+def exported_all(said: Json) -> bool:
+    """Whether the file has every tap that it should."""
+    return not said["unsealed"]
 
 
 def import_file(path: Path, options: Namespace) -> Json:

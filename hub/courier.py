@@ -19,8 +19,8 @@ from crdt.frontier import Frontier, Head, missing
 from crdt.session import Event, Refused
 from crdt.store.hub import HubLedger
 
-BATCH_BYTES = 1024 * 1024  # of blocks in one merge
-BATCH_BLOCKS = 4096
+BATCH_BYTES = 1024 * 1024  # of blocks and certificates in one merge
+BATCH_ITEMS = 4096
 MAX_TOLD = 20  # refusals told one by one; the rest are counted
 
 
@@ -82,6 +82,7 @@ class Import:
             match event:
                 case CertificateFrame(raw):
                     self._learn(raw)
+                    self._bytes += len(raw)
                 case BlockFrame(raw):
                     self._blocks.append(raw)
                     self._bytes += len(raw)
@@ -89,7 +90,8 @@ class Import:
                     self._done.trouble = event.text
                 case _:
                     pass
-            if self._bytes >= BATCH_BYTES or len(self._blocks) >= BATCH_BLOCKS:
+            items = len(self._blocks) + len(self._certificates)
+            if self._bytes >= BATCH_BYTES or items >= BATCH_ITEMS:
                 await self._merge()
 
     def _learn(self, raw: bytes) -> None:

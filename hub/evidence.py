@@ -5,21 +5,21 @@ ids in lower-case hex. All methods are coroutines that never block the event loo
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from crdt.block import contents
 from crdt.certificate import AuthorCertificate
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import OVERDRAWN
+from crdt.store import quarantine
 from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
-from crdt.store.quarantine import OPEN, UNRESOLVED, Quarantined
+from crdt.store.quarantine import OPEN, UNRESOLVED, Listed
 from crdt.store.schema import CARD
 from crdt.store.store import Store
 from hub import restoring
@@ -128,14 +128,19 @@ class Evidence:
 
     async def quarantine(self) -> list[QuarantineRow]:
         """Blocks that do not count: those that somebody has to decide about first, then by author."""
-        authors = self._ledger.authors()
-        entries = await asyncio.wrap_future(self._ledger.forks())
-        entries.sort(key=lambda entry: entry.resolution not in UNRESOLVED)
-        document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
-        replaced = Revocations.decode(document.body).replaced if document is not None else frozenset()
-        return await asyncio.to_thread(
-            lambda: [_row(entry, authors, replaced) for entry in entries[:MAX_ROWS]]
+        listed = await asyncio.wrap_future(
+            self._database.read(lambda connection: quarantine.listed(connection, MAX_ROWS))
         )
+        return await self._rows(listed)
+
+    async def undecided(self) -> int:
+        """How many blocks somebody has to decide about."""
+        return await asyncio.wrap_future(self._database.read(quarantine.count_unresolved))
+
+    async def block(self, block: str) -> QuarantineRow | None:
+        """One block in quarantine by its hash, in hex; None when it is not there."""
+        found = await quarantined(self._database, block)
+        return None if found is None else (await self._rows([found]))[0]
 
     async def flags(self) -> list[FlagRow]:
         """Authors that did what they may not, newest first."""
@@ -170,6 +175,23 @@ class Evidence:
         last = await asyncio.wrap_future(self._database.read(restoring.last))
         return None if last is None else RestorationRow(last.at_ms, last.seen)
 
+    async def _rows(self, listed: Sequence[Listed]) -> list[QuarantineRow]:
+        authors = self._ledger.authors()
+        document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
+        replaced = Revocations.decode(document.body).replaced if document is not None else frozenset()
+        return [_row(entry, authors, replaced) for entry in listed]
+
+
+async def quarantined(database: Store, block: str) -> Listed | None:
+    """The block in quarantine that has this hash, in hex; None when there is none."""
+    try:
+        hash_ = bytes.fromhex(block)
+    except ValueError:
+        return None
+    return await asyncio.wrap_future(
+        database.read(lambda connection: quarantine.listed_one(connection, hash_))
+    )
+
 
 def _overdrawn(connection: Connection) -> list[OverdrawnRow]:
     balance = CARD.c.sum_minor + CARD.c.opening_minor
@@ -179,7 +201,7 @@ def _overdrawn(connection: Connection) -> list[OverdrawnRow]:
 
 
 def _row(
-    entry: Quarantined,
+    entry: Listed,
     authors: Mapping[ReplicaId, AuthorCertificate],
     replaced: AbstractSet[ReplicaId],
 ) -> QuarantineRow:
@@ -190,10 +212,10 @@ def _row(
         replica=entry.replica.hex(),
         first_seq=entry.first_seq,
         last_seq=entry.last_seq,
-        amount_minor=contents(entry.block).total_minor(),
+        amount_minor=entry.amount_minor,
         revoked=late and entry.replica not in replaced,
         replaced=late and entry.replica in replaced,
-        proof=entry.proof is not None,
+        proof=entry.proven,
         resolution=OPEN if entry.resolution in UNRESOLVED else entry.resolution,
         noted_ms=entry.noted_ms,
     )

@@ -26,6 +26,7 @@ from crdt.store.store import Store
 from hub import restoring
 from hub.errors import RequestRefused, SetupError
 from hub.events import EventBus, Topic
+from hub.evidence import quarantined
 from hub.fleettext import as_text, format_money, from_text, parse_money
 from hub.invites import Invite, Invites
 from hub.operators import set_password
@@ -155,19 +156,19 @@ class Service:
 
         For a terminal that never will. Should it all the same, the hub takes its own back.
         """
-        found = [one for one in await asyncio.wrap_future(self._ledger.forks()) if one.hash.hex() == block]
-        if not found:
+        found = await quarantined(self._database, block)
+        if found is None:
             raise RequestRefused("no_block", "There is no such block in quarantine.", HTTPStatus.NOT_FOUND)
         replaced = (await self.revoker.listed()).replaced
-        may = found[0].reason is RefusalCode.FORK_DETECTED or found[0].replica in replaced
-        if not may or found[0].resolution not in UNRESOLVED:
+        may = found.reason is RefusalCode.FORK_DETECTED or found.replica in replaced
+        if not may or found.resolution not in UNRESOLVED:
             raise RequestRefused(
                 "resolved",
                 "Nothing was booked: what this block says is in the ledger already, or comes back when its "
                 "revoked author is accepted.",
                 HTTPStatus.CONFLICT,
             )
-        return await asyncio.wrap_future(self._ledger.adopt([found[0].hash]))
+        return await asyncio.wrap_future(self._ledger.adopt([found.hash]))
 
     async def dismiss(self, replica: str, code: str) -> None:
         """Take a flag off an author, because somebody has seen to it."""

@@ -14,6 +14,8 @@ from crdt.store.admission import Suspicion
 from crdt.store.schema import FLAG
 from crdt.store.sql import Bulk
 
+FlagKey = tuple[ReplicaId, RefusalCode]
+
 MAX_SENTENCE_CHARS: Final = 255
 
 _INSERT: Final = Bulk(FLAG)
@@ -30,8 +32,8 @@ class Flag:
     sentence: str
 
 
-def put(connection: Connection, suspicions: Iterable[Suspicion], at_ms: int) -> set[ReplicaId]:
-    """Flag these authors; returns those of whom something is new. One author has at most one flag a code."""
+def put(connection: Connection, suspicions: Iterable[Suspicion], at_ms: int) -> set[FlagKey]:
+    """Flag these authors; returns the new flags. One author has at most one flag a code."""
     given: dict[tuple[bytes, int], Suspicion] = {}
     for one in suspicions:
         given.setdefault((one.replica, int(one.code)), one)
@@ -42,7 +44,13 @@ def put(connection: Connection, suspicions: Iterable[Suspicion], at_ms: int) -> 
     new = {key: one for key, one in given.items() if key not in known}
     rows = [(*key, at_ms, one.seq, one.sentence[:MAX_SENTENCE_CHARS]) for key, one in new.items()]
     _INSERT.run(connection, rows)
-    return {one.replica for one in new.values()}
+    return {(one.replica, one.code) for one in new.values()}
+
+
+def keys(connection: Connection) -> frozenset[FlagKey]:
+    """Which flags there are."""
+    rows = connection.execute(select(FLAG.c.replica, FLAG.c.code))
+    return frozenset((ReplicaId(replica), RefusalCode(code)) for replica, code in rows)
 
 
 def read(connection: Connection) -> list[Flag]:

@@ -292,7 +292,7 @@ class HubLedger(LedgerReader):
         at_ms = self._now_ms()
 
         def after(new: bool) -> None:
-            self._publish(Change(0, (), suspects=(replica,)) if new else None)
+            self._publish(Change(0, (), suspects=(replica,), flags=((replica, error.code),)) if new else None)
 
         return self._database.write(
             lambda connection: bool(flags.put(connection, [suspicion], at_ms)), after=after
@@ -302,7 +302,7 @@ class HubLedger(LedgerReader):
         """Take a flag off, because somebody has seen to it; whether there was one."""
 
         def after(dismissed: bool) -> None:
-            self._publish(Change(0, (), suspects=(replica,)) if dismissed else None)
+            self._publish(Change(0, (), suspects=(replica,), flags=((replica, code),)) if dismissed else None)
 
         return self._database.write(lambda connection: flags.dismiss(connection, replica, code), after=after)
 
@@ -328,8 +328,8 @@ class HubLedger(LedgerReader):
 
     def _publish(self, change: Change | None) -> None:
         if change is not None:
-            if self._neighbours is not None and change.position:
-                self._neighbours.own(change.position)
+            if self._neighbours is not None:
+                self._neighbours.own(change)
             if self._editions is not None:
                 self._editions.changed(change.position)
             self._numbers.learn(change.met)

@@ -41,11 +41,11 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
     if admitted.ahead:
         expectations.prove(connection, admitted.ahead, at_ms)
     kept = quarantine.put(connection, admitted.evidence, at_ms)
-    suspects = flags.put(connection, [*admitted.suspicions, *_too_many(connection, admitted)], at_ms)
-    suspects |= {entry.replica for entry in kept}
+    new = flags.put(connection, [*admitted.suspicions, *_too_many(connection, admitted)], at_ms)
+    suspects = {replica for replica, _ in new} | {entry.replica for entry in kept}
     if suspects:
         change = Change(0, ()) if change is None else change
-        change = change.about(suspects)
+        change = change.about(suspects, new)
     return Merged(admitted, change)
 
 

@@ -17,20 +17,21 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from crdt.facts import CardId, ReplicaId
 from crdt.settlement import Cursor, beginning
+from crdt.store import flags
 from crdt.store.authors import Authors
 from crdt.store.balances import read_standing
+from crdt.store.flags import FlagKey
 from crdt.store.recording import Change
-from crdt.store.schema import BLOCK, CARD, FLAG, HEAD, HISTORY, HUB
+from crdt.store.schema import BLOCK, CARD, HEAD, HISTORY, HUB
 from crdt.store.sql import beyond
 from crdt.store.statement import Statement
-from crdt.store.store import Store
+from crdt.store.store import Shared
 from crdt.store.trouble import Trouble
 
 PART_ROWS: Final = 10_000  # cards, or history rows, of one look
 
 _END: Final = Statement(select(func.coalesce(func.max(HISTORY.c.id), 0)))
 _PROJECTED: Final = Statement(select(HUB.c.projected))
-_FLAGS: Final = Statement(select(func.count()).select_from(FLAG))
 _MOVED: Final = Statement(select(HEAD.c.replica, HEAD.c.position).where(HEAD.c.position > bindparam("after")))
 
 
@@ -43,7 +44,7 @@ class Place:
     history: int  # the last history row seen
     projected: int  # how far the history had come
     lagging: bool  # whether blocks lay beyond that
-    flags: int  # how many things are noted of authors
+    flags: frozenset[FlagKey]  # those that are on
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,29 @@ class Look:
     stuck: bool  # whether the history did not grow since the last look although there are blocks for it
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What this process changed and told itself."""
+
+    positions: frozenset[int] = frozenset()
+    flags: frozenset[FlagKey] = frozenset()
+
+    def and_also(self, change: Change) -> Own:
+        """With this change."""
+        positions = {change.position} if change.position else set()
+        return Own(self.positions | positions, self.flags.union(change.flags))
+
+    def since(self, position: int) -> Own:
+        """Without what lies before a position."""
+        return Own(frozenset(own for own in self.positions if own >= position), self.flags)
+
+
 def place_of(connection: Connection) -> Place:
     """The end of everything: nothing before it is told."""
     position = read_standing(connection).position
     history = int(_END.value(connection))
-    projected, flags = _projected(connection), _count_flags(connection)
-    return Place(beginning(position), position, history, projected, lagging=False, flags=flags)
+    projected, on = _projected(connection), flags.keys(connection)
+    return Place(beginning(position), position, history, projected, lagging=False, flags=on)
 
 
 class Neighbours:
@@ -69,7 +87,7 @@ class Neighbours:
 
     def __init__(
         self,
-        store: Store,
+        store: Shared,
         place: Place,
         authors: Authors,
         tell: Callable[[Change], None],
@@ -82,7 +100,7 @@ class Neighbours:
         self._tell = tell
         self._follow = follow
         self._mutex = threading.Lock()
-        self._own: set[int] = set()  # positions this process made and told
+        self._own = Own()
         self._looking = False
         self._again = False
         self._trouble = Trouble(
@@ -91,10 +109,10 @@ class Neighbours:
             "again every moment.",
         )
 
-    def own(self, position: int) -> None:
-        """This process made the change at this position, and tells it itself."""
+    def own(self, change: Change) -> None:
+        """This process made this change, and tells it itself."""
         with self._mutex:
-            self._own.add(position)
+            self._own = self._own.and_also(change)
 
     def look(self) -> None:
         """Read what is new and tell it; in the background, one look at a time."""
@@ -106,9 +124,13 @@ class Neighbours:
         self._store.read(self._read).add_done_callback(self._done)
 
     def _read(self, connection: Connection) -> Look:
-        self._authors.learn_new(connection)
         with self._mutex:
-            own = frozenset(self._own)
+            before = self._own
+        self._authors.learn_new(connection)  # the snapshot is of now, or earlier
+        self._store.wait_told()
+        with self._mutex:
+            own = self._own
+            self._own = Own(own.positions, own.flags - before.flags)
         return read_beyond(connection, self._place, own)
 
     def _done(self, done: Future[Look]) -> None:
@@ -124,7 +146,7 @@ class Neighbours:
     def _found(self, look: Look) -> bool:
         self._place = look.place
         with self._mutex:
-            self._own = {position for position in self._own if position >= look.place.cards.position}
+            self._own = self._own.since(look.place.cards.position)
         for change in look.changes:
             self._tell(change)
         if look.stuck:
@@ -132,24 +154,25 @@ class Neighbours:
         return look.more
 
 
-def read_beyond(connection: Connection, place: Place, own: frozenset[int]) -> Look:
-    """Everything beyond a place in this snapshot, except changes at the process's `own` positions."""
+def read_beyond(connection: Connection, place: Place, own: Own) -> Look:
+    """Everything beyond a place in this snapshot, except the process's `own` changes."""
     position = read_standing(connection).position
-    cursor, cards, more_cards = _changed_cards(connection, place.cards, position, own)
-    replicas = _moved_heads(connection, place.heads, own)
+    cursor, cards, more_cards = _changed_cards(connection, place.cards, position, own.positions)
+    replicas = _moved_heads(connection, place.heads, own.positions)
     last, remembered, more_history = _new_history(connection, place.history)
     projected = _projected(connection)
-    flags = _count_flags(connection)
+    on = flags.keys(connection)
+    suspects = {replica for replica, _ in (on ^ place.flags) - own.flags}
     lagging = connection.execute(select(func.max(BLOCK.c.ordinal))).scalar_one() not in (None, projected)
     changes = []
     if cards or replicas:
         changes.append(Change(position, cards, replicas))
-    if flags != place.flags:
-        changes.append(Change(0, ()).about(_flagged(connection)))
+    if suspects:
+        changes.append(Change(0, (), suspects=suspects))
     if remembered:
         changes.append(Change(0, remembered, history=True))
     return Look(
-        Place(cursor, position, last, projected, lagging, flags),
+        Place(cursor, position, last, projected, lagging, on),
         tuple(changes),
         more=more_cards or more_history,
         stuck=lagging and place.lagging and projected == place.projected,
@@ -185,11 +208,3 @@ def _new_history(connection: Connection, after: int) -> tuple[int, list[CardId],
 
 def _projected(connection: Connection) -> int:
     return int(_PROJECTED.value(connection))
-
-
-def _count_flags(connection: Connection) -> int:
-    return int(_FLAGS.value(connection))
-
-
-def _flagged(connection: Connection) -> list[ReplicaId]:
-    return [ReplicaId(replica) for replica in connection.execute(select(FLAG.c.replica).distinct()).scalars()]

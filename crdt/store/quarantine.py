@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, select
 
-from crdt.block import Block, parse
+from crdt.block import Block, contents, parse
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.forks import ForkProof
@@ -70,6 +70,21 @@ class Quarantined:
         return len(self.raw) + len(self.counted or b"")
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list shows of a block in quarantine, read without the block."""
+
+    hash: bytes
+    replica: ReplicaId
+    first_seq: int
+    last_seq: int
+    reason: RefusalCode
+    resolution: str
+    noted_ms: int
+    amount_minor: int  # of all its facts
+    proven: bool  # the block that it contradicts is kept beside it
+
+
 def put(
     connection: Connection, entries: Iterable[Quarantined], noted_ms: int, *, bounded: bool = True
 ) -> list[Quarantined]:
@@ -112,6 +127,24 @@ def find(connection: Connection, hashes: Collection[bytes]) -> list[Quarantined]
     """Those of these blocks that are in quarantine, by replica and number."""
     found = [_entry(row) for row in _FIND.run(connection, hashes)]
     return sorted(found, key=lambda entry: (entry.replica, entry.first_seq, entry.hash))
+
+
+def listed(connection: Connection, limit: int) -> list[Listed]:
+    """The first ones for a list: unresolved ones before the others, each by replica and number."""
+    query = _LISTED.order_by(~_unresolved(), QUARANTINE.c.replica, QUARANTINE.c.first_seq, QUARANTINE.c.hash)
+    return [_listed(row) for row in connection.execute(query.limit(limit))]
+
+
+def listed_one(connection: Connection, hash_: bytes) -> Listed | None:
+    """What a list shows of this block; None when it is not in quarantine."""
+    row = connection.execute(_LISTED.where(QUARANTINE.c.hash == hash_)).one_or_none()
+    return None if row is None else _listed(row)
+
+
+def count_unresolved(connection: Connection) -> int:
+    """How many blocks there are whose facts the ledger lacks, as far as is known."""
+    query = select(func.count()).select_from(QUARANTINE).where(_unresolved())
+    return int(connection.execute(query).scalar_one())
 
 
 def hashes_in(connection: Connection, hashes: Collection[bytes]) -> set[bytes]:
@@ -157,6 +190,12 @@ _COLUMNS: Final = (
     "resolution",
     "noted_ms",
 )
+_LISTED: Final = select(
+    *(QUARANTINE.c[name] for name in ("hash", "replica", "first_seq", "last_seq", "reason", "resolution")),
+    QUARANTINE.c.noted_ms,
+    QUARANTINE.c.amount_minor,
+    func.length(QUARANTINE.c.counted),  # SQLite reads all of the block to say whether it is NULL
+)
 _LIMIT: Final = "limit"
 _FIND: Final = Lookup(QUARANTINE, "hash", _COLUMNS)
 _IN: Final = Lookup(QUARANTINE, "hash", ("hash",))
@@ -182,18 +221,38 @@ def _entry(row: Sequence[Any]) -> Quarantined:
     )
 
 
+def _listed(row: Sequence[Any]) -> Listed:
+    hash_, replica, first, last, reason, resolution, noted_ms, amount_minor, counted_bytes = row
+    return Listed(
+        hash_,
+        ReplicaId(replica),
+        first,
+        last,
+        RefusalCode(reason),
+        resolution,
+        noted_ms,
+        amount_minor,
+        bool(counted_bytes),
+    )
+
+
+def _unresolved() -> ColumnElement[bool]:
+    return QUARANTINE.c.resolution.in_(sorted(UNRESOLVED))
+
+
 def _row(entry: Quarantined, noted_ms: int) -> tuple[Any, ...]:
     return (
         entry.hash,
         entry.replica,
         entry.first_seq,
         entry.last_seq,
-        entry.raw,
         int(entry.reason),
-        entry.counted,
         entry.resolution,
         noted_ms,
         entry.size_bytes,
+        contents(entry.block).total_minor(),
+        entry.raw,
+        entry.counted,
     )
 
 

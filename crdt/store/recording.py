@@ -18,6 +18,7 @@ from crdt.signing import SigningKey
 from crdt.store import balances, blocks
 from crdt.store.balances import Met
 from crdt.store.blocks import Chain
+from crdt.store.flags import FlagKey
 from crdt.store.schema import REQUEST
 from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
@@ -41,11 +42,12 @@ class Change:
     replicas: Collection[ReplicaId] = ()  # whose heads moved
     history: bool = False  # the history rows of `cards` are there now; else they may lag
     suspects: Collection[ReplicaId] = ()  # whose evidence in quarantine, or whose flags, changed
+    flags: Collection[FlagKey] = ()  # those put on, or taken off
     met: Met = NOBODY_MET  # those of `cards` that were met for the first time, with their numbers
 
-    def about(self, suspects: Collection[ReplicaId]) -> Change:
-        """The same change, which is also about these authors' evidence."""
-        return replace(self, suspects=suspects)
+    def about(self, suspects: Collection[ReplicaId], flags: Collection[FlagKey]) -> Change:
+        """The same change, which is also about these authors' evidence, and puts these flags on."""
+        return replace(self, suspects=suspects, flags=flags)
 
 
 @dataclass(frozen=True, slots=True)

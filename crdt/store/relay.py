@@ -288,8 +288,12 @@ def _fill(connection: Connection, gaps: Sequence[Candidate], taken: Taken) -> No
     """Take blocks that lie in a gap: from its end on, each named by the one that follows it."""
     admitted = taken.admitted
     previous: dict[tuple[ReplicaId, int], bytes] = {}
+    filled: set[bytes] = set()
     for candidate in reversed(gaps):
         block, header = candidate.block, candidate.block.header
+        if block.hash in filled:
+            admitted.known += 1
+            continue
         admitted.chains |= chains_of(connection, [header.replica])
         try:
             if candidate.error is not None or candidate.facts is None:
@@ -302,6 +306,7 @@ def _fill(connection: Connection, gaps: Sequence[Candidate], taken: Taken) -> No
             admitted.refused.append(RefusedInput(block.raw, error))
             continue
         previous[header.replica, header.first_seq - 1] = header.previous
+        filled.add(block.hash)
         taken.blocks.append(block)
         taken.facts.append(candidate.facts)
 

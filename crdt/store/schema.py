@@ -94,12 +94,13 @@ QUARANTINE: Final = Table(
     Column("replica", _bytes(16), nullable=False),
     _number("first_seq"),
     _number("last_seq"),
-    Column("raw", _RAW, nullable=False),
     Column("reason", SmallInteger, nullable=False),  # a RefusalCode
-    Column("counted", _RAW),  # the block it contradicts; NULL: none
     Column("resolution", String(16), nullable=False),  # empty: what it says is not in the ledger otherwise
     _number("noted_ms"),
     _number("size_bytes"),  # of both blocks
+    _number("amount_minor"),  # of all its facts
+    Column("raw", _RAW, nullable=False),  # after what lists show: SQLite reads a row from its beginning
+    Column("counted", _RAW),  # the block it contradicts; NULL: none
     Index("quarantine_by_replica", "replica", "first_seq"),
     Index("quarantine_by_resolution", "resolution"),
     sqlite_with_rowid=False,

@@ -148,6 +148,10 @@ class ServerDatabase:
         self.check_may_wait()
         return future.result()
 
+    def wait_told(self) -> None:
+        """See Shared."""
+        self._writer.wait_told()
+
     def check_may_wait(self) -> None:
         """Raise MisuseError within a write: whoever waits for the database there waits for itself."""
         if self._writer.mine:

@@ -38,6 +38,7 @@ class ServerWriter:
         self._queue = queue
         self._name = name
         self._working = False
+        self._telling = threading.Lock()  # from before a commit until everybody was told of it
         self._thread = threading.Thread(target=self._run, name="server-writer", daemon=True)
         self._thread.start()
 
@@ -45,6 +46,11 @@ class ServerWriter:
     def mine(self) -> bool:
         """Whether the calling thread is within a write."""
         return self._working and threading.get_ident() == self._thread.ident
+
+    def wait_told(self) -> None:
+        """Wait until `after` was called for every write that is committed."""
+        with self._telling:
+            pass
 
     def join(self) -> None:
         """Finish what is queued (close the queue first), end the thread, close the connection."""
@@ -95,6 +101,10 @@ class ServerWriter:
         except BaseException as err:  # whoever waits for the futures has to hear of anything
             return self._broke_off(err, jobs, begun)
         self._queue.put_back(jobs)
+        with self._telling:
+            return self._commit(connection, begun)
+
+    def _commit(self, connection: Connection, begun: list[Job]) -> list[Job]:
         try:
             connection.commit()
         except BaseException as err:

@@ -77,8 +77,11 @@ class Store(Protocol):
 
 
 @runtime_checkable
-class Shared(Protocol):
+class Shared(Store, Protocol):
     """A store that other processes write to as well."""
+
+    def wait_told(self) -> None:
+        """Within a read: wait until `after` was called for every write of this process's that it may see."""
 
     def on_others(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` when another process may have written; now and then also when none has.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import select
+import selectors
 import socket
 import threading
 from collections.abc import Callable
@@ -73,9 +73,12 @@ class Watch:
 
     def _ended(self, raw: Any | None, longest_s: float = math.inf) -> bool:
         """Wait for a notification, the interval's end, or the time to end; whether it was that."""
-        sockets = [self._closed] if raw is None else [self._closed, raw]
-        ready, _, _ = select.select(sockets, [], [], min(self._interval_s, longest_s))
-        return self._closed in ready
+        with selectors.DefaultSelector() as selector:  # `select` ends at descriptor 1023
+            closed = selector.register(self._closed, selectors.EVENT_READ)
+            if raw is not None:
+                selector.register(raw, selectors.EVENT_READ)
+            ready = [key for key, _ in selector.select(min(self._interval_s, longest_s))]
+        return closed in ready
 
     def _heard_only_own(self, raw: Any) -> bool:
         """Whether nothing was heard but this process's own notifications; not where nothing was heard."""

@@ -34,13 +34,11 @@ async def alerts(request: web.Request) -> dict[str, Any]:
     """The context of what an operator must see wherever it looks: what is missing, undecided, put back."""
     evidence = request.app[EVIDENCE]
     restoration = await evidence.restoration()
-    quarantine = await evidence.quarantine()
     rows = await request.app[OVERVIEW].terminals()
     return {
         "restoration": restoration if restoration is not None and not restoration.seen else None,
         "waiting": await evidence.waiting(),
-        "quarantine": quarantine,
-        "undecided": sum(not row.resolution for row in quarantine),
+        "undecided": await evidence.undecided(),
         "on_ledger": False,
         "put_back": [row for row in rows if row.put_back],
     }

@@ -23,6 +23,7 @@ async def _context(request: web.Request) -> dict[str, Any]:
         | await alerts(request)
         | {
             "on_ledger": True,
+            "quarantine": await evidence.quarantine(),
             "flags": await evidence.flags(),
             "overdrawn": await evidence.overdrawn(),
             "exposure": await request.app[EXPOSURES].get(),
@@ -98,9 +99,9 @@ async def take_notice_away(request: web.Request) -> web.Response:
 
 
 async def _block(request: web.Request) -> QuarantineRow:
-    for row in await request.app[EVIDENCE].quarantine():
-        if row.block == request.match_info["block"]:
-            return row
+    row = await request.app[EVIDENCE].block(request.match_info["block"])
+    if row is not None:
+        return row
     raise RequestRefused("no_block", "This block is not in quarantine.", HTTPStatus.NOT_FOUND)
 
 

@@ -97,7 +97,7 @@ async def test_a_ledger_goes_by_stick_and_again_changes_nothing(
     await asyncio.to_thread(author.ride, CARD)
     stick = tmp_path / "stick.farebox"
     assert await farebox_tech(sockets[0], "export", stick) == 0
-    assert said(capsys) == {"file": str(stick), "blocks": 1, "taps": 2}
+    assert said(capsys) == {"file": str(stick), "blocks": 1, "taps": 2, "unsealed": 0}
     assert await farebox_tech(sockets[1], "import", stick) == 0
     answer = said(capsys)
     assert (answer["new"], answer["known"], answer["deltas"], answer["missing"]) == (1, 0, 2, [])
@@ -145,6 +145,23 @@ async def test_since_leaves_out_what_an_earlier_file_has(
     assert said(capsys)["taps"] == 3, "nothing is settled"
     assert await farebox_tech(sockets[0], "export", second, "--since", sockets[0]) == 1
     assert "cannot be read" in capsys.readouterr().err
+
+
+async def test_taps_that_an_old_copy_may_not_seal_are_told_as_not_in_the_file(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody takes the stick for all that the terminal has (invariant 4)."""
+    author = two[0]
+    await asyncio.to_thread(author.ledger.suspend)
+    await asyncio.to_thread(author.ride, CARD)
+    stick = tmp_path / "stick"
+    assert await farebox_tech(sockets[0], "export", stick) == 1
+    answer = said(capsys)
+    assert (answer["taps"], answer["unsealed"]) == (0, author.ledger.status()["open"]) == (0, 2)
+    await asyncio.to_thread(tech.main, ["--socket", str(sockets[0]), "export", str(stick)])
+    told = capsys.readouterr().out
+    assert "2 TAPS ARE NOT IN IT" in told
+    assert "old copy was put back" in told
 
 
 async def test_a_full_stick_gets_a_sentence_and_no_file(

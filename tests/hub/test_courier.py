@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import Frontier
 from crdt.ledger import Ledger
 from hub.control_client import download, upload
+from hub.courier import BATCH_ITEMS, Import
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Terminal, reference
 
@@ -67,6 +69,23 @@ async def test_a_file_that_was_cut_short_gives_what_it_has_and_says_so(depot: De
     done = await bring(depot, file)
     assert (done["blocks"], done["known"], done["trouble"]) == (1, 1, "")
     assert await depot.digest() == await reference(one)
+
+
+async def test_a_file_of_certificates_is_taken_in_parts(depot: Depot) -> None:
+    """Memory is bounded whatever a file is made of: what came first is merged before the rest is read."""
+    one = await depot.pair()
+    writer = CourierWriter(one.fleet, one.key.replica)
+    beginning, block = writer.beginning({}), writer.message(BlockFrame(one.taps(-250)))
+    certificate = writer.message(CertificateFrame(one.certificate.encode()))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield beginning + certificate + block
+        yield certificate * BATCH_ITEMS
+        assert await asyncio.wrap_future(depot.hub.ledger.heads()) == {one.key.replica: one.head}
+        yield writer.end({one.key.replica: one.head})
+
+    done = await Import(depot.hub.ledger).run(pieces())
+    assert (done.blocks, done.refused, done.trouble) == (1, 0, "")
 
 
 async def test_blocks_whose_predecessors_are_elsewhere_are_named(depot: Depot) -> None:

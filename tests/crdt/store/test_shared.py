@@ -1,6 +1,7 @@
 """A hub's ledger on a database server: several processes at once, and a server that comes and goes."""
 
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -243,6 +244,29 @@ def test_a_lost_notification_only_delays(url: str, server: Server) -> None:
             until(lambda number=number: any(card(number) in change.cards for change in heard))  # type: ignore[misc]
 
 
+@contextmanager
+def descriptors(count: int) -> Iterator[None]:
+    """So many open, as in a hub with as many connections: what is opened next has a higher number."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 2 * count), before[1]))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        for _ in range(count):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        yield
+
+
+@on_postgresql
+def test_a_listener_hears_at_once_beyond_descriptor_1023(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A hub with a thousand connections whose server was restarted listens as any other does."""
+    with descriptors(1024), hubs(url, 2, interval_s=3600.0) as (here, there):
+        heard: list[Change] = []
+        there.on_commit(heard.append)
+        here.append(card(1), [TOPUP], 1).result()
+        until(lambda: any(card(1) in change.cards for change in heard))
+    assert not [record for record in caplog.records if "noticed late" in record.getMessage()]
+
+
 @on_servers
 def test_an_author_enrolled_by_one_process_is_known_to_all(url: str) -> None:
     """Invariant 10, the same everywhere: also before the next look, and a key is certified once for all."""
@@ -292,15 +316,21 @@ def test_a_history_that_nobody_makes_is_taken_over(url: str) -> None:
 
 
 @on_servers
-def test_an_author_flagged_by_one_process_is_told_by_all(url: str) -> None:
+def test_an_author_flagged_by_one_process_is_told_once_by_all(url: str) -> None:
     """Two signed blocks for the same numbers: whoever looks at any hub's dashboard learns of it."""
     with hubs(url, 2) as (here, there):
         heard: list[Change] = []
+        own: list[Change] = []
         there.on_commit(heard.append)
+        here.on_commit(own.append)
         here.merge([blocks_of(1, 1)[0].raw], [ONE.certificate]).result()
         fare = Delta(ONE.key.replica, 1, card(1), Kind.FARE, -1, 1)
         here.merge([ONE.blocks([fare], [])[0].raw]).result()
         until(lambda: any(ONE.key.replica in change.suspects for change in heard))
+        there.append(card(2), [TOPUP], 1).result()
+        until(lambda: any(card(2) in change.cards for change in own))  # it has looked, its own flag included
+        for changes in (heard, own):
+            assert [set(change.suspects) for change in changes if change.suspects] == [{ONE.key.replica}]
 
 
 @on_mortals

@@ -2,10 +2,16 @@
 
 import asyncio
 
+from sqlalchemy import Connection
+
 from crdt.block import parse
+from crdt.errors import RefusalCode
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame, Status
+from crdt.store import quarantine
+from crdt.store.quarantine import Quarantined
 from hub import restoring
+from hub.evidence import MAX_ROWS
 from tests.hub.conftest import Depot
 from tests.hub.pages.world import Visitor, operator, text_of
 from tests.hub.terminal import CARD, Terminal
@@ -59,6 +65,30 @@ async def test_a_fork_is_told_and_booked_only_for_a_terminal_that_is_gone(depot:
             assert await balance(depot) == 570
         assert "Booked by the hub, and counted so." in await read(person, "/ledger")
         assert "in quarantine" not in await read(person, "/")
+
+
+async def test_every_undecided_block_is_counted_however_many_a_page_shows(depot: Depot) -> None:
+    """The number is of the whole quarantine; those to decide about are shown before those that are done."""
+    bus = await depot.pair("Bus 9")
+    await bus.push(bus.taps(1000, kind=Kind.OPENING))
+    branch = [parse(bus.taps(-180)) for _ in range(MAX_ROWS + 3)]
+    entries = [Quarantined.of(block, RefusalCode.FORK_DETECTED) for block in branch]
+
+    def put(connection: Connection) -> None:
+        quarantine.put(connection, entries, 1)
+        quarantine.resolve(connection, [entries[0].hash], quarantine.ADOPTED)
+        quarantine.resolve(connection, [entries[1].hash], quarantine.SAID)
+
+    await asyncio.wrap_future(depot.hub.database.write(put))
+    async with operator(depot) as person:
+        for page in ("/", "/ledger"):
+            assert f"{MAX_ROWS + 2} blocks in quarantine wait for you" in await read(person, page)
+        shown = (await person.get("/ledger")).text
+        assert shown.count('href="/ledger/blocks/') == MAX_ROWS
+        assert entries[0].hash.hex() not in shown
+        assert "the hub takes its own back" in await read(person, f"/ledger/blocks/{entries[-1].hash.hex()}")
+        for absent in ("00" * 32, "none"):
+            assert (await person.get(f"/ledger/blocks/{absent}")).status == 404
 
 
 async def test_deciding_needs_a_form_of_ours(depot: Depot) -> None:
