@@ -38,6 +38,8 @@ class Delivery:
     """Why it did not."""
     keepsake_pause: int = 0
     """How many runs pass before the hub is asked for its own blocks again."""
+    keepsake_next_pause: int = 1
+    """The same after the next time: doubled with each time, halved with each run that finds nothing new."""
     unwanted: dict[ReplicaId, Head] = field(default_factory=dict)
     """The heads after which the hub did not take what was kept of its chains."""
 

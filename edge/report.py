@@ -71,6 +71,8 @@ class Report:
             "card": card.hex().upper(),
             "known": view.known,
             "balance_minor": view.balance_minor,
+            "currency": "" if enrolment.fares is None else enrolment.fares.currency,
+            "exponent": 0 if enrolment.fares is None else enrolment.fares.exponent,
             "hotlisted": view.hotlisted,
             "last_fare_at_ms": view.last_fare_at_ms,
             "history": [

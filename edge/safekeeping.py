@@ -16,9 +16,9 @@ from edge.exchange import Answer
 from edge.run import Run
 
 PAUSE_RUNS = 20
-"""Runs after all is kept until the hub is asked again, ten minutes of heartbeats: where it sells every few
-seconds, asking adds a twentieth to the exchanges. Terminals ask at different times, so that of many some has
-the newest."""
+"""The most runs until the hub is asked again, ten minutes of heartbeats: where it sells every few seconds,
+asking adds a twentieth to the exchanges, and of many terminals some has the newest. Where it sells less, the
+pause is shorter, down to one run: a small fleet's only terminal must not be ten minutes behind."""
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,12 @@ class Safekeeping:
             return
         await run.use(run.learning.meet_hubs)
         want = await run.use(run.ledger.keepsake.wanted)
+        if want is None:
+            delivery.keepsake_next_pause = max(1, delivery.keepsake_next_pause // 2)
         if want is None or not run.may_go_on:
             return
-        delivery.keepsake_pause = PAUSE_RUNS
+        delivery.keepsake_pause = delivery.keepsake_next_pause
+        delivery.keepsake_next_pause = min(PAUSE_RUNS, 2 * delivery.keepsake_next_pause)
         try:
             answer = await run.say({}, [want])
             kept = await run.checked(run.ledger.keepsake.keep, _blocks(answer))

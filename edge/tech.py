@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from edge.clock import UNKNOWN_ERROR_MS
 from edge.errors import EdgeError
 from edge.local import Json, ask
 from edge.settings import load_settings
@@ -22,6 +23,7 @@ from edge.tech_courier import (
     tell_import,
 )
 from edge.tech_settings import change_settings, show, tell_settings
+from edge.words import money
 
 DEFAULT_SETTINGS = Path("/etc/farebox/edge.toml")
 
@@ -128,6 +130,7 @@ def _tell_peers(said: Json) -> str:
     )
 
 
+_UNPAIRED = "no: `farebox-hub invite` prints a code, `farebox-tech pair CODE` pairs this terminal"
 _SUSPENDED = (
     "AN OLD COPY WAS PUT BACK. Taps are taken and kept; at the next sync with the hub they go up under a new"
     " identity by themselves. Nothing to do but to see that the terminal reaches its hub."
@@ -135,17 +138,20 @@ _SUSPENDED = (
 
 
 def _tell_status(said: Json) -> str:
-    clock, number, position = said["clock"], said["head_seq"], said["position"]
+    number, position = said["head_seq"], said["position"]
     rows = {
         "terminal": f"{said['name']} (route {said['route'] or '-'}, door {said['door'] or '-'})",
-        "paired": f"fleet {said['fleet']}, replica {said['replica']}" if said["paired"] else "no",
+        "paired": f"fleet {said['fleet']}, replica {said['replica']}" if said["paired"] else _UNPAIRED,
         "uplink": f"online, hub at {said['hub']}" if said["online"] else f"offline: {said['trouble']}",
         "disputed": said["disputed"] or "nothing",
         "storage": _SUSPENDED if said["suspended"] else "as this terminal left it",
-        "last sync": _time(said["last_sync_at_ms"]),
+        "last sync": _time(said["last_sync_at_ms"])
+        if said["last_sync_at_ms"]
+        else "none since it was started",
         "reader": said["reader"],
-        "taps held": f"{said['held']} beyond settlement {position}, the newest is number {number}",
-        "clock": f"{_time(clock['at_ms'])}, at most {clock['error_ms'] / 1000:.0f} s wrong",
+        "taps held": f"{said['held']} the hub has not signed for, the newest is number {number}"
+        f" (settlement {position})",
+        "clock": f"{_time(said['clock']['at_ms'])}, {_error(said['clock']['error_ms'])}",
         "books": "balance" if said["balanced"] else "DO NOT BALANCE: keep this terminal and report it",
         "digest": said["digest"] or "-",
     }
@@ -154,18 +160,29 @@ def _tell_status(said: Json) -> str:
 
 def _tell_card(said: Json) -> str:
     state = "blocked" if said["hotlisted"] else "known" if said["known"] else "not known here"
-    lines = [f"card {said['card']}: {state}, balance {said['balance_minor']} minor units\n"]
+    lines = [f"card {said['card']}: {state}, balance {_money(said['balance_minor'], said)}\n"]
     lines += [
-        f"  {_time(fact['at_ms'])}  {fact['kind']:<10} {fact['amount_minor']:>8}  number {fact['seq']}"
-        f" of {fact['replica'][:8]}\n"
+        f"  {_time(fact['at_ms'])}  {fact['kind']:<10} {_money(fact['amount_minor'], said):>12}"
+        f"  number {fact['seq']} of {fact['replica'][:8]}\n"
         for fact in said["history"]
     ]
     return "".join(lines)
 
 
-def _time(at_ms: int | None) -> str:
-    if at_ms is None:
-        return "never"
+def _money(amount_minor: int, said: Json) -> str:
+    """In the fleet's currency, once the terminal has heard of it."""
+    if not said["currency"]:
+        return f"{amount_minor} minor units"
+    return money(amount_minor, said["exponent"], said["currency"])
+
+
+def _error(error_ms: int) -> str:
+    if error_ms >= UNKNOWN_ERROR_MS:
+        return "not compared with a hub or NTP since it was started"
+    return f"at most {error_ms / 1000:.0f} s wrong"
+
+
+def _time(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

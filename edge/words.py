@@ -23,12 +23,12 @@ def words_for(verdict: Verdict, fares: FleetSettings) -> tuple[Signal, str]:
     return Signal.REFUSED, _refused(verdict, fares)
 
 
-def money(amount_minor: int, fares: FleetSettings) -> str:
+def money(amount_minor: int, exponent: int, currency: str) -> str:
     """-150 as "-1.50 EUR"; exact, no float touches it."""
-    whole, part = divmod(abs(amount_minor), 10**fares.exponent)
+    whole, part = divmod(abs(amount_minor), 10**exponent)
     sign = "-" if amount_minor < 0 else ""
-    fraction = f".{part:0{fares.exponent}d}" if fares.exponent else ""
-    return f"{sign}{whole}{fraction} {fares.currency}"
+    fraction = f".{part:0{exponent}d}" if exponent else ""
+    return f"{sign}{whole}{fraction} {currency}"
 
 
 _NOTES = {
@@ -39,7 +39,7 @@ _NOTES = {
 
 
 def _accepted(verdict: Accepted, fares: FleetSettings) -> str:
-    paid, left = money(verdict.fare_minor, fares), money(verdict.balance_after_minor, fares)
+    paid, left = _in(verdict.fare_minor, fares), _in(verdict.balance_after_minor, fares)
     notes = [words for note, words in _NOTES.items() if note in verdict.notes]
     return ", ".join([f"{paid} paid", f"{left} left", *notes])
 
@@ -55,5 +55,9 @@ def _refused(verdict: Refused, fares: FleetSettings) -> str:
         case Reason.PASSBACK:
             return "Card was used a moment ago"
         case Reason.BALANCE_TOO_LOW:
-            fare, balance = money(verdict.fare_minor, fares), money(verdict.balance_minor, fares)
+            fare, balance = _in(verdict.fare_minor, fares), _in(verdict.balance_minor, fares)
             return f"Balance too low: {balance}, fare {fare}"
+
+
+def _in(amount_minor: int, fares: FleetSettings) -> str:
+    return money(amount_minor, fares.exponent, fares.currency)

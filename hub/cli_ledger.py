@@ -27,6 +27,19 @@ def add(command: Command) -> None:
     )
 
 
+def what_waiting_means(rows: list[dict[str, Any]]) -> list[str]:
+    """What missing entries mean for money and days, and what to do, line by line."""
+    lines = ["No balance counts these yet. They come with any terminal or courier file that has them."]
+    if any(row["own"] for row in rows):
+        lines += [
+            "Those of the hub are top-ups, refunds and adjustments that it booked before it was put back.",
+            "Wait until all buses have been in before you book one of them again: else both count.",
+        ]
+    if not all(row["proven"] for row in rows):
+        lines.append("Unproven is the word of another terminal alone: no day waits for it.")
+    return lines
+
+
 def _backup(options: argparse.Namespace) -> None:
     size = _save(options, "/backup", "Copying")
     say(f"The ledger is copied to {options.file} ({size / 1e6:,.1f} MB), encrypted with the hub's own key.")
@@ -89,18 +102,21 @@ def _waiting(options: argparse.Namespace) -> None:
         say("Nothing is missing: every entry that anybody has named is here.")
         return
     table(
-        ["author", "entries", "named by", "since", "replica"],
+        ["author", "entries", "named by", "", "since", "replica"],
         [
             [
                 row["terminal"],
                 f"{row['first_seq']}-{row['last_seq']}",
                 row["source"],
+                "" if row["proven"] else "unproven",
                 local_time(row["since_ms"]),
                 row["replica"],
             ]
             for row in rows
         ],
     )
+    for line in what_waiting_means(rows):
+        say(line)
 
 
 def _import(options: argparse.Namespace) -> dict[str, Any]:

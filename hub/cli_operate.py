@@ -92,6 +92,8 @@ def _topup(options: argparse.Namespace) -> None:
     done = "had been booked before; nothing was added" if booking["repeated"] else "booked"
     amount, balance = money(booking["amount_minor"]), money(booking["balance_minor"])
     say(f"{amount} on {booking['card']} {done}. Balance {balance}.")
+    if not booking["repeated"]:
+        say("Terminals know it after their next contact with the hub, within half a minute when online.")
 
 
 def _terminals(options: argparse.Namespace) -> None:

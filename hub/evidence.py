@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from crdt.certificate import AuthorCertificate
+from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
@@ -39,6 +39,7 @@ class WaitingRow:
     since_ms: int
     source: str  # who named them
     proven: bool  # False: by nothing but the word of another terminal
+    own: bool  # whether this hub booked them itself, before it was put back
 
     @property
     def entries(self) -> int:
@@ -122,6 +123,7 @@ class Evidence:
                 one.since_ms,
                 one.source,
                 one.proven,
+                _is_hub(authors, one.replica),
             )
             for one in await asyncio.wrap_future(self._ledger.waiting())
         ]
@@ -224,3 +226,8 @@ def _row(
 def _name(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> str:
     author = authors.get(replica)
     return "?" if author is None else author.name
+
+
+def _is_hub(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> bool:
+    author = authors.get(replica)
+    return author is not None and author.role is Role.HUB

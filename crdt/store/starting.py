@@ -112,7 +112,7 @@ def _lost(connection: Connection, marks: Frontier, at_ms: int) -> Mapping[Replic
     heads = blocks.heads_of(connection)
     known = expectations.read(connection)
     return {
-        replica: Expected(mark.seq, at_ms, "marks")
+        replica: Expected(mark.seq, at_ms, "this hub's own marks")
         for replica, mark in marks.items()
         if mark.seq > max(heads.get(replica, NO_HEAD).seq, known.get(replica, NOTHING_EXPECTED).seq)
         and known.get(replica, NOTHING_EXPECTED).source != GIVEN_UP

@@ -125,11 +125,11 @@ class Stage:
         bus = self._bus(bus_key)
         if connected:
             bus.router.restore()
-            self._tell(story.restored(bus.role, bus.reading))
+            self._tell(story.restored(bus.role, bus.reading, bus.power is Power.ON))
             return
         bus.router.cut()
         self._steps.add("cut")
-        self._tell(story.cut(bus.role))
+        self._tell(story.cut(bus.role, bus.power is Power.ON))
 
     async def kill(self, bus_key: str) -> None:
         """kill -9 of a bus's terminal."""

@@ -48,13 +48,18 @@ def tapped(bus: BusRole, name: str, shown: Shown | None, cut: bool) -> str:
     return f"{paid}{where}"
 
 
-def cut(bus: BusRole) -> str:
-    """What cutting a network means."""
+def cut(bus: BusRole, running: bool) -> str:
+    """What cutting a network means. `running`: whether the bus's terminal is."""
+    if not running:
+        return f"{bus.name} is cut off as well. Start it again: it takes fares from its own ledger."
     return f"{bus.name} is cut off. It goes on taking fares from its own ledger. Tap a card on it."
 
 
-def restored(bus: BusRole, reading: Reading | None) -> str:
-    """What restoring one means."""
+def restored(bus: BusRole, reading: Reading | None, running: bool) -> str:
+    """What restoring one means. `running`: whether the bus's terminal is."""
+    if not running:
+        held = f" hands over {entries(reading.held)}, and" if reading is not None and reading.held else ""
+        return f"{bus.name} has its network back. Start it again: it{held} hears what is new."
     if reading is None or not reading.held:
         return f"{bus.name} has its network back, and hears what is new."
     return f"{bus.name} has its network back, and hands over {entries(reading.held)}."

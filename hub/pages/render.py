@@ -110,6 +110,7 @@ def _environment() -> Environment:
         "completeness": completeness,
         "change": lambda number: money.plain(number, 0, signed=True),
         "count": words.count,
+        "names": words.names,
         "place": words.place,
         "state": _state,
     }

@@ -1,5 +1,6 @@
 """Plain words for what the hub knows: how a terminal is, what a ledger entry was, how long ago."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ _KINDS = {
     Kind.REFUND: "Refund",
     Kind.ADJUSTMENT: "Correction",
 }
+NAMES_SHOWN = 3
 _URGENCY: dict[Tone, int] = {"bad": 0, "waiting": 1, "good": 2, "quiet": 3}
 
 
@@ -73,3 +75,10 @@ def span(duration_ms: int) -> str:
 def count(number: int, one: str, many: str = "") -> str:
     """A number with its noun: "1 tap", "12 taps", and "3 entries" where the plural is given."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def names(each: Sequence[str]) -> str:
+    """Names in a sentence, the first ones only: "hub", "hub and Bus 1", "hub, Bus 1, Bus 2 and 4 more"."""
+    more = len(each) - NAMES_SHOWN
+    shown = [*each[:NAMES_SHOWN], *([f"{more} more"] if more > 0 else [])]
+    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))

@@ -279,12 +279,32 @@ async def test_keeping_costs_no_exchange_where_the_hub_has_booked_nothing(
         assert (one.exchanges, await one.kept()) == (2, 0)
         await one.run()
         assert (one.exchanges, await one.kept()) == (4, 1)
-        for number in range(PAUSE_RUNS):
-            await top_up(depot, f"request-more-{number}")
+        sold = 1
+        for pause in (1, 2, 4, 8, 16, PAUSE_RUNS, PAUSE_RUNS):
+            exchanges = one.exchanges
+            for _ in range(pause):
+                sold += 1
+                await top_up(depot, f"request-{sold}")
+                await one.run()
+            assert one.exchanges == exchanges + pause
+            assert await one.kept() < sold
             await one.run()
-        assert (one.exchanges, await one.kept()) == (4 + PAUSE_RUNS, 1)
-        await one.run()
-        assert (one.exchanges, await one.kept()) == (6 + PAUSE_RUNS, 1 + PAUSE_RUNS)
+            assert (one.exchanges, await one.kept()) == (exchanges + pause + 2, sold)
+
+
+async def test_what_a_hub_seldom_sells_is_kept_within_two_runs(
+    settings: HubSettings, buses: list[Terminal]
+) -> None:
+    """Of a fleet of one bus, a broken hub loses what it sold in the last heartbeats, not in ten minutes."""
+    async with up(settings) as depot:
+        (one,) = await paired(depot, buses[:1])
+        for sold in range(1, 5):
+            await top_up(depot, f"request-{sold}")
+            for _ in range(2):
+                await one.run()
+            assert await one.kept() == sold
+            for _ in range(4):
+                await one.run()
 
 
 async def test_what_the_hub_does_not_take_back_is_offered_once(

@@ -53,4 +53,18 @@ def test_a_tap_is_told_with_what_it_means() -> None:
 
 def test_a_terminal_that_comes_back_says_what_it_held() -> None:
     assert story.started(BUSES[0], BEHIND) == "Bus 1 is up again, with all 2 entries it held."
+    assert story.restored(BUSES[0], BEHIND, running=True).endswith("and hands over 2 entries.")
     assert story.started(BUSES[0], CALM) == "Bus 1 is up again. Its ledger is as it left it."
+
+
+def test_a_network_of_a_bus_that_is_off_hands_nothing_over_yet() -> None:
+    """Its terminal has to be started first; the page must not say that it is done."""
+    for reading, held in (
+        (BEHIND, "it hands over 2 entries, and hears"),
+        (CALM, "it hears"),
+        (None, "it hears"),
+    ):
+        said = story.restored(BUSES[0], reading, running=False)
+        assert said == f"Bus 1 has its network back. Start it again: {held} what is new."
+    assert "goes on taking" not in story.cut(BUSES[0], running=False)
+    assert "goes on taking" in story.cut(BUSES[0], running=True)

@@ -155,7 +155,8 @@ def test_an_unpaired_terminal_says_so_and_tells_the_technician(
         assert "not paired yet" in terminal.line_with("out-of-service")
         assert farebox_tech(bus, "status") == 0
         said = capsys.readouterr().out
-        assert "paired:     no\n" in said
+        assert "paired:     no: `farebox-hub invite` prints a code" in said
+        assert "last sync:  none since it was started" in said
         assert "uplink:     offline: not paired yet\n" in said
         assert farebox_tech(bus, "card", UID) == 1
         assert "farebox-tech pair CODE" in capsys.readouterr().err
@@ -178,8 +179,8 @@ def test_the_technician_sees_status_and_card_and_can_ask_for_a_sync(
         terminal.line_with("accepted: 2.50 EUR paid, 7.50 EUR left, card registered")
         assert farebox_tech(bus, "card", "04:a1:b2:c3:d4:e5:f6") == 0
         said = capsys.readouterr().out
-        assert said.startswith(f"card {UID}: known, balance 750 minor units\n")
-        assert "fare           -250  number 2" in said
+        assert said.startswith(f"card {UID}: known, balance 7.50 EUR\n")
+        assert "fare          -2.50 EUR  number 2" in said
         assert farebox_tech(bus, "sync") == 1, "a sync that failed is not done"
         assert "offline: No hub answers at 127.0.0.1:1" in capsys.readouterr().out
         assert farebox_tech(bus, "--json", "status") == 0

@@ -20,6 +20,7 @@ from crdt.settlement import parse_page, verify_page
 from hub import founding, restoring
 from hub.app import Hub
 from hub.control_client import download
+from hub.evidence import Evidence
 from hub.settings import HubSettings
 from tests.hub.conftest import PASSWORD, Depot, running
 from tests.hub.terminal import CARD, Terminal, first
@@ -101,6 +102,12 @@ async def test_a_hub_put_back_from_its_backup_gets_everything_back(
             other.key.replica: (0, 2),
             former: (0, 1),
         }
+        told = {
+            row.terminal: (row.own, row.source)
+            for row in await Evidence(depot.hub.database, ledger).waiting()
+        }
+        assert told["hub"] == (True, "this hub's own marks")
+        assert not told["Bus 1"][0]
         # A position that was given is never given again: the terminal's settlement is no base here any more.
         await top_up(depot, "request-2")
         events = await at(depot, one).exchange(

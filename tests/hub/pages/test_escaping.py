@@ -75,7 +75,7 @@ def troubles(text: str) -> dict[str, Any]:
     return {
         "on_ledger": False,
         "restoration": RestorationRow(0, seen=False),
-        "waiting": [WaitingRow(text, "02" * 16, 1, 9, 0, text, proven=False)],
+        "waiting": [WaitingRow(text, "02" * 16, 1, 9, 0, text, proven=False, own=True)],
         "quarantine": [QUARANTINED],
         "undecided": 1,
         "put_back": [terminal(text)],
@@ -159,7 +159,7 @@ PAGES += ["ledger"]
     ("page", "shown"),
     [
         ("block", {"row": replace(QUARANTINED, terminal="?")}),
-        ("give_up", {"row": WaitingRow("?", "02" * 16, 1, 9, 0, "?", proven=False)}),
+        ("give_up", {"row": WaitingRow("?", "02" * 16, 1, 9, 0, "?", proven=False, own=True)}),
         ("day", {"terminals": [TerminalDay("?", "missing", 1, (), 2, 0, 1, -5, 2, -9)]}),
     ],
 )

@@ -135,7 +135,7 @@ async def test_what_is_missing_is_told_until_it_comes_or_is_given_up(depot: Depo
         await bus.push(*bus.chain)
         assert "1 to 2" not in await read(person, "/ledger")
         place = f"/ledger/waiting/{other.key.replica.hex()}"
-        assert "1 entry exist" in await read(person, place)
+        assert "1 entry exists by the word of Bus 1, and nobody has brought it." in await read(person, place)
         assert (await person.post(place, {}, form=place)).location == "/ledger?done=given-up"
         assert "Nothing is missing." in await read(person, "/ledger")
 
@@ -179,7 +179,13 @@ async def test_a_hub_that_was_put_back_says_so_until_somebody_has_read_it(depot:
     await asyncio.to_thread(restoring.retire, database, former, lambda _seed: None, 1)
     async with operator(depot) as person:
         for path in ("/", "/ledger"):
-            assert "This hub was put back from a backup" in await read(person, path)
+            page = await read(person, path)
+            assert "This hub was put back from a backup" in page
+            assert "All that anybody has named is here; wait until each bus has been in before" in page
+        bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        other.taps(-180)
+        await bus.exchange(Status({"held": 0}), frontier={other.key.replica: other.head})
+        assert "nobody has brought everything of Bus 2 yet. Wait for that before" in await read(person, "/")
         await person.post("/ledger/notice", {}, form="/ledger")
         assert "put back" not in await read(person, "/")
 

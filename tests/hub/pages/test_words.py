@@ -80,3 +80,16 @@ def test_span_in_its_largest_unit(duration_ms: int, text: str) -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_of_entry_has_a_word(kind: Kind) -> None:
     assert words.kind_word(kind)
+
+
+@pytest.mark.parametrize(
+    ("each", "text"),
+    [
+        (["hub"], "hub"),
+        (["hub", "Bus 1"], "hub and Bus 1"),
+        (["hub", "Bus 1", "Bus 2"], "hub, Bus 1 and Bus 2"),
+        (["hub", "Bus 1", "Bus 2", "Bus 3", "Bus 4"], "hub, Bus 1, Bus 2 and 2 more"),
+    ],
+)
+def test_names_in_a_sentence_are_few(each: list[str], text: str) -> None:
+    assert words.names(each) == text
