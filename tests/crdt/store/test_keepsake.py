@@ -50,9 +50,7 @@ def settle(terminal: OpenTerminal, heads: Frontier, series: bytes = b"S" * 16) -
     """Install a settlement with these heads."""
     rows = [CardRow(card(1), 0, 0)]
     cursor = Cursor(1, rows[-1].card)
-    page = seal_page(
-        world.HUB_KEY, world.FLEET, series, 0, beginning(0), cursor, rows, 1, heads, final=True
-    )
+    page = seal_page(world.HUB_KEY, world.FLEET, series, 0, beginning(0), cursor, rows, 1, heads, final=True)
     assert terminal.ledger.install(page)
 
 
