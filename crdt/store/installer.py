@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
@@ -30,10 +29,6 @@ from crdt.store.settled import (
     Standing,
     put_rows,
     read_standing,
-    stage,
-    staged_end,
-    staged_part,
-    staged_parts,
     tidy,
     write_standing,
 )
@@ -42,10 +37,12 @@ from crdt.store.staged_heads import (
     count_staged_heads,
     next_head_run,
     put_settled_heads,
+    stage_heads,
     staged_heads,
     staged_heads_held,
     staged_heads_of,
 )
+from crdt.store.staged_rows import BATCH_SEGMENTS, merged, next_run, stage_rows, staged_places, staged_rows
 from crdt.store.trouble import Trouble
 
 T = TypeVar("T")
@@ -85,7 +82,7 @@ class Installer:
             if page.final and self._is_small(page):
                 self._show(page, _NOTHING_BUILT)
                 return True
-            for at in range(0, max(1, len(page.rows), len(page.heads)), CHUNK_ROWS):
+            for at in range(0, max(1, len(page.heads)), CHUNK_ROWS):
                 self._write(partial(_stage_some, page=page, at=at), self._memory.stands)
             if page.final:
                 try:
@@ -147,10 +144,8 @@ class Installer:
         while page.base and self._memory.standing.overlay_generation:
             self._step().result()
         standing = self._write(_new_generation, self._reserve)
-        parts = self._database.read_and_wait(lambda connection: staged_parts(connection, standing))
-        for low, high in pairwise([*parts, None]):
-            self._build_part(standing, low or b"", high)
         made, since = standing.last_generation, standing.staged_from
+        self._build_rows(since, made)
         few = self._database.read_and_wait(lambda connection: count_staged_heads(connection, since))
         if page.base and few <= SMALL_ROWS:
             return _Built(made)
@@ -163,10 +158,16 @@ class Installer:
         self._building = standing.last_generation
         self._memory.stands(standing)
 
-    def _build_part(self, standing: Standing, low: bytes, high: bytes | None) -> None:
-        rows = self._database.read_and_wait(lambda connection: staged_part(connection, standing, low, high))
-        for at in range(0, len(rows), CHUNK_ROWS):
-            self._put_rows(standing.last_generation, rows[at : at + CHUNK_ROWS])
+    def _build_rows(self, since: int, into: int) -> None:
+        """Merge all staged rows into a generation, in the order of its table."""
+        places = self._database.read_and_wait(lambda connection: staged_places(connection, since))
+        waiting: list[bytes] = []
+        for at in range(0, len(places), BATCH_SEGMENTS):
+            end = at + BATCH_SEGMENTS
+            waiting += self._database.read_and_wait(partial(staged_rows, places=places[at:end]))
+            rows, waiting = merged(waiting, places[end] if end < len(places) else None)
+            for first in range(0, len(rows), CHUNK_ROWS):
+                self._put_rows(into, rows[first : first + CHUNK_ROWS])
 
     def _put_rows(self, generation: int, rows: Sequence[tuple[Any, ...]]) -> None:
         self._write(lambda connection: put_rows(connection, generation, rows))
@@ -217,18 +218,20 @@ class Installer:
 
 
 def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
-    """Stage CHUNK_ROWS of a page as a run. The cursor moves with the last of them.
+    """Stage CHUNK_ROWS heads of a page as a run, and with the first all its cards: these cost less.
 
-    A page that was cut short is asked for again; of a row that comes twice the later one counts.
+    The cursor moves with the last. A page that was cut short is asked for again; of a row that comes twice
+    the later one counts.
     """
     standing = read_standing(connection)
+    run = next_run(connection, standing.staged_from)
     if at == 0 and (page.restarts or not standing.staged_series):
-        end = staged_end(connection, standing)
-        standing = replace(standing, staged_series=page.series, staged_base=page.base, staged_from=end)
+        standing = replace(standing, staged_series=page.series, staged_base=page.base, staged_from=run)
+    if at == 0:
+        stage_rows(connection, run, page.rows)
     until = at + CHUNK_ROWS
-    stage(connection, standing, page.rows[at:until], dict(sorted(page.heads.items())[at:until]))
-    cursor = page.until if until >= max(len(page.rows), len(page.heads)) else page.after
-    standing = _at(standing, cursor)
+    stage_heads(connection, run, dict(sorted(page.heads.items())[at:until]))
+    standing = _at(standing, page.until if until >= len(page.heads) else page.after)
     write_standing(connection, standing)
     return standing
 
@@ -271,6 +274,6 @@ def _swap(connection: Connection, page: Page, built: _Built) -> None:
         position=page.position,
         staged_series=b"",
         staged_base=0,
-        staged_from=staged_end(connection, standing),
+        staged_from=next_run(connection, standing.staged_from),
     )
     write_standing(connection, standing)

@@ -148,17 +148,14 @@ SETTLED_HEAD: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# Rows of settlement pages until the final page makes them count, in runs of some rows each, each run sorted:
-# all of a range of cards is found without reading the rest. Of a card's rows that of the last run counts.
+# Cards of settlement pages until the final page makes them count, in runs, each sorted: see staged_rows.py.
+# Of a card's rows that of the last run counts.
 STAGED: Final = Table(
     "staged",
     METADATA,
     Column("run", BigInteger, primary_key=True, autoincrement=False),
-    Column("card", _bytes(16), primary_key=True),
-    _number("sum_minor"),
-    _number("opening_minor"),
-    Column("flags", SmallInteger, nullable=False),
-    _number("number"),
+    Column("card", _bytes(16), primary_key=True),  # the first of the segment
+    Column("cards", LargeBinary, nullable=False),  # the rows, packed, of this card and those after it
     sqlite_with_rowid=False,
 )
 

@@ -12,35 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, bindparam, func, select
 
 from crdt.errors import MisuseError
-from crdt.facts import MAX_CARD_BYTES, CardId, CardState, ReplicaId
-from crdt.frontier import Frontier, Head
-from crdt.settlement import NO_SERIES, START, CardRow, Cursor, beginning
-from crdt.store.connection import driver_connection
+from crdt.facts import CardId, CardState, ReplicaId
+from crdt.frontier import Head
+from crdt.settlement import NO_SERIES, START, Cursor, beginning
 from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED, STAGED_HEAD, TERMINAL, inserting
 from crdt.store.sql import Lookup
-from crdt.store.staged_heads import last_head_run, stage_heads
 from crdt.store.statement import Statement
 
 SMALL_ROWS: Final = 500  # an increment of at most this many cards is written where it shows, with the swap
 CHUNK_ROWS: Final = 1_000  # neighbouring rows of one background transaction: a tap waits for one at most
 SINK_ROWS: Final = 200  # the same for rows all over the base, where each may cost a page of 4 KiB
-PART_ROWS: Final = 16_000  # rows sorted in memory at a time, and a few more: three megabytes
-SAMPLE_STEP: Final = 64
 
 _PUT_ROWS: Final = inserting(SETTLED, or_replace=True)
-_STAGE: Final = inserting(STAGED)
-_PART: Final = (
-    "WITH RECURSIVE each(run) AS (VALUES(?) UNION ALL SELECT run + 1 FROM each WHERE run < ?) "
-    "SELECT card, sum_minor, opening_minor, flags, number FROM each CROSS JOIN staged "
-    "ON staged.run = each.run AND card >= ? AND card < ?"
-)
-_AFTER_EVERY_CARD: Final = bytes([255]) * (MAX_CARD_BYTES + 1)
 
 SettledRow = tuple[int, int, int]  # sum_minor, opening_minor, flags
 
@@ -87,7 +75,6 @@ _HEADS: Final = Statement(
 _HEADS_OF: Final = Lookup(SETTLED_HEAD, "replica", ("replica", "seq", "hash"), within="generation")
 _HEAD_GENERATION: Final = Statement(select(TERMINAL.c.head_generation))
 _NUMBERS_OF: Final = Lookup(SETTLED, "card", ("card", "number"), within="generation")
-_LAST_RUN: Final = Statement(select(func.max(STAGED.c.run)))
 
 
 def read_standing(connection: Connection) -> Standing:
@@ -145,49 +132,15 @@ def settled_cards(connection: Connection, standing: Standing) -> Iterator[tuple[
             yield CardId(card), CardState(sum_minor, opening_minor)
 
 
-def stage(connection: Connection, standing: Standing, rows: Sequence[CardRow], heads: Frontier) -> None:
-    """Append rows, of different cards, and heads to what is staged: one run."""
-    run = staged_end(connection, standing)
-    if rows:
-        connection.exec_driver_sql(_STAGE, [(run, *row) for row in sorted(rows)])
-    stage_heads(connection, run, heads)
-
-
-def staged_end(connection: Connection, standing: Standing) -> int:
-    """The number that the next run gets; numbers of deleted runs do not come again."""
-    last: int | None = _LAST_RUN.value(connection)
-    return max(standing.staged_from, (last or 0) + 1, last_head_run(connection) + 1)
-
-
-def staged_parts(connection: Connection, standing: Standing) -> list[bytes]:
-    """Cards at which to cut what is staged into parts of about PART_ROWS: each begins one.
-
-    By a sample of every SAMPLE_STEP-th row, sorted: rows come in any order of cards.
-    """
-    cards = select(STAGED.c.card).where(STAGED.c.run >= standing.staged_from)
-    rows = connection.execute(cards.execution_options(stream_results=True, yield_per=10_000)).scalars()
-    sample = sorted(islice(rows, 0, None, SAMPLE_STEP))
-    step = max(1, PART_ROWS // SAMPLE_STEP)
-    return [b"", *sorted(set(sample[step::step]))]
-
-
-def staged_part(
-    connection: Connection, standing: Standing, low: bytes, high: bytes | None
-) -> list[tuple[bytes, int, int, int, int]]:
-    """The staged rows from card `low` to before `high`, by card; of several rows of a card the last.
-
-    One search in each run. The rows come from the driver as they are: SQLAlchemy's take twice the memory.
-    """
-    last = staged_end(connection, standing) - 1
-    most = high if high is not None else _AFTER_EVERY_CARD
-    rows = driver_connection(connection).execute(_PART, (standing.staged_from, last, low, most))
-    return sorted({row[0]: row for row in rows}.values())
-
-
 def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[Any]]) -> None:
-    """Write rows of (card, sum, opening, flags, number) into a generation."""
+    """Write rows of (card, sum, opening, flags, number) into a generation.
+
+    A card goes to the driver as a bytearray: for bytes it first looks for an adapter, at several times the
+    cost of the whole row.
+    """
     if rows:
-        connection.exec_driver_sql(_PUT_ROWS, [(generation, *row) for row in rows])
+        values = [(generation, bytearray(row[0]), *row[1:]) for row in rows]
+        connection.exec_driver_sql(_PUT_ROWS, values)
 
 
 def tidy(connection: Connection, standing: Standing, building: int) -> tuple[Standing, bool]:

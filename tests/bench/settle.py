@@ -1,63 +1,65 @@
-"""A settlement of a million cards: first load and an increment, hub and terminal each in a process."""
+"""A settlement of a million cards: first load and an increment, hub and terminal each in a process.
 
-import multiprocessing
+A pull is not pipelined, so on a quiet machine its seconds are the CPU seconds of both sides and the disk.
+"""
+
+import contextlib
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
 from crdt.block import NOMINAL_BLOCK_DELTAS
 from crdt.facts import CardId, Delta, Kind
-from crdt.settlement import Cursor, parse_page, verify_page
+from crdt.settlement import Cursor
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
-from crdt.store.terminal import TerminalLedger
 from tests.bench import bare
+from tests.bench.settle_terminal import Papers, Pull
 from tests.bench.table import Figure
 from tests.crdt import world
+from tests.repository import ROOT
 
 FIRST_LOAD_S: Final = 15.0
 BYTES_A_CARD: Final = 25.0
 RSS_MB: Final = 100.0
 INCREMENT: Final = 100  # one card in so many changes
 MERGE_DELTAS: Final = 50_000  # given to the hub at a time
+TERMINAL: Final = 3  # the terminal that is loaded; its key is made from the number, see `world`
 
 
 @dataclass(frozen=True)
-class Pull:
-    """One settlement, from the first page asked for to the swap."""
+class Settled:
+    """One settlement as both sides measured it."""
 
-    seconds: float
-    wire_bytes: int
-    pages: int
-    peak_rss_mb: float  # of the terminal's process, until then
+    pull: Pull
+    hub_cpu_seconds: float
 
 
 def measure(directory: Path, cards: int, source: random.Random) -> list[Figure]:
     """First load of `cards` cards, then an increment of one card in INCREMENT."""
-    context = multiprocessing.get_context("spawn")  # a forked child would begin with the hub's memory
-    ours, theirs = context.Pipe()
-    terminal = context.Process(target=_terminal, args=(directory / "settled.db", theirs))
     ids = [CardId(source.randbytes(7)) for _ in range(cards)]
+    changed = source.sample(ids, cards // INCREMENT)
     with Database.open(directory / "settling.db", bare.KEY, readers=2) as database:
         hub = HubLedger(database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB)
         _merge(hub, world.terminal(1), ids)
-        terminal.start()
-        theirs.close()  # so that a terminal that ends early is noticed
-        first = _served(hub, ours)
-        changed = source.sample(ids, cards // INCREMENT)
-        _merge(hub, world.terminal(2), changed)
-        increment = _served(hub, ours)
-    terminal.join()
+        with _terminal(directory / "settled.db") as terminal:
+            first = _served(hub, terminal)
+            _merge(hub, world.terminal(2), changed)
+            increment = _served(hub, terminal)
     return [*_figures_of_first(first, cards), _figure_of(increment, len(changed))]
 
 
-def _figures_of_first(pull: Pull, cards: int) -> list[Figure]:
+def _figures_of_first(settled: Settled, cards: int) -> list[Figure]:
+    pull = settled.pull
     each = pull.wire_bytes / cards
-    detail = f"{cards:,} cards in {pull.pages} pages, hub and terminal on one machine"
+    detail = f"{cards:,} cards in {pull.pages} pages, one machine; {_cpu(settled)}"
     return [
         Figure("first settlement: seconds", pull.seconds, FIRST_LOAD_S, at_least=False, detail=detail),
         Figure("first settlement: bytes a card", each, BYTES_A_CARD, at_least=False, detail="on the wire"),
@@ -66,16 +68,20 @@ def _figures_of_first(pull: Pull, cards: int) -> list[Figure]:
             pull.peak_rss_mb,
             RSS_MB,
             at_least=False,
-            detail="Python and libraries included",
+            detail="of its process, with everything the terminal's program loads",
         ),
     ]
 
 
-def _figure_of(pull: Pull, cards: int) -> Figure:
-    detail = (
-        f"{cards:,} changed cards: {pull.wire_bytes / cards:.1f} bytes each, RSS {pull.peak_rss_mb:.0f} MB"
-    )
+def _figure_of(settled: Settled, cards: int) -> Figure:
+    pull = settled.pull
+    each = pull.wire_bytes / cards
+    detail = f"{cards:,} changed cards: {each:.1f} bytes each, RSS {pull.peak_rss_mb:.0f} MB; {_cpu(settled)}"
     return Figure("1 % increment: seconds", pull.seconds, None, at_least=False, detail=detail)
+
+
+def _cpu(settled: Settled) -> str:
+    return f"CPU s: terminal {settled.pull.cpu_seconds:.2f}, hub {settled.hub_cpu_seconds:.2f}"
 
 
 def _merge(hub: HubLedger, author: world.Terminal, cards: Sequence[CardId]) -> None:
@@ -92,41 +98,32 @@ def _merge(hub: HubLedger, author: world.Terminal, cards: Sequence[CardId]) -> N
         assert not hub.merge(blocks[at : at + step]).result().refused
 
 
-def _served(hub: HubLedger, terminal: Connection) -> Pull:
+@contextlib.contextmanager
+def _terminal(path: Path) -> Iterator[Connection]:
+    """The terminal's process, to speak with; it is there until both its settlements are done."""
+    ours, theirs = Pipe()
+    with ours, theirs:
+        command = [sys.executable, "-m", "tests.bench.settle_terminal", str(theirs.fileno())]
+        with subprocess.Popen(command, pass_fds=[theirs.fileno()], cwd=ROOT) as process:
+            theirs.close()  # so that a terminal that ends early is noticed
+            ours.send(tuple(_papers(path)))
+            yield ours
+        assert process.returncode == 0
+
+
+def _papers(path: Path) -> Papers:
+    seed = TERMINAL.to_bytes(32, "big")
+    certificate = world.terminal(TERMINAL).certificate
+    key = world.FLEET_KEY.public_key
+    return Papers(str(path), bare.KEY, key, seed, certificate.encode(), world.HUB.encode())
+
+
+def _served(hub: HubLedger, terminal: Connection) -> Settled:
     """Answer the terminal's pulls until it says that it is done, and how that went."""
+    worked_s = time.process_time()
     while True:
-        said = terminal.recv()
-        if isinstance(said, Pull):
-            return said
+        what, said = terminal.recv()
+        if what == "done":
+            return Settled(Pull(*said), time.process_time() - worked_s)
         series, base, after = said
-        terminal.send_bytes(hub.page(series, base, after).result().raw)
-
-
-def _terminal(path: Path, hub: Connection) -> None:
-    """The terminal's process: two settlements, one after the other."""
-    author = world.terminal(3)
-    with Database.open(path, bare.KEY) as database:
-        ledger = TerminalLedger(database, world.FLEET_KEY.public_key, author.key, author.certificate)
-        for _ in range(2):
-            began = time.perf_counter()
-            sizes = list(_pulled(ledger, hub))
-            seconds = time.perf_counter() - began
-            hub.send(Pull(seconds, sum(sizes), len(sizes), _peak_rss_mb()))
-
-
-def _pulled(ledger: TerminalLedger, hub: Connection) -> Iterator[int]:
-    """The sizes of the pages, until one was final."""
-    final = False
-    while not final:
-        series, base, after = ledger.settled()
-        hub.send((series, base, Cursor(*after)))
-        raw = hub.recv_bytes()
-        final = ledger.install(verify_page(parse_page(raw), world.HUB))
-        yield len(raw)
-
-
-def _peak_rss_mb() -> float:
-    """Of this process since it began its program; getrusage(2) counts the parent's memory before exec too."""
-    status = Path("/proc/self/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
+        terminal.send_bytes(hub.page(series, base, Cursor(*after)).result().raw)

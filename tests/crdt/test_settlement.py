@@ -165,6 +165,7 @@ def test_a_page_reads_as_sealed(
     found = verify_page(parse_page(made.raw), HUB)
     assert found == made
     assert found.rows == tuple(rows)
+    assert list(found.heads) == list(made.heads)
     for row in found.rows:
         assert row.state == CardState(row.sum_minor, row.opening_minor)
         assert row.hotlisted is bool(row.flags & HOTLISTED or row.flags & OVERDRAWN)

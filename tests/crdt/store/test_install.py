@@ -15,7 +15,7 @@ from crdt.errors import ChainBroken, ForeignFleet, ForkDetected, MisuseError
 from crdt.facts import Books, CardId, Draft, FleetId, Kind
 from crdt.frontier import Frontier
 from crdt.settlement import NO_SERIES, START, CardRow, Cursor, Page, beginning, seal_page
-from crdt.store import installer, memory, settled
+from crdt.store import installer, memory, settled, staged_rows
 from crdt.store.installer import Installer
 from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED
 from crdt.store.terminal import TerminalLedger
@@ -33,7 +33,8 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installer, "CHUNK_ROWS", 4)
     monkeypatch.setattr(settled, "CHUNK_ROWS", 4)
     monkeypatch.setattr(settled, "SINK_ROWS", 3)
-    monkeypatch.setattr(settled, "PART_ROWS", 8)
+    monkeypatch.setattr(staged_rows, "SEGMENT_ROWS", 2)
+    monkeypatch.setattr(installer, "BATCH_SEGMENTS", 3)
 
 
 @pytest.fixture
@@ -291,7 +292,7 @@ def test_a_crash_after_any_commit_of_an_install_leaves_the_old_or_the_new_settle
     one.tap(card(2))
     images = _images_of_every_commit(one, tmp_path / "images")
     before = dict(one.settled_heads)
-    while not fleet.pull_one(one, limit=16):
+    while not fleet.pull_one(one, limit=8):
         pass
     tidied(one)
     seen = set()
