@@ -414,7 +414,7 @@ MUTATIONS: Final = (
         "evidence counts as delivered and is not sent",
         60,
         sync.Sync._give_evidence,
-        "*(BlockFrame(entry.raw) for entry in some)",
+        "*map(BlockFrame, raws)",
         "*()",
         theme=STORAGE,
     ),
