@@ -23,6 +23,7 @@ SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for
     (
         bus_actions.copy_storage,
         bus_actions.sync_copied,
+        bus_actions.seal_copied,
         bus_actions.restore_storage,
         bus_actions.go_apart,
         bus_actions.sync,

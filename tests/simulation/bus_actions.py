@@ -59,6 +59,16 @@ def tidy(world: World) -> None:
     bus.check(world.cards)
 
 
+def seal_copied(world: World) -> None:
+    """A terminal whose storage was copied seals what nobody will have, unless it is brought in time."""
+    for bus in world.present():
+        if bus.copy is not None and bus.branch is None:
+            bus.tap(world.cards[1])
+            bus.ledger.seal()
+            bus.check(world.cards)
+            world.note(bus.name)
+
+
 def go_apart(world: World) -> None:
     """A terminal with old storage sells, and seals what it sold if it does not know better."""
     for bus in world.buses:

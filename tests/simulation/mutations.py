@@ -36,6 +36,7 @@ from crdt.store import (
     writer,
 )
 from edge import decide, sync
+from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, OWING, REVOKED, STORAGE, STRANGER, THEMES
 from tests.simulation.play import Played, first_failure
 
@@ -359,6 +360,22 @@ MUTATIONS: Final = (
         concession.renumber,
         "[row[1:] for row in rows]",
         "[row[1:] for row in rows[1:]]",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a renewal does not end the identity before",
+        100,
+        hub_revoking.Revoker.replace,
+        "if not new:",
+        "if new or not new:",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a renewal ends the identity before beyond what the hub holds",
+        100,
+        hub_revoking._held,
+        "heads.get(replica, NO_HEAD).seq for",
+        "heads.get(replica, NO_HEAD).seq + 9 for",
         theme=STORAGE,
     ),
     # ---- Revocations, debts, evidence ----

@@ -160,7 +160,7 @@ class World:
             self._maybe_cut(bus, 14)
             self._maybe_cut(self.hub, 10)
         try:
-            outcome = bus.sync(exchange)
+            outcome = bus.sync(exchange, lambda: self._renew(bus))
         except PowerCut:
             self.restart(bus)
             return False
@@ -175,6 +175,9 @@ class World:
             return False
         self.note(bus.name, "complete" if outcome.complete else "incomplete")
         return outcome.complete
+
+    def _renew(self, bus: Bus) -> None:
+        self.network.renew(bus.number, bus.next_author, bus.since_pairing)
 
     def _met_anew(self, bus: Bus, before: ReplicaId) -> None:
         """The doors around it meet it under its new name, and so know that the old one says nothing more."""
