@@ -35,7 +35,7 @@ from crdt.store import (
     tapping,
     writer,
 )
-from edge import decide, sync
+from edge import comparing, decide, sync
 from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, OWING, REVOKED, STORAGE, STRANGER, THEMES
 from tests.simulation.play import Played, first_failure
@@ -376,6 +376,22 @@ MUTATIONS: Final = (
         hub_revoking._held,
         "heads.get(replica, NO_HEAD).seq for",
         "heads.get(replica, NO_HEAD).seq + 9 for",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a suspended terminal that is paired anew is not compared with the hub",
+        100,
+        comparing.compare,
+        "return await _compare(terminal, before, identity, exchange)",
+        "return 0",
+        theme=STORAGE,
+    ),
+    mutation(
+        "blocks of an identity that has ended stay to be sent",
+        300,
+        concession._compared,
+        "(continues and not canonical.ended)",
+        "continues",
         theme=STORAGE,
     ),
     # ---- Revocations, debts, evidence ----
