@@ -21,10 +21,12 @@ STRANGER, STORAGE, HUB, REVOKED, OWING = range(THEMES)  # authors are revoked; c
 SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for certain, in this order
     (hub_actions.list_stranger, bus_actions.sync, hub_actions.list_stranger),
     (
-        bus_actions.copy_storage,
+        bus_actions.copy_unsent,
         bus_actions.sync_copied,
+        bus_actions.seal_copied,
         bus_actions.restore_storage,
         bus_actions.go_apart,
+        bus_actions.pair_suspended,
         bus_actions.sync,
     ),
     (hub_actions.backup, hub_actions.book, hub_actions.restore_hub, hub_actions.book),
@@ -65,6 +67,7 @@ _ACTIONS: Final[tuple[tuple[float, Action], ...]] = (
     (1, hub_actions.chores),
     (1, hub_actions.hub_power_cycle),
     (1, bus_actions.pair_anew),
+    (1, bus_actions.pair_suspended),
     (1, hub_actions.publish),
     (4, bus_actions.meeting),
     (1.5, bus_actions.fill_stick),

@@ -34,9 +34,9 @@ def sync(world: World) -> None:
 
 
 def sync_copied(world: World) -> None:
-    """Deliver what a copy of the storage does not have."""
+    """Deliver what a copy of the storage does not have, as a rule."""
     copied = [bus for bus in world.present() if bus.copy is not None]
-    if copied:
+    if copied and world.random.random() < DELIVERED:
         bus = world.random.choice(copied)
         bus.tap(world.cards[0])
         world.sync(bus)
@@ -57,6 +57,16 @@ def tidy(world: World) -> None:
     with world.risking(bus, 6):
         world.note(bus.name, bus.database.run_background(world.random.choice((1, 4, 16))))
     bus.check(world.cards)
+
+
+def seal_copied(world: World) -> None:
+    """A terminal whose storage was copied seals what nobody will have, unless it is brought in time."""
+    for bus in world.present():
+        if bus.copy is not None and bus.branch is None:
+            bus.tap(world.cards[1])
+            bus.ledger.seal()
+            bus.check(world.cards)
+            world.note(bus.name)
 
 
 def go_apart(world: World) -> None:
@@ -138,6 +148,15 @@ def pair_anew(world: World) -> None:
     bus.check(world.cards)
 
 
+def pair_suspended(world: World) -> None:
+    """A technician gets to a terminal with old storage before its next sync run; or not."""
+    for bus in world.present():
+        if bus.ledger.suspended and world.random.random() < PAIRED:
+            world.pair_restored(bus)
+            world.note(bus.name)
+            bus.check(world.cards)
+
+
 def meeting(world: World) -> None:
     """One door tells another what it has."""
     honest = [bus for bus in world.buses if bus.branch is None]
@@ -165,6 +184,16 @@ def copy_storage(world: World) -> None:
     world.note(bus.name)
 
 
+def copy_unsent(world: World) -> None:
+    """Somebody makes an image of an SD card with a block that the hub does not have so far."""
+    bus = world.bus()
+    bus.tap(world.cards[0])
+    bus.ledger.seal()
+    bus.copy_storage()
+    bus.check(world.cards)
+    world.note(bus.name)
+
+
 def restore_storage(world: World) -> None:
     """The image is put in, once in a world: what only that storage had is gone, and the world is told so."""
     copied = [bus for bus in world.present() if bus.copy is not None]
@@ -181,12 +210,14 @@ def restore_storage(world: World) -> None:
         other.forget(bus.replica)
     world.network.late = [late for late in world.network.late if late[0] != bus.replica]
     world.backups = []  # what only a hub has is lost when that is put back as well
-    with_marks = world.random.random() < 0.6
+    with_marks = world.random.random() < 0.5
     bus.restore_storage(held, with_marks=with_marks)
     world.note(bus.name, "with marks" if with_marks else "", bus.branch is not None)
     bus.check(world.cards)
 
 
 MAX_RIDES = 8
+PAIRED = 0.7
+DELIVERED = 0.7
 RIDE_MS = 90_000  # longer than the passback window
 RETENTIONS = ((0, 0), (0, 3), (3_600_000, 0))  # ms, and facts that are kept in any case

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -15,6 +15,7 @@ from crdt.store.marks import Marks
 from crdt.store.terminal import TerminalLedger
 from crdt.terminal_document import TerminalDocument
 from edge.clock import Reading, TerminalClock
+from edge.comparing import compare
 from edge.decide import Accepted, Verdict, decide
 from edge.errors import UplinkError
 from edge.sync import Delivery, Exchange, Outcome, Sync
@@ -27,6 +28,8 @@ from tests.simulation.power import Power, PowerCut
 ROUTE: Final = "12"
 _OPEN: Final = "SELECT * FROM open_delta ORDER BY seq"
 _OPEN_SEQ: Final = "SELECT seq FROM open_delta"
+_LAST: Final = "SELECT coalesce(max(last_seq), 0) FROM block WHERE replica = ?"
+_BEYOND: Final = "SELECT raw FROM block WHERE replica = ? AND last_seq > ? ORDER BY first_seq"
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,9 @@ class Bus:
         self.branch: Branch | None = None  # what it writes that other storage has written differently
         self.believed: dict[ReplicaId, tuple[int, int]] = {}  # of peers, from where to where
         self.copy: Card | None = None
+        self.lost: list[bytes] = []  # blocks of an identity that ended, which nobody has brought to the hub
+        self._out_of_reach: list[bytes] = []  # the same while it has not ended
+        self._paired_as = 0  # which of its identities the last pairing gave it
         self._nonces = 0
         self._revoked: set[ReplicaId] = set()  # as far as the last look knew
         self._oracle = oracle
@@ -176,37 +182,43 @@ class Bus:
         """Give the terminal its next identity; what the old one wrote stays to be sent."""
         self.ledger.retire()
         self._become_next()
+        self._paired_as = len(self.replicas) - 1
+        self._out_of_reach = []
         self.start()
+
+    def pair_restored(self, exchange: Exchange, enrol: Callable[[], None]) -> None:
+        """The same with a suspended one, as edge.enrolling does. `enrol`: have the hub give it that identity,
+        which ends the others. Raises UplinkError or NotCompared; then it is what it was.
+        """
+        enrol()
+        own = cast(Any, self)
+        self._loop.run(compare(own, own, cast(Any, Identity(self.next_author)), exchange))
+        self.ledger.retire()
+        self.renew()
+        self._paired_as = len(self.replicas) - 1
 
     def renew(self) -> None:
         """Go on as a new identity, which takes over what the suspended one could not seal."""
+        self.lost, self._out_of_reach = self.lost + self._out_of_reach, []
         before = self.replica
         sealed = self.disk.rows("SELECT coalesce(max(seq), 0) FROM head WHERE replica = ?", before)[0][0]
-        common, apart = self._local()
-        moved = [*self._oracle.facts[before][sealed:common], *apart]
         self._become_next()
         self.believed = {}
         try:
             self._open_ledger()
         except PowerCut:  # the start after it takes over what this one did not
             self._boot()
-            self._took_over(before, sealed, common, apart, moved)
+            self._took_over(before, sealed)
             raise
-        self._took_over(before, sealed, common, apart, moved)
+        self._took_over(before, sealed)
 
-    def _took_over(
-        self, before: ReplicaId, sealed: int, common: int, apart: Sequence[Fact], moved: Sequence[Fact]
-    ) -> None:
+    def _took_over(self, before: ReplicaId, sealed: int) -> None:
         """What the new identity has is what the old one could not seal: some of it known, some apart."""
-        rows = self.disk.rows(_OPEN)
-        facts = [fact_of(row) for row in rows]
+        apart = [] if self.branch is None else self._oracle.facts[self.branch.name]
+        moved = [*self._oracle.facts[before][sealed:], *apart]
+        facts = [fact_of(row) for row in self.disk.rows(_OPEN)]
         expect(Counter(facts) == Counter(moved), f"{self.name} took over {facts}, not {moved}")
-        if self.branch is not None:
-            expect(
-                sorted(apart) == sorted(self._oracle.facts[self.branch.name]), "what was written is not all"
-            )
-        if common > sealed:
-            del self._oracle.facts[before][sealed:]
+        del self._oracle.facts[before][sealed:]
         self._oracle.begin(self.replica, facts)
         self._oracle.acknowledge(self.replica)
         self.branch = None
@@ -225,16 +237,19 @@ class Bus:
         """
         copy = self.copy
         assert copy is not None
+        sealed = self.sealed(held_elsewhere)
         self.disk.put_back(copy.image)
+        kept = self.sealed(held_elsewhere)
+        self._out_of_reach = [raw for raw in sealed if raw not in kept]
         if with_marks:
             self.marks = copy.marks
         self.fares_version = copy.fares_version
         self.fares = FARES[(copy.fares_version - 1) % len(FARES)]
         facts = self._oracle.facts[self.replica]
-        kept = max(copy.facts, held_elsewhere)
-        for seq in range(kept + 1, len(facts) + 1):
+        last_seq = max(copy.facts, held_elsewhere)
+        for seq in range(last_seq + 1, len(facts) + 1):
             del self._oracle.named[self.replica, seq]  # nobody ever saw them
-        del facts[kept:]
+        del facts[last_seq:]
         self._boot()
         behind = held_elsewhere > copy.facts
         expect(
@@ -265,10 +280,14 @@ class Bus:
         self._check_green(self._oracle.acknowledge(self.writes_as))
         return verdict
 
-    def sync(self, exchange: Exchange) -> Outcome | UplinkError:
-        """One run against the hub, to the end or until something stops it."""
+    def sync(self, exchange: Exchange, renew: Callable[[], None]) -> Outcome | UplinkError:
+        """One run against the hub, to the end or until something stops it.
+
+        `renew`: have the hub give it its next identity. Raises UplinkError.
+        """
 
         async def renewed(_written_again: Sequence[bytes]) -> tuple[Any, Exchange]:
+            renew()
             self.renew()
             return self, exchange
 
@@ -277,6 +296,20 @@ class Bus:
             return self._loop.run(run.run())
         except UplinkError as error:
             return error
+
+    @property
+    def next_author(self) -> Author:
+        """Who it writes as once it is paired or renewed."""
+        return author(self.number, len(self.replicas))
+
+    @property
+    def since_pairing(self) -> frozenset[ReplicaId]:
+        """The identities that end with a renewal."""
+        return frozenset(self.replicas[self._paired_as :])
+
+    def sealed(self, after_seq: int) -> list[bytes]:
+        """This identity's blocks on the disk beyond a number."""
+        return [raw for (raw,) in self.disk.rows(_BEYOND, self.replica, after_seq)]
 
     # ---- Promises ----
 
@@ -354,7 +387,7 @@ class Bus:
             self.believed.pop(replica, None)
         self._revoked = set(cut_offs)
         for replica, cut_off in cut_offs.items():
-            last = max((last for _, last in self.spans().get(replica, ())), default=0)
+            last = self.disk.rows(_LAST, replica)[0][0]
             expect(last <= cut_off, f"{self.name} counts {last} facts of somebody revoked after {cut_off}")
 
     def _check_green(self, count: int) -> None:
@@ -371,7 +404,7 @@ class Bus:
         self._last = now
 
     def _become_next(self) -> None:
-        self.author = author(self.number, len(self.replicas))
+        self.author = self.next_author
         self.identity = Identity(self.author)
         self.replicas.append(self.author.replica)
         self.copy = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.keeping import keeps_more
+from tests.simulation.meetings import bring_lost
 from tests.simulation.network import NO_FAULTS
 from tests.simulation.oracle import NOTHING, Broken, expect
 from tests.simulation.owing import check_exposure
@@ -37,6 +38,9 @@ def heal(world: World) -> None:
             expect(world.sync(bus), f"{bus.name} cannot sync though everything works: {world.trace[-1][-1]}")
     else:
         raise Broken(f"no agreement after {MAX_ROUNDS} rounds")
+    for bus in world.buses:
+        if bus.lost:
+            bring_lost(world.hub, bus)
     compare(world)
     check_exposure(world)
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from crdt.documents import SignedDocument
 from crdt.errors import InputRefused
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
 from crdt.frontier import Frontier
-from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Refused, Session
 from crdt.settlement import SERIES_BYTES
+from crdt.store.amending import Amendment
 from crdt.store.balances import NO_FLOOR
 from crdt.store.hub import Change, HubLedger
 from crdt.store.marks import Marks
 from hub.answering import Answerer
 from hub.heard import Heard
+from hub.revoking import Revoker
 from tests.simulation.authors import FARES, HOME, Author, fares, hub_author
 from tests.simulation.disks import Image, empty_disk
 from tests.simulation.inline_loop import InlineLoop
@@ -54,7 +56,7 @@ class Hub:
         self.published = 0  # the highest version of fares that there ever was
         self.floor_minor = NO_FLOOR
         self.put_back = False  # whether its disk ever was
-        self.cut_offs: Mapping[ReplicaId, int] = {}  # of the revoked
+        self.revocations = NONE_REVOKED
         self.refusals: list[InputRefused] = []  # in the last answer
         self.author = HOME.hub
         self.marks = b""  # what is in the file beside the ledger, which no backup holds
@@ -72,6 +74,11 @@ class Hub:
         """Who writes the hub's own facts."""
         return self.ledger.replica
 
+    @property
+    def cut_offs(self) -> Mapping[ReplicaId, int]:
+        """Of the revoked, and of identities that were replaced."""
+        return self.revocations.cut_offs
+
     def start(self) -> None:
         """Start the program on what is on the disk."""
         self.starts += 1
@@ -88,7 +95,7 @@ class Hub:
         written = len(self._oracle.facts.get(self.replica, ()))
         self._look()
         self._listing = None
-        self.cut_offs = self._listed()
+        self.revocations = self._listed()
         self._oracle.found(self.replica, self._oracle.hub.reach.get(self.replica, 0))
         if len(self._oracle.facts[self.replica]) > written:
             self.requests.add(self._request)
@@ -145,15 +152,36 @@ class Hub:
 
     def revoke(self, cut_offs: Mapping[ReplicaId, int]) -> None:
         """Let what these wrote count up to here, and no further."""
-        self._lists += 1
-        body = Revocations({**self.cut_offs, **cut_offs}).encode()
-        document = SignedDocument.seal(self.author.key, HOME.id, REVOKED_DOCUMENT, self._lists, body)
+        self._put_list(Revocations({**self.cut_offs, **cut_offs}, self.revocations.replaced))
+
+    def renew(self, author: Author, before: Collection[ReplicaId]) -> None:
+        """Give a terminal its next identity, and end those before, as hub.renewal and hub.pairing do it."""
+        revoker = Revoker(self.ledger, cast(Any, None), cast(Any, self), lambda: 0)
+
+        def enrol(amendment: Amendment) -> None:
+            revoker.replace(amendment, before)
+            amendment.enrol(author.certificate)
+
+        self.ledger.amend(enrol).result()
+        self.revocations = self._listed()
+
+    def put(self, amendment: Amendment, name: str, body: bytes) -> None:
+        """See hub.sealing.Sealer."""
+        amendment.put_document(self._signed(name, body))
+
+    def _put_list(self, revocations: Revocations) -> None:
+        cut_offs = revocations.cut_offs
         ends = {replica: self.end(replica, cut_off) for replica, cut_off in cut_offs.items()}
+        document = self._signed(REVOKED_DOCUMENT, revocations.encode())
         expect(self.ledger.put_document(document).result(), "a newer list of the revoked was not taken")
-        self.cut_offs = self._listed()
+        self.revocations = self._listed()
         for replica, end in ends.items():
             reach = self._oracle.hub.reach.get(replica, 0)
             expect(end <= reach <= self.cut_offs[replica], f"{reach} facts of a revoked author, not {end}")
+
+    def _signed(self, name: str, body: bytes) -> SignedDocument:
+        self._lists += 1
+        return SignedDocument.seal(self.author.key, HOME.id, name, self._lists, body)
 
     def end(self, replica: ReplicaId, cut_off: int) -> int:
         """Where the chain ends that is held and does not go beyond, with what waits in quarantine."""
@@ -190,7 +218,7 @@ class Hub:
 
         The list of revocations is made again, as whoever puts a hub back does.
         """
-        cut_offs, self.put_back = self.cut_offs, True
+        revocations, self.put_back = self.revocations, True
         self.disk.put_back(backup.image)
         self._oracle.hub = backup.snapshot
         self.author = backup.author
@@ -198,8 +226,8 @@ class Hub:
         self.fares = backup.fares
         self.floor_minor = backup.floor_minor
         self.start()
-        if self.cut_offs != cut_offs:
-            self.revoke(cut_offs)
+        if self.revocations != revocations:
+            self._put_list(revocations)
 
     def _sign_again(self) -> None:
         """The documents, with the new key: terminals are told of the hub that speaks, and of no other."""
@@ -207,11 +235,11 @@ class Hub:
             self.fares += len(FARES)  # the same settings, as a newer version
             self.ledger.put_document(fares(self.fares, self.author)).result()
         if self.cut_offs:
-            self.revoke({})
+            self._put_list(self.revocations)
 
-    def _listed(self) -> Mapping[ReplicaId, int]:
+    def _listed(self) -> Revocations:
         document = self.ledger.document(REVOKED_DOCUMENT).result()
-        return {} if document is None else Revocations.decode(document.body).cut_offs
+        return NONE_REVOKED if document is None else Revocations.decode(document.body)
 
     def _opened(self) -> HubLedger:
         marks = Marks(self.marks, self._put_marks, self._nonce)

@@ -10,7 +10,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.courier import CourierReader, CourierWriter
 from crdt.errors import RefusalCode
 from crdt.frames import BlockFrame, CertificateFrame, Want
-from tests.simulation.authors import HOME
+from tests.simulation.authors import HOME, author
 from tests.simulation.buses import Bus
 from tests.simulation.hubs import Hub
 from tests.simulation.oracle import expect
@@ -53,6 +53,15 @@ def imported(hub: Hub, file: bytes) -> int:
     frames = [event for event in events if isinstance(event, BlockFrame | CertificateFrame)]
     report = hub.ledger.merge(blocks_in(frames), certificates_in(frames)).result()
     return len(report.added)
+
+
+def bring_lost(hub: Hub, bus: Bus) -> None:
+    """Somebody finds what the storage that was taken out had sealed: its identity has ended."""
+    position = hub.disk.rows("SELECT position FROM hub")
+    report = hub.ledger.merge(bus.lost, [author(bus.number, n).certificate for n in range(len(bus.replicas))])
+    refused = {one.error.code for one in report.result().refused}
+    expect(refused <= {RefusalCode.REVOKED}, f"what {bus.name} had lost was refused with {refused}")
+    expect(hub.disk.rows("SELECT position FROM hub") == position, f"what {bus.name} had lost counts")
 
 
 def cut_short(file: bytes, random: Random) -> bytes:

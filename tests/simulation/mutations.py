@@ -35,7 +35,8 @@ from crdt.store import (
     tapping,
     writer,
 )
-from edge import decide, sync
+from edge import comparing, decide, sync
+from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, OWING, REVOKED, STORAGE, STRANGER, THEMES
 from tests.simulation.play import Played, first_failure
 
@@ -361,6 +362,38 @@ MUTATIONS: Final = (
         "[row[1:] for row in rows[1:]]",
         theme=STORAGE,
     ),
+    mutation(
+        "a renewal does not end the identity before",
+        100,
+        hub_revoking.Revoker.replace,
+        "if not new:",
+        "if new or not new:",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a renewal ends the identity before beyond what the hub holds",
+        100,
+        hub_revoking._held,
+        "heads.get(replica, NO_HEAD).seq for",
+        "heads.get(replica, NO_HEAD).seq + 9 for",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a suspended terminal that is paired anew is not compared with the hub",
+        100,
+        comparing.compare,
+        "return await _compare(terminal, before, identity, exchange)",
+        "return 0",
+        theme=STORAGE,
+    ),
+    mutation(
+        "blocks of an identity that has ended stay to be sent",
+        300,
+        concession._compared,
+        "(continues and not canonical.ended)",
+        "continues",
+        theme=STORAGE,
+    ),
     # ---- Revocations, debts, evidence ----
     mutation(
         "what a revoked author writes is taken",
@@ -414,7 +447,7 @@ MUTATIONS: Final = (
         "evidence counts as delivered and is not sent",
         60,
         sync.Sync._give_evidence,
-        "*(BlockFrame(entry.raw) for entry in some)",
+        "*map(BlockFrame, raws)",
         "*()",
         theme=STORAGE,
     ),

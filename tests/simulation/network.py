@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 from crdt.facts import ReplicaId
 from crdt.frames import Message
 from crdt.session import Session
 from edge.errors import HubRefused, HubTooSlow, HubUnreachable
 from edge.exchange import Answer, split
-from tests.simulation.authors import HOME
+from tests.simulation.authors import HOME, Author
 from tests.simulation.hubs import Hub
 from tests.simulation.power import PowerCut
+
+T = TypeVar("T")
 
 QUICK_MS: Final = 20
 MAX_LATE: Final = 4  # requests under way that the terminal has given up
@@ -62,6 +65,18 @@ class Network:
         received = self._carry(replica, body)
         return Answer(*split([*session.receive_data(received), *session.receive_eof()]), None, QUICK_MS)
 
+    def renew(self, number: int, author: Author, before: AbstractSet[ReplicaId]) -> None:
+        """Ask the hub for the next identity of bus `number`, which ends those before. Raises UplinkError."""
+        if number in self.partitioned or not before.isdisjoint(self.revoked):
+            raise HubUnreachable("No hub answers.")
+        fate = self._fate()
+        self.log.append(fate)
+        if fate == "lost":
+            raise HubUnreachable("No hub answers.")
+        self._at_hub(lambda: self.hub.renew(author, before))
+        if fate == "unanswered":
+            raise HubTooSlow("The hub took too long to answer.")
+
     def deliver_late(self) -> None:
         """One of the requests under way arrives; nobody waits for the answer any more."""
         replica, body = self.late.pop(self.random.randrange(len(self.late)))
@@ -103,8 +118,11 @@ class Network:
     def _ask(self, replica: ReplicaId, body: bytes) -> bytes:
         if replica in self.revoked:
             raise HubRefused("The hub refused: the terminal was revoked.", "revoked")
+        return self._at_hub(lambda: self.hub.answer(replica, body))
+
+    def _at_hub(self, work: Callable[[], T]) -> T:
         try:
-            return self.hub.answer(replica, body)
+            return work()
         except PowerCut as cut:
             if cut.name != self.hub.power.name:
                 raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from crdt.facts import CardId, ReplicaId
 from crdt.frames import Message
-from edge.errors import UplinkError
+from edge.errors import NotCompared, UplinkError
 from edge.exchange import Answer
 from tests.simulation.actions import SCRIPTS, THEMES, draw
 from tests.simulation.buses import Bus
@@ -160,7 +160,7 @@ class World:
             self._maybe_cut(bus, 14)
             self._maybe_cut(self.hub, 10)
         try:
-            outcome = bus.sync(exchange)
+            outcome = bus.sync(exchange, lambda: self._renew(bus))
         except PowerCut:
             self.restart(bus)
             return False
@@ -175,6 +175,23 @@ class World:
             return False
         self.note(bus.name, "complete" if outcome.complete else "incomplete")
         return outcome.complete
+
+    def pair_restored(self, bus: Bus) -> None:
+        """A technician pairs a terminal that knows that its storage is old."""
+        before, next_replica = bus.replica, bus.next_author.replica
+
+        async def exchange(messages: Sequence[Message]) -> Answer:
+            return await self.network.exchange(bus.number, next_replica, messages)
+
+        try:
+            bus.pair_restored(exchange, lambda: self._renew(bus))
+        except (NotCompared, UplinkError) as error:
+            self.note(type(error).__name__)
+        else:
+            self._met_anew(bus, before)
+
+    def _renew(self, bus: Bus) -> None:
+        self.network.renew(bus.number, bus.next_author, bus.since_pairing)
 
     def _met_anew(self, bus: Bus, before: ReplicaId) -> None:
         """The doors around it meet it under its new name, and so know that the old one says nothing more."""
