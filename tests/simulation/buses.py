@@ -192,7 +192,8 @@ class Bus:
         """
         enrol()
         own = cast(Any, self)
-        self._loop.run(compare(own, own, cast(Any, Identity(self.next_author)), exchange))
+        identity = cast(Any, Identity(self.next_author))
+        self._loop.run(compare(own, own, identity, self.replicas, exchange))
         self.ledger.retire()
         self.renew()
         self._paired_as = len(self.replicas) - 1
