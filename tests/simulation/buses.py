@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from crdt.block import contents, parse
@@ -20,67 +19,18 @@ from edge.decide import Accepted, Verdict, decide
 from edge.errors import UplinkError
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from tests.simulation.authors import FARES, HOME, Author, author, settings_in
-from tests.simulation.disks import Image, empty_disk
+from tests.simulation.disks import empty_disk
+from tests.simulation.identities import Branch, Card, Identity
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.oracle import NOTHING, Fact, Oracle, Snapshot, expect
 from tests.simulation.power import Power, PowerCut
+from tests.simulation.wall import Wall
 
 ROUTE: Final = "12"
 _OPEN: Final = "SELECT * FROM open_delta ORDER BY seq"
 _OPEN_SEQ: Final = "SELECT seq FROM open_delta"
 _LAST: Final = "SELECT coalesce(max(last_seq), 0) FROM block WHERE replica = ?"
 _BEYOND: Final = "SELECT raw FROM block WHERE replica = ? AND last_seq > ? ORDER BY first_seq"
-
-
-@dataclass(frozen=True)
-class Branch:
-    """What is written on restored storage until a new identity takes over. `name`: the oracle's for it."""
-
-    name: ReplicaId
-
-
-class Wall:
-    """The system clock of one terminal, which anything may happen to."""
-
-    def __init__(self, now_ms: int) -> None:
-        self.wall_ms = now_ms
-        self.elapsed_ms = 0
-        self.synchronised_ms: int | None = None
-
-    def pass_time(self, ms: int) -> None:
-        """Time passes."""
-        self.wall_ms += ms
-        self.elapsed_ms += ms
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What the sync run asks of `edge.identity.Identity`."""
-
-    author: Author
-    fleet = HOME.id
-    fleet_public_key = HOME.root.public_key
-    hub_certificate = HOME.hub.certificate
-
-    @property
-    def replica(self) -> ReplicaId:
-        """Who the terminal writes as."""
-        return self.author.replica
-
-    @property
-    def certificate(self) -> Any:
-        """The author's certificate."""
-        return self.author.certificate
-
-
-@dataclass(frozen=True)
-class Card:
-    """A copy of a terminal's whole SD card, and what was true when it was made."""
-
-    image: Image
-    marks: bytes
-    fares_version: int
-    facts: int  # how many this identity had written
 
 
 class Bus:

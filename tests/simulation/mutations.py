@@ -364,7 +364,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a renewal does not end the identity before",
-        100,
+        30,
         hub_revoking.Revoker.replace,
         "if not new:",
         "if new or not new:",
@@ -372,7 +372,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a renewal ends the identity before beyond what the hub holds",
-        100,
+        30,
         hub_revoking._held,
         "heads.get(replica, NO_HEAD).seq for",
         "heads.get(replica, NO_HEAD).seq + 9 for",
@@ -380,7 +380,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a suspended terminal that is paired anew is not compared with the hub",
-        100,
+        30,
         comparing.compare,
         "return await _compare(terminal, before, identity, exchange)",
         "return 0",
@@ -388,7 +388,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "blocks of an identity that has ended stay to be sent",
-        300,
+        30,
         concession._compared,
         "(continues and not canonical.ended)",
         "continues",

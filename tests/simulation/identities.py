@@ -1,0 +1,47 @@
+"""Who a terminal writes as, what it writes beside that, and copies of its storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from crdt.facts import ReplicaId
+from tests.simulation.authors import HOME, Author
+from tests.simulation.disks import Image
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the sync run asks of `edge.identity.Identity`."""
+
+    author: Author
+    fleet = HOME.id
+    fleet_public_key = HOME.root.public_key
+    hub_certificate = HOME.hub.certificate
+
+    @property
+    def replica(self) -> ReplicaId:
+        """Who the terminal writes as."""
+        return self.author.replica
+
+    @property
+    def certificate(self) -> Any:
+        """The author's certificate."""
+        return self.author.certificate
+
+
+@dataclass(frozen=True)
+class Card:
+    """A copy of a terminal's whole SD card, and what was true when it was made."""
+
+    image: Image
+    marks: bytes
+    fares_version: int
+    facts: int  # how many this identity had written
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What is written on restored storage until a new identity takes over. `name`: the oracle's for it."""
+
+    name: ReplicaId
