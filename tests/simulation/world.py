@@ -177,7 +177,8 @@ class World:
         return outcome.complete
 
     def pair_restored(self, bus: Bus) -> None:
-        """A technician pairs a terminal that knows that its storage is old."""
+        """A technician pairs a terminal that knows that its storage is old. Again at once, as he is told,
+        where the hub has ended what it was and did not show what it has of it."""
         before, next_replica = bus.replica, bus.next_author.replica
 
         async def exchange(messages: Sequence[Message]) -> Answer:
@@ -185,10 +186,14 @@ class World:
 
         try:
             bus.pair_restored(exchange, lambda: self._renew(bus))
-        except (NotCompared, UplinkError) as error:
+        except NotCompared:
+            self.note("NotCompared")
+            with self.network.working():
+                bus.pair_restored(exchange, lambda: self._renew(bus))
+        except UplinkError as error:
             self.note(type(error).__name__)
-        else:
-            self._met_anew(bus, before)
+            return
+        self._met_anew(bus, before)
 
     def _renew(self, bus: Bus) -> None:
         self.network.renew(bus.number, bus.next_author, bus.since_pairing)
