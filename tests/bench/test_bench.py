@@ -25,6 +25,7 @@ FIGURES = {
 """What issue 3 asks of each part: "`tests/bench/run` prints, in one run each: ..."."""
 
 
+@pytest.mark.timeout(300)  # a depot of 10,000 terminals is made before anything is measured
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_measures_every_figure(part: str, tmp_path: Path) -> None:
     """Each has its row in the table, with a positive number; how large, only a quiet machine can say."""

@@ -36,6 +36,8 @@ NEW_HUB = issue(
     world.FLEET_KEY, TerminalId(b"hub".ljust(16)), "depot", Role.HUB, NEW_KEY.public_key, world.ANYTHING
 )
 
+MARKS = "this hub's own marks"  # who names what is missing, as people read it
+
 
 class Depot:
     """A hub whose database can be put back from a backup; its marks stay."""
@@ -177,7 +179,7 @@ def test_invariant_4_a_restored_hub_says_what_it_waits_for_and_gets_it_back(depo
     found = {
         one.replica: (one.held_seq, one.expected_seq, one.source) for one in depot.hub.waiting().result()
     }
-    assert found == {ONE.key.replica: (2, 6, "marks"), OTHER.key.replica: (1, 3, "marks")}
+    assert found == {ONE.key.replica: (2, 6, MARKS), OTHER.key.replica: (1, 3, MARKS)}
     standing = depot.hub.standing(ONE.key.replica, chain[-1].head).result()
     assert standing == HubStanding(restored=False, ours=chain[-1].head)
     depot.hub.merge(raws(chain[1:] + theirs[1:])).result()
@@ -194,7 +196,7 @@ def test_invariant_4_it_waits_for_a_terminal_too_that_it_had_heard_of_before(dep
     depot.hub.merge(raws(chain)).result()
     depot.restore()
     (waits,) = depot.hub.waiting().result()
-    assert (waits.held_seq, waits.expected_seq, waits.source) == (2, 6, "marks")
+    assert (waits.held_seq, waits.expected_seq, waits.source) == (2, 6, MARKS)
     assert depot.hub.give_up(ONE.key.replica).result()
     depot.stop()
     depot.open()
