@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -27,10 +26,10 @@ FIGURES = {
 
 @pytest.mark.timeout(300)  # a depot of 10,000 terminals is made before anything is measured
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_measures_every_figure(part: str, tmp_path: Path) -> None:
+def test_a_part_measures_every_figure(part: str) -> None:
     """Each has its row in the table, with a positive number; how large, only a quiet machine can say."""
     sizes = [f"--{name}={size}" for name, size in SIZES.items()]
-    command = [sys.executable, "-m", "tests.bench.main", part, *sizes, "--directory", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.bench.main", part, *sizes]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
     rows = ran.stdout.splitlines()[2:]

@@ -1,5 +1,6 @@
 """Answers kept in memory: never one that a change has overtaken, never where others may change it."""
 
+from crdt.store.store import Store
 from hub.app import Hub
 from hub.remembered import Remembered
 
@@ -26,7 +27,11 @@ class ManyWriters:
     """As much of a shared database as tells that it is one."""
 
     def __init__(self, hub: Hub) -> None:
-        self.__dict__.update({name: getattr(hub.database, name) for name in ("write", "read")})
+        shared = {name for name in vars(Store) if not name.startswith("_")} | {"__enter__", "__exit__"}
+        self.__dict__.update({name: getattr(hub.database, name) for name in shared})
+
+    def wait_told(self) -> None:
+        """As `crdt.store.store.Shared`."""
 
     def on_others(self, _listener: object) -> None:
         """As `crdt.store.store.Shared`."""

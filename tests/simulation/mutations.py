@@ -189,7 +189,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "one block of a merge counts twice",
-        10,
+        120,
         recording.record,
         "for columns in facts:",
         "for columns in (*facts, *facts[1:2]):",
@@ -382,7 +382,7 @@ MUTATIONS: Final = (
         "a suspended terminal that is paired anew is not compared with the hub",
         30,
         comparing.compare,
-        "return await _compare(terminal, before, identity, exchange)",
+        "return await _compare(terminal, before, identity, former, exchange)",
         "return 0",
         theme=STORAGE,
     ),
@@ -437,7 +437,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a milder rule releases nobody",
-        60,
+        240,
         overdrawn.judge_some,
         "if flags != row.flags:",
         "if flags > row.flags:",
