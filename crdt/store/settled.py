@@ -135,8 +135,8 @@ def settled_cards(connection: Connection, standing: Standing) -> Iterator[tuple[
 def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[Any]]) -> None:
     """Write rows of (card, sum, opening, flags, number) into a generation.
 
-    A card goes to the driver as a bytearray: for bytes it first looks for an adapter, at several times the
-    cost of the whole row.
+    A card goes to the driver as a bytearray: for bytes it first looks for an adapter, which takes about
+    twice as long as the rest of the row.
     """
     if rows:
         values = [(generation, bytearray(row[0]), *row[1:]) for row in rows]
