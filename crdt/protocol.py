@@ -20,5 +20,4 @@ PAIR_FINISH: Final = "/api/v1/pair/finish"  # POST JSON {session, request} -> {r
 RENEW: Final = "/api/v1/renew"  # POST JSON {public_key, csr, reissued} -> as a pairing's answer, unsealed
 IDENTIFY: Final = "/api/v1/identify"  # GET -> JSON about the hub
 CONTENT_TYPE: Final = "application/vnd.farebox.sync"
-JSON_TYPE: Final = "application/json"
 MAX_JSON_BYTES: Final = 64 * 1024  # a pairing request or answer

@@ -12,15 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import Hello, Message
-from crdt.frontier import GENESIS, Head
+from crdt.store.blocks import NO_HEAD
 from crdt.store.conceding import Chain
 from edge.canonical import canonical_chain
 from edge.errors import AnswerRefused, NotCompared, UplinkError
 from edge.exchange import Answer
 from edge.identity import Identity
 from edge.terminal import Enrolment, Terminal
-
-NO_HEAD = Head(0, GENESIS)
 
 Exchange = Callable[[Sequence[Message]], Awaitable[Answer]]
 

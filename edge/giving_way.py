@@ -11,8 +11,9 @@ from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
-from crdt.frontier import GENESIS, Frontier, Head
+from crdt.frontier import Frontier, Head
 from crdt.settlement import Page
+from crdt.store.blocks import NO_HEAD
 from edge.canonical import canonical_chain
 from edge.delivery import is_cut_off, is_fork
 from edge.errors import AnswerRefused, HubRefused, LedgerBehind, UplinkError
@@ -20,7 +21,6 @@ from edge.exchange import Answer
 from edge.run import Exchange, Run
 from edge.terminal import Enrolment
 
-NO_HEAD = Head(0, GENESIS)
 MAX_OVERTAKEN = 8
 """Questions in one run that may be put again because more was sealed meanwhile."""
 

@@ -22,15 +22,15 @@ from crdt.frames import (
     Refusal,
     Want,
 )
-from crdt.frontier import GENESIS, Frontier, Head, joined, leading
+from crdt.frontier import Frontier, joined, leading
 from crdt.session import Ended, Event, Refused
+from crdt.store.blocks import NO_HEAD
 from crdt.store.terminal import TerminalLedger
 from crdt.tlsnames import TlsIdentity
 from edge.acquaintances import Acquaintances
 from edge.delivery import at_a_time
 from edge.identity import Identity
 
-NO_HEAD = Head(0, GENESIS)
 MAX_ANSWER_BYTES = 512 * 1024
 """Of blocks, in one answer."""
 MAX_CERTIFICATES = 64

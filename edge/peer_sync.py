@@ -22,7 +22,8 @@ from crdt.frames import (
     OpenSegment,
     Want,
 )
-from crdt.frontier import GENESIS, Frontier, Head, joined, missing
+from crdt.frontier import Frontier, Head, joined, missing
+from crdt.store.blocks import NO_HEAD
 from edge.delivery import at_a_time
 from edge.errors import AnswerRefused
 from edge.exchange import Answer
@@ -37,7 +38,6 @@ MAX_PUSH_FRAMES = 60
 MAX_EXCHANGES = 64
 """In one run; what is left then is the next run's."""
 
-NO_HEAD = Head(0, GENESIS)
 _LOST = frozenset({RefusalCode.RESTORED})
 
 P = ParamSpec("P")

@@ -27,9 +27,10 @@ from crdt.frames import (
     Refusal,
     Status,
 )
-from crdt.frontier import GENESIS, Frontier, Head, parts
+from crdt.frontier import Frontier, Head, parts
 from crdt.session import plan
 from crdt.settlement import Page
+from crdt.store.blocks import NO_HEAD
 from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, wants_full
 from edge.errors import AnswerRefused, HubRefused, HubTooSlow, NotSealed
 from edge.exchange import Answer, refusal_in
@@ -40,7 +41,6 @@ from edge.terminal import Enrolment, Terminal
 
 EVIDENCE_BLOCKS = 64
 """Most blocks in quarantine that go up in one exchange."""
-NO_HEAD = Head(0, GENESIS)
 
 log = logging.getLogger(__name__)
 

@@ -173,12 +173,17 @@ class Answerer:
         }
         if not behind:
             return []
-        authors = self._ledger.authors()
-        own = authors.get(heard.replica)
-        if own is not None:
-            kin = {one for one in behind.keys() & authors.keys() if authors[one].terminal == own.terminal}
-            behind = {replica: head for replica, head in behind.items() if replica not in kin}
+        kin = self._kin(heard.replica, behind)
+        behind = {replica: head for replica, head in behind.items() if replica not in kin}
         return await self._wait(self._ledger.denied(behind))
+
+    def _kin(self, replica: ReplicaId, named: Frontier) -> set[ReplicaId]:
+        """Those of these that are identities of the author's own terminal."""
+        authors = self._ledger.authors()
+        own = authors.get(replica)
+        if own is None:
+            return set()
+        return {one for one in named.keys() & authors.keys() if authors[one].terminal == own.terminal}
 
     async def _expect(self, heard: Heard, frontier: Frontier, *, believed: bool) -> None:
         """Note how far chains go by its word, which proves nothing of others' chains. Of itself it is not
@@ -193,11 +198,10 @@ class Answerer:
 
     async def _note(self, heard: Heard, said: Frontier, source: str, by: ReplicaId | None = None) -> None:
         """Wait for what it says of its own chains, and keep what it says of others' as its word."""
-        authors, now_ms = self._ledger.authors(), self._now_ms()
-        speaker = authors.get(heard.replica)
+        speaker, now_ms = self._ledger.authors().get(heard.replica), self._now_ms()
         if speaker is None:
             return
-        own = {one for one in said.keys() & authors.keys() if authors[one].terminal == speaker.terminal}
+        own = self._kin(heard.replica, said)
         of_itself = {replica: head for replica, head in said.items() if replica in own}
         of_others = {replica: head for replica, head in said.items() if replica not in own}
         await self._wait(self._ledger.expect(of_itself, source, now_ms, by))

@@ -7,7 +7,7 @@ another ledger builds is never tidied away, and nothing is built on a standing t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ from crdt.settlement import START, Cursor, Page
 from crdt.store.concession import contested, give_way
 from crdt.store.local import LocalStore
 from crdt.store.memory import Memory, Snapshot, own_replicas, read_snapshot
+from crdt.store.owned import Owned
 from crdt.store.settled import (
     CHUNK_ROWS,
     SMALL_ROWS,
@@ -63,6 +64,7 @@ class Installer:
 
     def __init__(self, database: LocalStore, memory: Memory, certificate: AuthorCertificate) -> None:
         self._database = database
+        self._owned = Owned(database, memory)
         self._memory = memory
         self._fleet = certificate.fleet
         self._replica = certificate.replica
@@ -83,7 +85,7 @@ class Installer:
                 self._show(page, _NOTHING_BUILT)
                 return True
             for at in range(0, max(1, len(page.heads)), CHUNK_ROWS):
-                self._write(partial(_stage_some, page=page, at=at), self._memory.stands)
+                self._owned.write(partial(_stage_some, page=page, at=at), self._memory.stands)
             if page.final:
                 try:
                     self._show(page, self._build(page))
@@ -137,13 +139,13 @@ class Installer:
             give_way(connection, moved, own_replicas(connection), self._memory.last_at_ms or 0)
             return read_snapshot(connection, self._replica)
 
-        self._write(work, self._memory.replaced)
+        self._owned.write(work, self._memory.replaced)
 
     def _build(self, page: Page) -> _Built:
         """Make generations of what is staged; nobody sees them yet."""
         while page.base and self._memory.standing.overlay_generation:
             self._step().result()
-        standing = self._write(_new_generation, self._reserve)
+        standing = self._owned.write(_new_generation, self._reserve)
         made, since = standing.last_generation, standing.staged_from
         self._build_rows(since, made)
         few = self._database.read_and_wait(lambda connection: count_staged_heads(connection, since))
@@ -170,13 +172,13 @@ class Installer:
                 self._put_rows(into, rows[first : first + CHUNK_ROWS])
 
     def _put_rows(self, generation: int, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._write(lambda connection: put_rows(connection, generation, rows))
+        self._owned.write(lambda connection: put_rows(connection, generation, rows))
 
     def _copy_heads(self, generation: int, into: int) -> None:
         after: bytes | None = b""
         while after is not None:
             step = partial(copy_some_heads, generation=generation, into=into, after=after, count=CHUNK_ROWS)
-            after = self._write(step)
+            after = self._owned.write(step)
 
     def _build_heads(self, since: int, into: int) -> None:
         """Put all staged heads into a generation, run by run: of a replica the last one stays."""
@@ -189,7 +191,7 @@ class Installer:
 
         following: int | None = since
         while following is not None:
-            following = self._write(partial(some, since=following))
+            following = self._owned.write(partial(some, since=following))
 
     def _queue_step(self) -> None:
         self._step(background=True).add_done_callback(self._stepped)
@@ -208,13 +210,6 @@ class Installer:
             self._queue_step()
         else:
             self._tidying = False
-
-    def _write(self, work: Callable[[Connection], T], after: Callable[[T], None] | None = None) -> T:
-        def checked(connection: Connection) -> T:
-            self._database.check_owner(self._memory)
-            return work(connection)
-
-        return self._database.write_and_wait(checked, after=after)
 
 
 def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
