@@ -81,6 +81,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
+def hub_database(tmp_path: Path) -> Iterator[Database]:
+    """Another, for a hub's ledger."""
+    with Database.open(tmp_path / "hub.db", KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
 def terminal(database: Database) -> Terminal:
     """Not paired yet."""
     return Terminal(database)

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,6 @@ from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, clock_of, document, pair
 from tests.edge.test_uplink import CARDS, NOWHERE, enrolled, ride, running
 from tests.edge.testhub import TestHub, open_ledger
-
-
-@pytest.fixture
-def hub_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "hub.db", KEY) as opened:
-        yield opened
 
 
 @pytest.fixture

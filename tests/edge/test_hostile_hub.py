@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import gzip
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,7 @@ from edge.sync import Sync
 from edge.terminal import Terminal
 from edge.tls import client_context
 from tests.edge.authority import Fleet, server_context
-from tests.edge.conftest import FARES, KEY, document
+from tests.edge.conftest import FARES, document
 from tests.edge.test_uplink import enrolled, ride, running, uplink_of
 from tests.edge.testhub import Misbehaviour, TestHub, answer, open_ledger
 
@@ -55,12 +55,6 @@ SERIES = b"S" * 16
 LIMITS = Limits(total_s=20, read_s=20)
 
 Lie = Callable[[Fleet, list[Message]], web.Response]
-
-
-@pytest.fixture
-def hub_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "hub.db", KEY) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,19 +20,12 @@ from edge.identity import Identity, load_identity, new_keys
 from edge.pairing import OneKey, Pairing, parse_code
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
-from tests.edge.conftest import KEY
 from tests.edge.test_uplink import enrolled, ride
 from tests.edge.testhub import TestHub, open_ledger
 
 CODE = PairingCode.parse("4-7K2M9QX")
 LIMITS = Limits(total_s=20, read_s=20)
 CARD = CardId(b"\x04\x01\x02\x03")
-
-
-@pytest.fixture
-def hub_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "hub.db", KEY) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ chain of its former identity, which ends with the pairing.
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +35,6 @@ from tests.edge.testhub import TestHub, open_ledger
 CODE = "4-7K2M9QX"
 OPENED, LOST, AFTER = (CardId(bytes([4, 0, 0, number])) for number in (1, 2, 3))
 """Cards whose rides were open in the old copy, made after it, and made once it was put back."""
-
-
-@pytest.fixture
-def hub_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "hub.db", KEY) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from edge.sync import Sync
 from edge.terminal import Terminal
 from edge.tls import client_context
 from tests.edge.authority import Fleet
-from tests.edge.conftest import FARES, KEY, document
+from tests.edge.conftest import FARES, document
 from tests.edge.test_uplink import enrolled
 from tests.edge.testhub import TestHub, open_ledger
 
@@ -71,12 +71,6 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write(data)
             await writer.drain()
     writer.close()
-
-
-@pytest.fixture
-def hub_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "hub.db", KEY) as opened:
-        yield opened
 
 
 async def synced(terminal: Terminal, address: HubAddress, proxy: str) -> None:

@@ -1,9 +1,7 @@
 """Forgetting: only what the hub has signed for, and only after the fleet's retention time (invariant 4)."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,18 +11,12 @@ from edge.clock import Reading
 from edge.pruning import AFTER_START_S, DAY_MS, EVERY_S, Pruning
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
-from tests.edge.conftest import FARES, KEY, document
+from tests.edge.conftest import FARES, document
 from tests.edge.test_delivery import Line, synced
 from tests.edge.test_uplink import enrolled, ride
 from tests.edge.testhub import TestHub, open_ledger
 
 NOW_MS = 1_780_000_000_000
-
-
-@pytest.fixture
-def hub_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "hub.db", KEY) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -25,12 +25,6 @@ CARD, OTHER_CARD = CardId(b"\x04\x01\x02\x03"), CardId(b"\x04\x09\x09\x09")
 
 
 @pytest.fixture
-def hub_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "hub.db", KEY) as opened:
-        yield opened
-
-
-@pytest.fixture
 def other_database(tmp_path: Path) -> Iterator[Database]:
     with Database.open(tmp_path / "other.db", KEY) as opened:
         yield opened

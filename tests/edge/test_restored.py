@@ -34,12 +34,6 @@ ENTROPY = bytes(range(32))
 
 
 @pytest.fixture
-def hub_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "hub.db", KEY) as opened:
-        yield opened
-
-
-@pytest.fixture
 def younger_database(tmp_path: Path) -> Iterator[Database]:
     with Database.open(tmp_path / "younger.db", KEY) as opened:
         yield opened

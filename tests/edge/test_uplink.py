@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -20,18 +20,12 @@ from edge.terminal import Enrolment, Terminal
 from edge.tls import client_context
 from edge.uplink import Uplink, Wait, wait_for
 from tests.edge.authority import Fleet
-from tests.edge.conftest import FARES, KEY, clock_of, document, pair
+from tests.edge.conftest import FARES, clock_of, document, pair
 from tests.edge.testhub import TestHub, answer, open_ledger
 
 LIMITS = Limits(total_s=20, read_s=20)
 CARDS = [CardId(bytes([4, 0, 0, number])) for number in range(1, 8)]
 NOWHERE = HubAddress("127.0.0.1", 1)
-
-
-@pytest.fixture
-def hub_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "hub.db", KEY) as opened:
-        yield opened
 
 
 @pytest.fixture
