@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from crdt.facts import FleetId
-from crdt.store.database import Database
+from crdt.store.database import TERMINAL_CACHE_KIB, Database
 from crdt.store.keyfile import load_key
 from crdt.store.marks import Marks
 from edge.addresses import AddressBook, HubAddress, parse_address
@@ -61,7 +61,7 @@ def run(settings: Settings, environment: Mapping[str, str]) -> None:
     with ExitStack() as held:
         key = load_key(settings.store_key_file, settings.database, environment)
         _make_directory(settings.state_directory)
-        database = held.enter_context(Database.open(settings.database, key))
+        database = held.enter_context(Database.open(settings.database, key, cache_kib=TERMINAL_CACHE_KIB))
         terminal = Terminal(database, Marks.open(settings.marks))
         feedback = held.enter_context(closing(_open_feedback(settings)))
         listener = held.enter_context(closing(bind(settings.control_socket)))

@@ -15,6 +15,7 @@ from sqlalchemy.pool import StaticPool
 from crdt.errors import MisuseError, StoreFailed, WrongKey
 
 KEY_BYTES: Final = 32
+CACHE_KIB: Final = 8_000  # of pages that a connection keeps in memory; a hub's tables are large
 BUSY_TIMEOUT_MS: Final = 5_000  # only a foreign tool on the same file can make us wait at all
 WAL_FALLBACK_PAGES: Final = 4_000  # 16 MB: past this a commit moves the log itself, see Database
 WAL_KEPT_BYTES: Final = 16 * 1024 * 1024  # a log grown by a bulk load is cut back to this
@@ -52,7 +53,9 @@ class DriverConnection(Protocol):
     def close(self) -> None: ...
 
 
-def connect(driver: ModuleType, path: Path, key: bytes, query_only: bool = False) -> Connection:
+def connect(
+    driver: ModuleType, path: Path, key: bytes, query_only: bool = False, cache_kib: int = CACHE_KIB
+) -> Connection:
     """A SQLAlchemy connection that keeps one encrypted driver connection.
 
     It is in autocommit as far as SQLAlchemy knows: BEGIN and COMMIT are ours. Any thread may use it, one at a
@@ -61,7 +64,7 @@ def connect(driver: ModuleType, path: Path, key: bytes, query_only: bool = False
     engine = create_engine(
         "sqlite://",
         module=driver,
-        creator=lambda: _open(driver, path, key, query_only),
+        creator=lambda: _open(driver, path, key, query_only, cache_kib),
         poolclass=StaticPool,
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,  # an error goes to a log; keys and cards do not
@@ -94,7 +97,7 @@ def is_broken(err: BaseException) -> bool:
     return type(original).__module__.startswith("pysqlcipher3") and str(original).startswith(_BROKEN_TEXTS)
 
 
-def _open(driver: ModuleType, path: Path, key: bytes, query_only: bool) -> DriverConnection:
+def _open(driver: ModuleType, path: Path, key: bytes, query_only: bool, cache_kib: int) -> DriverConnection:
     _touch(path)
     try:
         raw: DriverConnection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
@@ -102,7 +105,7 @@ def _open(driver: ModuleType, path: Path, key: bytes, query_only: bool) -> Drive
         raise StoreFailed(f"The ledger {path} cannot be opened: {err}. Check the directory.") from err
     try:
         _unlock(driver, raw, path, key)
-        _configure(raw, query_only)
+        _configure(raw, query_only, cache_kib)
     except driver.Error as err:
         raw.close()
         raise StoreFailed(f"The ledger {path} cannot be used: {err}. Check the disk.") from err
@@ -144,7 +147,7 @@ def _unlock(driver: ModuleType, raw: DriverConnection, path: Path, key: bytes) -
     raw.execute("PRAGMA cipher_log_level = ERROR")
 
 
-def _configure(raw: DriverConnection, query_only: bool) -> None:
+def _configure(raw: DriverConnection, query_only: bool, cache_kib: int) -> None:
     mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StoreFailed(f"The disk does not support a write-ahead log ({mode}); use a local disk.")
@@ -154,6 +157,7 @@ def _configure(raw: DriverConnection, query_only: bool) -> None:
         f"wal_autocheckpoint = {WAL_FALLBACK_PAGES}",
         f"journal_size_limit = {WAL_KEPT_BYTES}",
         "temp_store = MEMORY",
+        f"cache_size = {-cache_kib}",
         "trusted_schema = OFF",
         f"query_only = {int(query_only)}",
     ):

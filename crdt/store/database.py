@@ -12,7 +12,7 @@ from typing import Final, Self, TypeVar
 from sqlalchemy import Column, Connection, LargeBinary, MetaData, String, Table, select
 
 from crdt.errors import MisuseError
-from crdt.store.connection import DriverConnection, connect, driver_connection
+from crdt.store.connection import CACHE_KIB, DriverConnection, connect, driver_connection
 from crdt.store.driver import choose_driver
 from crdt.store.gate import Gate
 from crdt.store.health import Health
@@ -28,6 +28,8 @@ T = TypeVar("T")
 # all is moved the log starts again from its beginning, and that matters as much: a commit that makes the
 # file longer takes 1.5 times as long as one that writes over what is there.
 CHECKPOINT_PAGES: Final = 800
+# For a terminal: the inner pages of a million cards' balances take 400 KiB, and memory is short there.
+TERMINAL_CACHE_KIB: Final = 2_000
 _PAGES_PER_COMMIT: Final = 1  # measured: 4,120 bytes a tap
 _ROWS_PER_PAGE: Final = 20
 
@@ -60,8 +62,16 @@ class Database:
         self._closed = False
 
     @classmethod
-    def open(cls, path: Path, key: bytes, *, readers: int = 1, driver: ModuleType | None = None) -> Self:
-        """Open the database at `path`, or make it. `key`: 32 secret bytes.
+    def open(
+        cls,
+        path: Path,
+        key: bytes,
+        *,
+        readers: int = 1,
+        cache_kib: int = CACHE_KIB,
+        driver: ModuleType | None = None,
+    ) -> Self:
+        """Open the database at `path`, or make it. `key`: 32 secret bytes; `cache_kib`: of each connection.
 
         Raises WrongKey, LedgerBusy (another process has it), DriverUnusable, StoreFailed: each a sentence.
         """
@@ -71,7 +81,7 @@ class Database:
             undo.callback(lock.release)
             connections: list[Connection] = []
             for number in range(1 + readers):
-                connections.append(connect(module, path, key, query_only=number > 0))
+                connections.append(connect(module, path, key, number > 0, cache_kib))
                 undo.callback(connections[-1].engine.dispose)
                 undo.callback(connections[-1].close)
             database = cls(lock, connections[0], connections[1:])

@@ -10,7 +10,7 @@ from crdt.facts import CardId, CardView, Context, Draft
 from crdt.fleet import FleetSettings
 from crdt.settlement import MAX_PAGE_ROWS, START, CardRow, Cursor, Page, seal_page
 from crdt.store.blocks import FactRow
-from crdt.store.database import Database
+from crdt.store.database import TERMINAL_CACHE_KIB, Database
 from crdt.store.terminal import TerminalLedger
 from edge.decide import Accepted, Verdict, decide
 from tests.bench import bare
@@ -34,7 +34,7 @@ def measure(directory: Path, taps: int, source: random.Random) -> Figure:
         "CREATE TABLE tap (seq INTEGER PRIMARY KEY, card BLOB, kind INTEGER, amount INTEGER, at INTEGER, "
         "route TEXT, trip TEXT, stop TEXT, epoch INTEGER, error INTEGER)"
     )
-    with Database.open(directory / "terminal.db", bare.KEY) as database:
+    with Database.open(directory / "terminal.db", bare.KEY, cache_kib=TERMINAL_CACHE_KIB) as database:
         author = world.TERMINALS[0]
         ledger = TerminalLedger(database, world.FLEET_KEY.public_key, author.key, author.certificate)
         for page in _settlement(cards):

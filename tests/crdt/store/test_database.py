@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from crdt.errors import LedgerBusy, MisuseError, Overloaded, StoreFailed, WrongKey
 from crdt.store import database as module
-from crdt.store.database import Database
+from crdt.store.database import TERMINAL_CACHE_KIB, Database
 from crdt.store.jobs import MAX_PENDING
 from tests.crdt.store.conftest import KEY
 
@@ -92,6 +92,14 @@ def test_the_connection_makes_commits_durable_and_the_file_private(table: Databa
     assert b"SQLite format 3" not in path.read_bytes()
 
 
+def test_a_connection_keeps_as_many_pages_in_memory_as_it_is_told(path: Path) -> None:
+    """A terminal stays under 100 MB; what the driver was built with does not decide that."""
+    with Database.open(path, KEY, cache_kib=TERMINAL_CACHE_KIB) as database:
+        for asked in (database.write, database.read):
+            size = asked(lambda connection: connection.exec_driver_sql("PRAGMA cache_size").scalar())
+            assert size.result() == -TERMINAL_CACHE_KIB
+
+
 def test_a_wrong_key_is_a_sentence_and_changes_nothing(table: Database, path: Path, tmp_path: Path) -> None:
     """Issue 2: "A wrong database key: a sentence, not a traceback", noticed when opening."""
     table.write(insert(1)).result()
@@ -140,7 +148,7 @@ def test_a_second_opening_is_refused_until_the_first_is_closed(path: Path) -> No
 def test_a_second_process_is_refused(database: Database, path: Path) -> None:
     """Issue 2: "A second process on the same ledger: refused"."""
     program = (
-        "import sys; from pathlib import Path; from crdt.store.database import Database\n"
+        "import sys; from pathlib import Path; from crdt.store.database import TERMINAL_CACHE_KIB, Database\n"
         f"Database.open(Path(sys.argv[1]), {KEY!r})\n"
     )
     second = subprocess.run(
