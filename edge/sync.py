@@ -20,16 +20,14 @@ from crdt.frames import (
     BlockFrame,
     CertificateFrame,
     DocumentFrame,
-    Heads,
     Message,
     PageFrame,
     Pull,
     Refusal,
     Status,
 )
-from crdt.frontier import Frontier, Head, parts
+from crdt.frontier import Frontier, Head
 from crdt.session import plan
-from crdt.settlement import Page
 from crdt.store.blocks import NO_HEAD
 from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, wants_full
 from edge.errors import AnswerRefused, HubRefused, HubTooSlow, NotSealed
@@ -37,6 +35,7 @@ from edge.exchange import Answer, refusal_in
 from edge.giving_way import GivingWay, Renew
 from edge.run import Exchange, Run
 from edge.safekeeping import Safekeeping
+from edge.settling import Settling
 from edge.terminal import Enrolment, Terminal
 
 EVIDENCE_BLOCKS = 64
@@ -50,7 +49,6 @@ class Outcome:
     """What a run has done so far."""
 
     blocks: int = 0
-    pages: int = 0
     conceded: int = 0
     """Chains of this terminal that gave way to the hub's."""
     renewed: bool = False
@@ -81,6 +79,7 @@ class Sync:
         self._run = Run(self.terminal, self.enrolment, self.exchange, self.delivery, retry=self.retry)
         self._forks = GivingWay(self._run, self.renew)
         self._safekeeping = Safekeeping(self._run)
+        self._settling = Settling(self._run, self._forks)
         self._acknowledged: dict[ReplicaId, Head] = {}
         self._short = True  # until the hub does not know the numbers of cards
 
@@ -272,29 +271,13 @@ class Sync:
         for message in messages:
             try:
                 if isinstance(message, PageFrame):
-                    settled = await self._settle(await run.checked(run.learning.page, message.raw), base)
+                    page = await run.checked(run.learning.page, message.raw)
+                    settled = await self._settling.take(page, base)
                 elif not isinstance(message, Refusal):
                     await run.checked(run.learning.learn, message)
             except AnswerRefused as error:
                 run.refusal = run.refusal or error
         return settled
-
-    async def _settle(self, page: Page, base: int) -> bool:
-        """Install a verified page; True when it was the last."""
-        run = self._run
-        if page.restarts and base:
-            # The hub has forgotten what was settled here: it was put back from a backup. It hears what it had
-            # included, before that is replaced, and whose identities it had ended. Evidence goes up again.
-            said: list[Message] = await run.use(run.learning.former_list)
-            for part in parts(await run.use(run.ledger.settled_frontier)):
-                await run.say({}, [Heads(part), *said])
-                said = []
-            await run.use(run.ledger.evidence_forgotten)
-        if page.final and not await self._forks.check(page):
-            return False
-        installed = await run.checked(run.ledger.install, page)
-        self.outcome.pages += 1
-        return installed
 
 
 def _is_about_blocks(message: Message) -> bool:

@@ -1,6 +1,7 @@
 """A settlement of a million cards: first load and an increment, hub and terminal each in a process.
 
-A pull is not pipelined, so on a quiet machine its seconds are the CPU seconds of both sides and the disk.
+The hub makes a page while the terminal stores the one before, as in a sync run; both begin with nothing else
+to do. Building the balances from the last page on is the terminal's alone.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ BYTES_A_CARD: Final = 25.0
 RSS_MB: Final = 100.0
 INCREMENT: Final = 100  # one card in so many changes
 MERGE_DELTAS: Final = 50_000  # given to the hub at a time
+LOOK_S: Final = 0.05  # between looks whether the hub has made its history of it
 TERMINAL: Final = 3  # the terminal that is loaded; its key is made from the number, see `world`
 
 
@@ -96,6 +98,8 @@ def _merge(hub: HubLedger, author: world.Terminal, cards: Sequence[CardId]) -> N
     step = max(1, MERGE_DELTAS // (NOMINAL_BLOCK_DELTAS * 4))
     for at in range(0, len(blocks), step):
         assert not hub.merge(blocks[at : at + step]).result().refused
+    while hub.lag().result():
+        time.sleep(LOOK_S)
 
 
 @contextlib.contextmanager

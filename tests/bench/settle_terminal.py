@@ -14,7 +14,7 @@ import edge.app  # noqa: F401 - the libraries of a terminal, which count for its
 from crdt.certificate import AuthorCertificate
 from crdt.settlement import parse_page, verify_page
 from crdt.signing import SigningKey
-from crdt.store.database import Database
+from crdt.store.database import TERMINAL_CACHE_KIB, Database
 from crdt.store.terminal import TerminalLedger
 
 ROUNDS = 2  # settlements: the first load, and an increment
@@ -47,7 +47,7 @@ def main() -> None:
     papers = Papers(*hub.recv())
     certificate = AuthorCertificate.decode(papers.certificate)
     settling = AuthorCertificate.decode(papers.hub_certificate).verify(papers.fleet_public_key)
-    with Database.open(Path(papers.path), papers.database_key) as database:
+    with Database.open(Path(papers.path), papers.database_key, cache_kib=TERMINAL_CACHE_KIB) as database:
         ledger = TerminalLedger(database, papers.fleet_public_key, SigningKey(papers.seed), certificate)
         for _ in range(ROUNDS):
             hub.send(("done", tuple(_pull(ledger, hub, settling))))
@@ -61,13 +61,16 @@ def _pull(ledger: TerminalLedger, hub: Any, settling: AuthorCertificate) -> Pull
 
 
 def _pulled(ledger: TerminalLedger, hub: Any, settling: AuthorCertificate) -> Iterator[int]:
-    """The sizes of the pages, until one was final."""
+    """The sizes of the pages, until one was final; the next is asked for before one is stored."""
+    series, base, after = ledger.settled()
+    hub.send(("pull", (series, base, tuple(after))))
     final = False
     while not final:
-        series, base, after = ledger.settled()
-        hub.send(("pull", (series, base, tuple(after))))
         raw = hub.recv_bytes()
-        final = ledger.install(verify_page(parse_page(raw), settling))
+        page = verify_page(parse_page(raw), settling)
+        if not page.final:
+            hub.send(("pull", (page.series, page.base, tuple(page.until))))
+        final = ledger.install(page)
         yield len(raw)
 
 

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from crdt.facts import CardId, CardView, Draft, Kind
-from crdt.frames import Message, Pull
+from crdt.frames import Message, PageFrame, Pull
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
@@ -173,6 +174,35 @@ async def test_a_settlement_in_many_pages_resumes_after_a_cut(
     assert (await asyncio.to_thread(ledger.view, CARDS[6])).balance_minor == 2_000
     pulls = [message.after for heard in hub.heard for message in heard if isinstance(message, Pull)]
     assert len(set(pulls)) == len(pulls) - 1, "only the page that was lost was asked for twice"
+
+
+async def test_the_next_page_is_under_way_while_one_is_stored(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> None:
+    """A first load takes as long as the slower of hub and terminal, not as long as both."""
+    for card in CARDS:
+        booking = hub.ledger.append(card, [Draft(Kind.TOPUP, 2_000)], 1_780_000_000_000)
+        await asyncio.wrap_future(booking)
+    hub.page_rows = 2
+    asked_again = threading.Event()
+    storing: list[Future[bool]] = []
+
+    async def hold_the_disk_until_asked_again(
+        _request: web.Request, honest: list[Message]
+    ) -> web.StreamResponse:
+        if storing:
+            asked_again.set()
+        elif any(isinstance(message, PageFrame) for message in honest):
+            storing.append(database.write(lambda _connection: asked_again.wait(30)))
+        return answer(honest)
+
+    hub.misbehave = hold_the_disk_until_asked_again
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            assert (await uplink.sync_now()).online
+    assert await asyncio.wrap_future(storing[0]), "nothing was asked until the page was stored"
+    assert (await asyncio.to_thread(enrolled(paired).ledger.view, CARDS[6])).balance_minor == 2_000
 
 
 async def test_offline_it_waits_longer_each_time_and_taps_do_not_hurry_it(paired: Terminal) -> None:

@@ -27,6 +27,10 @@ class InlineLoop:
             future.set_exception(error)
         return future
 
+    def create_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+        """Run it now, to its end; asyncio.create_task comes here."""
+        return self.run_in_executor(None, self.run, coroutine)
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that waits for nothing but what is done already."""
         outer = asyncio._get_running_loop()  # a run may have another in it: a hub answers a terminal's

@@ -1,0 +1,81 @@
+"""The hub's settlement onto this terminal, page by page: while one is stored, the next is under way."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from crdt.frames import Heads, Message, PageFrame, Pull
+from crdt.frontier import parts
+from crdt.settlement import Page
+from edge.errors import UplinkError
+from edge.exchange import Answer
+from edge.giving_way import GivingWay
+from edge.run import Run
+
+PAGES_AT_A_TIME: Final = 16
+"""Pages that are taken before new taps go up again: some seconds over a slow link."""
+
+
+class Settling:
+    """Installs what the hub settles, for one sync run."""
+
+    def __init__(self, run: Run, forks: GivingWay) -> None:
+        self._run = run
+        self._forks = forks
+
+    async def take(self, page: Page, base: int) -> bool:
+        """Install a verified page and those that follow it; True when the last one is.
+
+        `base`: the position that was installed when the page was asked for. Raises UplinkError, StoreError.
+        """
+        if page.restarts and base:
+            await self._say_what_was_settled()
+        left = PAGES_AT_A_TIME
+        while not page.final:
+            left -= 1
+            if not (left and self._run.may_go_on):
+                return await self._install(page)
+            following = await self._install_and_ask(page)
+            if following is None:
+                return False
+            page = following
+        return await self._forks.check(page) and await self._install(page)
+
+    async def _install_and_ask(self, page: Page) -> Page | None:
+        """Store a page while the hub makes the next; that one, when the hub goes on with it."""
+        run = self._run
+        documents = await run.use(run.learning.documents)
+        pull = Pull(page.series, page.base, page.until, documents)
+        asking = asyncio.create_task(run.say({}, [pull]))
+        try:
+            await self._install(page)
+        except BaseException:
+            asking.cancel()
+            with suppress(asyncio.CancelledError, UplinkError):
+                await asking
+            raise
+        return await self._following(pull, await asking)
+
+    async def _following(self, pull: Pull, answer: Answer) -> Page | None:
+        """The page that answers a pull. What else the hub says, it says again to the next question."""
+        run = self._run
+        for message in answer.messages:
+            if isinstance(message, PageFrame):
+                page = await run.checked(run.learning.page, message.raw)
+                return page if page.continues(pull.series, pull.base, pull.after) else None
+        return None
+
+    async def _install(self, page: Page) -> bool:
+        return await self._run.checked(self._run.ledger.install, page)
+
+    async def _say_what_was_settled(self) -> None:
+        """To a hub that was put back from a backup and has forgotten it, before that is replaced here.
+
+        It hears what it had included, and whose identities it had ended. Evidence goes up again.
+        """
+        run = self._run
+        said: list[Message] = await run.use(run.learning.former_list)
+        for part in parts(await run.use(run.ledger.settled_frontier)):
+            await run.say({}, [Heads(part), *said])
+            said = []
+        await run.use(run.ledger.evidence_forgotten)
