@@ -10,10 +10,10 @@ A page answers the terminal's (series, base, cursor). When the hub cannot contin
 a position it has not made, because it was replaced or restored), it starts a full load: base 0, after START.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from crdt.card_column import read_card_ids, write_card_ids
 from crdt.certificate import AuthorCertificate, Role
@@ -95,6 +95,11 @@ class CardRow(NamedTuple):
     def hotlisted(self) -> bool:
         """Whether the card is to be refused, for whichever reason."""
         return bool(self.flags & REFUSED)
+
+
+def card_rows(rows: Iterable[Sequence[Any]]) -> Iterator[CardRow]:
+    """`CardRow(*row)` of each, without a call of a Python function for each of a million cards."""
+    return map(partial(tuple.__new__, CardRow), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +284,4 @@ def _read_rows(reader: Reader) -> tuple[CardRow, ...]:
     problem = _problem_of_rows(signed, openings, flags, numbers)
     if problem:
         raise Malformed(problem)
-    # What CardRow(...) does, without a call of a Python function for each of a million cards.
-    make = partial(tuple.__new__, CardRow)
-    return tuple(map(make, zip(cards, signed, openings, flags, numbers, strict=True)))
+    return tuple(card_rows(zip(cards, signed, openings, flags, numbers, strict=True)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Dialect, Select, and_, bindparam, not_, select
 
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
-from crdt.settlement import START, CardRow, Cursor, beginning
+from crdt.settlement import START, CardRow, Cursor, beginning, card_rows
 from crdt.store.balances import NOTHING, ROW, is_made, read_standing
 from crdt.store.schema import CARD, HEAD, LISTED
 from crdt.store.sql import beyond
@@ -38,6 +39,8 @@ def _heads_after(dialect: Dialect) -> Select[Any]:
     )
     return query.order_by(*place).limit(bindparam("limit", type_=BigInteger))
 
+
+_ROW_OF_CARD: Final = itemgetter(slice(1, None))  # of (position, *ROW)
 
 _ROWS_AFTER: Final = Statement(_rows_after)
 _HEADS_AFTER: Final = Statement(_heads_after)
@@ -85,7 +88,7 @@ def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor,
         base=base,
         after=after,
         until=max([after, *map(_place_of_row, rows[:limit][-1:]), *map(_place_of_head, heads[-1:])]),
-        rows=[CardRow(*row[1:]) for row in rows[:limit]],
+        rows=list(card_rows(map(_ROW_OF_CARD, rows[:limit]))),
         position=standing.position,
         heads={ReplicaId(replica): Head(seq, hash_) for _, replica, seq, hash_ in heads},
         final=not ends,

@@ -391,8 +391,9 @@ def _terminals() -> MetaData:
 TERMINAL_METADATA: Final = _terminals()
 
 
-def inserting(table: Table, *, columns: tuple[str, ...] = (), or_replace: bool = False) -> str:
-    """A terminal's INSERT of a row given as a tuple, in SQLite's words; `sql.Bulk` is for every database."""
+def inserting(table: Table, *, columns: tuple[str, ...] = (), or_replace: bool = False, rows: int = 1) -> str:
+    """A terminal's INSERT, in SQLite's words, of `rows` rows as one tuple; `sql.Bulk` is for any database."""
     names = columns or tuple(column.name for column in table.columns)
     verb = "INSERT OR REPLACE" if or_replace else "INSERT"
-    return f"{verb} INTO {table.name}({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608 - our own names
+    places = ", ".join([f"({', '.join('?' * len(names))})"] * rows)
+    return f"{verb} INTO {table.name}({', '.join(names)}) VALUES {places}"  # noqa: S608 - our own names

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, bindparam, func, select
@@ -28,7 +29,9 @@ SMALL_ROWS: Final = 500  # an increment of at most this many cards is written wh
 CHUNK_ROWS: Final = 1_000  # neighbouring rows of one background transaction: a tap waits for one at most
 SINK_ROWS: Final = 200  # the same for rows all over the base, where each may cost a page of 4 KiB
 
-_PUT_ROWS: Final = inserting(SETTLED, or_replace=True)
+_ROWS_AT_ONCE: Final = 20  # in one statement: a third less time a row than one each
+_PUT_ROW: Final = inserting(SETTLED, or_replace=True)
+_PUT_ROWS: Final = inserting(SETTLED, or_replace=True, rows=_ROWS_AT_ONCE)
 
 SettledRow = tuple[int, int, int]  # sum_minor, opening_minor, flags
 
@@ -138,9 +141,14 @@ def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[An
     A card goes to the driver as a bytearray: for bytes it first looks for an adapter, which takes about
     twice as long as the rest of the row.
     """
-    if rows:
-        values = [(generation, bytearray(row[0]), *row[1:]) for row in rows]
-        connection.exec_driver_sql(_PUT_ROWS, values)
+    values = [(generation, bytearray(row[0]), *row[1:]) for row in rows]
+    rest = len(values) % _ROWS_AT_ONCE
+    whole = range(0, len(values) - rest, _ROWS_AT_ONCE)
+    if whole:
+        several = [tuple(chain.from_iterable(values[at : at + _ROWS_AT_ONCE])) for at in whole]
+        connection.exec_driver_sql(_PUT_ROWS, several)
+    if rest:
+        connection.exec_driver_sql(_PUT_ROW, values[len(values) - rest :])
 
 
 def tidy(connection: Connection, standing: Standing, building: int) -> tuple[Standing, bool]:

@@ -216,7 +216,7 @@ class MariaDB(Server):
             f"--datadir={self.directory / 'data'}",
             f"--socket={self.directory / 'socket'}",
             f"--pid-file={self.directory / 'pid'}",
-            # A server that starts removes all temporary tables it finds, in /tmp also those of others, which crash.
+            # One that starts removes all temporary tables in it: in /tmp also those of others, which crash.
             f"--tmpdir={self.directory}",
             f"--init-file={self.directory / 'users.sql'}",
             "--bind-address=127.0.0.1",
