@@ -21,6 +21,8 @@ settings.register_profile("ci", _COMMON, derandomize=True)
 settings.register_profile("thorough", _COMMON, max_examples=5000)
 settings.load_profile("ci" if os.environ.get("CI") else "farebox")
 
+pytest_plugins = ["tests.crdt.store.lasting"]
+
 OUR_PACKAGES = ["crdt", "edge", "hardware", "hub"]
 
 LONGEST_FIRST = (
