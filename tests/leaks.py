@@ -47,8 +47,9 @@ def no_leaks() -> Iterator[None]:
     before = Snapshot.take()
     yield
     # Unclosed sockets and coroutines that nobody awaited speak up when they are collected: here, not in
-    # whichever test runs when the collector happens to.
+    # whichever test runs when the collector happens to. What survives is looked at once a file.
     gc.collect()
+    gc.freeze()
     deadline = time.monotonic() + GRACE_S
     left = Snapshot.take().left_since(before)
     while left and time.monotonic() < deadline:

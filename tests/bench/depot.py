@@ -1,7 +1,7 @@
-"""One hub process under the exchanges of 10,000 terminals: heartbeats, and taps that come in online.
+"""One hub process under the exchanges of a whole fleet: heartbeats, and taps that come in online.
 
-As many terminals as the machine has room for are really connected, and speak as often as 10,000 would, each
-with a settlement as old as one of 10,000 has when it speaks. Who plays them are other processes.
+As many terminals as the machine has room for are really connected, and speak as often as all of them would,
+each with a settlement as old as one of the fleet has when it speaks. Who plays them are other processes.
 """
 
 import contextlib
@@ -23,14 +23,33 @@ from tests.bench.fleet_load import Command
 from tests.bench.table import Figure
 from tests.hub.processes import HubProcess, hub_process
 
-FLEET: Final = 10_000
 EXCHANGES_A_MINUTE: Final = 3  # of a terminal in the busy hour: a heartbeat and two taps
-BETWEEN_S: Final = 60 / EXCHANGES_A_MINUTE
-RATE: Final = FLEET / BETWEEN_S
-CARDS: Final = 50_000  # of whom anybody may tap
 PLAYERS: Final = 2  # processes
-_NAME: Final = f"{FLEET:,} terminals"
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Depot:
+    """Whom the hub serves."""
+
+    terminals: int = 10_000
+    cards: int = 50_000  # of whom anybody may tap
+    connections: int = 500  # of terminals that are really there
+    between_s: float = 60 / EXCHANGES_A_MINUTE  # from one exchange of a terminal to its next
+
+    @property
+    def rate(self) -> float:
+        """Exchanges a second, of all terminals."""
+        return self.terminals / self.between_s
+
+    def compared(self, name: str, value: float, detail: str) -> Figure:
+        """A figure of this depot, without a target."""
+        return Figure(f"{self.name}: {name}", value, None, at_least=False, detail=detail)
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        return f"{self.terminals:,} terminals"
 
 
 @dataclass(frozen=True)
@@ -114,57 +133,53 @@ class Players:
         return heard
 
 
-def measure(directory: Path, seconds: float, connections: int) -> list[Figure]:
-    """Whether one hub process keeps up with 10,000 terminals, at what cost, and how many it would carry."""
+def measure(directory: Path, depot: Depot, seconds: float) -> list[Figure]:
+    """Whether one hub process keeps up with the terminals, at what cost, and how many it would carry."""
     directory = directory / "depot"
     directory.mkdir()
     with hub_process(directory) as hub:
-        found = fleet.found(hub, connections, CARDS, random.Random(1))  # noqa: S311 - the same every time
+        source = random.Random(1)  # noqa: S311 - the same every time
+        found = fleet.found(hub, depot.connections, depot.cards, source)
         hub.start()
         empty_mb = _rss_mb(hub.pid)
         with _players(found, hub.url) as players:
             connected_mb = _rss_mb(hub.pid)
-            players.play(BETWEEN_S * 1.5, RATE, BETWEEN_S, hub.pid)
-            paced = players.play(seconds, RATE, BETWEEN_S, hub.pid)
+            players.play(depot.between_s * 1.5, depot.rate, depot.between_s, hub.pid)
+            paced = players.play(seconds, depot.rate, depot.between_s, hub.pid)
             lag_s, busy_mb = _lag_s(hub, found.cards[0][0]), _rss_mb(hub.pid)
-            driven = players.play(seconds, 0, BETWEEN_S, hub.pid)
+            driven = players.play(seconds, 0, depot.between_s, hub.pid)
     memory = empty_mb, connected_mb, busy_mb
-    return [*_figures_of_pace(paced, lag_s, connections), *_figures_of_limits(driven, memory, connections)]
+    return [*_figures_of_pace(depot, paced, lag_s), *_figures_of_limits(depot, driven, memory)]
 
 
-def _figures_of_pace(paced: Measured, lag_s: float, connections: int) -> list[Figure]:
+def _figures_of_pace(depot: Depot, paced: Measured, lag_s: float) -> list[Figure]:
     count = max(1, paced.exchanges)
     size = f"{paced.cards / count:,.0f} cards, {paced.received_bytes / count / 1000:,.1f} kB"
     missed = f"{paced.refused} refused, {paced.skipped} not asked in time"
-    load = f"{connections:,} TLS connections; {size} an answer; {missed}"
+    load = f"{depot.connections:,} TLS connections; {size} an answer; {missed}"
     due = "from when it was due to the end of the last answer"
+    name = f"{depot.name}: exchanges a second"
     return [
-        Figure(f"{_NAME}: exchanges a second", paced.rate, RATE * 0.98, at_least=True, detail=load),
-        _compared("p50, ms", paced.quantile(50), due),
-        _compared("p99, ms", paced.quantile(99), due),
-        _compared("hub's share of a core", paced.share, "CPU time of the process, all threads"),
-        _compared("history behind, s", lag_s, "until it shows what the balances include"),
+        Figure(name, paced.rate, depot.rate * 0.98, at_least=True, detail=load),
+        depot.compared("p50, ms", paced.quantile(50), due),
+        depot.compared("p99, ms", paced.quantile(99), due),
+        depot.compared("hub's share of a core", paced.share, "CPU time of the process, all threads"),
+        depot.compared("history behind, s", lag_s, "until it shows what the balances include"),
     ]
 
 
-def _figures_of_limits(
-    driven: Measured, memory: tuple[float, float, float], connections: int
-) -> list[Figure]:
+def _figures_of_limits(depot: Depot, driven: Measured, memory: tuple[float, float, float]) -> list[Figure]:
     empty_mb, connected_mb, busy_mb = memory
-    each_kb = (connected_mb - empty_mb) / connections * 1000
+    each_kb = (connected_mb - empty_mb) / depot.connections * 1000
     cpu_ms = driven.hub_cpu_s / max(1, driven.exchanges) * 1000
     rate = f"{driven.rate:,.0f} exchanges a second, {cpu_ms:.2f} ms of CPU each; hub and load share the cores"
-    more = f"{each_kb:.0f} kB a connection: {empty_mb + FLEET * each_kb / 1000:,.0f} MB with {FLEET:,}, idle"
+    every_mb = empty_mb + depot.terminals * each_kb / 1000
+    more = f"{each_kb:.0f} kB a connection: {every_mb:,.0f} MB with {depot.terminals:,}, idle"
+    carried, name = driven.rate * depot.between_s, "terminals one hub process carries"
     return [
-        Figure(
-            "terminals one hub process carries", driven.rate * BETWEEN_S, FLEET, at_least=True, detail=rate
-        ),
-        _compared("hub's RSS, MB", busy_mb, more),
+        Figure(name, carried, depot.terminals, at_least=True, detail=rate),
+        depot.compared("hub's RSS, MB", busy_mb, more),
     ]
-
-
-def _compared(name: str, value: float, detail: str) -> Figure:
-    return Figure(f"{_NAME}: {name}", value, None, at_least=False, detail=detail)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,25 @@ def main() -> int:
         "--seconds", type=float, default=10.0, help="of each kind of load on the hub (%(default)s)"
     )
     parser.add_argument(
-        "--connections", type=int, default=500, help="terminals connected to the hub (%(default)s)"
+        "--connections",
+        type=int,
+        default=depot.Depot.connections,
+        help="terminals connected to the hub (%(default)s)",
+    )
+    parser.add_argument(
+        "--terminals",
+        type=int,
+        default=depot.Depot.terminals,
+        help="as often as how many they speak (%(default)s)",
+    )
+    parser.add_argument(
+        "--between",
+        type=float,
+        default=depot.Depot.between_s,
+        help="seconds between two exchanges of a terminal (%(default)s)",
+    )
+    parser.add_argument(
+        "--riders", type=int, default=depot.Depot.cards, help="cards that tap at them (%(default)s)"
     )
     parser.add_argument(
         "--directory", type=Path, help="where the databases are made: the disk that is measured"
@@ -54,6 +72,10 @@ def _source() -> random.Random:
     return random.Random(1)  # noqa: S311 - the same load every time
 
 
+def _depot(wanted: argparse.Namespace) -> depot.Depot:
+    return depot.Depot(wanted.terminals, wanted.riders, wanted.connections, wanted.between)
+
+
 _MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "tap": lambda directory, wanted: [tap.measure(directory, wanted.taps, _source())],
     "merge": lambda directory, wanted: merge.measure(
@@ -61,7 +83,7 @@ _MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     ),
     "reconnect": lambda directory, wanted: reconnect.measure(directory, _source(), wanted.days),
     "settle": lambda directory, wanted: settle.measure(directory, wanted.cards, _source()),
-    "depot": lambda directory, wanted: depot.measure(directory, wanted.seconds, wanted.connections),
+    "depot": lambda directory, wanted: depot.measure(directory, _depot(wanted), wanted.seconds),
 }
 
 

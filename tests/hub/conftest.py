@@ -1,6 +1,7 @@
 """A real hub in the test's process: real SQLCipher, real TLS, real control socket; no zeroconf."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,19 +22,34 @@ from tests.hub.tls import client_context
 PASSWORD = "correct horse"
 
 
+SETTINGS = """\
+state_directory = "state"
+store.key_file = "hub.key"
+announce.enabled = false
+server.host = "127.0.0.1"
+server.port = 0
+"""
+
+
 @pytest.fixture
 def write_settings(tmp_path: Path) -> Callable[[str], HubSettings]:
     """Settings of a hub in the test's directory: any free port, no announcement, and what the test adds."""
 
     def write(more: str = "") -> HubSettings:
         file = tmp_path / "hub.toml"
-        file.write_text(
-            'state_directory = "state"\nstore.key_file = "hub.key"\nannounce.enabled = false\n'
-            'server.host = "127.0.0.1"\nserver.port = 0\n' + more
-        )
+        file.write_text(SETTINGS + more)
         return load(file)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def fleet_founded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the state and the key of a hub that was never up: of the same fleet for all tests."""
+    directory = tmp_path_factory.mktemp("founded")
+    (directory / "hub.toml").write_text(SETTINGS)
+    founding.found(load(directory / "hub.toml"), PASSWORD, {})
+    return directory
 
 
 @dataclass
@@ -74,10 +90,13 @@ class Depot:
 
 
 @pytest.fixture
-def founded(write_settings: Callable[[str], HubSettings], request: pytest.FixtureRequest) -> Iterator[Hub]:
+def founded(
+    write_settings: Callable[[str], HubSettings], fleet_founded: Path, request: pytest.FixtureRequest
+) -> Iterator[Hub]:
     """A founded hub, its database open. More settings: `parametrize("founded", [toml], indirect=True)`."""
     settings = write_settings(getattr(request, "param", ""))
-    founding.found(settings, PASSWORD, {})
+    shutil.copytree(fleet_founded / "state", settings.state_directory)
+    shutil.copy(fleet_founded / "hub.key", settings.key_file)
     with (
         founding.opened(settings, {}) as (database, secrets),
         founding.open_ledger(settings, database, secrets) as (authority, ledger),

@@ -1,11 +1,11 @@
 """The real hub with its ledger on a database server, and two of them on one."""
 
 import signal
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from tests.crdt.store.servers import SERVERS, Server
 from tests.hub.processes import HubProcess, Shell
@@ -13,10 +13,7 @@ from tests.hub.processes import HubProcess, Shell
 CARD = "04A1B2C3D4E5F6"
 
 
-@pytest.fixture(params=list(SERVERS))
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with SERVERS[request.param].running() as server:
-        yield server
+on_servers = pytest.mark.parametrize("server", list(SERVERS), indirect=True)
 
 
 def hub_on(url: str, directory: Path, key_file: Path) -> HubProcess:
@@ -30,6 +27,7 @@ def hub_on(url: str, directory: Path, key_file: Path) -> HubProcess:
     return hub
 
 
+@on_servers
 def test_two_hubs_serve_one_ledger_on_a_server(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,7 +40,7 @@ def test_two_hubs_serve_one_ledger_on_a_server(
     assert not (tmp_path / "here/state/ledger.db").exists()
     again = there.command("init")
     assert again.returncode == 1
-    assert "There is a fleet in ledger1 on" in again.stderr
+    assert f"There is a fleet in {make_url(url).database} on" in again.stderr
     with ExitStack() as stack:
         for hub in (here, there):
             (hub.directory / "state").mkdir(exist_ok=True, mode=0o700)

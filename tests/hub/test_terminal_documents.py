@@ -19,8 +19,8 @@ from crdt.store.store import Store
 from crdt.terminal_document import MAX_NOTES_BYTES, TERMINAL_EDITS, TerminalDocument
 from hub import tables
 from hub.terminal_documents import TerminalDocuments
-from tests.crdt.store.servers import SERVERS, Server
-from tests.crdt.store.stores import KINDS, store_opener
+from tests.crdt.store.servers import Server
+from tests.crdt.store.stores import store_opener
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Terminal, first
 
@@ -147,16 +147,6 @@ async def test_what_does_not_fit_is_refused_with_a_sentence(depot: Depot) -> Non
 
 
 # ---- On every database ----
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def server(request: pytest.FixtureRequest) -> Iterator[Server | None]:
-    """Where the hub keeps its ledger: None for a file, and each kind of server."""
-    if request.param == "file":
-        yield None
-    else:
-        with SERVERS[request.param].running() as server:
-            yield server
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from crdt.store.database import Database
-from tests.crdt.store.servers import SERVERS, Server
-from tests.crdt.store.stores import KINDS, FleetOn, NewFleet, store_opener
+from tests.crdt.store.servers import Server
+from tests.crdt.store.stores import FleetOn, NewFleet, store_opener
 
 KEY = bytes(range(32))
 
@@ -25,22 +25,12 @@ def database(path: Path) -> Iterator[Database]:
         yield database
 
 
-@pytest.fixture(scope="session", params=KINDS)
-def server(request: pytest.FixtureRequest) -> Iterator[Server | None]:
-    """Where a hub keeps its ledger, one after the other: None for a file, and each kind of server."""
-    if request.param == "file":
-        yield None
-    else:
-        with SERVERS[request.param].running() as server:
-            yield server
-
-
 @pytest.fixture
 def new_fleet(server: Server | None, tmp_path_factory: pytest.TempPathFactory) -> NewFleet:
     """Makes fleets, whose hubs are on the server."""
 
     def make(terminals: int) -> FleetOn:
         directory = tmp_path_factory.mktemp("fleet")
-        return FleetOn(directory, terminals, store_opener(server, directory))
+        return FleetOn(directory, terminals, store_opener(server, directory, with_tables=True))
 
     return make

@@ -1,4 +1,4 @@
-"""Real database servers from Debian's packages, in a temporary directory, while a test needs them."""
+"""Real database servers from Debian's packages, in a temporary directory, while tests need them."""
 
 import itertools
 import os
@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,15 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from crdt.store import schema, sealed
+from crdt.store.server_writer import LOCK_METADATA
 from tests.needs import needs_program
 
 PATIENCE_S = 60
+KEPT = 8  # databases of one server: more than any test uses at once
+MEMORY = Path("/dev/shm")  # noqa: S108 - a new directory in it, with a name of its own
+ROOM_BYTES = 1 << 30
+TABLES = (LOCK_METADATA, sealed.METADATA, schema.METADATA)
 LEFT_OVER = "is still in use"  # PostgreSQL says so of the memory of one that was killed
 _NOBODY = "nobody"  # servers refuse to run as root
 
@@ -34,6 +41,7 @@ class Server(ABC):
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._numbers = itertools.count(1)
+        self._databases: deque[str] = deque()
         self._process: subprocess.Popen[bytes] | None = None
         self.found()
         self.start()
@@ -43,7 +51,7 @@ class Server(ABC):
     def running(cls) -> Iterator[Self]:
         """A fresh server, stopped and removed afterwards."""
         cls.needs()
-        directory = Path(tempfile.mkdtemp(prefix=f"farebox-{cls.name}-"))  # a short name: a socket is in it
+        directory = new_directory(f"farebox-{cls.name}-")
         try:
             if os.geteuid() == 0:
                 shutil.chown(directory, _NOBODY)
@@ -70,7 +78,7 @@ class Server(ABC):
         else:
             self.kill()
         if self._process is None or self._process.poll() is not None:
-            raise AssertionError(f"{self.name} does not start:\n{self._said()[-4000:]}")
+            raise AssertionError(f"{self.name} does not start:\n{self.last_words()}")
 
     def _launch(self) -> int:
         """Start the process; how much the log had before."""
@@ -79,8 +87,25 @@ class Server(ABC):
             self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, **self.somebody())
         return begun
 
+    @property
+    def fallen(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self._said()[-4000:]
+
     def _said(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
+
+    def renew(self) -> None:
+        """Begin once more, with nothing in it, after it has fallen."""
+        self._process = None
+        self._databases.clear()
+        shutil.rmtree(self.directory / "data")
+        self.found()
+        self.start()
 
     def stop(self) -> None:
         """Stop it in good order; connections are cut."""
@@ -95,10 +120,20 @@ class Server(ABC):
         self._end(signal.SIGQUIT if self.name == "postgresql" else signal.SIGKILL)
 
     def fresh(self) -> str:
-        """A new, empty database; its address."""
+        """A new, empty database; its address. The last few are kept."""
+        return self.url(self._new())
+
+    def with_tables(self) -> str:
+        """A new database with a hub's tables; its address. Nothing is in them."""
+        return self.fresh()  # the hub makes them, where that is the quickest way
+
+    def _new(self, template: str = "") -> str:
         name = f"ledger{next(self._numbers)}"
-        self.run(f"CREATE DATABASE {name}")
-        return self.url(name)
+        self.run(f"CREATE DATABASE {name} {template}")
+        self._databases.append(name)
+        if len(self._databases) > KEPT:
+            self.run(f"DROP DATABASE {self._databases.popleft()}")
+        return name
 
     def run(self, statement: str) -> Any:
         """Run a statement as the server's owner, outside any transaction; the first value it finds."""
@@ -160,6 +195,7 @@ class PostgreSQL(Server):
         needs_program("initdb", "run the ledger on PostgreSQL")
 
     def found(self) -> None:
+        self._template = ""
         initdb = needs_program("initdb", "run the ledger on PostgreSQL")
         data = self.directory / "data"
         subprocess.run(
@@ -175,11 +211,20 @@ class PostgreSQL(Server):
         data = str(self.directory / "data")
         return [str(server), "-D", data, "-k", str(self.directory), "-c", "listen_addresses="]
 
+    def with_tables(self) -> str:
+        if not self._template:
+            self._template = "prepared"
+            self.run("CREATE DATABASE prepared")
+            engine = create_engine(_psycopgs(self.url("prepared")), poolclass=NullPool)
+            for metadata in TABLES:
+                metadata.create_all(engine)
+        return self.url(self._new(f"TEMPLATE {self._template}"))
+
     def url(self, database: str) -> str:
         return f"postgresql://farebox@/{database}?host={self.directory}"
 
     def driver_url(self) -> str:
-        return self.url("postgres").replace("postgresql:", "postgresql+psycopg:")
+        return _psycopgs(self.url("postgres"))
 
 
 class MariaDB(Server):
@@ -225,10 +270,24 @@ class MariaDB(Server):
         ]
 
     def url(self, database: str) -> str:
-        return f"mariadb://farebox@127.0.0.1:{self._port}/{database}"
+        # It has no TLS. PyMySQL reads all the root certificates of the machine for each connection otherwise.
+        return f"mariadb://farebox@127.0.0.1:{self._port}/{database}?ssl_disabled=1"
 
     def driver_url(self) -> str:
         return self.url("").replace("mariadb:", "mariadb+pymysql:")
+
+
+def new_directory(prefix: str) -> Path:
+    """In memory, where there is room. No test cuts a server's power, and kill -9 leaves memory as it is.
+
+    The name is short: a socket is in it.
+    """
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else None))
+
+
+def _psycopgs(url: str) -> str:
+    return url.replace("postgresql:", "postgresql+psycopg:")
 
 
 SERVERS: dict[str, type[Server]] = {"postgresql": PostgreSQL, "mariadb": MariaDB}

@@ -35,9 +35,12 @@ def open_ledger(store: Store, entropy: Callable[[int], bytes]) -> HubLedger:
     return HubLedger(store, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, entropy=entropy)
 
 
-def store_opener(server: Server | None, directory: Path) -> Callable[[], Store]:
-    """Opens a store that is empty the first time: on the server, or for None a file."""
+def store_opener(server: Server | None, directory: Path, *, with_tables: bool = False) -> Callable[[], Store]:
+    """Opens a store that is empty the first time: on the server, or for None a file.
+
+    `with_tables`: those of a hub's ledger may be there, for a test that is not about making them.
+    """
     if server is None:
         return lambda: Database.open(directory / "hub.db", KEY, readers=2)
-    url = server.fresh()
+    url = server.with_tables() if with_tables else server.fresh()
     return lambda: ServerDatabase.open(url, KEY, interval_s=INTERVAL_S)

@@ -1,0 +1,62 @@
+"""The database servers of a whole run: one of each kind, begun for the first test that needs it.
+
+A pytest plugin. Where a server ends by itself, the test that fails of it shows the end of its log, and the
+next test finds a fresh one.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.crdt.store.servers import SERVERS, Server
+from tests.crdt.store.stores import KINDS
+
+_RUNNING = pytest.StashKey[dict[str, Server]]()
+
+
+@pytest.fixture(scope="session")
+def _running(pytestconfig: pytest.Config) -> Iterator[ExitStack]:
+    """Stops and removes what was started, after the last test."""
+    pytestconfig.stash[_RUNNING] = {}
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def server(request: pytest.FixtureRequest, pytestconfig: pytest.Config, _running: ExitStack) -> Server | None:
+    """Where a hub keeps its ledger, one after the other: None for a file, and each kind of server.
+
+    The databases of one test are not those of another.
+    """
+    if request.param == "file":
+        return None
+    servers = pytestconfig.stash[_RUNNING]
+    if request.param not in servers:
+        servers[request.param] = _running.enter_context(SERVERS[request.param].running())
+    return servers[request.param]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Whoever asks why a test failed sees what the server said last."""
+    report = yield
+    for server in _fallen(item.config):
+        report.sections.append((f"{server.name} has ended by itself", server.last_words()))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """Between two tests, where nobody takes a new process for a leak."""
+    try:
+        return (yield)
+    finally:
+        for server in _fallen(item.config):
+            server.renew()
+
+
+def _fallen(config: pytest.Config) -> list[Server]:
+    return [server for server in config.stash.get(_RUNNING, {}).values() if server.fallen]
