@@ -21,7 +21,7 @@ from edge.errors import HubUnreachable, LedgerBehind, UplinkError
 from edge.exchange import Answer
 from edge.renewal import renewed_identity
 from edge.sync import Delivery, Exchange, Outcome, Sync
-from edge.terminal import Enrolment, Terminal
+from edge.terminal import Terminal
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.doors import Door, compared, doors
@@ -59,7 +59,7 @@ class Line:
         self._arrive()
         return Answer(hello, tuple(rest), None, 1)  # type: ignore[arg-type]  # an answer begins with HELLO
 
-    async def renew(self, reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
+    async def renew(self, reissued: Sequence[bytes]) -> Exchange:
         before = enrolled(self.terminal).identity
 
         async def ask(request: Any) -> dict[str, Any]:
@@ -69,9 +69,9 @@ class Line:
             return dict(given)
 
         entropy = len(self.hub.renewals).to_bytes(1, "big") * 32
-        identity = await renewed_identity(ask, before, reissued, lambda length: entropy[:length])
-        await asyncio.to_thread(self.terminal.enrol, identity, before)
-        return enrolled(self.terminal), self.exchange
+        promised = await renewed_identity(ask, before, reissued, lambda length: entropy[:length])
+        await asyncio.to_thread(self.terminal.promise, promised, before)
+        return self.exchange
 
     async def sync(self) -> Outcome:
         run = Sync(self.terminal, enrolled(self.terminal), self.exchange, dict, Delivery(), renew=self.renew)
@@ -294,7 +294,7 @@ async def test_a_hub_that_gives_no_new_identity_keeps_nobody_from_tapping(
 ) -> None:
     await asyncio.to_thread(ride, put_back, AFTER)
 
-    async def nothing(_reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
+    async def nothing(_reissued: Sequence[bytes]) -> Exchange:
         raise UplinkError("too often")
 
     line = Line(hub, put_back)
