@@ -12,9 +12,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from crdt.errors import InputRefused, RefusalCode
-from crdt.frames import Hello, Message
+from crdt.frames import Hello, Message, Pull
+from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store.blocks import NO_HEAD
 from crdt.store.conceding import Chain
+from edge import revoked_list
 from edge.canonical import canonical_chain
 from edge.errors import AnswerRefused, Superseded
 from edge.exchange import Answer
@@ -36,7 +38,10 @@ async def take_up(terminal: Terminal, promised: Promised, exchange: Exchange) ->
     if before is None or terminal.promised is not promised:
         raise Superseded("The terminal was paired anew meanwhile.")
     try:
+        # Peers are told what is written again, so the list that ends the former identity is here by then.
+        papers = await _list(before, promised, exchange)
         again = await compare(terminal, before, promised, exchange)
+        await asyncio.to_thread(_learn, terminal, before, promised, papers)
         await asyncio.to_thread(terminal.enrol, promised.identity, before.identity)
     except InputRefused as error:
         raise AnswerRefused(error.code, str(error)) from error
@@ -46,6 +51,19 @@ async def take_up(terminal: Terminal, promised: Promised, exchange: Exchange) ->
     was, now = before.identity.replica.hex(), promised.identity.replica.hex()
     log.warning("goes on as %s after %s; %d taps of its blocks are written again", now, was, again)
     return after
+
+
+def _learn(terminal: Terminal, before: Enrolment, promised: Promised, papers: Sequence[Message]) -> None:
+    with terminal.syncing(before.identity):
+        revoked_list.learn(promised.identity, before.ledger, papers)
+
+
+async def _list(before: Enrolment, promised: Promised, exchange: Exchange) -> Sequence[Message]:
+    """The hub's papers, with the list that says that the former identity has ended. Raises UplinkError."""
+    series, base, after = before.ledger.settled()
+    version = await asyncio.to_thread(revoked_list.version_of, before.ledger)
+    pull = Pull(series, base, after, {REVOKED_DOCUMENT: version})
+    return (await exchange([Hello(promised.identity.fleet, promised.identity.replica, {}), pull])).messages
 
 
 async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exchange: Exchange) -> int:

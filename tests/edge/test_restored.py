@@ -4,6 +4,7 @@ The hub's chain counts; what it lacks is written again under a new identity, in 
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ class Line:
     def __init__(self, hub: TestHub, terminal: Terminal) -> None:
         self.hub = hub
         self.terminal = terminal
+        self.began_as = enrolled(terminal).identity.replica
         self.lose: int | None = None
         self.said = 0
 
@@ -285,6 +287,46 @@ async def test_a_peer_that_comes_to_the_hub_after_the_renewal_doubles_nothing(
         (late,) = await asyncio.wrap_future(hub.ledger.forks())
         assert (late.reason, late.resolution) == (RefusalCode.REVOKED, "")
         assert await agree(rear.terminal, hub)
+    finally:
+        await asyncio.to_thread(opened.close)
+
+
+class Leaving(Line):
+    """The bus leaves the depot as soon as its terminal is another."""
+
+    def _arrive(self) -> None:
+        if enrolled(self.terminal).identity.replica != self.began_as:
+            raise HubUnreachable("The hub is out of reach.")
+
+
+@pytest.mark.parametrize("line", [Line, Leaving])
+@pytest.mark.parametrize("asked_by", ["rear", "front"])
+async def test_what_is_written_again_counts_once_at_a_door_without_a_hub(
+    asked_by: str,
+    line: type[Line],
+    paired: Terminal,
+    database: Database,
+    hub: TestHub,
+    tmp_path: Path,
+    rear: Door,
+) -> None:
+    """Invariant 5: EARLY was open in the copy, and the rear door has it sealed of the identity that ended."""
+    marks = await asyncio.to_thread(Marks.open, tmp_path / "marks")
+    marked = await asyncio.to_thread(Terminal, database, marks)
+    await asyncio.to_thread(ride, marked, EARLY)
+    image = await asyncio.to_thread(copied, database, tmp_path)
+    await asyncio.to_thread(enrolled(marked).ledger.seal)
+    await compared(await asyncio.to_thread(Door.of, marked), rear)
+    opened = await asyncio.to_thread(Database.open, image, KEY)
+    try:
+        terminal = await asyncio.to_thread(Terminal, opened, marks)
+        with contextlib.suppress(HubUnreachable):
+            await line(hub, terminal).sync()
+        front = await asyncio.to_thread(Door.of, terminal)
+        status = await asyncio.to_thread(front.ledger.status)
+        assert (status["suspended"], status["open"]) == (False, 2 if line is Leaving else 0)
+        await compared(*((rear, front) if asked_by == "rear" else (front, rear)))
+        assert await asyncio.to_thread(rear.balance, EARLY) == 750
     finally:
         await asyncio.to_thread(opened.close)
 

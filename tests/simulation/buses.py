@@ -291,7 +291,8 @@ class Bus:
             spans.setdefault(replica, []).append((first, last))
         if self.branch is not None:
             common, apart = self._local()
-            return {**spans, self.replica: [(1, common)], self.branch.name: [(1, len(apart))]}
+            mine = [(seq, seq) for seq in sorted(common)]
+            return {**spans, self.replica: mine, self.branch.name: [(1, len(apart))]}
         spans.setdefault(self.replica, []).extend((seq, seq) for (seq,) in self.disk.rows(_OPEN_SEQ))
         return spans
 
@@ -383,18 +384,28 @@ class Bus:
         who = self.author
         self.ledger = TerminalLedger(self.database, HOME.root.public_key, who.key, who.certificate, marks)
 
-    def _local(self) -> tuple[int, list[Fact]]:
-        """How far the disk has what everybody has of this identity, and what it has beside that."""
+    def _local(self) -> tuple[set[int], list[Fact]]:
+        """What the disk has of what everybody has of this identity, and what it has beside that.
+
+        What the identity that ended had sealed is written again, under other numbers, until the next one has
+        it; where the terminal knows that it has ended, some may be in quarantine.
+        """
         facts = self._oracle.facts[self.replica]
-        common, apart = 0, []
+        common: set[int] = set()
+        apart = []
         for delta in self._written():
             fact = Fact(delta.card, delta.kind, delta.amount_minor, delta.at_ms, delta.context)
             if delta.seq <= len(facts) and facts[delta.seq - 1] == fact:
-                common += 1
-                expect(common == delta.seq, f"{self.name} lacks facts before {delta.seq}")
+                common.add(delta.seq)
             else:
                 apart.append(fact)
-        return common, apart
+        again = {seq for seq, fact in enumerate(facts, 1) if seq not in common and fact in apart}
+        apart = [fact for fact in apart if fact not in {facts[seq - 1] for seq in again}]
+        whole = self.replica in self.ledger.revocations().cut_offs or common | again == set(
+            range(1, max(common | again, default=0) + 1)
+        )
+        expect(whole, f"{self.name} lacks facts between those that it has")
+        return common | again, apart
 
     def _written(self) -> Iterator[Delta]:
         rows = self.disk.rows("SELECT raw FROM block WHERE replica = ? ORDER BY first_seq", self.replica)
