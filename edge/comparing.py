@@ -1,59 +1,77 @@
-"""Before a restored terminal goes on under the identity of a new pairing: its former one against the hub.
+"""Before a restored terminal goes on under a new identity: what it was until now against the hub.
 
-An old copy of a storage may hold taps, not sealed there, that its former life sealed and sent. The new
-identity would write them again. So the pairing has ended the former identity at the hub, and what the hub has
-of its chain, which grows no more, counts: only what is not in it, nor in a chain of another identity that the
-terminal had, is left for the new one to write.
+An old copy of a storage may hold taps, not sealed there, that its former life sealed and sent, or wrote again
+under an identity that the copy does not know. The new identity would write them once more. So the hub has
+ended the former identity when it gave the new one, and what it has of its chain, which grows no more, counts:
+only what is not in it, nor in a chain of another identity that the terminal had, is left for the new one to
+write. A hub that does not show it is asked again, as the new identity, before anything else is said to it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 
 from crdt.errors import InputRefused, RefusalCode
-from crdt.facts import ReplicaId
-from crdt.frames import Hello, Message
+from crdt.frames import Hello, Message, Pull
+from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store.blocks import NO_HEAD
 from crdt.store.conceding import Chain
+from edge import revoked_list
 from edge.canonical import canonical_chain
-from edge.errors import AnswerRefused, NotCompared, UplinkError
+from edge.errors import AnswerRefused, Superseded
 from edge.exchange import Answer
-from edge.identity import Identity
+from edge.promised import Promised
 from edge.terminal import Enrolment, Terminal
 
 Exchange = Callable[[Sequence[Message]], Awaitable[Answer]]
 
+log = logging.getLogger(__name__)
 
-async def compare(
-    terminal: Terminal,
-    before: Enrolment,
-    identity: Identity,
-    former: Collection[ReplicaId],
-    exchange: Exchange,
-) -> int:
-    """Give way to the hub's chain of `before`, which has ended, over an exchange as `identity`.
 
-    `former`: all identities that the hub had of this terminal; one that this storage does not know of may
-    have written again what is open here. How many taps of blocks are written again. Raises NotCompared; then
-    nothing has changed here.
+async def take_up(terminal: Terminal, promised: Promised, exchange: Exchange) -> Enrolment:
+    """Become the identity that the hub has promised, over an exchange as it, once all is compared.
+
+    Raises UplinkError, Superseded when the terminal was paired meanwhile; the promise is kept then, and
+    doing it again changes nothing that was done.
     """
+    before = terminal.enrolment
+    if before is None or terminal.promised is not promised:
+        raise Superseded("The terminal was paired anew meanwhile.")
     try:
-        return await _compare(terminal, before, identity, former, exchange)
-    except UplinkError as error:
-        raise NotCompared(
-            f"The hub has paired the terminal, but did not show what it holds of it: {error} Without that,"
-            " taps could count twice, so the terminal stays as it was and keeps its taps. Ask for a new code"
-            " and pair again."
-        ) from error
+        # Peers are told what is written again, so the list that ends the former identity is here by then.
+        papers = await _list(before, promised, exchange)
+        again = await compare(terminal, before, promised, exchange)
+        await asyncio.to_thread(_learn, terminal, before, promised, papers)
+        await asyncio.to_thread(terminal.enrol, promised.identity, before.identity)
+    except InputRefused as error:
+        raise AnswerRefused(error.code, str(error)) from error
+    after = terminal.enrolment
+    if after is None or after.identity is not promised.identity:
+        raise Superseded("The terminal was paired anew meanwhile.")
+    was, now = before.identity.replica.hex(), promised.identity.replica.hex()
+    log.warning("goes on as %s after %s; %d taps of its blocks are written again", now, was, again)
+    return after
 
 
-async def _compare(
-    terminal: Terminal,
-    before: Enrolment,
-    identity: Identity,
-    former: Collection[ReplicaId],
-    exchange: Exchange,
-) -> int:
-    hello = Hello(identity.fleet, identity.replica, {})
+def _learn(terminal: Terminal, before: Enrolment, promised: Promised, papers: Sequence[Message]) -> None:
+    with terminal.syncing(before.identity):
+        revoked_list.learn(promised.identity, before.ledger, papers)
+
+
+async def _list(before: Enrolment, promised: Promised, exchange: Exchange) -> Sequence[Message]:
+    """The hub's papers, with the list that says that the former identity has ended. Raises UplinkError."""
+    series, base, after = before.ledger.settled()
+    version = await asyncio.to_thread(revoked_list.version_of, before.ledger)
+    pull = Pull(series, base, after, {REVOKED_DOCUMENT: version})
+    return (await exchange([Hello(promised.identity.fleet, promised.identity.replica, {}), pull])).messages
+
+
+async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exchange: Exchange) -> int:
+    """Give way to the hub's chain of `before`, which has ended, over an exchange as the promised identity.
+
+    How many taps of blocks are written again. Raises UplinkError or InputRefused; then nothing has changed.
+    """
+    hello = Hello(promised.identity.fleet, promised.identity.replica, {})
 
     async def say(messages: Sequence[Message]) -> Answer:
         return await exchange([hello, *messages])
@@ -66,7 +84,7 @@ async def _compare(
     ledger, certificate = before.ledger, before.identity.certificate
     replica = certificate.replica
     kin: list[Chain] = []
-    for other in sorted(set(former) - {replica, identity.replica}):
+    for other in sorted(set(promised.former) - {replica, promised.identity.replica}):
         found = await canonical_chain(say, other, 0)
         if found.blocks:
             kin.append((other, found.blocks, found.certificates))
@@ -77,5 +95,5 @@ async def _compare(
             return await asyncio.to_thread(concede, after_seq, chain.blocks)
         except InputRefused as error:
             if error.code is not RefusalCode.CHAIN_BROKEN or after_seq == 0:
-                raise AnswerRefused(error.code, str(error)) from error
+                raise
     raise AssertionError("the chain was asked for from its beginning")

@@ -2,19 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from crdt.facts import ReplicaId
 from crdt.pairing import PairingCode
 from edge.addresses import AddressBook, HubAddress
-from edge.comparing import compare
-from edge.errors import EdgeError, HubUnreachable, NotCompared, PairingError
+from edge.comparing import take_up
+from edge.errors import EdgeError, HubUnreachable, NotCompared, PairingError, UplinkError
 from edge.exchange import ExchangeClient, Limits
-from edge.identity import Identity, new_keys
+from edge.identity import new_keys
 from edge.pairing import Pairing, parse_code
-from edge.terminal import Enrolment, Terminal
+from edge.promised import Promised
+from edge.terminal import Terminal
 from edge.tls import client_context
 
 FIND_TIMEOUT_S = 10.0
@@ -62,7 +62,8 @@ class Enroller:
     async def pair(self, code_text: str, address: HubAddress | None) -> None:
         """Pair at `address`, or with whichever known hub takes the code.
 
-        Raises PairingError or HubUnreachable; then the terminal is what it was.
+        Raises PairingError or HubUnreachable; then the terminal is what it was, and after NotCompared its
+        uplink goes on with it.
         """
         code = parse_code(code_text)
         async with self._one_at_a_time:
@@ -103,21 +104,33 @@ class Enroller:
         keys = await asyncio.to_thread(new_keys, self._entropy)
         pairing = Pairing(address, self._way.limits, self._way.proxy, self._entropy)
         ended = None if restored is None else restored.identity.replica
-        identity = await pairing.run(code, keys, self._name, terminal, ended)
-        if restored is not None and restored.identity.fleet == identity.fleet:
-            await self._compare(restored, identity, pairing.former, address)
-        await asyncio.to_thread(self._terminal.enrol, identity)
+        promised = await pairing.run(code, keys, self._name, terminal, ended)
+        identity = promised.identity
+        to_compare = restored is not None and restored.identity.fleet == identity.fleet
+        if restored is not None and to_compare:
+            await asyncio.to_thread(self._terminal.promise, promised, restored.identity)
+        else:
+            await asyncio.to_thread(self._terminal.enrol, identity)
         log.info("paired with fleet %s at %s as %s", identity.fleet.hex(), address, identity.replica.hex())
         if self._addresses.prove(address):
             await asyncio.to_thread(self._proven, address)
+        if to_compare:
+            await self._take_up(promised, address)
 
-    async def _compare(
-        self, restored: Enrolment, identity: Identity, former: Collection[ReplicaId], address: HubAddress
-    ) -> None:
+    async def _take_up(self, promised: Promised, address: HubAddress) -> None:
+        identity = promised.identity
         context = await asyncio.to_thread(client_context, identity)
         way = self._way
         client = ExchangeClient(identity.fleet, identity.replica, context, way.limits, way.proxy)
-        async with client:
-            exchange = partial(client.exchange, address)
-            again = await compare(self._terminal, restored, identity, former, exchange)
-        log.warning("gave way to the hub's chain of what was restored; %d taps are written again", again)
+        try:
+            async with client:
+                await take_up(self._terminal, promised, partial(client.exchange, address))
+        except UplinkError as error:
+            now = self._terminal.enrolment
+            if now is not None and now.identity is identity:
+                return  # the uplink was quicker
+            raise NotCompared(
+                f"The hub has paired the terminal, but did not show what it holds of it: {error} Without"
+                " that, taps could count twice, so until then the terminal keeps its taps and sends none. It"
+                " asks again by itself, and now with: farebox-tech sync"
+            ) from error

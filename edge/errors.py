@@ -62,7 +62,7 @@ class PairingRefused(PairingError):
 
 
 class NotCompared(PairingError):
-    """The hub did not show what it holds of a restored terminal, so a new identity might write it again."""
+    """The hub has not shown yet what it holds of a restored terminal; the new identity waits for that."""
 
 
 class PairedElsewhere(PairingError):

@@ -15,18 +15,18 @@ from crdt.frontier import Frontier, Head
 from crdt.settlement import Page
 from crdt.store.blocks import NO_HEAD
 from edge.canonical import canonical_chain
+from edge.comparing import take_up
 from edge.delivery import is_cut_off, is_fork
-from edge.errors import AnswerRefused, HubRefused, LedgerBehind, UplinkError
+from edge.errors import AnswerRefused, HubRefused, LedgerBehind, Superseded, UplinkError
 from edge.exchange import Answer
 from edge.run import Exchange, Run
-from edge.terminal import Enrolment
 
 MAX_OVERTAKEN = 8
 """Questions in one run that may be put again because more was sealed meanwhile."""
 
-Renew = Callable[[Sequence[bytes]], Awaitable[tuple[Enrolment, Exchange]]]
-"""Become a new identity at the hub, which is told the hashes of blocks whose facts were written again; what
-to go on with. Raises UplinkError."""
+Renew = Callable[[Sequence[bytes]], Awaitable[Exchange]]
+"""Have the hub promise a new identity, telling it the hashes of blocks whose facts were written again; the
+way to the hub as that. Raises UplinkError."""
 
 log = logging.getLogger(__name__)
 
@@ -167,18 +167,24 @@ class GivingWay:
             raise AnswerRefused(error.code, str(error)) from error
 
     async def _renewed(self) -> bool:
-        """Go on as a new identity; False when there is none to be had now."""
+        """Go on as a new identity; False when there is none to be had now.
+
+        Raises UplinkError when the hub has promised one and does not show what it has of this one: as this
+        one nothing may be said any more.
+        """
         run, before = self._run, self._run.identity.replica
         try:
             if self._renew is None or self.renewed:
                 raise _needs_identity()  # noqa: TRY301 - as when the hub gives none
-            enrolment, exchange = await self._renew(await run.use(run.ledger.reissued))
+            exchange = await self._renew(await run.use(run.ledger.reissued))
         except UplinkError as error:
             run.give_up(before, error)
             return False
+        promised = run.terminal.promised
+        if promised is None:
+            raise Superseded("The terminal was paired anew meanwhile.")
+        run.become(await take_up(run.terminal, promised, exchange), exchange)
         self.renewed = True
-        run.become(enrolment, exchange)
-        log.warning("goes on as %s after %s", run.identity.replica.hex(), before.hex())
         return True
 
     def _error(self, replica: ReplicaId, head: Head, mine: Frontier) -> LedgerBehind:

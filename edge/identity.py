@@ -116,8 +116,11 @@ def checked(keys: Keys, given: dict[str, object]) -> Identity:
 def load_identity(store: SecretStore) -> Identity | None:
     """The stored identity; None when there was no pairing yet. Raises IdentityError when it is damaged."""
     raw = store.get_secret(SECRET)
-    if raw is None:
-        return None
+    return None if raw is None else decoded(raw)
+
+
+def decoded(raw: str | bytes) -> Identity:
+    """The identity in a record. Raises IdentityError when it is damaged."""
     try:
         record = json.loads(raw)
         keys = Keys(bytes.fromhex(record["seed"]), record["tls_key"].encode("ascii"))

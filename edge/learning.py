@@ -13,6 +13,7 @@ from crdt.facts import ReplicaId
 from crdt.frames import CertificateFrame, DocumentFrame, Message
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page, parse_page, verify_page
+from edge import revoked_list
 from edge.terminal import Enrolment, Terminal, signed_by
 
 log = logging.getLogger(__name__)
@@ -47,12 +48,7 @@ class Learning:
 
     def former_list(self) -> list[Message]:
         """The list of revocations that was held when the hub was asked, with its signer's certificate."""
-        listed = self._listed
-        if listed is None:
-            return []
-        signer = self._hubs.get(listed.signer) or self._enrolment.ledger.authors().get(listed.signer)
-        papers: list[Message] = [] if signer is None else [CertificateFrame(signer.encode())]
-        return [*papers, DocumentFrame(listed.encode())]
+        return revoked_list.papers(self._listed, {**self._enrolment.ledger.authors(), **self._hubs})
 
     def own_document(self) -> SignedDocument:
         """The terminal's document for the hub."""
@@ -89,9 +85,7 @@ class Learning:
                 log.info("fares and rules of version %d are in use", document.version)
         elif document.name == REVOKED_DOCUMENT:
             # With its signer, for a hub that was put back and does not know whose key it had then.
-            self._enrolment.ledger.merge([], [self._hub(document.signer)])
-            if self._enrolment.ledger.put_document(document):
-                log.info("the list of revoked terminals has version %d", document.version)
+            revoked_list.keep(self._enrolment.ledger, document, self._hub(document.signer))
         elif document.name == TERMINAL_DOCUMENT:
             self.hub_lacks = self._terminal.merge(document)
         else:

@@ -27,7 +27,8 @@ from edge.errors import (
     PairingRefused,
 )
 from edge.exchange import Limits, object_in, open_http, read_at_most, translated
-from edge.identity import Identity, Keys, checked
+from edge.identity import Keys, checked
+from edge.promised import Promised, former_in
 from edge.tls import stranger_context
 
 T = TypeVar("T")
@@ -64,8 +65,6 @@ class Pairing:
         self._proxy = proxy or None
         self._entropy = entropy
         self._seen = OneKey()
-        self.former: tuple[ReplicaId, ...] = ()
-        """Once paired as restored: the identities of this terminal that the hub knows."""
 
     async def run(
         self,
@@ -74,7 +73,7 @@ class Pairing:
         name: str,
         terminal: TerminalId | None,
         restored: ReplicaId | None = None,
-    ) -> Identity:
+    ) -> Promised:
         """The identity the hub gives to `keys` under the name. `terminal`: its id, where it had one before.
 
         `restored`: the identity of a storage that was put back; the hub ends it. Raises CodeRefused,
@@ -106,7 +105,7 @@ class Pairing:
         name: str,
         terminal: TerminalId | None,
         restored: ReplicaId | None,
-    ) -> Identity:
+    ) -> Promised:
         # The connection has to exist before the first message can be made: its key goes in.
         await self._knock(http)
         pairing = TerminalPairing(code, self._seen.spki_sha256, self._entropy)
@@ -123,11 +122,11 @@ class Pairing:
         finish = {"session": _text(answer, "session"), "request": _b64(sealed)}
         answer = await self._post(http, PAIR_FINISH, finish)
         given = await self._protocol(pairing.open_response, _unb64(answer, "response"))
-        self.former = _ids(given.get("former", ""))
         try:
-            return await asyncio.to_thread(checked, keys, dict(given))
+            identity = await asyncio.to_thread(checked, keys, dict(given))
         except IdentityError as error:
             raise PairingRefused(f"The hub's certificates cannot be used. {error}") from error
+        return Promised(identity, former_in(given.get("former", "")))
 
     async def _knock(self, http: aiohttp.ClientSession) -> None:
         """Connect, and see the TLS key; what the hub says to this request does not matter."""
@@ -168,13 +167,6 @@ def parse_code(text: str) -> PairingCode:
         return PairingCode.parse(text)
     except InputRefused as error:
         raise CodeRefused(f"This is no pairing code: {error}.") from error
-
-
-def _ids(text: str) -> tuple[ReplicaId, ...]:
-    try:
-        return tuple(ReplicaId(bytes.fromhex(each)) for each in text.split())
-    except ValueError as error:
-        raise PairingRefused("The hub's list of this terminal's identities does not read.") from error
 
 
 def _b64(raw: bytes) -> str:

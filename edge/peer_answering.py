@@ -16,9 +16,11 @@ from crdt.frames import (
     Ack,
     BlockFrame,
     CertificateFrame,
+    DocumentFrame,
     Hello,
     Message,
     OpenSegment,
+    Pull,
     Refusal,
     Want,
 )
@@ -27,6 +29,7 @@ from crdt.session import Ended, Event, Refused
 from crdt.store.blocks import NO_HEAD
 from crdt.store.terminal import TerminalLedger
 from crdt.tlsnames import TlsIdentity
+from edge import revoked_list
 from edge.acquaintances import Acquaintances
 from edge.delivery import at_a_time
 from edge.identity import Identity
@@ -53,6 +56,9 @@ class PeerHeard:
     blocks: list[bytes] = field(default_factory=list)
     want: Want | None = None
     segment: OpenSegment | None = None
+    pull: Pull | None = None
+    listed: bytes | None = None
+    """A list of revoked terminals."""
     refused: Refused | None = None  # it broke the protocol; nothing of it counts
 
     def take(self, event: Event) -> None:
@@ -72,6 +78,12 @@ class PeerHeard:
                 self.want = event
             case OpenSegment():
                 self.segment = event
+            case Pull():
+                self.pull = event
+            case DocumentFrame(raw):
+                if self.listed is not None:
+                    raise NotPermitted("At most one document may come in one exchange.")
+                self.listed = raw
             case Refused():
                 self.refused = event
             case Refusal() | Ended() | Ack():
@@ -108,6 +120,7 @@ class PeerAnswerer:
             raise Malformed("the session has no HELLO")
         self._acquaintances.meet(heard.caller.replica, heard.certificates)
         messages: list[Message] = []
+        self._learn(heard, messages)
         brought = self._merge(heard, messages)
         behind = self._believe(heard, messages)
         segment = own_segment(self._ledger)
@@ -119,6 +132,20 @@ class PeerAnswerer:
                 messages += self._ledger.answer(heard.want, MAX_ANSWER_BYTES)
         hello = Hello(self._identity.fleet, self._identity.replica, self._frontier(heard, heard.hello))
         return PeerAnswer([hello, *messages], brought, behind)
+
+    def _learn(self, heard: PeerHeard, messages: list[Message]) -> None:
+        """Take a newer list of revoked terminals, and give one; before anything is counted."""
+        if heard.listed is not None:
+            try:
+                new = revoked_list.take(self._identity, self._ledger, heard.listed, heard.certificates)
+            except InputRefused as error:
+                messages.append(Refusal.of(error))
+            else:
+                if new:
+                    self._acquaintances.meet(heard.caller.replica)
+        if heard.pull is not None:
+            messages.append(revoked_list.asking(self._ledger))
+            messages += revoked_list.newer_than(self._ledger, revoked_list.named([heard.pull]))
 
     def _merge(self, heard: PeerHeard, messages: list[Message]) -> int:
         if not heard.blocks:
@@ -136,6 +163,9 @@ class PeerAnswerer:
     def _believe(self, heard: PeerHeard, messages: list[Message]) -> bool:
         if heard.segment is None:
             return False
+        pulls = [] if heard.pull is None else [heard.pull]
+        if revoked_list.named(pulls) > revoked_list.version_of(self._ledger):
+            return True  # it comes again with the list: what is written again must not count twice
         try:
             return not self._acquaintances.believe(heard.caller.replica, heard.segment)
         except InputRefused as error:

@@ -17,6 +17,7 @@ from crdt.frames import (
     Ack,
     BlockFrame,
     CertificateFrame,
+    DocumentFrame,
     Hello,
     Message,
     OpenSegment,
@@ -24,6 +25,7 @@ from crdt.frames import (
 )
 from crdt.frontier import Frontier, Head, joined, missing
 from crdt.store.blocks import NO_HEAD
+from edge import revoked_list
 from edge.delivery import at_a_time
 from edge.errors import AnswerRefused
 from edge.exchange import Answer
@@ -74,10 +76,16 @@ class PeerSync:
         self._stuck.clear()
         for _ in range(MAX_EXCHANGES):
             mine, segment = await self._use(self._all)
-            opening: list[Message] = [CertificateFrame(self.presence.identity.certificate.encode()), Want({})]
-            if segment is not None:
-                opening.append(segment)
-            answer = await self._say(mine, opening)
+            told: list[Message] = [] if segment is None else [segment]
+            asking = await self._use(revoked_list.asking, self.presence.ledger)
+            own = CertificateFrame(self.presence.identity.certificate.encode())
+            answer = await self._say(mine, [own, Want({}), asking, *told])
+            await self._use(self._learn, answer)
+            lacked = await self._use(
+                revoked_list.newer_than, self.presence.ledger, revoked_list.named(answer.messages)
+            )
+            if lacked:
+                await self._say({}, [*lacked, *told])
             theirs = answer.hello.frontier
             wanted = await self._use(self._gaps, theirs)
             if wanted:
@@ -170,6 +178,16 @@ class PeerSync:
                 head = block.head
         if again:
             ledger.concede(own, again)
+
+    def _learn(self, answer: Answer) -> None:
+        """Keep a newer list of revoked terminals, before anything of the answer is counted."""
+        ledger, identity = self.presence.ledger, self.presence.identity
+        for message in answer.messages:
+            if isinstance(message, DocumentFrame):
+                try:
+                    revoked_list.take(identity, ledger, message.raw, _certificates(answer))
+                except InputRefused as error:
+                    raise AnswerRefused(error.code, str(error)) from error
 
     def _meet(self, answer: Answer) -> bool:
         """Believe the peer's open taps; False when blocks before them, or its certificate, are missing."""

@@ -7,6 +7,7 @@ from typing import Any
 from crdt.errors import RefusalCode
 from edge.errors import AnswerRefused, IdentityError
 from edge.identity import Identity, checked, new_keys
+from edge.promised import Promised, former_in
 
 MAX_REISSUED = 900
 """Blocks named in one request: more do not fit its body. The hub sees to the rest by their content."""
@@ -17,7 +18,7 @@ Ask = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 async def renewed_identity(
     ask: Ask, before: Identity, reissued: Sequence[bytes], entropy: Callable[[int], bytes]
-) -> Identity:
+) -> Promised:
     """The identity the hub gives to new keys of the same terminal; nothing is stored here.
 
     `ask` posts the request's JSON and returns the answer's; `reissued`: hashes of the blocks whose facts were
@@ -36,4 +37,4 @@ async def renewed_identity(
         raise AnswerRefused(RefusalCode.MALFORMED, str(error)) from error
     if identity.fleet != before.fleet or identity.certificate.terminal != before.certificate.terminal:
         raise AnswerRefused(RefusalCode.FOREIGN_FLEET, "it is an identity of another terminal")
-    return identity
+    return Promised(identity, former_in(given.get("former", "")))

@@ -29,6 +29,7 @@ from crdt.frames import (
 from crdt.frontier import Frontier, Head
 from crdt.session import plan
 from crdt.store.blocks import NO_HEAD
+from edge.comparing import take_up
 from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, wants_full
 from edge.errors import AnswerRefused, HubRefused, HubTooSlow, NotSealed
 from edge.exchange import Answer, refusal_in
@@ -59,7 +60,8 @@ class Outcome:
 
 @dataclass
 class Sync:
-    """One run. `exchange` talks to the hub; `describe` gives the status for the operator, and may wait.
+    """One run. `exchange` talks to the hub, as the identity that is promised where there is one; `describe`
+    gives the status for the operator, and may wait.
 
     `retry`: whether chains in `delivery.disputed` are offered again, one block of each, and the hub's own
     blocks are kept for it and brought back; not at each tap. `renew`: how to get a new identity; without it,
@@ -89,6 +91,9 @@ class Sync:
         Raises UplinkError, a refusal only when all that was not refused is done; StoreError when the ledger
         fails; Superseded when the terminal is paired anew meanwhile.
         """
+        promised = self.terminal.promised
+        if promised is not None:
+            self._run.become(await take_up(self.terminal, promised, self.exchange), self.exchange)
         while self._run.may_go_on and not self.outcome.complete:
             base = self._run.ledger.settled()[1]
             answer, mine = await self._ask()

@@ -19,6 +19,7 @@ from crdt.store.terminal import NO_SECRETS, TerminalLedger
 from crdt.terminal_document import TERMINAL_EDITS, TerminalDocument
 from edge.errors import PairedElsewhere, Superseded
 from edge.identity import SECRET, Identity, load_identity
+from edge.promised import PROMISED, Promised, load_promised
 
 CLOCK_EPOCH = "clock_epoch"
 
@@ -49,6 +50,7 @@ class Terminal:
         self._in_use = threading.Lock()
         self._syncing = threading.Lock()
         self._enrolment: Enrolment | None = None
+        self._promised = load_promised(database)
         identity = load_identity(database)
         if identity is not None:
             self._enrolment = self._enrolled(identity)
@@ -57,6 +59,11 @@ class Terminal:
     def enrolment(self) -> Enrolment | None:
         """What the terminal is at this moment; for reading only, it may be replaced at any time."""
         return self._enrolment
+
+    @property
+    def promised(self) -> Promised | None:
+        """What the hub has given instead of the present identity, which it has ended: see comparing.py."""
+        return self._promised
 
     @property
     def failed(self) -> bool:
@@ -82,6 +89,12 @@ class Terminal:
                 raise Superseded("The terminal was paired anew meanwhile.")
             yield
 
+    def promise(self, promised: Promised, instead_of: Identity) -> None:
+        """Keep what the hub has given instead of an identity; durable on return. Raises Superseded."""
+        with self.syncing(instead_of):
+            self._database.put_secret(PROMISED, promised.encode())
+            self._promised = promised
+
     def enrol(self, identity: Identity, instead_of: Identity | None = None) -> None:
         """Become `identity`, for good. Taps of an earlier identity are sealed first and stay to be sent;
         those of a suspended one are written again under this one.
@@ -98,7 +111,8 @@ class Terminal:
                 if before.identity.fleet != identity.fleet:
                     raise PairedElsewhere(_elsewhere(before))
                 before.ledger.retire()
-            self._enrolment = self._enrolled(identity, {SECRET: identity.encode()})
+            self._enrolment = self._enrolled(identity, {SECRET: identity.encode(), PROMISED: b""})
+            self._promised = None
 
     def adopt(self, document: SignedDocument) -> bool:
         """Use a verified fleet document from now on, unless the one in use is as new; True when it is used.

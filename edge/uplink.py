@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from crdt.errors import InputRefused, LedgerError
+from crdt.errors import LedgerError
 from crdt.frames import Message
 from crdt.protocol import RENEW
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
 from edge.clock import TerminalClock
-from edge.errors import AnswerRefused, EdgeError, HubDistrusted, HubUnreachable, Superseded, UplinkError
+from edge.errors import EdgeError, HubDistrusted, HubUnreachable, Superseded, UplinkError
 from edge.exchange import Answer
 from edge.identity import Identity
 from edge.renewal import renewed_identity
@@ -175,7 +175,8 @@ class Uplink:
 
     async def _anywhere(self, enrolment: Enrolment, retry: bool) -> bool:
         """Sync at the first address where the hub answers; whether that came to its end."""
-        client = await self._connected(enrolment.identity)
+        promised = self._terminal.promised
+        client = await self._connected(enrolment.identity if promised is None else promised.identity)
         failure: UplinkError = HubUnreachable("No hub was found yet: nothing is announced, and none is set.")
         for address in self._addresses.candidates():
             try:
@@ -189,7 +190,7 @@ class Uplink:
         raise failure
 
     async def _sync(self, enrolment: Enrolment, client: Client, address: HubAddress, retry: bool) -> Outcome:
-        async def renew(reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
+        async def renew(reissued: Sequence[bytes]) -> Exchange:
             return await self._renew(address, reissued)
 
         exchange = self._exchange(client, address)
@@ -206,8 +207,8 @@ class Uplink:
 
         return exchange
 
-    async def _renew(self, address: HubAddress, reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
-        """Become a new identity at the hub there; the next exchange is under its certificate."""
+    async def _renew(self, address: HubAddress, reissued: Sequence[bytes]) -> Exchange:
+        """Have the hub there promise a new identity; the next exchange is under its certificate."""
         enrolment, client = self._terminal.enrolment, self._client
         if enrolment is None or client is None:
             raise Superseded("The terminal was paired anew meanwhile.")
@@ -215,18 +216,9 @@ class Uplink:
         async def ask(request: Mapping[str, Any]) -> dict[str, Any]:
             return await client.ask(address, RENEW, request)
 
-        identity = await renewed_identity(ask, enrolment.identity, reissued, self._entropy)
-        try:
-            await asyncio.to_thread(self._terminal.enrol, identity, enrolment.identity)
-        except InputRefused as error:
-            raise AnswerRefused(error.code, str(error)) from error
-        return self._terminal_now(identity), self._exchange(await self._connected(identity), address)
-
-    def _terminal_now(self, identity: Identity) -> Enrolment:
-        enrolment = self._terminal.enrolment
-        if enrolment is None or enrolment.identity is not identity:
-            raise Superseded("The terminal was paired anew meanwhile.")
-        return enrolment
+        promised = await renewed_identity(ask, enrolment.identity, reissued, self._entropy)
+        await asyncio.to_thread(self._terminal.promise, promised, enrolment.identity)
+        return self._exchange(await self._connected(promised.identity), address)
 
     async def _went_online(self, address: HubAddress, outcome: Outcome) -> None:
         if not self.status.online:

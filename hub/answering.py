@@ -85,7 +85,7 @@ class Answer:
     messages: Sequence[Message]
     report: MergeReport | None = None  # None: nothing was brought
     restored: bool | None = None  # the terminal's storage is older than what it sealed; None: it did not say
-    settled: int | None = None  # the position to whose end the settlement was given
+    settled: int | None = None  # the position that the terminal has installed, by its word
 
 
 class Answerer:
@@ -146,7 +146,7 @@ class Answerer:
             messages=messages,
             report=report,
             restored=restored is not None if said else None,
-            settled=page.position if page is not None and page.final else None,
+            settled=page.base if page is not None and not page.restarts else None,
         )
 
     def _restored(self, heard: Heard, standing: HubStanding) -> Restored | None:

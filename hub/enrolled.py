@@ -1,9 +1,10 @@
 """What a terminal gets when it is paired, or takes a new identity: the same papers either way."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crdt.certificate import AuthorCertificate
-from crdt.facts import TerminalId
+from crdt.facts import ReplicaId, TerminalId
 from crdt.signing import PUBLIC_KEY_BYTES
 from hub.authority import Authority, ClientCertificate
 from hub.errors import RequestRefused
@@ -16,6 +17,8 @@ class Enrolled:
     terminal: TerminalId
     author: AuthorCertificate
     client: ClientCertificate
+    former: Sequence[ReplicaId] = ()
+    """What it was before, where it was restored: of each it is to compare what it holds."""
 
     def answer(self, authority: Authority) -> dict[str, str]:
         """All that the terminal is sent: hex, and PEM for TLS."""
@@ -25,6 +28,7 @@ class Enrolled:
             "hub_certificate": authority.hub_certificate.encode().hex(),
             "tls_certificate": self.client.pem,
             "tls_root": authority.root_pem,
+            "former": " ".join(each.hex() for each in self.former),
         }
 
 

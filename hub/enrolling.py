@@ -3,16 +3,19 @@
 Within the caller's transaction, in which the ledger enrols the author as well: both or neither.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection, Select, func, select
 
+from crdt.certificate import AuthorCertificate
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
 from hub import tables
 from hub.authority import ClientCertificate
 from hub.errors import RequestRefused
 from hub.registry import MAX_TERMINALS, Client
+
+MAX_FORMER = 400  # identities named in an answer: more than a terminal ever has, and they fit
 
 
 def enrol(
@@ -96,6 +99,12 @@ def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
     table = tables.client_certificate
     query = select(table.c.replica).where(table.c.paired_as.in_(_paired_as(replica)))
     return {ReplicaId(found) for found in connection.execute(query).scalars()}
+
+
+def former(authors: Mapping[ReplicaId, AuthorCertificate], terminal: TerminalId) -> list[ReplicaId]:
+    """The identities of a restored terminal, for its comparison: whichever of them may have written again
+    what the old copy of its storage has open."""
+    return sorted(one for one, author in authors.items() if author.terminal == terminal)[:MAX_FORMER]
 
 
 def key_in_use() -> RequestRefused:

@@ -11,7 +11,7 @@ import binascii
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -39,7 +39,6 @@ MAX_OPEN = 64  # pairings between start and finish; the oldest gives way
 OPEN_S = 120.0  # longest time between the two
 CONCURRENT_STARTS = 2  # SPAKE2 takes 7 ms of a core
 RATE_WINDOW_S = 60.0
-MAX_FORMER = 400  # identities named in an answer: more than a terminal ever has, and they fit
 
 
 @dataclass(slots=True)
@@ -147,17 +146,16 @@ class Pairing:
         limits = await self._limits()
         fresh, now_ms = TerminalId(self._entropy(ID_BYTES)), self._now_ms()
 
-        def work(amendment: Amendment) -> tuple[Enrolled, list[ReplicaId]]:
+        def work(amendment: Amendment) -> Enrolled:
             invites.use(amendment.connection, nameplate, code, now_ms)
             former = self._end(amendment, wanted)
             enrolled = self._enter(amendment.connection, wanted, limits, fresh, now_ms)
             amendment.enrol(enrolled.author)
-            return enrolled, former
+            return replace(enrolled, former=former)
 
-        enrolled, former = await asyncio.wrap_future(self._ledger.amend(work))
+        enrolled = await asyncio.wrap_future(self._ledger.amend(work))
         log.info("paired %r from %s as terminal %s", wanted.name, address, enrolled.terminal.hex())
-        answer = enrolled.answer(self._authority) | {"former": " ".join(each.hex() for each in former)}
-        return pairing.crypto.seal_response(answer)
+        return pairing.crypto.seal_response(enrolled.answer(self._authority))
 
     def _end(self, amendment: Amendment, wanted: Wanted) -> list[ReplicaId]:
         """End what a restored terminal wrote as before: beside what it sealed then, and lost, its next
@@ -171,7 +169,7 @@ class Pairing:
             return []
         group = enrolling.since_pairing(amendment.connection, author.replica)
         self._revoker.replace(amendment, group | {author.replica})
-        return sorted(one for one, each in authors.items() if each.terminal == author.terminal)[:MAX_FORMER]
+        return enrolling.former(authors, author.terminal)
 
     def _enter(
         self, connection: Connection, wanted: Wanted, limits: Limits, fresh: TerminalId, now_ms: int

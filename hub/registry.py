@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, case, select, update
 
 from crdt.facts import ReplicaId, TerminalId
+from crdt.store.editions import Installed
 from crdt.store.store import Store
 from hub import tables
 from hub.errors import RequestRefused
@@ -50,7 +51,7 @@ class Terminal:
     status: dict[str, Any]
     restored_ms: int | None  # when its storage was found to be older than what it had sealed
     renewed_ms: int | None  # when it took its last new identity without being paired
-    settled_ms: int | None  # when it was last given the settlement to its end
+    settled_ms: int | None  # of when the settlement is that it has installed
     settled_fact: int  # the last fact of the history that was in it
 
     def disproved(self, sound_ms: int | None) -> bool:
@@ -105,19 +106,18 @@ class Registry:
         status: Mapping[str, Any] | None,
         *,
         restored: bool | None = None,
-        settled_fact: int | None = None,
+        installed: Installed | None = None,
     ) -> None:
         """Note that a terminal was heard of and, unless None, what it said of itself.
 
         `restored`: whether its storage is an old copy, None where that was no question; True is durable on
-        return, everything else in a moment (`sightings.py`). `settled_fact`: it was given the settlement to
-        its end, with the history up to this fact in it; so it knows now what everybody did.
+        return, everything else in a moment (`sightings.py`). `installed`: the settlement that it has, which
+        is what it knows of everybody; what it is only given now may not arrive.
         """
         sound_ms = now_ms if restored is False else None
-        settled_ms = None if settled_fact is None else now_ms
-        self.sightings.note(
-            terminal, Sighting(now_ms, address, status, sound_ms, settled_ms, settled_fact or 0)
-        )
+        settled_ms = None if installed is None else now_ms - int(installed.age_s * 1000)
+        settled_fact = 0 if installed is None else installed.last_fact
+        self.sightings.note(terminal, Sighting(now_ms, address, status, sound_ms, settled_ms, settled_fact))
         if restored:
             self.sightings.doubt(terminal)
             values = {"restored_ms": _found_restored(now_ms)}

@@ -87,14 +87,14 @@ class Renewal:
             wanted.csr_pem, client.terminal, replica_id(wanted.public_key)
         )
         now_ms = self._now_ms()
-        author = await asyncio.wrap_future(
+        enrolled = await asyncio.wrap_future(
             self._ledger.amend(lambda amendment: self._enrol(amendment, client, wanted, tls, now_ms))
         )
         await reissues.settle(self._database, self._ledger, wanted.reissued)
         self._bus.publish(Topic.TERMINALS, (client.terminal.hex(),))
         self._bus.publish(Topic.LEDGER)
         log.warning("%s has a new identity: its storage was restored from an old copy", client.name)
-        return web.json_response(Enrolled(client.terminal, author, tls).answer(self._authority))
+        return web.json_response(enrolled.answer(self._authority))
 
     def _count(self, client: Client) -> None:
         wait_s = self._rate.wait_s(client.terminal.hex())
@@ -109,7 +109,7 @@ class Renewal:
 
     def _enrol(
         self, amendment: Amendment, client: Client, wanted: Wanted, tls: ClientCertificate, now_ms: int
-    ) -> AuthorCertificate:
+    ) -> Enrolled:
         """End the identities so far, and enter the new one with what they leave of the allowance.
 
         In one transaction, so that of two renewals at once the later one ends the earlier one's identity, and
@@ -117,6 +117,7 @@ class Renewal:
         Revoked.
         """
         connection, replica = amendment.connection, replica_id(wanted.public_key)
+        former = enrolling.former(amendment.authors(), client.terminal)
         listed = papers.revocations(connection)
         if client.replica in listed.cut_offs.keys() - listed.replaced:
             raise Revoked(f"The terminal {client.name} was revoked.")
@@ -127,7 +128,7 @@ class Renewal:
         author = known or self._author(connection, client, before, wanted.public_key)
         amendment.enrol(author)
         reissues.note(connection, client.terminal, wanted.reissued)
-        return author
+        return Enrolled(client.terminal, author, tls, former)
 
     def _author(
         self, connection: Connection, client: Client, before: Collection[ReplicaId], public_key: bytes

@@ -34,7 +34,7 @@ class Sighting:
     address: str
     status: Mapping[str, Any] | None = None  # what it said of itself; None: nothing
     sound_ms: int | None = None  # when its storage was found to be no old copy
-    settled_ms: int | None = None  # when it was given the settlement to its end
+    settled_ms: int | None = None  # of when the settlement is that it has installed
     settled_fact: int = 0  # the last fact of the history that was in it
 
     def after(self, earlier: "Sighting | None") -> "Sighting":

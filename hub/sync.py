@@ -122,7 +122,7 @@ class Sync:
             address,
             status,
             restored=answer.restored,
-            settled_fact=None if answer.settled is None else self._ledger.last_fact(answer.settled),
+            installed=None if answer.settled is None else self._ledger.installed(answer.settled),
         )
         if answer.restored:
             log.warning("the storage of %s was put back from an old copy", client.name)

@@ -12,9 +12,10 @@ fails unseen).
 
 Then the two ledgers. `terminal`, the public face, on a `local` store: `beginning`, `memory` with `held` and
 `peers_open`, `owned` (the database in its hands); `tapping` and `sealing`; `settled`, `installer` and
-`pruning`; `relaying` with `relay`; `conceding` with `concession` and `evidence`; `keepsake`; `view` and
-`status`. `hub` with `starting`, `markkeeper`, `authors`, `intake`, `record`, `admission`, `merging`,
-`recording`, `balances`, `numbers`, `editions` (pages that many terminals are given), `overdrawn`, `ownfacts`,
-`adopting`, `rewriting`, `revoking`, `amending`, `flags`, `standing`, `expectations`, `claims`, `projection`,
-`days`, `completeness`, `asking`, `listening` and `neighbours` (other processes on the same ledger).
+`pruning`; `relaying` with `relay`; `conceding` with `concession`, `reissue` and `evidence`; `keepsake`;
+`view` and `status`. `hub` with `starting`, `markkeeper`, `authors`, `intake`, `record`, `admission`,
+`merging`, `recording`, `balances`, `numbers`, `editions` (pages that many terminals are given), `overdrawn`,
+`ownfacts`, `adopting`, `rewriting`, `revoking`, `amending`, `flags`, `standing`, `expectations`, `claims`,
+`projection`, `days`, `completeness`, `asking`, `listening` and `neighbours` (other processes on the same
+ledger).
 """

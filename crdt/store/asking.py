@@ -33,7 +33,7 @@ from crdt.store import (
 from crdt.store.authors import Authors
 from crdt.store.completeness import Completeness, completeness
 from crdt.store.days import Day, DayReport
-from crdt.store.editions import Editions
+from crdt.store.editions import Editions, Installed
 from crdt.store.expectations import Waiting
 from crdt.store.flags import Flag
 from crdt.store.futures import done
@@ -88,9 +88,10 @@ class LedgerReader:
             return done(known)
         return self._database.read(lambda connection: editions.page(connection, pull))
 
-    def last_fact(self, position: int) -> int:
-        """The last row of the history that a settlement page at this position included, or an earlier one."""
-        return 0 if self._editions is None else self._editions.last_fact(position)
+    def installed(self, position: int) -> Installed | None:
+        """What a terminal knows that has installed the settlement of this position; None where it is too old
+        to tell."""
+        return None if self._editions is None else self._editions.installed(position)
 
     def blocks_after(self, replica: ReplicaId, seq: int, max_bytes: int) -> Future[list[bytes]]:
         """A replica's sealed blocks after `seq`, at most `max_bytes` together but at least one."""

@@ -14,11 +14,11 @@ from crdt.errors import ForeignFleet, MisuseError, StoreFailed
 from crdt.facts import ReplicaId
 from crdt.store import blocks
 from crdt.store.authors import Authors
-from crdt.store.concession import renumber
 from crdt.store.database import store_secret
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
+from crdt.store.reissue import renumber
 from crdt.store.schema import IDENTITY, OPEN_DELTA, TERMINAL, TERMINAL_METADATA
 from crdt.store.settled import Standing
 from crdt.store.statement import Statement

@@ -1,35 +1,33 @@
 """A terminal gives way: where its chain of a replica and the hub's contradict each other, the hub's counts.
 
 What is in the terminal's chain alone leaves the record for the quarantine. If this terminal wrote it, its
-facts are written again, unless the hub has the very same ones: two chains of a copied storage begin alike.
+facts are written again (reissue.py), unless the hub has the very same ones: two chains of a copied storage
+begin alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, update
 
 from crdt.block import Block
-from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
-from crdt.errors import ChainBroken, NotPermitted, RefusalCode
-from crdt.facts import Delta, Kind, ReplicaId
+from crdt.errors import ChainBroken, RefusalCode
+from crdt.facts import Delta, ReplicaId
 from crdt.forks import contradict, unheld
 from crdt.frontier import Frontier, Head
 from crdt.revocations import Revocations
-from crdt.store import quarantine
+from crdt.store import quarantine, reissue
 from crdt.store.blocks import (
     NO_CHAIN,
     NO_HEAD,
     Chain,
     chains_of,
     cut_off,
-    delta_of,
-    fact_row,
     facts_of,
     heads_of,
     overlapping,
@@ -37,10 +35,10 @@ from crdt.store.blocks import (
     store_blocks,
     stored_blocks,
 )
-from crdt.store.memory import open_segment
 from crdt.store.quarantine import REISSUED, Quarantined
 from crdt.store.rewriting import Content
-from crdt.store.schema import BLOCK, HEAD, OPEN_DELTA, TERMINAL
+from crdt.store.schema import BLOCK, HEAD, TERMINAL
+from crdt.store.settled import settled_heads_of
 
 
 class Conceded(NamedTuple):
@@ -119,14 +117,15 @@ def concede(
     how = REISSUED if mine else quarantine.OPEN
     entries = [replace(_evidence(block, canonical.blocks), resolution=how) for block in leave]
     quarantine.put(connection, entries, noted_ms)
-    reissued = 0
+    count = 0
     if mine:
+        given_up = reissue.set_aside(connection, canonical.replica) if canonical.ended else []
         held = {*canonical.deltas(), *(fact for block in stay for fact in _facts(block))}
-        _forget_open(connection, writer, canonical.elsewhere)
-        lost = unheld((fact for block in leave for fact in _facts(block)), held)
+        reissue.forget_open(connection, writer, canonical.elsewhere)
+        lost = unheld((fact for block in (*leave, *given_up) for fact in _facts(block)), held)
         lost = [fact for fact in lost if Content.of(fact) not in canonical.elsewhere]
-        reissued = _write_again(connection, canonical.replica, writer, lost, held)
-    return Conceded(reissued, tuple(block.hash for block in leave))
+        count = reissue.write_again(connection, canonical.replica, writer, lost, held)
+    return Conceded(count, tuple(block.hash for block in leave))
 
 
 def contested(
@@ -187,22 +186,6 @@ def revoke(
     return revoked
 
 
-def renumber(connection: Connection, certificate: AuthorCertificate) -> None:
-    """Give the open segment of a suspended identity to the one that takes over, numbered after its own head.
-
-    Raises NotPermitted when that may not write one of the facts; then nothing may change.
-    """
-    rows = open_segment(connection)
-    for row in rows:
-        if not certificate.permits(Kind(row[2]), row[3]):
-            raise NotPermitted(
-                f"the new certificate does not allow a {Kind(row[2]).name} of {row[3]}, of before;"
-                " issue one that does"
-            )
-    head = heads_of(connection, [certificate.replica]).get(certificate.replica, NO_HEAD)
-    _put_segment(connection, head.seq, [row[1:] for row in rows])
-
-
 def _check_beginning(connection: Connection, canonical: Canonical) -> None:
     if canonical.first_seq == 1 or not canonical.blocks:
         return
@@ -242,59 +225,16 @@ def _replace(
     quarantine.take_out(connection, [block.hash for block in new])
     credit_minor = chain.credit_minor + sum(facts_of(block).credit_minor() for block in new)
     credit_minor -= sum(facts_of(block).credit_minor() for block in leave)
-    before = [Head(block.header.first_seq - 1, block.header.previous) for block in leave[:1]]
-    end = max([block.head for block in (*canonical.blocks, *stay)] or before, default=chain.head)
+    if canonical.ended and not canonical.blocks:
+        settled = settled_heads_of(connection, [replica]).get(replica, NO_HEAD)
+        end = settled if settled.seq == canonical.after_seq else NO_HEAD
+    else:
+        before = [Head(block.header.first_seq - 1, block.header.previous) for block in leave[:1]]
+        end = max([block.head for block in (*canonical.blocks, *stay)] or before, default=chain.head)
     if end.seq:
         put_heads(connection, [(replica, *Chain(end, credit_minor))])
     else:
         connection.execute(HEAD.delete().where(HEAD.c.replica == replica))
-
-
-def _forget_open(connection: Connection, writer: ReplicaId, elsewhere: AbstractSet[Content]) -> None:
-    """Take out of the open segment what the hub has under another identity."""
-    for row in open_segment(connection) if elsewhere else ():
-        if Content.of(delta_of(writer, row[0], row[1:])) in elsewhere:
-            connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq == row[0]))
-
-
-def _write_again(
-    connection: Connection,
-    replica: ReplicaId,
-    writer: ReplicaId,
-    lost: Sequence[Delta],
-    held: Collection[Delta],
-) -> int:
-    """Put lost facts into the open segment; returns how many facts are written again.
-
-    When the chain was the writer's own, its open facts are numbers of that chain as well: those that are
-    sealed in the hub's chain go, those that its chain has other facts for are written again, and the
-    others keep their numbers, so that they are known when a block with them turns up.
-    """
-    rows = open_segment(connection)
-    if replica != writer:
-        if lost:
-            first = rows[-1][0] if rows else heads_of(connection, [writer]).get(writer, NO_HEAD).seq
-            _put_segment(connection, first, [fact_row(delta) for delta in lost], keep=True)
-        return len(lost)
-    head = heads_of(connection, [writer]).get(writer, NO_HEAD)
-    facts = unheld((delta_of(writer, row[0], row[1:]) for row in rows), held)
-    later = [fact for fact in facts if fact.seq > head.seq]
-    again = [*lost, *(fact for fact in facts if fact.seq <= head.seq)]
-    _put_segment(connection, head.seq, [fact_row(fact) for fact in (*later, *again)])
-    connection.execute(update(TERMINAL).values(suspended=1))
-    return len(again)
-
-
-def _put_segment(
-    connection: Connection, after_seq: int, facts: Sequence[Sequence[object]], keep: bool = False
-) -> None:
-    """Number these facts from `after_seq` on, in place of the open segment or (`keep`) at its end."""
-    if not keep:
-        connection.execute(OPEN_DELTA.delete())
-    names = [column.name for column in OPEN_DELTA.columns]
-    rows = [dict(zip(names, (seq, *fact), strict=True)) for seq, fact in enumerate(facts, after_seq + 1)]
-    if rows:
-        connection.execute(insert(OPEN_DELTA), rows)
 
 
 def _contradicted_from(connection: Connection, replica: ReplicaId, head: Head) -> int:

@@ -15,10 +15,10 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Dialect, Select, bindparam, func, select
 
@@ -38,7 +38,9 @@ SHARING_S: Final = 60.0  # how long they are shared then: until those who have s
 MAX_ROWS: Final = (
     50_000  # cards of an edition, some minutes of a large fleet; who missed more reads the tables
 )
-MAX_EDITIONS: Final = 64  # of which the end of the history is remembered
+MAX_INSTANTS: Final = 4096  # of which the end of the history is remembered: an hour and more
+ALL_INSTANTS: Final = 64  # the newest, of which each is remembered
+INSTANT_S: Final = 1.0  # between two of the others, at least
 MAX_PAGES: Final = 256  # kept of one edition
 
 _PLACE: Final = (CARD.c.position, CARD.c.card)
@@ -64,6 +66,21 @@ _HEADS: Final = Statement(
 
 Pull = tuple[bytes, int, Cursor, int]  # series, base, after, most rows
 Seal = Callable[[Answer], Page]
+
+
+class Instant(NamedTuple):
+    """The settlement at one moment. `last_fact`: of the history then, which it includes."""
+
+    position: int
+    last_fact: int
+    at_s: float
+
+
+class Installed(NamedTuple):
+    """What somebody knows who has installed a settlement."""
+
+    last_fact: int  # of the history
+    age_s: float  # since there is a newer one
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +149,7 @@ class Editions:
         self._mutex = threading.Lock()
         self._edition: Edition | None = None
         self._told = -1
-        self._last_facts: deque[tuple[int, int]] = deque(maxlen=MAX_EDITIONS)  # position and last fact
+        self._instants: tuple[Instant, ...] = ()  # of ascending positions
         self._spent_s = 0.0
         self._counted_s = clock()
         self._sharing_until_s = self._counted_s
@@ -148,9 +165,15 @@ class Editions:
             return None
         return edition.pages.get(pull)
 
-    def last_fact(self, position: int) -> int:
-        """The last row of the history that was there when the settlement was at this position, or before."""
-        return max((fact for at, fact in tuple(self._last_facts) if at <= position), default=0)
+    def installed(self, position: int) -> Installed | None:
+        """What is known to who has the settlement of this position, or a little less; None where it is older
+        than what is remembered. Costs nothing."""
+        instants = self._instants
+        after = bisect_right(instants, position, key=itemgetter(0))
+        if not after:
+            return None
+        age_s = self._clock() - instants[after].at_s if after < len(instants) else 0.0
+        return Installed(instants[after - 1].last_fact, age_s)
 
     def page(self, connection: Connection, pull: Pull) -> Page:
         """The page that answers a pull."""
@@ -159,10 +182,20 @@ class Editions:
             edition = self._edition
             if edition is None or not self._is_current(edition):
                 edition = self._edition = renewed(connection, edition, self._clock())
-                self._last_facts.append((edition.position, edition.last_fact))
+                self._remember(edition)
             page = self._page(connection, edition, pull)
             self._spend(self._cpu_clock() - began_s)
             return page
+
+    def _remember(self, edition: Edition) -> None:
+        """Keep the instant, and of older ones some: who has one between two is taken to know the earlier."""
+        if self._instants and edition.position <= self._instants[-1].position:
+            return
+        kept = [*self._instants, Instant(edition.position, edition.last_fact, edition.made_s)]
+        older = len(kept) - 1 - ALL_INSTANTS
+        if older > 0 and kept[older].at_s < kept[older - 1].at_s + INSTANT_S:
+            del kept[older]
+        self._instants = tuple(kept[-MAX_INSTANTS:])
 
     def _page(self, connection: Connection, edition: Edition, pull: Pull) -> Page:
         found = edition.pages.get(pull)

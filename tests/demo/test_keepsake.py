@@ -80,8 +80,8 @@ class Bus:
     async def pair(self) -> None:
         keys = await asyncio.to_thread(new_keys, os.urandom)
         code = parse_code(await self.depot.invite())
-        identity = await Pairing(self.address, LIMITS, "", os.urandom).run(code, keys, self.name, None)
-        await asyncio.to_thread(self.terminal.enrol, identity)
+        promised = await Pairing(self.address, LIMITS, "", os.urandom).run(code, keys, self.name, None)
+        await asyncio.to_thread(self.terminal.enrol, promised.identity)
 
     async def run(self, *, hurried: bool = False) -> None:
         """One run of the real sync, over real TLS, to its end; `hurried`: because somebody has tapped."""

@@ -77,8 +77,8 @@ class Both:
         keys = await asyncio.to_thread(new_keys, os.urandom)
         pairing = Pairing(self.address, LIMITS, "", os.urandom)
         code = parse_code(await self.depot.invite())
-        identity = await pairing.run(code, keys, NAME, before or None)
-        await asyncio.to_thread(terminal.enrol, identity)
+        promised = await pairing.run(code, keys, NAME, before or None)
+        await asyncio.to_thread(terminal.enrol, promised.identity)
 
     async def sync(self) -> Outcome:
         """One run of the real sync over real TLS."""

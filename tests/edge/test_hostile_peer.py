@@ -13,21 +13,27 @@ import aiohttp
 import pytest
 
 from crdt.block import seal
+from crdt.documents import SignedDocument
 from crdt.errors import NotPermitted, RefusalCode
-from crdt.facts import CardId, Context, Delta, Kind
+from crdt.facts import CardId, Context, Delta, Kind, ReplicaId
 from crdt.frames import (
     BlockFrame,
     CertificateFrame,
+    DocumentFrame,
+    Heads,
     Hello,
     Message,
     OpenSegment,
+    PageFrame,
     Pull,
+    Refusal,
     Status,
     Want,
     encode_frame,
 )
 from crdt.frontier import GENESIS, Head
 from crdt.protocol import CONTENT_TYPE, SYNC
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Session
 from crdt.tlsnames import TlsIdentity
 from edge import delivery, peer_answering
@@ -39,10 +45,11 @@ from edge.peer_answering import MAX_ANSWER_BYTES, PeerHeard
 from edge.peer_site import PeerLimits
 from edge.tls import client_context
 from tests.edge.authority import Fleet
-from tests.edge.conftest import PATIENCE_S
+from tests.edge.conftest import FARES, PATIENCE_S, document
 from tests.edge.doors import AT_MS, LIMITS, Door, compared, digests, doors, revoked
 
 CARD = CardId(b"\x04\x01\x02\x03")
+SOMEBODY = ReplicaId(b"somebody revoked")
 QUICK = PeerLimits(connections=3, connections_per_address=2, handshake_s=0.3, lifetime_s=1.0, body_s=0.3)
 
 
@@ -170,12 +177,39 @@ async def test_without_a_certificate_nobody_is_answered(two: list[Door]) -> None
             await http.post(address.url(SYNC), data=b"", ssl=context)
 
 
-@pytest.mark.parametrize("message", [Status({"name": "x"}), Pull()])
+@pytest.mark.parametrize("message", [Status({"name": "x"}), PageFrame(b""), Heads({})])
 async def test_what_is_for_a_hub_is_not_for_a_peer(message: Message, two: list[Door]) -> None:
     liar, victim = two
     async with victim.answering() as address:
         with pytest.raises(HubRefused, match="takes no"):
             await said(liar, victim, address, message)
+
+
+async def test_a_list_of_revoked_terminals_is_a_hubs_or_none(two: list[Door], fleet: Fleet) -> None:
+    """Invariant 8: a peer passes on what a hub has signed, newer than what is known, and nothing else."""
+    liar, victim = two
+    body = Revocations({victim.replica: 0}).encode()
+    own = SignedDocument.seal(liar.identity.keys.signing, fleet.id, REVOKED_DOCUMENT, 9, body)
+    other = Fleet(7)
+    foreign = SignedDocument.seal(other.hub_key, other.id, REVOKED_DOCUMENT, 9, body)
+    stranger = SignedDocument.seal(other.hub_key, fleet.id, REVOKED_DOCUMENT, 9, body)
+    prices = document(fleet, FARES)
+    hubs = [CertificateFrame(one.hub_certificate.encode()) for one in (fleet, other)]
+    async with victim.answering() as address:
+        for lie in (own, foreign, stranger, prices):
+            answer = await said(liar, victim, address, *hubs, DocumentFrame(lie.encode()))
+            assert [type(one) for one in answer.messages if isinstance(one, Refusal)] == [Refusal]
+        with pytest.raises(HubRefused, match="one document"):
+            await said(liar, victim, address, *[DocumentFrame(own.encode())] * 2)
+        assert not (await asyncio.to_thread(victim.ledger.revocations)).cut_offs
+        newer, older = revoked(fleet, {SOMEBODY: 0}, 2), revoked(fleet, {}, 1)
+        for each in (newer, older):
+            answer = await said(liar, victim, address, DocumentFrame(each.encode()), Pull())
+            assert not answer.refusals
+    assert (await asyncio.to_thread(victim.ledger.revocations)).cut_offs == {SOMEBODY: 0}
+    assert [one for one in answer.messages if isinstance(one, DocumentFrame)] == [
+        DocumentFrame(newer.encode())
+    ]
 
 
 async def post(door: Door, address: HubAddress, victim: Door, body: bytes, content_type: str) -> int:

@@ -38,7 +38,7 @@ async def paired_at(
 ) -> Identity:
     keys = await asyncio.to_thread(new_keys, os.urandom)
     pairing = Pairing(address, LIMITS, "", os.urandom)
-    return await pairing.run(parse_code(code), keys, "Bus 12 front", terminal)
+    return (await pairing.run(parse_code(code), keys, "Bus 12 front", terminal)).identity
 
 
 async def test_a_code_makes_an_identity_of_the_hubs_fleet(hub: TestHub, fleet: Fleet, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.test_delivery import copied
 from tests.edge.test_restored import Line, agree
-from tests.edge.test_uplink import enrolled, ride
+from tests.edge.test_uplink import enrolled, ride, running, uplink_of
 from tests.edge.testhub import TestHub, open_ledger
 
 CODE = "4-7K2M9QX"
@@ -50,6 +50,7 @@ class Restored:
     terminal: Terminal
     lost: Sequence[bytes]
     image: Path
+    database: Database
     marks: Marks | None = None
 
     def files(self, names: Sequence[str]) -> set[str]:
@@ -89,7 +90,7 @@ async def restored(
     opened = await asyncio.to_thread(Database.open, image, KEY)
     terminal = await asyncio.to_thread(Terminal, opened, marks)
     assert enrolled(terminal).ledger.suspended
-    yield Restored(terminal, lost, image, marks)
+    yield Restored(terminal, lost, image, opened, marks)
     await asyncio.to_thread(opened.close)
 
 
@@ -138,15 +139,16 @@ async def test_what_was_sealed_and_not_sent_is_written_again(
     await asyncio.to_thread(enrolled(paired).ledger.suspend)
     await asyncio.to_thread(ride, paired, AFTER)
     async with hub.serving(tmp_path) as address:
-        await Restored(paired, (), tmp_path).pair(address)
+        await Restored(paired, (), tmp_path, database).pair(address)
     assert (await Line(hub, paired).sync()).complete
     assert await balances(hub) == [750, 750, 750]
     assert await agree(paired, hub)
 
 
+@pytest.mark.parametrize("second_by", ["renewal", "pairing"])
 @pytest.mark.parametrize("first", ["renewal", "pairing"])
 async def test_the_same_old_copy_put_back_twice_is_charged_once(
-    first: str, restored: Restored, hub: TestHub, tmp_path: Path
+    first: str, second_by: str, restored: Restored, hub: TestHub, tmp_path: Path
 ) -> None:
     """The life before has written again what was open in it, as an identity that the copy does not know."""
     again = tmp_path / "again"
@@ -159,33 +161,73 @@ async def test_the_same_old_copy_put_back_twice_is_charged_once(
         assert await balances(hub) == [500, 0, 0]
         opened = await asyncio.to_thread(Database.open, again / restored.image.name, KEY)
         second = Restored(
-            await asyncio.to_thread(Terminal, opened, restored.marks), (), restored.image, restored.marks
+            await asyncio.to_thread(Terminal, opened, restored.marks), (), restored.image, opened
         )
         assert enrolled(second.terminal).ledger.suspended
         await asyncio.to_thread(ride, second.terminal, AFTER)
-        await second.pair(address)
+        if second_by == "pairing":
+            await second.pair(address)
     assert (await Line(hub, second.terminal).sync()).complete
     assert await balances(hub) == [500, 0, 750]
     assert await agree(second.terminal, hub)
     await asyncio.to_thread(opened.close)
 
 
-async def test_without_the_hubs_chain_the_terminal_stays_what_it_was(
-    restored: Restored, hub: TestHub, tmp_path: Path
+async def busy(_request: web.Request, _honest: list[Message]) -> web.StreamResponse:
+    return web.json_response({"error": "busy", "message": "Come again."}, status=503)
+
+
+@pytest.mark.parametrize("started_again", [False, True], ids=["", "started again"])
+async def test_a_terminal_compares_itself_before_it_says_anything_else(
+    started_again: bool, restored: Restored, hub: TestHub, tmp_path: Path
 ) -> None:
-    """Nothing half done: the next pairing does it all."""
+    """The hub showed nothing when it was paired: what comes first then is not a sync as what it was."""
     assert await merged(hub, restored.lost)
+    await asyncio.to_thread(ride, restored.terminal, AFTER)
     before = enrolled(restored.terminal)
-
-    async def busy(_request: web.Request, _honest: list[Message]) -> web.StreamResponse:
-        return web.json_response({"error": "busy", "message": "Come again."}, status=503)
-
+    terminal = restored.terminal
     async with hub.serving(tmp_path) as address:
         hub.misbehave = busy
-        with pytest.raises(NotCompared, match="Come again.*pair again"):
+        with pytest.raises(NotCompared, match="Come again.*asks again by itself"):
             await restored.pair(address, HubAddress("localhost", address.port))
-        assert restored.terminal.enrolment is before
-        hub.misbehave = None
-        await restored.pair(address)
-    assert (await Line(hub, restored.terminal).sync()).complete
-    assert await balances(hub) == [500, 750, 0]
+        assert terminal.enrolment is before
+        if started_again:
+            terminal = await asyncio.to_thread(Terminal, restored.database, restored.marks)
+        hub.heard.clear()
+        uplink = uplink_of(terminal, AddressBook(address, None))
+        async with running(uplink):
+            assert "Come again" in (await uplink.sync_now()).trouble
+            hub.misbehave = None
+            status = await uplink.sync_now()
+    assert (status.online, status.trouble) == (True, "")
+    assert before.identity.replica not in {messages[0].replica for messages in hub.heard}  # type: ignore[union-attr]
+    assert await balances(hub) == [500, 750, 750]
+    assert await agree(terminal, hub)
+
+
+async def test_a_pairing_of_which_the_terminal_heard_nothing_loses_and_doubles_nothing(
+    paired: Terminal, hub: TestHub
+) -> None:
+    """The answer was lost, so the terminal learns in a sync that it was replaced: what it had sealed and not
+    sent does not wait for an operator."""
+    for card in (OPENED, LOST):
+        await asyncio.to_thread(ride, paired, card)
+        await asyncio.to_thread(enrolled(paired).ledger.seal)
+    await asyncio.to_thread(enrolled(paired).ledger.suspend)
+    await asyncio.to_thread(ride, paired, AFTER)
+    await asyncio.to_thread(hub.end, enrolled(paired).ledger.replica)
+    for _ in range(2):  # the first brings the list that says so
+        assert (await Line(hub, paired).sync()).complete
+    assert await balances(hub) == [750, 750, 750]
+    assert await agree(paired, hub)
+
+
+async def test_what_an_operator_has_revoked_is_not_written_again(paired: Terminal, hub: TestHub) -> None:
+    """Only what the terminal itself gave up comes under its next identity."""
+    await asyncio.to_thread(ride, paired, OPENED)
+    await asyncio.to_thread(enrolled(paired).ledger.seal)
+    await asyncio.to_thread(hub.end, enrolled(paired).ledger.replica, replaced=False)
+    for _ in range(2):  # the first brings the list that says so
+        assert (await Line(hub, paired).sync()).complete
+    assert await balances(hub) == [0, 0, 0]
+    assert await agree(paired, hub)

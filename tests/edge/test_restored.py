@@ -4,6 +4,7 @@ The hub's chain counts; what it lacks is written again under a new identity, in 
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from edge.errors import HubUnreachable, LedgerBehind, UplinkError
 from edge.exchange import Answer
 from edge.renewal import renewed_identity
 from edge.sync import Delivery, Exchange, Outcome, Sync
-from edge.terminal import Enrolment, Terminal
+from edge.terminal import Terminal
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.doors import Door, compared, doors
@@ -51,6 +52,7 @@ class Line:
     def __init__(self, hub: TestHub, terminal: Terminal) -> None:
         self.hub = hub
         self.terminal = terminal
+        self.began_as = enrolled(terminal).identity.replica
         self.lose: int | None = None
         self.said = 0
 
@@ -59,7 +61,7 @@ class Line:
         self._arrive()
         return Answer(hello, tuple(rest), None, 1)  # type: ignore[arg-type]  # an answer begins with HELLO
 
-    async def renew(self, reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
+    async def renew(self, reissued: Sequence[bytes]) -> Exchange:
         before = enrolled(self.terminal).identity
 
         async def ask(request: Any) -> dict[str, Any]:
@@ -69,9 +71,9 @@ class Line:
             return dict(given)
 
         entropy = len(self.hub.renewals).to_bytes(1, "big") * 32
-        identity = await renewed_identity(ask, before, reissued, lambda length: entropy[:length])
-        await asyncio.to_thread(self.terminal.enrol, identity, before)
-        return enrolled(self.terminal), self.exchange
+        promised = await renewed_identity(ask, before, reissued, lambda length: entropy[:length])
+        await asyncio.to_thread(self.terminal.promise, promised, before)
+        return self.exchange
 
     async def sync(self) -> Outcome:
         run = Sync(self.terminal, enrolled(self.terminal), self.exchange, dict, Delivery(), renew=self.renew)
@@ -289,12 +291,52 @@ async def test_a_peer_that_comes_to_the_hub_after_the_renewal_doubles_nothing(
         await asyncio.to_thread(opened.close)
 
 
+class Leaving(Line):
+    """The bus leaves the depot as soon as its terminal is another."""
+
+    def _arrive(self) -> None:
+        if enrolled(self.terminal).identity.replica != self.began_as:
+            raise HubUnreachable("The hub is out of reach.")
+
+
+@pytest.mark.parametrize("line", [Line, Leaving])
+@pytest.mark.parametrize("asked_by", ["rear", "front"])
+async def test_what_is_written_again_counts_once_at_a_door_without_a_hub(
+    asked_by: str,
+    line: type[Line],
+    paired: Terminal,
+    database: Database,
+    hub: TestHub,
+    tmp_path: Path,
+    rear: Door,
+) -> None:
+    """Invariant 5: EARLY was open in the copy, and the rear door has it sealed of the identity that ended."""
+    marks = await asyncio.to_thread(Marks.open, tmp_path / "marks")
+    marked = await asyncio.to_thread(Terminal, database, marks)
+    await asyncio.to_thread(ride, marked, EARLY)
+    image = await asyncio.to_thread(copied, database, tmp_path)
+    await asyncio.to_thread(enrolled(marked).ledger.seal)
+    await compared(await asyncio.to_thread(Door.of, marked), rear)
+    opened = await asyncio.to_thread(Database.open, image, KEY)
+    try:
+        terminal = await asyncio.to_thread(Terminal, opened, marks)
+        with contextlib.suppress(HubUnreachable):
+            await line(hub, terminal).sync()
+        front = await asyncio.to_thread(Door.of, terminal)
+        status = await asyncio.to_thread(front.ledger.status)
+        assert (status["suspended"], status["open"]) == (False, 2 if line is Leaving else 0)
+        await compared(*((rear, front) if asked_by == "rear" else (front, rear)))
+        assert await asyncio.to_thread(rear.balance, EARLY) == 750
+    finally:
+        await asyncio.to_thread(opened.close)
+
+
 async def test_a_hub_that_gives_no_new_identity_keeps_nobody_from_tapping(
     put_back: Terminal, hub: TestHub
 ) -> None:
     await asyncio.to_thread(ride, put_back, AFTER)
 
-    async def nothing(_reissued: Sequence[bytes]) -> tuple[Enrolment, Exchange]:
+    async def nothing(_reissued: Sequence[bytes]) -> Exchange:
         raise UplinkError("too often")
 
     line = Line(hub, put_back)

@@ -202,17 +202,23 @@ class TestHub:
     def renewed(self, terminal: TerminalId, asking: ReplicaId, wanted: dict[str, Any]) -> dict[str, str]:
         """The answer to RENEW; the identity that asks ends where the hub holds it. Waits for the ledger."""
         self.renewals.append(wanted)
-        self._end(asking)
-        return self._enrol({**wanted, "terminal": terminal.hex(), "name": "Bus 12 front"})
+        self.end(asking)
+        given = self._enrol({**wanted, "terminal": terminal.hex(), "name": "Bus 12 front"})
+        return {**given, "former": self._former(terminal.hex())}
 
-    def _end(self, replica: ReplicaId) -> None:
-        """End an identity where the hub holds it."""
-        before = [replica]
-        heads = self.ledger.heads(before).result()
+    def _former(self, terminal: str) -> str:
+        known = self.ledger.authors().values()
+        return " ".join(one.replica.hex() for one in known if one.terminal.hex() == terminal)
+
+    def end(self, replica: ReplicaId, *, replaced: bool = True) -> None:
+        """End an identity where the hub holds it: replaced, unless it was revoked before. Waits."""
+        heads = self.ledger.heads([replica]).result()
         listed = NONE_REVOKED if self.revoked is None else Revocations.decode(self.revoked.body)
-        ends = {replica: heads[replica].seq if replica in heads else 0 for replica in before}
+        seq = heads[replica].seq if replica in heads else 0
+        if replica not in listed.cut_offs:
+            listed = listed.with_replaced({replica: seq}) if replaced else listed.with_cut_off(replica, seq)
         version = 1 if self.revoked is None else self.revoked.version + 1
-        body = listed.with_replaced(ends).encode()
+        body = listed.encode()
         self.revoked = SignedDocument.seal(self.fleet.hub_key, self.fleet.id, REVOKED_DOCUMENT, version, body)
         self.ledger.put_document(self.revoked).result()
 
@@ -236,10 +242,8 @@ class TestHub:
         except WrongCode as error:
             return _refusal("wrong_code", f"{error}. 2 more tries.", 403)
         if wanted["restored"]:
-            await asyncio.to_thread(self._end, ReplicaId(bytes.fromhex(wanted["restored"])))
-        known = self.ledger.authors().values()
-        former = [one.replica.hex() for one in known if one.terminal.hex() == wanted["terminal"]]
-        answer = {**self._enrol(wanted), "former": " ".join(former), **self.given}
+            await asyncio.to_thread(self.end, ReplicaId(bytes.fromhex(wanted["restored"])))
+        answer = {**self._enrol(wanted), "former": self._former(wanted["terminal"]), **self.given}
         sealed = self._pairing.seal_response(answer)
         return web.json_response({"response": base64.b64encode(sealed).decode()})
 

@@ -25,7 +25,7 @@ from crdt.ledger import Ledger
 from crdt.pairing import PairingCode, TerminalPairing
 from crdt.protocol import CONTENT_TYPE, PAIR_FINISH, PAIR_START, SYNC
 from crdt.session import Event, Session
-from crdt.settlement import Page, parse_page
+from crdt.settlement import Page, beginning, parse_page
 from crdt.signing import SigningKey, fleet_id
 from tests.hub.tls import client_context, new_tls_key
 
@@ -209,6 +209,12 @@ class Terminal:
                 pages.append(page)
                 pull = Pull(page.series, page.base, page.until)
         return pages
+
+    async def settle(self) -> Page:
+        """Install the settlement, as far as the hub can tell: the next question says so. The last page."""
+        page = (await self.pull())[-1]
+        await self.exchange(Pull(page.series, page.position, beginning(page.position)))
+        return page
 
 
 def first(events: Sequence[Event], name: str) -> Any:

@@ -7,6 +7,7 @@ from crdt.exposure import Standing
 from crdt.facts import CardId, Kind, ReplicaId, TerminalId
 from crdt.fleet import FleetSettings
 from crdt.frames import Pull
+from crdt.settlement import beginning
 from hub.exposure import Exposures, judge, standings
 from hub.registry import Terminal
 from tests.hub.conftest import Depot
@@ -42,7 +43,7 @@ async def test_a_terminal_away_may_believe_what_was_taken_since_it_settled(depot
     bus, away = await depot.pair("Bus 1"), await depot.pair("Bus 2")
     await bus.push(bus.taps(1000, kind=Kind.OPENING), bus.taps(600, card=OTHER, kind=Kind.OPENING))
     await depot.projected()
-    await away.pull()
+    await away.settle()
     await bus.push(bus.taps(-250, -250))
     rows = {row.name: row for row in await depot.served.registry.terminals()}
     assert rows["Bus 2"].settled_ms is not None
@@ -50,6 +51,27 @@ async def test_a_terminal_away_may_believe_what_was_taken_since_it_settled(depot
     assert await read(depot, rows["Bus 2"].settled_fact) == [Standing(500, 1000), Standing(600, 600)]
     assert await read(depot, None) == [Standing(500, 500), Standing(600, 600)]
     assert CARD != OTHER
+
+
+async def test_what_was_given_and_has_not_arrived_is_not_known(depot: Depot) -> None:
+    """An answer may be lost: the terminal believes of the card what it had installed before."""
+    bus, away = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await bus.push(bus.taps(1000, kind=Kind.OPENING))
+    await depot.projected()
+    page = await away.settle()
+    await bus.push(bus.taps(-250, -250))
+    await depot.projected()
+    before = (await known_to(depot, "Bus 2")).settled_fact
+    for _ in range(2):
+        await away.exchange(Pull(page.series, page.position, beginning(page.position)))
+    assert (await known_to(depot, "Bus 2")).settled_fact == before
+    assert Standing(500, 1000) in await read(depot, before)
+    await away.settle()
+    assert (await known_to(depot, "Bus 2")).settled_fact > before
+
+
+async def known_to(depot: Depot, name: str) -> Terminal:
+    return next(row for row in await depot.served.registry.terminals() if row.name == name)
 
 
 async def test_cards_that_stand_alike_are_counted_together(depot: Depot) -> None:
@@ -126,7 +148,7 @@ async def test_what_is_spent_counts_also_where_a_revocation_took_newer_facts_awa
     await depot.projected()
     await thief.push(thief.taps(-1, -1, -1, -1, card=OTHER))
     await depot.projected()
-    await away.pull()
+    await away.settle()
     terminals = await depot.served.registry.terminals()
     since = next(row.settled_fact for row in terminals if row.name == "Bus 2")
     await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 3", "cut_off": 0})

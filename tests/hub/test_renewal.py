@@ -62,6 +62,15 @@ async def test_a_new_identity_is_the_same_terminal_and_goes_on_at_once(depot: De
     assert (row["name"], row["replica"], row["revoked"]) == ("Bus 7", new.key.replica.hex(), False)
 
 
+async def test_a_renewed_terminal_hears_of_every_identity_it_may_have_written_as(depot: Depot) -> None:
+    """Invariant 5: another life of its storage may have written again what it has open."""
+    old = await depot.pair("Bus 7")
+    await depot.pair("Bus 8")
+    first_life = await renewed(old)
+    given = await ask(old)
+    assert given["former"].split() == sorted(one.key.replica.hex() for one in (old, first_life))
+
+
 async def test_the_old_certificate_ends_with_the_first_use_of_the_new_one(depot: Depot) -> None:
     """Not before: an answer that is lost must not leave the terminal without any."""
     old = await depot.pair()

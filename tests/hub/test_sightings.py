@@ -8,6 +8,7 @@ from crdt.errors import StoreFailed
 from crdt.facts import TerminalId
 from crdt.frames import Pull, Status
 from crdt.frontier import GENESIS, Head
+from crdt.store.editions import Installed
 from hub.app import Hub
 from hub.registry import Registry
 from hub.sightings import Sighting, Sightings
@@ -34,6 +35,8 @@ async def test_a_clean_stop_writes_what_waits(founded: Hub) -> None:
     """A hub that is stopped in order forgets nothing of when its terminals were heard of."""
     async with running(founded) as depot:
         bus = await depot.pair("Bus 1")
+        await bus.push(bus.taps(-250))
+        await bus.settle()
         await bus.exchange(SAID, Pull())
         assert (await on_disk(founded, "Bus 1"))["seen"] is None, "it was written by itself; test the stop"
     after = await on_disk(founded, "Bus 1")
@@ -98,9 +101,9 @@ async def test_a_hub_whose_clock_was_ahead_once_goes_on_noting(depot: Depot) -> 
     await depot.pair("Bus 1")
     registry, now_ms, year_ms = depot.served.registry, 1_800_000_000_000, 365 * 86_400_000
     (row,) = await registry.terminals()
-    await registry.saw(row.terminal, now_ms + year_ms, "ahead", {"held": 1}, settled_fact=5)
+    await registry.saw(row.terminal, now_ms + year_ms, "ahead", {"held": 1}, installed=Installed(5, 0))
     await registry.sightings.write()
-    await registry.saw(row.terminal, now_ms, "right", {"held": 2}, settled_fact=9)
+    await registry.saw(row.terminal, now_ms, "right", {"held": 2}, installed=Installed(9, 0))
     for _ in range(2):
         (row,) = await registry.terminals()
         assert (row.seen_ms, row.address, row.status, row.settled_fact) == (now_ms, "right", {"held": 2}, 9)

@@ -14,13 +14,13 @@ from crdt.store.marks import Marks
 from crdt.store.terminal import TerminalLedger
 from crdt.terminal_document import TerminalDocument
 from edge.clock import Reading, TerminalClock
-from edge.comparing import compare
+from edge.comparing import take_up
 from edge.decide import Accepted, Verdict, decide
 from edge.errors import UplinkError
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from tests.simulation.authors import FARES, HOME, Author, author, settings_in
 from tests.simulation.disks import empty_disk
-from tests.simulation.identities import Branch, Card, Identity
+from tests.simulation.identities import Branch, Card, Identity, Promised
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.oracle import NOTHING, Fact, Oracle, Snapshot, expect
 from tests.simulation.power import Power, PowerCut
@@ -50,6 +50,7 @@ class Bus:
         self.fares_version = 0
         self.delivery = Delivery()
         self.marks = b""
+        self.promised: Promised | None = None  # what the hub has given, and it has not taken up
         self.branch: Branch | None = None  # what it writes that other storage has written differently
         self.believed: dict[ReplicaId, tuple[int, int]] = {}  # of peers, from where to where
         self.copy: Card | None = None
@@ -87,6 +88,13 @@ class Bus:
         self.ledger.put_document(document)
         self.fares, self.fares_version = fares, document.version
         return True
+
+    def enrol(self, identity: Identity, instead_of: Identity) -> None:
+        """See edge.terminal.Terminal.enrol."""
+        assert self.promised is not None
+        expect((identity, instead_of) == (self.promised.identity, self.identity), "it is enrolled as another")
+        self.ledger.retire()
+        self.renew()
 
     # ---- What happens to it ----
 
@@ -138,22 +146,24 @@ class Bus:
 
     def pair_restored(self, exchange: Exchange, enrol: Callable[[], None]) -> None:
         """The same with a suspended one, as edge.enrolling does. `enrol`: have the hub give it that identity,
-        which ends the others. Raises UplinkError or NotCompared; then it is what it was.
+        which ends the others. Raises UplinkError; then it takes up in its next sync run what it was promised.
         """
         enrol()
-        own = cast(Any, self)
-        identity = cast(Any, Identity(self.next_author))
-        self._loop.run(compare(own, own, identity, self.replicas, exchange))
-        self.ledger.retire()
-        self.renew()
-        self._paired_as = len(self.replicas) - 1
+        self._promise()
+        self._paired_as = len(self.replicas)
+        self._loop.run(take_up(cast(Any, self), cast(Any, self.promised), exchange))
+
+    def _promise(self) -> None:
+        self.promised = Promised(Identity(self.next_author), tuple(self.replicas))
 
     def renew(self) -> None:
         """Go on as a new identity, which takes over what the suspended one could not seal."""
         self.lost, self._out_of_reach = self.lost + self._out_of_reach, []
-        before = self.replica
+        before, promised, self.promised = self.replica, self.promised, None
+        assert promised is not None
         sealed = self.disk.rows("SELECT coalesce(max(seq), 0) FROM head WHERE replica = ?", before)[0][0]
         self._become_next()
+        self.identity = promised.identity
         self.believed = {}
         try:
             self._open_ledger()
@@ -176,7 +186,7 @@ class Bus:
 
     def copy_storage(self) -> None:
         """Make an image of the SD card."""
-        if self.branch is None:
+        if self.branch is None and self.promised is None:
             facts = len(self._oracle.facts[self.replica])
             self.copy = Card(self.disk.image(), self.marks, self.fares_version, facts)
 
@@ -188,6 +198,7 @@ class Bus:
         """
         copy = self.copy
         assert copy is not None
+        self.promised = None
         sealed = self.sealed(held_elsewhere)
         self.disk.put_back(copy.image)
         kept = self.sealed(held_elsewhere)
@@ -237,16 +248,21 @@ class Bus:
         `renew`: have the hub give it its next identity. Raises UplinkError.
         """
 
-        async def renewed(_written_again: Sequence[bytes]) -> tuple[Any, Exchange]:
+        async def renewed(_written_again: Sequence[bytes]) -> Exchange:
             renew()
-            self.renew()
-            return self, exchange
+            self._promise()
+            return exchange
 
         run = Sync(cast(Any, self), cast(Any, self), exchange, dict[str, Any], self.delivery, renew=renewed)
         try:
             return self._loop.run(run.run())
         except UplinkError as error:
             return error
+
+    @property
+    def speaks_as(self) -> ReplicaId:
+        """Who it is to the hub."""
+        return self.replica if self.promised is None else self.promised.identity.replica
 
     @property
     def next_author(self) -> Author:
@@ -275,7 +291,8 @@ class Bus:
             spans.setdefault(replica, []).append((first, last))
         if self.branch is not None:
             common, apart = self._local()
-            return {**spans, self.replica: [(1, common)], self.branch.name: [(1, len(apart))]}
+            mine = [(seq, seq) for seq in sorted(common)]
+            return {**spans, self.replica: mine, self.branch.name: [(1, len(apart))]}
         spans.setdefault(self.replica, []).extend((seq, seq) for (seq,) in self.disk.rows(_OPEN_SEQ))
         return spans
 
@@ -367,18 +384,28 @@ class Bus:
         who = self.author
         self.ledger = TerminalLedger(self.database, HOME.root.public_key, who.key, who.certificate, marks)
 
-    def _local(self) -> tuple[int, list[Fact]]:
-        """How far the disk has what everybody has of this identity, and what it has beside that."""
+    def _local(self) -> tuple[set[int], list[Fact]]:
+        """What the disk has of what everybody has of this identity, and what it has beside that.
+
+        What the identity that ended had sealed is written again, under other numbers, until the next one has
+        it; where the terminal knows that it has ended, some may be in quarantine.
+        """
         facts = self._oracle.facts[self.replica]
-        common, apart = 0, []
+        common: set[int] = set()
+        apart = []
         for delta in self._written():
             fact = Fact(delta.card, delta.kind, delta.amount_minor, delta.at_ms, delta.context)
             if delta.seq <= len(facts) and facts[delta.seq - 1] == fact:
-                common += 1
-                expect(common == delta.seq, f"{self.name} lacks facts before {delta.seq}")
+                common.add(delta.seq)
             else:
                 apart.append(fact)
-        return common, apart
+        again = {seq for seq, fact in enumerate(facts, 1) if seq not in common and fact in apart}
+        apart = [fact for fact in apart if fact not in {facts[seq - 1] for seq in again}]
+        whole = self.replica in self.ledger.revocations().cut_offs or common | again == set(
+            range(1, max(common | again, default=0) + 1)
+        )
+        expect(whole, f"{self.name} lacks facts between those that it has")
+        return common | again, apart
 
     def _written(self) -> Iterator[Delta]:
         rows = self.disk.rows("SELECT raw FROM block WHERE replica = ? ORDER BY first_seq", self.replica)

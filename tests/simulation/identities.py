@@ -31,6 +31,14 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Promised:
+    """What the sync run asks of `edge.promised.Promised`."""
+
+    identity: Identity
+    former: tuple[ReplicaId, ...]
+
+
+@dataclass(frozen=True)
 class Card:
     """A copy of a terminal's whole SD card, and what was true when it was made."""
 

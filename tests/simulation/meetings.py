@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from random import Random
+from typing import Any, cast
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.courier import CourierReader, CourierWriter
 from crdt.errors import RefusalCode
-from crdt.frames import BlockFrame, CertificateFrame, Want
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Message, Want
+from edge import revoked_list
 from tests.simulation.authors import HOME, author
 from tests.simulation.buses import Bus
 from tests.simulation.hubs import Hub
@@ -19,7 +21,9 @@ MAX_BYTES = 1 << 20
 
 
 def meet(giver: Bus, taker: Bus) -> int:
-    """One door tells the other what it holds and what it has not sealed; how many blocks were new."""
+    """One door tells the other who was replaced or revoked, what it holds and what it has not sealed; how
+    many blocks were new."""
+    _pass_list(giver, taker)
     after = {replica: head.seq for replica, head in taker.ledger.frontier().items()}
     frames = giver.ledger.answer(Want(after, True), MAX_BYTES)
     report = taker.ledger.merge(blocks_in(frames), [*certificates_in(frames), giver.author.certificate])
@@ -35,6 +39,13 @@ def meet(giver: Bus, taker: Bus) -> int:
     else:
         taker.believe(giver)
     return len(report.added)
+
+
+def _pass_list(giver: Bus, taker: Bus) -> None:
+    papers = revoked_list.newer_than(giver.ledger, revoked_list.version_of(taker.ledger))
+    for paper in papers:
+        if isinstance(paper, DocumentFrame):
+            revoked_list.take(cast(Any, taker.identity), taker.ledger, paper.raw, certificates_in(papers))
 
 
 def exported(bus: Bus) -> bytes:
@@ -69,11 +80,11 @@ def cut_short(file: bytes, random: Random) -> bytes:
     return file[: random.randrange(len(file))]
 
 
-def blocks_in(frames: Iterable[BlockFrame | CertificateFrame]) -> list[bytes]:
+def blocks_in(frames: Iterable[Message]) -> list[bytes]:
     """The blocks among them."""
     return [frame.raw for frame in frames if isinstance(frame, BlockFrame)]
 
 
-def certificates_in(frames: Iterable[BlockFrame | CertificateFrame]) -> list[AuthorCertificate]:
+def certificates_in(frames: Iterable[Message]) -> list[AuthorCertificate]:
     """The certificates among them."""
     return [AuthorCertificate.decode(frame.raw) for frame in frames if isinstance(frame, CertificateFrame)]

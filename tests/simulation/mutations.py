@@ -28,6 +28,7 @@ from crdt.store import (
     overdrawn,
     paging,
     recording,
+    reissue,
     revoking,
     sealing,
     settled,
@@ -341,7 +342,7 @@ MUTATIONS: Final = (
     mutation(
         "a concession writes again what the hub has",
         300,
-        concession._write_again,
+        reissue.write_again,
         "later = [fact for fact in facts if fact.seq > head.seq]",
         "later = [*facts]",
         theme=STORAGE,
@@ -349,7 +350,7 @@ MUTATIONS: Final = (
     mutation(
         "a concession writes nothing again",
         300,
-        concession._write_again,
+        reissue.write_again,
         "again = [*lost, *(fact for fact in facts if fact.seq <= head.seq)]",
         "again = []",
         theme=STORAGE,
@@ -357,7 +358,7 @@ MUTATIONS: Final = (
     mutation(
         "a new identity takes over all taps but one",
         100,
-        concession.renumber,
+        reissue.renumber,
         "[row[1:] for row in rows]",
         "[row[1:] for row in rows[1:]]",
         theme=STORAGE,
@@ -381,10 +382,19 @@ MUTATIONS: Final = (
     mutation(
         "a suspended terminal that is paired anew is not compared with the hub",
         30,
-        comparing.compare,
-        "return await _compare(terminal, before, identity, former, exchange)",
-        "return 0",
+        comparing.take_up,
+        "again = await compare(terminal, before, promised, exchange)",
+        "again = 0",
         theme=STORAGE,
+    ),
+    mutation(
+        "what a list of revocations took out of a replaced identity is not written again",
+        30,
+        reissue.set_aside,
+        "return sorted(found, key=lambda block: block.header.first_seq)",
+        "return []",
+        theme=STORAGE,
+        first=660,
     ),
     mutation(
         "blocks of an identity that has ended stay to be sent",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final, TypeVar
@@ -77,16 +76,6 @@ class Network:
         self._at_hub(lambda: self.hub.renew(author, before))
         if fate == "unanswered":
             raise HubTooSlow("The hub took too long to answer.")
-
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """Nothing goes wrong, and nobody is apart, until the block ends."""
-        faults, apart = self.faults, self.partitioned
-        self.faults, self.partitioned = NO_FAULTS, set()
-        try:
-            yield
-        finally:
-            self.faults, self.partitioned = faults, apart
 
     def deliver_late(self) -> None:
         """One of the requests under way arrives; nobody waits for the answer any more."""

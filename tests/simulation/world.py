@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from crdt.facts import CardId, ReplicaId
 from crdt.frames import Message
-from edge.errors import NotCompared, UplinkError
+from edge.errors import UplinkError
 from edge.exchange import Answer
 from tests.simulation.actions import SCRIPTS, THEMES, draw
 from tests.simulation.buses import Bus
@@ -154,7 +154,7 @@ class World:
 
         async def exchange(messages: Sequence[Message]) -> Answer:
             expect(next(left, None) is not None, f"{bus.name} syncs without end")
-            return await self.network.exchange(bus.number, bus.replica, messages)
+            return await self.network.exchange(bus.number, bus.speaks_as, messages)
 
         if cuts:
             self._maybe_cut(bus, 14)
@@ -177,19 +177,14 @@ class World:
         return outcome.complete
 
     def pair_restored(self, bus: Bus) -> None:
-        """A technician pairs a terminal that knows that its storage is old. Again at once, as he is told,
-        where the hub has ended what it was and did not show what it has of it."""
-        before, next_replica = bus.replica, bus.next_author.replica
+        """A technician pairs a terminal that knows that its storage is old."""
+        before = bus.replica
 
         async def exchange(messages: Sequence[Message]) -> Answer:
-            return await self.network.exchange(bus.number, next_replica, messages)
+            return await self.network.exchange(bus.number, bus.speaks_as, messages)
 
         try:
             bus.pair_restored(exchange, lambda: self._renew(bus))
-        except NotCompared:
-            self.note("NotCompared")
-            with self.network.working():
-                bus.pair_restored(exchange, lambda: self._renew(bus))
         except UplinkError as error:
             self.note(type(error).__name__)
             return

@@ -9,7 +9,7 @@ from crdt.block import seal
 from crdt.frontier import GENESIS
 from crdt.settlement import NO_SERIES, START, Cursor, Page, beginning
 from crdt.store import editions
-from crdt.store.editions import MAX_AGE_S, SHARING_S, Editions
+from crdt.store.editions import ALL_INSTANTS, INSTANT_S, MAX_AGE_S, SHARING_S, Editions
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, card
 from tests.crdt.store.stores import NewFleet
@@ -164,12 +164,35 @@ def test_beside_other_processes_the_tables_are_asked_each_time(fleet: Fleet) -> 
     assert asker.page(base).position == position(fleet)
 
 
-def test_the_history_that_a_page_includes_is_never_later_than_the_page(fleet: Fleet) -> None:
+def test_what_somebody_knows_is_never_later_than_what_was_installed(fleet: Fleet) -> None:
     """The exposure counts what a terminal does not know; too much of it is safe, too little is not."""
     asker = Asker(fleet)
-    assert asker.editions.last_fact(0) == 0
-    tap(fleet, 1)
-    page = asker.page(position(fleet))
-    known = asker.editions.last_fact(page.position)
-    assert known <= len(fleet.hub.latest(500).result())
-    assert asker.editions.last_fact(page.position - 1) == 0
+    assert asker.editions.installed(1) is None
+    pages = []
+    for number in range(1, 4):
+        tap(fleet, number)
+        pages.append(asker.page(position(fleet)))
+        fleet.hub.latest(500).result()
+        asker.now_s += INSTANT_S
+    counts = []
+    for ago, page in enumerate(reversed(pages)):
+        known = asker.editions.installed(page.position)
+        assert known is not None
+        assert known.age_s == ago * INSTANT_S
+        counts.append(known.last_fact)
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] <= len(fleet.hub.latest(500).result())
+    assert asker.editions.installed(pages[0].position - 1) is None
+
+
+def test_many_instants_are_remembered_and_of_older_ones_one_a_second(fleet: Fleet) -> None:
+    """A heartbeat later a terminal says what it has installed: what it was given is known then, in a rush
+    too, or a little less."""
+    asker = Asker(fleet)
+    given = []
+    for number in range(1, 100):
+        tap(fleet, number)
+        asker.now_s += INSTANT_S / 10
+        given.append(asker.page(position(fleet)).position)
+    assert all(asker.editions.installed(each) is not None for each in given)
+    assert len(asker.editions._instants) == ALL_INSTANTS + 1 + (len(given) - ALL_INSTANTS) // 10

@@ -1,0 +1,86 @@
+"""The list of revoked and replaced identities as it goes from hand to hand: a hub has signed it.
+
+Who has what a replaced terminal has written again needs the list as well, or it counts twice: so it goes
+before blocks and open taps, between peers too.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from crdt.certificate import AuthorCertificate, Role
+from crdt.documents import SignedDocument
+from crdt.errors import NotPermitted, UnknownAuthor
+from crdt.facts import ReplicaId
+from crdt.frames import CertificateFrame, DocumentFrame, Message, Pull
+from crdt.revocations import REVOKED_DOCUMENT
+from crdt.store.terminal import TerminalLedger
+from edge.identity import Identity
+
+log = logging.getLogger(__name__)
+
+
+def version_of(ledger: TerminalLedger) -> int:
+    """The version held; 0 for none."""
+    document = ledger.document(REVOKED_DOCUMENT)
+    return 0 if document is None else document.version
+
+
+def asking(ledger: TerminalLedger) -> Pull:
+    """What a peer is told of the list held here, so that it gives a newer one."""
+    return Pull(documents={REVOKED_DOCUMENT: version_of(ledger)})
+
+
+def named(messages: Iterable[Message]) -> int:
+    """The version that whoever says this has; 0 for none."""
+    pulls = (message for message in messages if isinstance(message, Pull))
+    return next((pull.documents.get(REVOKED_DOCUMENT, 0) for pull in pulls), 0)
+
+
+def newer_than(ledger: TerminalLedger, version: int) -> list[Message]:
+    """The list held, to hand over to who has that version; nothing where it is no newer."""
+    document = ledger.document(REVOKED_DOCUMENT)
+    if document is None or document.version <= version:
+        return []
+    return papers(document, ledger.authors())
+
+
+def papers(document: SignedDocument | None, known: Mapping[ReplicaId, AuthorCertificate]) -> list[Message]:
+    """A list to hand over, with its signer's certificate, for who may not know whose key it was."""
+    if document is None:
+        return []
+    signer = known.get(document.signer)
+    certificates: list[Message] = [] if signer is None else [CertificateFrame(signer.encode())]
+    return [*certificates, DocumentFrame(document.encode())]
+
+
+def keep(ledger: TerminalLedger, document: SignedDocument, signer: AuthorCertificate) -> bool:
+    """Keep a verified list and its signer, and count by it at once; False when there is one as new."""
+    ledger.merge([], [signer])
+    newer = ledger.put_document(document)
+    if newer:
+        log.info("the list of revoked terminals has version %d", document.version)
+    return newer
+
+
+def learn(identity: Identity, ledger: TerminalLedger, messages: Sequence[Message]) -> None:
+    """Keep the list that is among the papers of a hub, where there is one. Raises InputRefused."""
+    certificates = [message.raw for message in messages if isinstance(message, CertificateFrame)]
+    documents = [message.raw for message in messages if isinstance(message, DocumentFrame)]
+    for raw in documents:
+        if SignedDocument.decode(raw).name == REVOKED_DOCUMENT:
+            take(identity, ledger, raw, map(AuthorCertificate.decode, certificates))
+
+
+def take(
+    identity: Identity, ledger: TerminalLedger, raw: bytes, presented: Iterable[AuthorCertificate]
+) -> bool:
+    """Verify a list that somebody brought, and keep it; whether it is newer. Raises InputRefused."""
+    document = SignedDocument.decode(raw)
+    if document.name != REVOKED_DOCUMENT:
+        raise NotPermitted(f"a document {document.name!r} was not asked for")
+    hubs = [identity.hub_certificate, *ledger.authors().values(), *presented]
+    signer = next((one for one in hubs if one.replica == document.signer and one.role is Role.HUB), None)
+    if signer is None:
+        raise UnknownAuthor("it is not signed by a hub that this terminal knows")
+    document.verify(signer.verify(identity.fleet_public_key))
+    return keep(ledger, document, signer)
