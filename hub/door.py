@@ -55,16 +55,16 @@ class Door:
 
     def let(self, blocks: Sequence[bytes], shorts: Sequence[bytes]) -> Let:
         """As much of these as is taken at a time, in their order, and at least one block."""
-        spent = self._spent()
         room = MAX_EXCHANGE_DELTAS
         left, slowed = 0, False
         taken: tuple[list[bytes], list[bytes]] = ([], [])
         for given, kept in zip((blocks, shorts), taken, strict=True):
             for raw in given:
                 replica, count = claim_of(raw) or (None, 0)
-                if replica in spent or count > room:
-                    slowed = slowed or replica in spent
-                    room = room if replica in spent else 0  # what comes after it may be of the same chain
+                spent = replica is not None and self._is_spent(replica)
+                if spent or count > room:
+                    slowed = slowed or spent
+                    room = room if spent else 0  # what comes after it may be of the same chain
                     left += 1
                 else:
                     room -= count
@@ -83,10 +83,8 @@ class Door:
                 beyond.append(block)
         return beyond
 
-    def _spent(self) -> set[ReplicaId]:
-        """Everybody of whom nothing is taken now."""
-        now_ms = self._now_ms()
-        out = {terminal for terminal, budget in self._budgets.items() if budget.at(now_ms).deltas <= 0}
-        if not out:
-            return set()
-        return {replica for replica, author in self._authors().items() if author.terminal in out}
+    def _is_spent(self, replica: ReplicaId) -> bool:
+        """Whether nothing of this author is taken now."""
+        author = self._authors().get(replica)
+        budget = None if author is None else self._budgets.get(author.terminal)
+        return budget is not None and budget.at(self._now_ms()).deltas <= 0

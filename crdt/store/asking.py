@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
@@ -123,8 +123,8 @@ class LedgerReader:
 
         return self._database.read(work)
 
-    def authors(self) -> dict[ReplicaId, AuthorCertificate]:
-        """The certificates of all enrolled authors; from memory."""
+    def authors(self) -> Mapping[ReplicaId, AuthorCertificate]:
+        """The certificates of all enrolled authors, as of now; from memory, at no cost."""
         return self._authors.stored()
 
     def document(self, name: str) -> Future[SignedDocument | None]:

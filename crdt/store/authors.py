@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from sqlalchemy import Connection, func, select
 
@@ -21,13 +22,15 @@ class Authors:
     def __init__(self, fleet_public_key: bytes, stored: Iterable[AuthorCertificate]) -> None:
         self.seen = {certificate.replica: certificate for certificate in stored}  # good for verifying
         self._fleet_public_key = fleet_public_key
-        self._stored = set(self.seen)
+        self._stored: Mapping[ReplicaId, AuthorCertificate] = MappingProxyType(dict(self.seen))
         self._mutex = threading.Lock()
 
-    def stored(self) -> dict[ReplicaId, AuthorCertificate]:
-        """The certificates that are in the store."""
-        with self._mutex:
-            return {replica: self.seen[replica] for replica in self._stored}
+    def stored(self) -> Mapping[ReplicaId, AuthorCertificate]:
+        """The certificates that are in the store, as of now: what changes later is another mapping.
+
+        Asked several times in an exchange, so it must not cost more in a large fleet.
+        """
+        return self._stored
 
     def learn(self, connection: Connection, replicas: Iterable[ReplicaId]) -> None:
         """Within a read: look up those of these authors that another process may have stored."""
@@ -43,7 +46,7 @@ class Authors:
 
     def every(self, connection: Connection) -> Mapping[ReplicaId, AuthorCertificate]:
         """Within a write: all authors of this instant. Nothing is noted: it may not come to a commit."""
-        stored = self.stored()
+        stored = self._stored
         count = connection.execute(select(func.count()).select_from(AUTHOR)).scalar_one()
         return stored if count == len(stored) else authors_of(connection)
 
@@ -85,13 +88,14 @@ class Authors:
 
     def remember(self, certificates: Iterable[AuthorCertificate]) -> None:
         """These are stored for certain now."""
-        with self._mutex:
-            self._stored.update(certificate.replica for certificate in certificates)
+        self._learn({certificate.replica: certificate for certificate in certificates})
 
     def _learn(self, found: Mapping[ReplicaId, AuthorCertificate]) -> None:
+        if not found:
+            return
         with self._mutex:
             self.seen.update(found)
-            self._stored.update(found)
+            self._stored = MappingProxyType({**self._stored, **found})
 
 
 def second_certificate() -> NotPermitted:

@@ -32,7 +32,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 class Depot:
     """Whom the hub serves."""
 
-    terminals: int = 10_000
+    terminals: int = 10_000  # that are enrolled
     cards: int = 50_000  # of whom anybody may tap
     connections: int = 500  # of terminals that are really there
     between_s: float = 60 / EXCHANGES_A_MINUTE  # from one exchange of a terminal to its next
@@ -139,7 +139,7 @@ def measure(directory: Path, depot: Depot, seconds: float) -> list[Figure]:
     directory.mkdir()
     with hub_process(directory) as hub:
         source = random.Random(1)  # noqa: S311 - the same every time
-        found = fleet.found(hub, depot.connections, depot.cards, source)
+        found = fleet.found(hub, depot.terminals, depot.connections, depot.cards, source)
         hub.start()
         empty_mb = _rss_mb(hub.pid)
         with _players(found, hub.url) as players:

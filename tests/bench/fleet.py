@@ -53,9 +53,12 @@ class Fleet:
         return json.dumps(asdict(self) | {"members": [asdict(one) for one in self.members[number::parts]]})
 
 
-def found(hub: HubProcess, terminals: int, cards: int, source: random.Random) -> Fleet:
-    """Pair terminals and meet cards in the database of a hub that is not up, and raise its limits to it."""
-    limits = f"connections = {terminals + 16}\nconnections_per_address = {terminals + 16}\n"
+def found(hub: HubProcess, terminals: int, connections: int, cards: int, source: random.Random) -> Fleet:
+    """Pair terminals and meet cards in the database of a hub that is not up, and raise its limits to it.
+
+    All of them are enrolled; so many of them connect, and are the members.
+    """
+    limits = f"connections = {connections + 16}\nconnections_per_address = {connections + 16}\n"
     text = hub.settings.read_text()
     hub.settings.write_text(text.replace("\n[announce]", f"{limits}\n[announce]"))
     configured = settings.load(hub.settings)
@@ -67,8 +70,7 @@ def found(hub: HubProcess, terminals: int, cards: int, source: random.Random) ->
         papers = database.write_and_wait(
             lambda sql: [_pair(sql, authority, tls_key.csr_pem, number) for number in range(terminals)]
         )
-        for _, author in papers:
-            ledger.enrol(author).result()
+        ledger.merge([], [author for _, author in papers]).result()
         met = _meet(ledger, authority, [CardId(source.randbytes(7)) for _ in range(cards)])
         first = ledger.page(NO_SERIES, 0, START, 1).result()
         fares = ledger.document(FLEET_DOCUMENT).result()
@@ -81,7 +83,7 @@ def found(hub: HubProcess, terminals: int, cards: int, source: random.Random) ->
         position=first.position,
         fares_version=fares.version,
         cards=met,
-        members=[member for member, _ in papers],
+        members=[member for member, _ in papers[:connections]],
     )
 
 

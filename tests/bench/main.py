@@ -41,7 +41,7 @@ def main() -> int:
         "--terminals",
         type=int,
         default=depot.Depot.terminals,
-        help="as often as how many they speak (%(default)s)",
+        help="enrolled; those connected speak as often as all (%(default)s)",
     )
     parser.add_argument(
         "--between",

@@ -1,12 +1,14 @@
 """How much the hub takes in of what terminals bring (invariant 8: bounded work and growth)."""
 
 import asyncio
+from typing import NoReturn
 
 import pytest
 
 from crdt.block import Block, parse, seal
+from crdt.certificate import AuthorCertificate
 from crdt.errors import RefusalCode
-from crdt.facts import CardId, Delta, Kind
+from crdt.facts import CardId, Delta, Kind, ReplicaId
 from crdt.frames import MAX_EXCHANGE_DELTAS, Ack, BlockFrame, CertificateFrame, Refusal
 from crdt.frontier import GENESIS
 from hub import door as door_module
@@ -62,6 +64,23 @@ def test_an_exchange_brings_so_many_entries_and_the_rest_comes_again(door: Door)
     assert list(let.blocks) == raws(made[: MAX_EXCHANGE_DELTAS // FULL])
     assert (let.left, let.slowed) == (18 - MAX_EXCHANGE_DELTAS // FULL, False)
     assert list(door.let(raws(made[16:]), []).blocks) == raws(made[16:])
+
+
+def test_an_exchange_costs_no_more_in_a_large_fleet(clock: Clock) -> None:
+    """Whoever comes is looked up; the fleet is not gone through for it."""
+
+    class LookedUp(dict[ReplicaId, AuthorCertificate]):
+        def __iter__(self) -> NoReturn:
+            raise AssertionError("the whole fleet was gone through")
+
+        items = keys = values = __iter__
+
+    fleet = LookedUp()
+    fleet.update([(ONE.key.replica, ONE.certificate), (OTHER.key.replica, OTHER.certificate)])
+    door = Door(lambda: fleet, clock)
+    given = blocks(ONE, 2)
+    assert door.took(given) == []
+    assert door.let([block.raw for block in given], []).left == 0
 
 
 def test_what_is_no_block_is_left_to_the_merge_to_refuse(door: Door) -> None:

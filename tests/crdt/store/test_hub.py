@@ -211,6 +211,7 @@ def test_certificates_are_checked_and_a_key_is_certified_once(hub: HubLedger) ->
     new = world.terminal(8).certificate
     assert hub.enrol(new).result()
     assert hub.authors()[new.replica] == new
+    assert hub.authors() is hub.authors(), "asking costs nothing, however large the fleet"
 
 
 def test_an_author_enrolled_once_needs_no_certificate_later(new_fleet: NewFleet) -> None:
