@@ -47,7 +47,7 @@ def no_leaks() -> Iterator[None]:
     before = Snapshot.take()
     yield
     # Unclosed sockets and coroutines that nobody awaited speak up when they are collected: here, not in
-    # whichever test runs when the collector happens to. What survives is looked at once a file.
+    # whichever test runs when the collector happens to. What survives is looked at when the run ends.
     gc.collect()
     gc.freeze()
     deadline = time.monotonic() + GRACE_S

@@ -8,10 +8,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.hub.conftest import PASSWORD, depot, founded, write_settings
+from tests.hub.conftest import PASSWORD, depot, fleet_founded, founded, write_settings
 from tests.needs import needs_program
 
-__all__ = ["depot", "founded", "write_settings"]
+__all__ = ["depot", "fleet_founded", "founded", "write_settings"]
 
 Window = Callable[..., AbstractAsyncContextManager[Page]]
 

@@ -41,6 +41,7 @@ from tests.hub.conftest import Depot
 from tests.simulation.inline_loop import InlineLoop
 
 founded, depot, write_settings = hub_fixtures.founded, hub_fixtures.depot, hub_fixtures.write_settings
+fleet_founded = hub_fixtures.fleet_founded
 
 NAME = "Bus 12 front"
 KEY = bytes(range(32))

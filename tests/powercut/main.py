@@ -12,14 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.powercut.campaign import Plan, Tally, replay, run
+from tests.powercut.campaign import Plan, Tally, in_memory, replay, run
 from tests.powercut.faults import FAULTS, run_faults
 from tests.powercut.shim import compiled
 
 STEPS: Final = {"terminal": 80, "hub": 40}  # of one run of a load; each becomes thousands of images
 PER_MOMENT: Final = 12
 FAULT_STEPS: Final = 10  # of the load for --faults, which is run anew for each write
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - images are written and read there, thousands a second
 
 
 @dataclass
@@ -46,9 +45,7 @@ class Total:
 def main() -> int:
     """Print what was found; 1 when an image is broken."""
     arguments = _arguments()
-    memory = _MEMORY if _MEMORY.is_dir() else None
-    with tempfile.TemporaryDirectory(dir=memory, prefix="farebox-powercut-") as name:
-        scratch = Path(name)
+    with in_memory() as scratch:
         if arguments.faults:
             return _try_faults(scratch)
         if arguments.replay:
@@ -56,21 +53,21 @@ def main() -> int:
             sys.stdout.write(f"{problem or 'nothing is wrong with this image now'}\n")
             return int(bool(problem))
         begun_s = time.monotonic()
-        total = campaign(arguments.images, arguments.seed, arguments.jobs, scratch, arguments.keep)
+        plans = _plans(arguments.seed, arguments.steps)
+        total = campaign(arguments.images, plans, arguments.jobs, scratch, arguments.keep)
     sys.stdout.write(_report(total, time.monotonic() - begun_s))
     return int(bool(total.failure))
 
 
-def campaign(images: int, seed: int, jobs: int, scratch: Path, keep: Path) -> Total:
+def campaign(images: int, plans: Iterator[Plan], jobs: int, scratch: Path, keep: Path) -> Total:
     """Check at least so many images, whole runs of the loads, or stop at the first that is broken."""
     total = Total()
     work = partial(_work, compiled(scratch), scratch, keep)
     if jobs == 1:
-        _collect(map(work, _plans(seed)), total, images)
+        _collect(map(work, plans), total, images)
         return total
     # Plans go to the workers as they come free: `imap` would take all of the endless row.
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
-        plans = _plans(seed)
         under_way = [pool.apply_async(work, (plan,)) for plan in itertools.islice(plans, jobs)]
         while under_way:  # to the end: a program that is left behind would lose its directory
             total.add(under_way.pop(0).get())
@@ -100,10 +97,10 @@ def _collect(tallies: Iterator[Tally], total: Total, images: int) -> None:
         _say(total, images)
 
 
-def _plans(seed: int) -> Iterator[Plan]:
+def _plans(seed: int, shorter: int | None) -> Iterator[Plan]:
     for number in itertools.count(seed):
         for load, steps in STEPS.items():
-            yield Plan(load, number, steps, PER_MOMENT)
+            yield Plan(load, number, shorter or steps, PER_MOMENT)
 
 
 def _work(library: Path, scratch: Path, keep: Path, plan: Plan) -> Tally:
@@ -136,6 +133,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/powercut/run", description=__doc__)
     parser.add_argument("--images", type=int, default=20_000, help="how many at least (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the first run of the loads (%(default)s)")
+    parser.add_argument("--steps", type=int, help="of one run of each load (terminal: 80, hub: 40)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (%(default)s)")
     keep = Path(tempfile.gettempdir())
     parser.add_argument("--keep", type=Path, default=keep, help="where a broken image goes (%(default)s)")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.needs import needs_program
-from tests.powercut.campaign import PARTIES, Plan, Tally, replay, run
+from tests.powercut.campaign import PARTIES, Plan, Tally, in_memory, replay, run
 from tests.powercut.load import LOG, run_load
 from tests.powercut.oplog import What, read_log
 from tests.powercut.parties import LEDGER
@@ -29,9 +29,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(load: str, library: Path, directory: Path, flaw: str = "") -> Tally:
     """Run a load and check its crash images."""
-    work = directory / "work"
-    work.mkdir()
-    return run(Plan(load, 1, STEPS[load], 10, flaw, share=60), library, work, directory)
+    with in_memory() as work:
+        return run(Plan(load, 1, STEPS[load], 10, flaw, share=60), library, work, directory)
 
 
 @pytest.mark.parametrize("load", PARTIES)
@@ -68,7 +67,7 @@ def test_a_planted_flaw_is_found_and_replays(load: str, flaw: str, library: Path
 
 def test_the_command_counts_and_replays(tmp_path: Path) -> None:
     """Issue 3: "`--images N` any number"."""
-    arguments = ["--images", "1", "--seed", "3", "--keep", str(tmp_path)]
+    arguments = ["--images", "1", "--seed", "3", "--steps", "1", "--keep", str(tmp_path)]
     command = [sys.executable, "-m", "tests.powercut.main", *arguments]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert ran.returncode == 0, ran.stdout + ran.stderr

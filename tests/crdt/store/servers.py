@@ -209,7 +209,10 @@ class PostgreSQL(Server):
     def command(self) -> list[str]:
         server = needs_program("initdb", "run the ledger on PostgreSQL").with_name("postgres")
         data = str(self.directory / "data")
-        return [str(server), "-D", data, "-k", str(self.directory), "-c", "listen_addresses="]
+        # Shared memory that lies in its directory goes with it, also when it was killed.
+        settings = ("listen_addresses=", "dynamic_shared_memory_type=mmap")
+        options = [part for setting in settings for part in ("-c", setting)]
+        return [str(server), "-D", data, "-k", str(self.directory), *options]
 
     def with_tables(self) -> str:
         if not self._template:

@@ -14,7 +14,7 @@ import os, signal
 
 def test_it_dies(server):
     process = server._process
-    os.kill(process.pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGTERM)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert server.run("SELECT 1") == 1
 
