@@ -88,7 +88,7 @@ async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exc
         found = await canonical_chain(say, other, 0)
         if found.blocks:
             kin.append((other, found.blocks, found.certificates))
-    settled = (await asyncio.to_thread(ledger.settled_frontier)).get(replica, NO_HEAD)
+    settled = (await asyncio.to_thread(ledger.settled_frontier, [replica])).get(replica, NO_HEAD)
     for after_seq in dict.fromkeys([settled.seq, 0]):
         chain = await canonical_chain(say, replica, after_seq)
         try:

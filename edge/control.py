@@ -8,7 +8,7 @@
     POST /settings       {"route": "12", ...}: set some of it
     GET  /peers          other terminals it knows of, and how it stands with each
     POST /export         {"after": {replica: number} or null} -> a courier file
-    POST /import         a courier file -> {"new", "known", "refused", "missing", ...}
+    POST /import         a courier file -> {"new", "known", "settled", "refused", "missing", ...}
 
 Errors are {"error": code, "message": sentence}. Whoever may open the socket (mode 0600) may do all of it.
 """

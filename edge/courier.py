@@ -100,6 +100,8 @@ class Import:
     new: int = 0
     known: int = 0
     """Blocks that were new, and that were held already."""
+    settled: int = 0
+    """Blocks from before the settlement that are not held: only the hub can tell whether it has the same."""
     deltas: int = 0
     """In the new ones."""
     unusable: str = ""
@@ -133,6 +135,7 @@ class Import:
         return {
             "new": self.new,
             "known": self.known,
+            "settled": self.settled,
             "deltas": self.deltas,
             "unusable": self.unusable,
             "refused": [
@@ -173,11 +176,22 @@ class Import:
             return
         with self.terminal.syncing(self._identity):
             report = self._ledger.merge(blocks, certificates)
+            others = {block.raw for block in report.added} | {refused.raw for refused in report.refused}
+            settled = sum(not self._holds(raw) for raw in blocks if raw not in others)
         self.new += len(report.added)
-        self.known += report.known
+        self.known += report.known - settled
+        self.settled += settled
         self.deltas += sum(block.header.count for block in report.added)
         for refused in report.refused:
             self._refused(_author(refused.raw), refused.error)
+
+    def _holds(self, raw: bytes) -> bool:
+        """Whether a block that was no news is held, or is the very end of what is settled."""
+        block = parse(raw)
+        replica, first_seq = block.header.replica, block.header.first_seq
+        if raw in self._ledger.blocks_after(first_seq - 1, 1, replica):
+            return True
+        return self._ledger.settled_frontier().get(replica) == block.head
 
     def _refused(self, replica: str, error: InputRefused) -> None:
         reason = (replica, error.code.name.lower(), str(error))

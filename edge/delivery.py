@@ -29,6 +29,8 @@ class Delivery:
     push_bytes: int = MAX_PUSH_BYTES
     disputed: dict[ReplicaId, str] = field(default_factory=dict)
     """Chains other than this identity's about which the hub disagrees, with the reason."""
+    later: set[ReplicaId] = field(default_factory=set)
+    """Chains that are only carried, of which the hub took no more when it was asked last."""
     agreed: tuple[ReplicaId, Head] | None = None
     """Who this terminal was, and its head at the hub, when hub and terminal agreed last: what comes after it
     may go up with the first question of the next run."""
@@ -47,6 +49,11 @@ class Delivery:
     def notes(self) -> str:
         """What the hub does not take, in sentences; "" when nothing."""
         return " ".join(filter(None, [*self.disputed.values(), self.objection]))
+
+    @property
+    def doubtful(self) -> set[ReplicaId]:
+        """Chains of which one block is offered now and then."""
+        return {*self.disputed, *self.later}
 
     def timed_out(self) -> None:
         """The link is slower than was hoped."""
@@ -79,6 +86,11 @@ def is_fork(error: UplinkError) -> bool:
 def is_cut_off(error: UplinkError) -> bool:
     """Whether the hub says that the blocks' author was revoked or replaced before it wrote them."""
     return isinstance(error, HubRefused) and error.code.upper() == RefusalCode.REVOKED.name
+
+
+def is_for_later(error: UplinkError) -> bool:
+    """Whether the hub says that nothing is wrong with the blocks, and to bring them another time."""
+    return isinstance(error, HubRefused) and error.code.upper() == RefusalCode.COME_AGAIN.name
 
 
 def wants_full(answer: Answer) -> bool:

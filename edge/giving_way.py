@@ -142,7 +142,7 @@ class GivingWay:
 
     async def _concede(self, replica: ReplicaId, why: UplinkError) -> bool:
         run = self._run
-        settled = await run.use(run.ledger.settled_frontier)
+        settled = await run.use(run.ledger.settled_frontier, [replica])
         for after_seq in dict.fromkeys([settled.get(replica, NO_HEAD).seq, 0]):
             chain = await canonical_chain(lambda wanted: run.say({}, wanted), replica, after_seq)
             if not chain.blocks:

@@ -4,7 +4,7 @@ A peer is another terminal of the fleet. It is believed about its own open taps;
 author's certificate and signature count, whoever carries them. Nothing here needs a hub.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from crdt.block import claim_of
@@ -180,26 +180,28 @@ class PeerAnswerer:
         held = self._ledger.frontier()
         behind = any(head.seq > held.get(replica, NO_HEAD).seq for replica, head in hello.frontier.items())
         # A fleet's settled heads are many, and hardly ever of interest: not for every tap of a peer.
-        known = joined(self._ledger.settled_frontier(), held) if behind else held
+        known = joined(self._ledger.settled_frontier(hello.frontier), held) if behind else held
         named = {replica: known[replica] for replica in hello.frontier if replica in known}
         return named if heard.want is None else leading(held | named, named, held)
 
 
-def overfull(ledger: TerminalLedger) -> set[ReplicaId]:
-    """Authors of whom so much is held beyond the settlement that no more is carried for them."""
-    settled = ledger.settled_frontier()
-    return {
-        replica
-        for replica, head in ledger.frontier().items()
-        if head.seq - settled.get(replica, NO_HEAD).seq > MAX_HELD_OF_ONE
-    }
+def overfull(ledger: TerminalLedger, authors: Collection[ReplicaId]) -> set[ReplicaId]:
+    """Those of these authors of whom so much is held beyond the settlement that no more is carried for them.
+
+    Of a long chain only: a fleet's settled heads are not read for every exchange.
+    """
+    held = ledger.frontier()
+    long = {one: held[one].seq for one in authors if one in held and held[one].seq > MAX_HELD_OF_ONE}
+    settled = ledger.settled_frontier(long) if long else {}
+    return {one for one, seq in long.items() if seq - settled.get(one, NO_HEAD).seq > MAX_HELD_OF_ONE}
 
 
 def taken_now(ledger: TerminalLedger, raws: Sequence[bytes]) -> list[bytes]:
     """Those of a peer's blocks that are taken in one exchange; others may come again, or go another way."""
-    full = overfull(ledger)
-    wanted = [raw for raw in raws if (claim_of(raw) or (None, 0))[0] not in full]
-    return at_a_time(wanted, MAX_EXCHANGE_BYTES)
+    claims = [claim_of(raw) for raw in raws]
+    full = overfull(ledger, {claim[0] for claim in claims if claim is not None})
+    kept = [raw for raw, claim in zip(raws, claims, strict=True) if claim is None or claim[0] not in full]
+    return at_a_time(kept, MAX_EXCHANGE_BYTES)
 
 
 def own_segment(ledger: TerminalLedger) -> OpenSegment | None:

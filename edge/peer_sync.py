@@ -144,14 +144,14 @@ class PeerSync:
         ledger = self.presence.ledger
         if ledger.status()["held"] > MAX_HELD:
             return {}
-        known = joined(ledger.settled_frontier(), ledger.frontier())
+        known = joined(ledger.settled_frontier(theirs), ledger.frontier())
         wanted = {gap.replica: gap.after_seq for gap in missing(theirs, known)}
         wanted |= {
             replica: after_seq
             for replica, after_seq in ledger.lacking().items()
             if replica in theirs and theirs[replica].seq > after_seq
         }
-        full = overfull(ledger)
+        full = overfull(ledger, wanted)
         return {replica: after_seq for replica, after_seq in wanted.items() if replica not in full}
 
     def _take(self, answer: Answer) -> int:

@@ -9,7 +9,7 @@ from crdt.errors import InputRefused
 from crdt.facts import ReplicaId
 from crdt.frames import Hello, Message
 from crdt.frontier import Frontier
-from edge.delivery import Delivery, is_dispute
+from edge.delivery import Delivery, is_dispute, is_for_later
 from edge.errors import AnswerRefused, UplinkError
 from edge.exchange import Answer
 from edge.learning import Learning
@@ -36,7 +36,7 @@ class Run:
         self.delivery = delivery
         self.refusal: UplinkError | None = None
         """The first that is worth telling."""
-        self.skipped: set[ReplicaId] = set() if retry else set(delivery.disputed)
+        self.skipped: set[ReplicaId] = set() if retry else delivery.doubtful
         """Chains of which no more is sent in this run."""
         self.exchanges = 0
         self.become(enrolment, exchange)
@@ -83,9 +83,12 @@ class Run:
         return {replica for replica, author in authors.items() if author.terminal == terminal}
 
     def give_up(self, replica: ReplicaId, error: UplinkError) -> None:
-        """Send no more of this chain in this run. A dispute about another identity's is no failure."""
+        """Send no more of this chain in this run. A dispute about another identity's is no failure, and that
+        the hub takes no more of it now is not even a dispute."""
         self.skipped.add(replica)
-        if replica == self.identity.replica or not is_dispute(error):
+        if replica != self.identity.replica and is_for_later(error):
+            self.delivery.later.add(replica)
+        elif replica == self.identity.replica or not is_dispute(error):
             self.refusal = self.refusal or error
         elif self.delivery.disputed.get(replica) != str(error):
             log.warning("blocks of %s are disputed: %s", replica.hex(), error)

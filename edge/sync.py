@@ -34,13 +34,11 @@ from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, wants_ful
 from edge.errors import AnswerRefused, HubRefused, HubTooSlow, NotSealed
 from edge.exchange import Answer, refusal_in
 from edge.giving_way import GivingWay, Renew
+from edge.proving import Proving
 from edge.run import Exchange, Run
 from edge.safekeeping import Safekeeping
 from edge.settling import Settling
 from edge.terminal import Enrolment, Terminal
-
-EVIDENCE_BLOCKS = 64
-"""Most blocks in quarantine that go up in one exchange."""
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +80,7 @@ class Sync:
         self._forks = GivingWay(self._run, self.renew)
         self._safekeeping = Safekeeping(self._run)
         self._settling = Settling(self._run, self._forks)
+        self._proving = Proving(self._run)
         self._acknowledged: dict[ReplicaId, Head] = {}
         self._short = True  # until the hub does not know the numbers of cards
 
@@ -105,7 +104,7 @@ class Sync:
             if settled and not pushed and not self._forks.contested:
                 if self.retry and await self._safekeeping.bring_back():
                     continue  # the settlement includes it, and says so
-                await self._give_evidence()
+                await self._proving.give()
                 self._agree(answer.hello.frontier)
                 self.outcome.complete = True
                 if self.retry:
@@ -207,7 +206,7 @@ class Sync:
     async def _push_some(self, replica: ReplicaId, after_seq: int, own: Head) -> Head:
         """One exchange up, and one more in full where the hub did not know a number; the head it confirms."""
         run, delivery = self._run, self.delivery
-        at_most_bytes = 1 if replica in delivery.disputed else delivery.push_bytes
+        at_most_bytes = 1 if replica in delivery.doubtful else delivery.push_bytes
         found = await run.use(run.ledger.blocks_after, after_seq, at_most_bytes, replica)
         raws = at_a_time(found, at_most_bytes)
         certificate = CertificateFrame((await run.use(run.ledger.authors))[replica].encode())
@@ -225,31 +224,15 @@ class Sync:
             if frames is full or not wants_full(answer):
                 break
             self._short = False
-        if is_too_much(answer):
+        if is_too_much(answer) and replica == run.identity.replica:
             delivery.timed_out()  # not the same again and again, all of it for nothing
         carried = parse(raws[-1]).head if raws and replica != run.identity.replica else None
         head = confirmed(answer, replica, after_seq, own, carried)
         delivery.went_through(answer.took_ms)
         delivery.disputed.pop(replica, None)
+        delivery.later.discard(replica)
         self.outcome.blocks += len(raws)
         return head
-
-    async def _give_evidence(self) -> None:
-        """Blocks that do not count here go up once: the hub keeps them as proof, and for their facts."""
-        run = self._run
-        while run.may_go_on:
-            entries = await run.use(run.ledger.quarantined, EVIDENCE_BLOCKS)
-            if not entries:
-                return
-            raws = at_a_time([entry.raw for entry in entries], self.delivery.push_bytes)
-            some = entries[: len(raws)]
-            authors = await run.use(run.ledger.authors)
-            known = sorted({entry.replica for entry in some} & authors.keys())
-            frames: list[Message] = [CertificateFrame(authors[replica].encode()) for replica in known]
-            answer = await run.say({}, [*frames, *map(BlockFrame, raws)])
-            if is_too_much(answer) or not any(isinstance(message, Ack) for message in answer.messages):
-                return
-            await run.use(run.ledger.evidence_delivered, [entry.hash for entry in some])
 
     async def _give_document(self) -> None:
         """The terminal's own document, where the hub's says less. One that it refuses is a note."""

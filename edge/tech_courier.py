@@ -114,6 +114,12 @@ def import_file(path: Path, options: Namespace) -> Json:
 def tell_import(said: Json) -> str:
     """What was imported and what was not, for a person."""
     lines = [f"{said['new']:,} new blocks with {said['deltas']:,} taps, {said['known']:,} known already\n"]
+    if said["settled"]:
+        lines.append(
+            f"{said['settled']:,} blocks are from before the hub's settlement and are not kept here. Only the"
+            " hub can tell whether it has the same: where a terminal's storage was put back or lost, import"
+            " the file there too (farebox-hub ledger import FILE)\n"
+        )
     if said["unusable"]:
         lines.append(f"the file could not be read to its end: {said['unusable']}\n")
     lines += [

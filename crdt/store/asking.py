@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
@@ -56,12 +56,15 @@ class Totals:
 class LedgerReader:
     """The questions. Every answer is a future, which fails with Overloaded or StoreFailed."""
 
-    def __init__(self, database: Store, fleet: FleetId, key: SigningKey, authors: Authors) -> None:
-        """`key`: the hub's, which signs settlements."""
+    def __init__(
+        self, database: Store, fleet: FleetId, key: SigningKey, authors: Authors, now_ms: Callable[[], int]
+    ) -> None:
+        """`key`: the hub's, which signs settlements. `now_ms`: the hub's clock."""
         self.fleet = fleet
         self._database = database
         self._key = key
         self._authors = authors
+        self._now_ms = now_ms
         self._editions: Editions | None = None  # of a hub that serves a fleet
         self._documents: dict[str, SignedDocument | None] = {}  # where no other process puts any
         self._digest: tuple[int, bytes] | None = None  # the last one computed, and its position
@@ -197,9 +200,11 @@ class LedgerReader:
 
     def completeness(self, replicas: Sequence[ReplicaId], day: Day) -> Future[Completeness]:
         """Whether all taps of a day are here, of a bus that had these identities, in their order."""
-        return self._database.read(
-            lambda connection: completeness(connection, replicas, day, papers.revocations(connection))
-        )
+
+        def work(connection: Connection) -> Completeness:
+            return completeness(connection, replicas, day, papers.revocations(connection), self._now_ms())
+
+        return self._database.read(work)
 
     def report(self, day: Day) -> Future[DayReport]:
         """A day's figures by author: as it was closed and what was learnt since; or, while open, so far."""

@@ -1,13 +1,15 @@
 """Whether a day's taps are all here: proved by chains without gaps, and by the terminal's word since.
 
 The hub holds the beginning of every chain without a gap, so nothing can be missing before the last fact it
-holds. What may come after that is known from whoever named how far the chain goes.
+holds. What may come after that is known from whoever named how far the chain goes. That the last fact is of a
+later day tells that what is missing is later too, unless the clock that said so may have been ahead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, func, select
 
@@ -21,6 +23,8 @@ from crdt.store.days import NO_FIGURES, Day, Figures
 from crdt.store.expectations import NOTHING_EXPECTED, Expected
 from crdt.store.quarantine import UNRESOLVED
 from crdt.store.schema import BLOCK, HUB, QUARANTINE
+
+AHEAD_MS: Final = 60 * 60 * 1000  # that clocks may differ before one of them is taken to be wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +71,40 @@ class Known:
     replica: ReplicaId
     taps: int  # of the day, here
     held_seq: int
-    last_ms: int  # the time of the last fact here, by its author's clock; 0: none
+    last_ms: int  # when the last fact here was written at the earliest, by its author's clock; 0: none
     expected: Expected
     contested: int = 0  # facts of it in quarantine that nobody has decided about
 
+    @property
+    def missing(self) -> bool:
+        """Whether facts of it are known to exist that are not here."""
+        return self.expected.seq > self.held_seq
 
-def judge(day: Day, authors: Sequence[Known]) -> Completeness:
-    """The day of a bus that had these identities, in their order."""
+    def went_on_after(self, day: Day, now_ms: int) -> bool:
+        """Whether whatever is missing of it was written after the day.
+
+        It was written after the last fact here, and what is named before it was named. So a last fact that is
+        dated later than that, by the hub's clock, has a wrong date.
+        """
+        named_ms = self.expected.at_ms
+        if self.last_ms < day.end_ms or 0 < named_ms < day.end_ms:
+            return False
+        return self.last_ms <= (named_ms if self.missing and named_ms else now_ms) + AHEAD_MS
+
+
+def judge(day: Day, authors: Sequence[Known], now_ms: int) -> Completeness:
+    """The day of a bus that had these identities, in their order. `now_ms`: by the hub's clock."""
     taps, contested = 0, 0
     gaps: list[Gap] = []
     unheard: list[int] = []
     for known in authors:
         taps += known.taps
         contested += known.contested
-        if known.last_ms >= day.end_ms and not 0 < known.expected.at_ms < day.end_ms:
-            continue  # whatever is missing was written after the day, unless it was named before its end
-        missing = known.expected.seq > known.held_seq
-        if missing and known.expected.at_ms > day.start_ms:
+        if known.went_on_after(day, now_ms):
+            continue
+        if known.missing and known.expected.at_ms > day.start_ms:
             gaps.append(Gap(known.replica, taps, known.held_seq + 1, known.expected.seq))
-        elif missing or known.expected.heard_ms < day.end_ms:
+        elif known.missing or known.expected.heard_ms < day.end_ms:
             unheard.append(known.expected.heard_ms)
     if gaps or contested:
         return Missing(taps, tuple(gaps), contested)
@@ -93,9 +112,9 @@ def judge(day: Day, authors: Sequence[Known]) -> Completeness:
 
 
 def completeness(
-    connection: Connection, replicas: Sequence[ReplicaId], day: Day, revocations: Revocations
+    connection: Connection, replicas: Sequence[ReplicaId], day: Day, revocations: Revocations, now_ms: int
 ) -> Completeness:
-    """Whether all facts of these authors on that day are here."""
+    """Whether all facts of these authors on that day are here. `now_ms`: by the hub's clock."""
     heads = heads_of(connection, replicas)
     expected = expectations.read(connection, replicas)
     figures = days.figures_of(connection, day, replicas)
@@ -116,7 +135,7 @@ def completeness(
             _contested(connection, replica, replaced=replica in revocations.replaced),
         )
         authors.append(known)
-    return judge(day, authors)
+    return judge(day, authors, now_ms)
 
 
 def _not_projected(connection: Connection, replica: ReplicaId, day: Day) -> Figures:
@@ -134,7 +153,10 @@ def _not_projected(connection: Connection, replica: ReplicaId, day: Day) -> Figu
 
 def _last_ms(connection: Connection, replica: ReplicaId) -> int:
     block = last_block(connection, replica)
-    return 0 if block is None else list(facts_of(block).times.values())[-1]
+    if block is None:
+        return 0
+    last = facts_of(block).deltas(replica, block.header.first_seq)[-1]
+    return max(0, last.at_ms - last.context.clock_error_ms)
 
 
 def _contested(connection: Connection, replica: ReplicaId, *, replaced: bool) -> int:

@@ -70,7 +70,8 @@ class Conceding:
         def work(connection: Connection) -> Snapshot | None:
             if not papers.put_document(connection, document):
                 return None
-            concession.revoke(connection, revoked, self._replica, self._memory.noted_ms)
+            own = own_replicas(connection)
+            concession.revoke(connection, revoked, self._replica, own, self._memory.noted_ms)
             return read_snapshot(connection, self._replica)
 
         def after(snapshot: Snapshot | None) -> None:

@@ -21,7 +21,7 @@ from crdt.facts import Delta, ReplicaId
 from crdt.forks import contradict, unheld
 from crdt.frontier import Frontier, Head
 from crdt.revocations import Revocations
-from crdt.store import quarantine, reissue
+from crdt.store import papers, quarantine, reissue
 from crdt.store.blocks import (
     NO_CHAIN,
     NO_HEAD,
@@ -30,6 +30,7 @@ from crdt.store.blocks import (
     cut_off,
     facts_of,
     heads_of,
+    last_block,
     overlapping,
     put_heads,
     store_blocks,
@@ -164,10 +165,15 @@ def give_way(connection: Connection, settled: Frontier, own: AbstractSet[Replica
         if first or chain.head.seq <= head.seq:
             credit_minor = chains_of(connection, [replica]).get(replica, NO_CHAIN).credit_minor
             put_heads(connection, [(replica, head, credit_minor)])
+    _end_revoked(connection, papers.revocations(connection), own)
 
 
 def revoke(
-    connection: Connection, revocations: Revocations, writer: ReplicaId, noted_ms: int
+    connection: Connection,
+    revocations: Revocations,
+    writer: ReplicaId,
+    own: AbstractSet[ReplicaId],
+    noted_ms: int,
 ) -> list[ReplicaId]:
     """Take out of the record what revoked replicas wrote beyond their cut-offs; returns the revoked ones.
 
@@ -181,9 +187,27 @@ def revoke(
         quarantine.put(connection, entries, noted_ms)
         if replica == writer:
             put_heads(connection, [(replica, *chains[replica])])
+    _end_revoked(connection, revocations, own)
     if writer in revocations.cut_offs:
         connection.execute(update(TERMINAL).values(suspended=1))
     return revoked
+
+
+def _end_revoked(connection: Connection, revocations: Revocations, own: AbstractSet[ReplicaId]) -> None:
+    """Let the chains of other revoked authors end where they are held, or settled, and no further.
+
+    One may have been known to be longer only from a settlement, which a later one has taken back.
+    """
+    chains = chains_of(connection, sorted(revocations.cut_offs.keys() - own))
+    settled = settled_heads_of(connection, list(chains))
+    for replica, chain in chains.items():
+        end, block = settled.get(replica, NO_HEAD), last_block(connection, replica)
+        if block is not None:
+            end = max(end, block.head)
+        if NO_HEAD.seq < end.seq < chain.head.seq:
+            put_heads(connection, [(replica, end, chain.credit_minor)])
+        elif end.seq == NO_HEAD.seq:
+            connection.execute(HEAD.delete().where(HEAD.c.replica == replica))
 
 
 def _check_beginning(connection: Connection, canonical: Canonical) -> None:

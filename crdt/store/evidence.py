@@ -18,11 +18,15 @@ TOLD: Final = "told"  # the same, of one whose facts were written again
 _MARKS: Final = ((OPEN, DELIVERED), (REISSUED, TOLD))
 
 
-def undelivered(connection: Connection, limit: int) -> list[Quarantined]:
-    """Blocks in quarantine that the hub was not sent yet."""
+def undelivered(connection: Connection, limit: int, but: Collection[ReplicaId] = ()) -> list[Quarantined]:
+    """Blocks in quarantine that the hub was not sent yet, of others than these."""
     found: list[Quarantined] = []
     for resolution, _ in _MARKS:
-        found += quarantine.entries(connection, resolution=resolution, limit=limit - len(found))
+        if not but:
+            found += quarantine.entries(connection, resolution=resolution, limit=limit - len(found))
+            continue
+        for author in sorted(set(quarantine.authors_with(connection, resolution)) - set(but)):
+            found += quarantine.entries(connection, author, resolution, limit - len(found))
     return found
 
 

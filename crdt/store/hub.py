@@ -91,9 +91,8 @@ class HubLedger(LedgerReader):
         if certificate.fleet != fleet or certificate.replica != key.replica:
             raise MisuseError("a hub's certificate is for its own key and fleet")
         begun = begin(database, certificate, marks, entropy, now_ms())
-        super().__init__(database, fleet, key, Authors(fleet_public_key, begun.authors))
+        super().__init__(database, fleet, key, Authors(fleet_public_key, begun.authors), now_ms)
         self.restored = begun.restored
-        self._now_ms = now_ms
         self._marks = marks
         self._expectations = Expectations(database, self._authors)
         self._claims = Claims(database, self._authors)

@@ -190,8 +190,10 @@ class TerminalLedger:
 
         return self._store.read(work)
 
-    def settled_frontier(self) -> dict[ReplicaId, Head]:
-        """The heads that the installed settlement includes."""
+    def settled_frontier(self, of: Collection[ReplicaId] | None = None) -> dict[ReplicaId, Head]:
+        """The heads that the installed settlement includes; there are many, so `of` may name those wanted."""
+        if of is not None:
+            return self._store.read(lambda connection: settled_heads_of(connection, list(of)))
         return self._store.read(lambda connection: settled_heads(connection, read_standing(connection)))
 
     def merge(self, given: Iterable[bytes], certificates: Iterable[AuthorCertificate] = ()) -> MergeReport:
@@ -267,9 +269,10 @@ class TerminalLedger:
         each with the head it has there."""
         return self._installer.contested(page)
 
-    def quarantined(self, limit: int) -> list[Quarantined]:
-        """Blocks in quarantine that the hub was not sent yet: `evidence_delivered` says when it was."""
-        return self._store.read(lambda connection: evidence.undelivered(connection, limit))
+    def quarantined(self, limit: int, but: Collection[ReplicaId] = ()) -> list[Quarantined]:
+        """Blocks in quarantine that the hub was not sent yet, of others than `but`: `evidence_delivered` says
+        when it was."""
+        return self._store.read(lambda connection: evidence.undelivered(connection, limit, but))
 
     def evidence_delivered(self, hashes: Sequence[bytes]) -> None:
         """The hub has these blocks now."""

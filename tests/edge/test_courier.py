@@ -15,12 +15,14 @@ from aiohttp import web
 from crdt.courier import CourierReader
 from crdt.facts import CardId
 from crdt.frames import BlockFrame
+from crdt.store.database import Database
 from edge import tech
 from edge.control import Controls, bind, control_app
 from edge.courier import Export
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
 from tests.edge.doors import Door, digests, doors
+from tests.edge.test_relay import hub_on, synced
 
 CARD, OTHER_CARD = CardId(b"\x04\x01\x02\x03"), CardId(b"\x04\x09\x09\x09")
 
@@ -128,6 +130,35 @@ async def test_a_file_that_was_cut_short_is_good_as_far_as_it_goes(
     assert await farebox_tech(sockets[1], "import", stick) == 0
     assert said(capsys)["new"] == 1
     assert len(await digests(author, other)) == 1
+
+
+async def test_what_the_settlement_covers_is_not_called_known_unless_it_is(
+    two: list[Door],
+    sockets: list[Path],
+    hub_database: Database,
+    fleet: Fleet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It may be the only copy of a branch: it is not kept here, so the technician is sent to the hub."""
+    author, other = two
+    for card in (CARD, OTHER_CARD):
+        await asyncio.to_thread(author.ride, card)
+        await asyncio.to_thread(author.ledger.seal)
+    hub = await hub_on(hub_database, fleet)
+    for door in two:
+        assert (await synced(door, hub)).complete
+    stick = tmp_path / "stick"
+    await farebox_tech(sockets[0], "export", stick)
+    capsys.readouterr()
+    assert await farebox_tech(sockets[1], "import", stick) == 0
+    answer = said(capsys)
+    assert (answer["new"], answer["known"], answer["settled"]) == (0, 1, 1), "the settled head is compared"
+    await asyncio.to_thread(tech.main, ["--socket", str(sockets[1]), "import", str(stick)])
+    assert "1 blocks are from before the hub's settlement" in capsys.readouterr().out
+    assert await farebox_tech(sockets[0], "import", stick) == 0
+    answer = said(capsys)
+    assert (answer["known"], answer["settled"]) == (2, 0), "it holds its own"
 
 
 async def test_since_leaves_out_what_an_earlier_file_has(

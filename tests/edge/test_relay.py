@@ -1,18 +1,29 @@
 """What a terminal carries to the hub besides its own taps: others' blocks, and what a hub has lost."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from crdt.block import claim_of
 from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
-from crdt.facts import CardId
-from crdt.frames import CertificateFrame, DocumentFrame, Heads, Message, Refusal, ShortBlockFrame
+from crdt.facts import CardId, ReplicaId
+from crdt.frames import (
+    Ack,
+    BlockFrame,
+    CertificateFrame,
+    DocumentFrame,
+    Heads,
+    Message,
+    Refusal,
+    ShortBlockFrame,
+)
 from crdt.store.database import Database
-from edge.delivery import Delivery
+from edge.delivery import MAX_PUSH_BYTES, Delivery
 from edge.errors import AnswerRefused
 from edge.exchange import Answer
 from edge.sync import Outcome, Sync
@@ -73,6 +84,78 @@ async def test_a_bus_without_uplink_reaches_the_hub_by_another(two: list[Door], 
     assert {await asyncio.wrap_future(hub.ledger.digest())} == await digests(carrier, cut_off)
     assert (await synced(cut_off, hub)).complete, "what others have brought is no dispute"
     assert cut_off.ledger.held() == (0, 0)
+
+
+@pytest.fixture
+def three(tmp_path: Path, fleet: Fleet) -> Iterator[list[Door]]:
+    with doors(tmp_path, fleet, 3) as found:
+        yield found
+
+
+@dataclass
+class Slowing:
+    """A hub that takes nothing more of one author for now."""
+
+    hub: TestHub
+    author: ReplicaId | None
+    offered: int = 0
+
+    async def exchange(self, messages: Sequence[Message]) -> Answer:
+        taken = [one for one in messages if not self._is_slowed(one)]
+        self.offered += len(messages) - len(taken)
+        hello, *rest = await self.hub.answer_to(taken)
+        if len(taken) < len(messages):
+            rest += [Ack({}), Refusal(RefusalCode.COME_AGAIN, "that is enough for today")]
+        return Answer(hello, tuple(rest), None, 1)  # type: ignore[arg-type]  # an answer begins with HELLO
+
+    def _is_slowed(self, message: Message) -> bool:
+        if not isinstance(message, BlockFrame | ShortBlockFrame):
+            return False
+        claim = claim_of(message.raw)
+        return claim is not None and claim[0] == self.author
+
+    async def sync(self, door: Door, delivery: Delivery, *, retry: bool) -> Outcome:
+        enrolment = door.terminal.enrolment
+        assert enrolment is not None
+        return await Sync(door.terminal, enrolment, self.exchange, dict, delivery, retry).run()
+
+
+async def test_an_author_that_the_hub_has_enough_of_is_no_dispute(two: list[Door], hub: TestHub) -> None:
+    """Nothing is wrong with what is carried for it: it comes again, and not at every tap."""
+    carrier, busy = two
+    await asyncio.to_thread(busy.ride, CARD)
+    await asyncio.to_thread(busy.ledger.seal)
+    await compared(carrier, busy)
+    line, delivery = Slowing(hub, busy.replica), Delivery()
+    for retry in (True, False, False):
+        assert (await line.sync(carrier, delivery, retry=retry)).complete
+    assert (delivery.notes, line.offered) == ("", 1)
+    assert delivery.push_bytes == MAX_PUSH_BYTES, "the carrier's own taps go up as before"
+    line.author = None
+    assert (await line.sync(carrier, delivery, retry=True)).complete
+    assert carrier.ledger.held() == (0, 0)
+    assert not delivery.doubtful
+
+
+async def test_evidence_of_an_author_that_the_hub_has_enough_of_waits_alone(
+    three: list[Door], hub: TestHub, fleet: Fleet
+) -> None:
+    """The proofs about others go up meanwhile, and its own when the hub takes them."""
+    carrier, *others = three
+    for other in others:
+        await asyncio.to_thread(other.ride, CARD)
+        await asyncio.to_thread(other.ledger.seal)
+        await compared(carrier, other)
+    cut_offs = {other.replica: 0 for other in others}
+    await asyncio.to_thread(carrier.ledger.put_document, revoked(fleet, cut_offs))
+    await asyncio.wrap_future(hub.ledger.put_document(revoked(fleet, cut_offs)))
+    line, delivery = Slowing(hub, min(cut_offs)), Delivery()
+    assert (await line.sync(carrier, delivery, retry=True)).complete
+    waiting = await asyncio.to_thread(carrier.ledger.quarantined, 9)
+    assert [entry.replica for entry in waiting] == [min(cut_offs)]
+    line.author = None
+    assert (await line.sync(carrier, delivery, retry=True)).complete
+    assert await asyncio.to_thread(carrier.ledger.quarantined, 9) == []
 
 
 async def test_blocks_go_short_once_the_hub_has_numbered_their_cards(two: list[Door], hub: TestHub) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from crdt.block import parse
+from crdt.facts import Context
 from crdt.fleet import FleetSettings
 from crdt.frames import BlockFrame, CertificateFrame, Heads, Status
 from hub.daybook import Daybook, DayPage, GapRow, TerminalDay
@@ -107,6 +108,27 @@ async def test_what_the_hub_booked_for_a_dead_terminal_is_in_the_day(depot: Depo
         "Bus 1": -500,
         "hub": -500,
     }
+
+
+async def test_a_tap_that_is_dated_ahead_hides_nothing_that_is_missing_after_it(depot: Depot) -> None:
+    """Invariant 9: the clock stood a month ahead and was set right; what it wrote then is of the day."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, START_MS, START_MS + 30 * 24 * HOUR_MS))
+    assert (await row(depot, "Bus 1")).state == "open", "it may have written more, and nobody says so"
+    ride(bus, START_MS + 2, START_MS + 3)
+    await say_all(bus)
+    found = await row(depot, "Bus 1")
+    assert (found.state, list(found.gaps)) == ("missing", [GapRow(1, 3, 4)])
+
+
+async def test_a_clock_that_may_be_wrong_by_days_proves_no_day(depot: Depot) -> None:
+    """Its author's own estimate: the last tap may be of the day, however late it is dated."""
+    bus = await depot.pair("Bus 1")
+    for error_ms, state in ((30 * 24 * HOUR_MS, "open"), (1_000, "complete")):
+        context = Context(clock_error_ms=error_ms)
+        await bus.push(ride(bus, END_MS + HOUR_MS, context=context))
+        page = await daybook(depot, END_MS + 2 * HOUR_MS).report(str(DAY))
+        assert {one.name: one.state for one in page.terminals}.get("Bus 1", "complete") == state
 
 
 async def test_a_hubs_clock_that_was_ahead_once_proves_nothing_for_long(depot: Depot) -> None:

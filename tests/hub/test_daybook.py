@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from crdt.block import seal
-from crdt.facts import NO_CONTEXT, Delta, Kind
+from crdt.facts import NO_CONTEXT, Context, Delta, Kind
 from crdt.fleet import FleetSettings
 from crdt.frames import Status
 from hub.daybook import Daybook, GapRow, TerminalDay, day_at, span
@@ -20,10 +20,10 @@ START_MS = int(datetime(2026, 11, 20, 3, tzinfo=UTC).timestamp()) * 1000
 END_MS = START_MS + 24 * HOUR_MS
 
 
-def ride(bus: Terminal, *at_ms: int) -> bytes:
+def ride(bus: Terminal, *at_ms: int, context: Context = NO_CONTEXT) -> bytes:
     """Seal one more block, with a fare at each of these moments."""
     deltas = [
-        Delta(bus.key.replica, seq, CARD, Kind.FARE, -250, moment, NO_CONTEXT)
+        Delta(bus.key.replica, seq, CARD, Kind.FARE, -250, moment, context)
         for seq, moment in enumerate(at_ms, bus.head.seq + 1)
     ]
     block = seal(bus.key, bus.fleet, deltas, bus.head.hash)

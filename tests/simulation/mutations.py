@@ -36,7 +36,7 @@ from crdt.store import (
     tapping,
     writer,
 )
-from edge import comparing, decide, sync
+from edge import comparing, decide, proving
 from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, OWING, REVOKED, STORAGE, STRANGER, THEMES
 from tests.simulation.play import Played, first_failure
@@ -456,7 +456,7 @@ MUTATIONS: Final = (
     mutation(
         "evidence counts as delivered and is not sent",
         60,
-        sync.Sync._give_evidence,
+        proving.Proving._give,
         "*map(BlockFrame, raws)",
         "*()",
         theme=STORAGE,

@@ -179,8 +179,8 @@ known = st.builds(
 def test_a_day_is_complete_only_when_every_identitys_is_and_never_when_anything_is_missing(
     authors: list[Known],
 ) -> None:
-    found = judge(DAY, authors)
-    each = [judge(DAY, [one]) for one in authors]
+    found = judge(DAY, authors, DAY.end_ms)
+    each = [judge(DAY, [one], DAY.end_ms) for one in authors]
     count = sum(one.taps for one in authors)
     if isinstance(found, Complete):
         assert found.taps == count

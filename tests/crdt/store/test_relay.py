@@ -26,7 +26,7 @@ from crdt.frontier import GENESIS, Head
 from crdt.numbering import restore
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import UNMET, CardRow, Cursor, Page, beginning, seal_page
-from crdt.store import relay
+from crdt.store import pruning, relay
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, OpenTerminal, added_up, card, deltas_of
 
@@ -493,6 +493,41 @@ def test_a_revoked_terminal_seals_no_more_and_uses_no_number_twice(fleet: Fleet)
     block = one.ledger.seal()
     assert block is not None
     assert [fact.card for fact in deltas_of(block)] == [card(5)]
+
+
+@pytest.mark.parametrize("list_first", [True, False])
+@pytest.mark.parametrize("held", [0, 2])
+@pytest.mark.parametrize("cut_off", [4, 2, 0])
+def test_what_was_only_settled_of_a_revoked_author_is_no_head_once_it_is_not(
+    cut_off: int, held: int, list_first: bool, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 2: whoever knows its later facts from an earlier settlement alone agrees with the hub again,
+    and has nothing to bring that it does not hold."""
+    one, other, third = fleet.terminals
+    for number in range(1, 4):
+        one.tap(card(number))
+        fleet.push(one)
+        if number == 1:
+            other.ledger.merge(one.ledger.blocks_after(0, EVERYTHING), [one.author.certificate])
+    third.tap(card(4))
+    fleet.push(third)
+    other.ledger.merge(third.ledger.blocks_after(0, EVERYTHING), [third.author.certificate])
+    fleet.pull(other)
+    if not held:
+        monkeypatch.setattr(pruning, "RECENT_FARES", 0)
+        assert other.ledger.prune(1 << 40, 0, 0)
+        assert not blocks(other, one.ledger.replica)
+    listed = revoked(1, {one.ledger.replica: cut_off})
+    fleet.hub.put_document(listed).result()
+    if list_first:
+        other.ledger.put_document(listed)
+    fleet.pull(other)
+    other.ledger.put_document(listed)
+    theirs = fleet.hub.heads().result()
+    assert other.ledger.frontier() == theirs
+    assert other.ledger.digest() == fleet.hub.digest().result()
+    other.reopen()
+    assert other.ledger.frontier() == theirs
 
 
 def test_an_unreadable_list_of_revocations_changes_nothing(fleet: Fleet) -> None:
