@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -42,6 +43,7 @@ from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order
 from crdt.store.standing import HubStanding, judge_standing
 from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
+from crdt.store.witness import Witness
 
 __all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLedger", "Totals"]
 
@@ -111,6 +113,7 @@ class HubLedger(LedgerReader):
             "Cards are not judged by the new rule for balances; those that ride or pay are.",
         )
         self._neighbours: Neighbours | None = None
+        self._stops: list[Callable[[], None]] = []  # what ends with this ledger
         self._projection = projection.Projection(database, self._projected, now_ms)
         if sharing:
             self._editions = Editions(self._seal, shared=isinstance(database, Shared))
@@ -122,10 +125,16 @@ class HubLedger(LedgerReader):
             follow = self._projection.follow
             tell = self._listeners.tell
             self._neighbours = Neighbours(database, begun.place, self._authors, tell, follow)
-            database.on_others(self._neighbours.look)
+            self._stops.append(database.on_others(self._neighbours.look))
+            if marks is not None:
+                witness = Witness(database, marks.nonce, begun.series, key.replica, entropy)
+                database.guard(witness)
+                self._stops += [database.on_others(witness.look), partial(database.guard, None)]
 
     def close(self) -> None:
         """Write down the last marks. Close it before the database, once nothing is under way; waits."""
+        for stop in self._stops:
+            stop()
         if self._keeper is not None:
             self._keeper.close()
 
