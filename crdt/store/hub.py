@@ -103,9 +103,7 @@ class HubLedger(LedgerReader):
         self._listeners = Listeners()
         self._numbers = CardNumbers()
         self._intake = Intake(database, self._authors, self._keeper, now_ms, self._publish)
-        self._own = OwnFacts(
-            database, self._authors, key, certificate, begun.restored, self._keeper, now_ms, self._publish
-        )
+        self._own = OwnFacts(database, key, certificate, begun.restored, self._keeper, now_ms, self._publish)
         self._judging = Chore(
             database,
             overdrawn.judge_some,
@@ -345,7 +343,8 @@ class HubLedger(LedgerReader):
             self._listeners.tell(change)
             if change.replicas:
                 self._projection.follow()
-                self._own.undo(change.replicas)
+            if change.again:
+                self._own.undo()
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self._listeners.tell(Change(0, cards, history=True))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, or_, select
 
 from crdt.block import Block, contents, parse
 from crdt.errors import RefusalCode
@@ -162,6 +162,11 @@ def authors_with(connection: Connection, resolution: str) -> list[ReplicaId]:
     return [ReplicaId(replica) for (replica,) in _AUTHORS.rows(connection, resolution=resolution)]
 
 
+def awaited(connection: Connection) -> list[ReplicaId]:
+    """Of whom there are blocks whose facts may come again: the hub has adopted them, or it was said so."""
+    return [ReplicaId(replica) for (replica,) in _AWAITED.rows(connection)]
+
+
 def resolve(connection: Connection, hashes: Collection[bytes], how: str) -> int:
     """Note what became of these blocks' facts; how many entries changed. SAID counts for OPEN ones only."""
     changed = 0
@@ -202,6 +207,11 @@ _IN: Final = Lookup(QUARANTINE, "hash", ("hash",))
 _REASON: Final = Statement(select(QUARANTINE.c.reason).where(QUARANTINE.c.hash == bindparam("hash")))
 _AUTHORS: Final = Statement(
     select(QUARANTINE.c.replica).where(QUARANTINE.c.resolution == bindparam("resolution")).distinct()
+)
+_AWAITED: Final = Statement(
+    select(QUARANTINE.c.replica)
+    .where(or_(QUARANTINE.c.resolution == ADOPTED, QUARANTINE.c.resolution == SAID))
+    .distinct()
 )
 
 
