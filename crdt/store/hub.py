@@ -193,10 +193,11 @@ class HubLedger(LedgerReader):
 
     # ---- Authors and documents ----
 
-    def amend(self, work: Callable[[Amendment], T]) -> Future[T]:
+    def amend(self, work: Callable[[Amendment], T], after: Callable[[], None] | None = None) -> Future[T]:
         """Change authors and documents as `work` decides from what it reads in the same write transaction.
 
         It runs on the writer's thread, so it is quick. What it raises undoes all of it, and fails the future.
+        `after` is called once it is durable, before anybody hears of it: where memory keeps more of it.
         """
         at_ms = self._now_ms()
 
@@ -204,7 +205,12 @@ class HubLedger(LedgerReader):
             amendment = Amendment(connection, self._authors, at_ms)
             return work(amendment), amendment
 
-        return first(self._database.write(amended, after=lambda result: self._amended(result[1])))
+        def told(result: tuple[T, Amendment]) -> None:
+            if after is not None:
+                after()
+            self._amended(result[1])
+
+        return first(self._database.write(amended, after=told))
 
     def enrol(self, certificate: AuthorCertificate) -> Future[bool]:
         """Register an author; see `Amendment.enrol` for what the future fails with."""
