@@ -129,16 +129,21 @@ def find(connection: Connection, hashes: Collection[bytes]) -> list[Quarantined]
     return sorted(found, key=lambda entry: (entry.replica, entry.first_seq, entry.hash))
 
 
-def listed(connection: Connection, limit: int) -> list[Listed]:
-    """The first ones for a list: unresolved ones before the others, each by replica and number."""
+def listed(connection: Connection, limit: int, offset: int = 0) -> list[Listed]:
+    """Some for a list: unresolved ones before the others, each by replica and number."""
     query = _LISTED.order_by(~_unresolved(), QUARANTINE.c.replica, QUARANTINE.c.first_seq, QUARANTINE.c.hash)
-    return [_listed(row) for row in connection.execute(query.limit(limit))]
+    return [_listed(row) for row in connection.execute(query.limit(limit).offset(offset))]
 
 
 def listed_one(connection: Connection, hash_: bytes) -> Listed | None:
     """What a list shows of this block; None when it is not in quarantine."""
     row = connection.execute(_LISTED.where(QUARANTINE.c.hash == hash_)).one_or_none()
     return None if row is None else _listed(row)
+
+
+def count(connection: Connection) -> int:
+    """How many blocks there are."""
+    return int(connection.execute(select(func.count()).select_from(QUARANTINE)).scalar_one())
 
 
 def count_unresolved(connection: Connection) -> int:
