@@ -72,7 +72,7 @@ def export_file(path: Path, options: Namespace) -> Json:
     body = json.dumps({"after": _after(options.since, status)}).encode()
     tally = Tally(status)
     with exchange(path, "POST", "/export", body) as response, _new_file(options.file) as file:
-        with Progress("exporting", int(response.headers[DELTAS_HEADER]), "taps") as progress:
+        with Progress("exporting", int(response.headers[DELTAS_HEADER]), "entries") as progress:
             for chunk in _chunks(response):
                 tally.take(chunk)
                 with _writing(options.file):
@@ -87,7 +87,7 @@ def export_file(path: Path, options: Namespace) -> Json:
 
 def tell_export(said: Json) -> str:
     """What was exported, for a person."""
-    told = f"{said['taps']:,} taps in {said['blocks']:,} blocks are in {said['file']}\n"
+    told = f"{said['taps']:,} entries in {said['blocks']:,} blocks are in {said['file']}\n"
     if said["unsealed"]:
         told += (
             f"{said['unsealed']:,} TAPS ARE NOT IN IT: an old copy was put back, and only a sync with the hub"
@@ -113,7 +113,7 @@ def import_file(path: Path, options: Namespace) -> Json:
 
 def tell_import(said: Json) -> str:
     """What was imported and what was not, for a person."""
-    lines = [f"{said['new']:,} new blocks with {said['deltas']:,} taps, {said['known']:,} known already\n"]
+    lines = [f"{said['new']:,} new blocks with {said['deltas']:,} entries, {said['known']:,} known already\n"]
     if said["settled"]:
         lines.append(
             f"{said['settled']:,} blocks are from before the hub's settlement and are not kept here. Only the"

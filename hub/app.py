@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from crdt.certificate import Limits
-from crdt.errors import StoreError, StoreFailed
+from crdt.errors import StoreError
 from crdt.facts import Kind
 from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
 from crdt.store.hub import Change, HubLedger
@@ -126,7 +126,7 @@ async def _serve(
             task.cancel()
         manager.stopping()
     if failed in done:
-        raise StoreFailed("The database failed; see the log. Check the disk, then start the hub again.")
+        await asyncio.wrap_future(hub.database.read(lambda _connection: None))  # fails in its own words
 
 
 @dataclass(frozen=True, slots=True)

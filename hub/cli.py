@@ -42,11 +42,12 @@ def _demo(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     places = founding.default_places(os.geteuid(), Path.home())
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--settings", type=Path, default=places.settings, help="the settings file (default: %(default)s)"
-    )
     parser = argparse.ArgumentParser(prog="farebox-hub", description="The Farebox hub in the depot.")
+    # Before the command or after it: what is not said there leaves alone what was said here.
+    shared = argparse.ArgumentParser(add_help=False)
+    which = f"the settings file (default: {places.settings})"
+    parser.add_argument("--settings", type=Path, default=places.settings, help=which)
+    shared.add_argument("--settings", type=Path, default=argparse.SUPPRESS, help=which)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(

@@ -13,7 +13,12 @@ from hub.daywords import completeness
 def add(command: Command) -> None:
     """Put these commands into the parser."""
     report = command("report", _report, "Say of each terminal whether its taps of a day are all here.")
-    report.add_argument("day", help="2026-11-21, today or yesterday")
+    report.add_argument(
+        "day",
+        nargs="?",
+        default="yesterday",
+        help="2026-11-21, today or yesterday (default: yesterday, the last one that has ended)",
+    )
     day = command("day", _close, "Close a day: its figures are fixed, and restated by adjustments only.")
     day.add_argument("action", choices=["close"])
     day.add_argument("day", help="2026-11-21 or yesterday")
@@ -29,8 +34,9 @@ def _close(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace, page: dict[str, Any]) -> None:
     money = money_text(options)
-    closed = "open" if page["closed_ms"] is None else f"closed {local_time(page['closed_ms'])}"
-    say(f"{page['day']}, {local_time(page['start_ms'])} to {local_time(page['end_ms'])}, {closed}")
+    still = "open" if page["ended"] else "not ended yet"
+    closed = still if page["closed_ms"] is None else f"closed {local_time(page['closed_ms'])}"
+    say(f"{page['day']}: {page['limits']}, {closed}")
     if not page["terminals"]:
         say("No terminal has taps on this day, and every one has said so.")
         return

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def _ledger(options: argparse.Namespace) -> None:
 
 
 def _forks(options: argparse.Namespace) -> None:
-    found, money = ask_hub(options, "GET", "/ledger/forks"), money_text(options)
+    found, money = _every_fork(options), money_text(options)
     if not found["blocks"] and not found["flags"]:
         say("No block is in quarantine and no author is flagged.")
         return
@@ -86,6 +87,18 @@ def _forks(options: argparse.Namespace) -> None:
     )
     for flag in found["flags"]:
         say(f"{local_time(flag['at_ms'])}  {flag['terminal']}: {flag['sentence']}")
+
+
+def _every_fork(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Blocks and flags of all pages."""
+    every: dict[str, list[dict[str, Any]]] = {"blocks": [], "flags": []}
+    for page in itertools.count(1):
+        found = ask_hub(options, "GET", f"/ledger/forks?page={page}")
+        for name, rows in every.items():
+            rows += found[name]
+        if not found["more"]:
+            break
+    return every
 
 
 def _adopt(options: argparse.Namespace) -> None:

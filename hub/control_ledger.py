@@ -6,6 +6,7 @@ from aiohttp import hdrs, web
 
 from hub import courier
 from hub.bodies import json_object
+from hub.excerpt import page_number
 from hub.keys import BACKUPS, EVIDENCE, LEDGER, SERVICE
 
 BINARY = "application/octet-stream"
@@ -53,10 +54,19 @@ async def export(request: web.Request) -> web.StreamResponse:
 
 
 async def forks(request: web.Request) -> web.Response:
-    """GET /ledger/forks -> {"blocks": evidence.QuarantineRow..., "flags": evidence.FlagRow...}"""
-    evidence = request.app[EVIDENCE]
-    blocks = [asdict(row) for row in await evidence.quarantine()]
-    return web.json_response({"blocks": blocks, "flags": [asdict(row) for row in await evidence.flags()]})
+    """GET /ledger/forks?page=N -> {"blocks": evidence.QuarantineRow..., "flags": evidence.FlagRow..., "more"}
+
+    "more": whether there is another page, of either.
+    """
+    evidence, page = request.app[EVIDENCE], page_number(request.query.get("page"))
+    blocks, flags = await evidence.quarantine(page), await evidence.flags(page)
+    return web.json_response(
+        {
+            "blocks": [asdict(row) for row in blocks.rows] if blocks.page == page else [],
+            "flags": [asdict(row) for row in flags.rows] if flags.page == page else [],
+            "more": bool(blocks.following or flags.following),
+        }
+    )
 
 
 async def waiting(request: web.Request) -> web.Response:

@@ -65,6 +65,7 @@ class DayPage:
     """A day as people read it."""
 
     day: str  # "2026-11-21"
+    limits: str  # "21 Nov 2026 03:00 to 22 Nov 2026 03:00, Europe/Berlin"
     start_ms: int
     end_ms: int
     ended: bool
@@ -158,6 +159,7 @@ class Daybook:
         now_ms = self._now_ms()
         return DayPage(
             wanted.isoformat(),
+            await asyncio.to_thread(limits, await self._policy(), report.day),
             report.day.start_ms,
             report.day.end_ms,
             report.day.end_ms <= now_ms,
@@ -207,6 +209,13 @@ def day_at(policy: FleetSettings, at_ms: int) -> date:
     """The day of service at a moment."""
     local = datetime.fromtimestamp(at_ms // 1000, ZoneInfo(policy.timezone))
     return (local.replace(tzinfo=None) - timedelta(hours=policy.day_starts_at_h)).date()
+
+
+def limits(policy: FleetSettings, day: Day) -> str:
+    """When a day begins and ends, for people, by the fleet's clocks. Looks up the time zone."""
+    zone = ZoneInfo(policy.timezone)
+    ends = (datetime.fromtimestamp(at_ms // 1000, zone) for at_ms in (day.start_ms, day.end_ms))
+    return " to ".join(f"{end.day} {end:%b %Y %H:%M}" for end in ends) + f", {policy.timezone}"
 
 
 def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[ReplicaId]) -> TerminalDay:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import RefusalCode
@@ -23,9 +23,8 @@ from crdt.store.quarantine import OPEN, UNRESOLVED, Listed
 from crdt.store.schema import CARD
 from crdt.store.store import Store
 from hub import restoring
+from hub.excerpt import PAGE_ROWS, Excerpt, existing, offset
 from hub.overview import card_text
-
-MAX_ROWS = 200  # of each list: more is for the command line and a database's own tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +127,16 @@ class Evidence:
             for one in await asyncio.wrap_future(self._ledger.waiting())
         ]
 
-    async def quarantine(self) -> list[QuarantineRow]:
+    async def quarantine(self, page: int = 1) -> Excerpt[QuarantineRow]:
         """Blocks that do not count: those that somebody has to decide about first, then by author."""
-        listed = await asyncio.wrap_future(
-            self._database.read(lambda connection: quarantine.listed(connection, MAX_ROWS))
-        )
-        return await self._rows(listed)
+
+        def read(connection: Connection) -> Excerpt[Listed]:
+            total = quarantine.count(connection)
+            shown = existing(page, total)
+            return Excerpt(quarantine.listed(connection, PAGE_ROWS, offset(shown)), shown, total)
+
+        found = await asyncio.wrap_future(self._database.read(read))
+        return Excerpt(await self._rows(found.rows), found.page, found.total)
 
     async def undecided(self) -> int:
         """How many blocks somebody has to decide about."""
@@ -144,11 +147,12 @@ class Evidence:
         found = await quarantined(self._database, block)
         return None if found is None else (await self._rows([found]))[0]
 
-    async def flags(self) -> list[FlagRow]:
+    async def flags(self, page: int = 1) -> Excerpt[FlagRow]:
         """Authors that did what they may not, newest first."""
         authors = self._ledger.authors()
-        found = await asyncio.wrap_future(self._ledger.flags())
-        return [
+        every = await asyncio.wrap_future(self._ledger.flags())
+        found = Excerpt.of(every, page)
+        rows = [
             FlagRow(
                 _name(authors, flag.replica),
                 flag.replica.hex(),
@@ -156,12 +160,13 @@ class Evidence:
                 flag.at_ms,
                 flag.sentence,
             )
-            for flag in found[:MAX_ROWS]
+            for flag in found.rows
         ]
+        return Excerpt(rows, found.page, found.total)
 
-    async def overdrawn(self) -> list[OverdrawnRow]:
+    async def overdrawn(self, page: int = 1) -> Excerpt[OverdrawnRow]:
         """Cards that are refused until they are paid, the deepest in debt first."""
-        return await asyncio.wrap_future(self._database.read(_overdrawn))
+        return await asyncio.wrap_future(self._database.read(lambda found: _overdrawn(found, page)))
 
     async def allowance(self, replica: str) -> Allowance | None:
         """What credit an author has given of what it may; None for one that is not enrolled."""
@@ -195,11 +200,15 @@ async def quarantined(database: Store, block: str) -> Listed | None:
     )
 
 
-def _overdrawn(connection: Connection) -> list[OverdrawnRow]:
+def _overdrawn(connection: Connection, page: int) -> Excerpt[OverdrawnRow]:
     balance = CARD.c.sum_minor + CARD.c.opening_minor
-    query = select(CARD.c.card, balance).where(CARD.c.flags.bitwise_and(OVERDRAWN) != 0)
-    rows = connection.execute(query.order_by(balance).limit(MAX_ROWS))
-    return [OverdrawnRow(card_text(CardId(card)), int(balance_minor)) for card, balance_minor in rows]
+    owes = CARD.c.flags.bitwise_and(OVERDRAWN) != 0
+    total = int(connection.execute(select(func.count()).select_from(CARD).where(owes)).scalar_one())
+    shown = existing(page, total)
+    query = select(CARD.c.card, balance).where(owes).order_by(balance, CARD.c.card)
+    found = connection.execute(query.limit(PAGE_ROWS).offset(offset(shown)))
+    rows = [OverdrawnRow(card_text(CardId(card)), int(balance_minor)) for card, balance_minor in found]
+    return Excerpt(rows, shown, total)
 
 
 def _row(

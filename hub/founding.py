@@ -152,9 +152,8 @@ def open_ledger(
     ledger = _ledger(settings, database, authority)
     try:
         if ledger.restored:
-            seed = restoring.retire(
-                database, ledger.replica, partial(_put_ledger_key, database), wall_clock_ms()
-            )
+            put_key = partial(_put_ledger_key, database, secrets.ledger_key)
+            seed = restoring.retire(database, ledger.replica, put_key, wall_clock_ms())
             ledger.close()
             authority = Authority(replace(secrets, ledger_key=seed))
             ledger = _ledger(settings, database, authority)
@@ -176,8 +175,9 @@ def _ledger(settings: HubSettings, database: Store, authority: Authority) -> Hub
     )
 
 
-def _put_ledger_key(database: Store, seed: bytes) -> None:
-    database.put_secret(SECRET_PREFIX + "ledger_key", seed)
+def _put_ledger_key(database: Store, former: bytes, seed: bytes) -> bytes:
+    """Several processes of a hub may find its database put back at once: they go on with the same key."""
+    return database.swap_secret(SECRET_PREFIX + "ledger_key", former, seed)
 
 
 def _sign_documents(database: Store, ledger: HubLedger, authority: Authority) -> None:

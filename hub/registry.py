@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, case, select, update
@@ -151,14 +152,30 @@ class Registry:
                 replicas.append(ReplicaId(replica))
         return list(found.values())
 
-    async def revoke(self, name_or_id: str, now_ms: int) -> str:
-        """Stop a terminal and all its certificates; its name. RequestRefused when there is none such."""
-        return await self._write(lambda connection: _revoke(connection, name_or_id, now_ms))
+    def forget(self) -> None:
+        """Somebody was stopped; said before anybody hears of it, so that memory lets nobody in."""
+        self._clients.forget()
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         """Change the registry; from the commit on nobody is let in by what memory had."""
-        forget = self._clients.forget
-        return await asyncio.wrap_future(self._database.write(work, after=lambda _result: forget()))
+        return await asyncio.wrap_future(self._database.write(work, after=lambda _result: self.forget()))
+
+
+def find(connection: Connection, name_or_id: str) -> Terminal:
+    """The terminal of this name, or with this id in hex. RequestRefused when there is none such."""
+    for row in connection.execute(select(tables.terminal)):
+        if name_or_id in (row.name, row.terminal.hex()):
+            return _terminal(row)
+    raise RequestRefused("no_terminal", f"There is no terminal {name_or_id[:80]!r}.", HTTPStatus.NOT_FOUND)
+
+
+def stop(connection: Connection, terminal: TerminalId, now_ms: int) -> None:
+    """Within a write, after which the registry has to `forget`: let in none of a terminal's certificates."""
+    mine = tables.terminal.c.terminal == terminal
+    connection.execute(tables.terminal.update().where(mine).values(revoked_ms=now_ms))
+    certificates = tables.client_certificate
+    theirs = certificates.c.terminal == terminal
+    connection.execute(certificates.update().where(theirs).values(stopped=REVOKED))
 
 
 def _found_restored(now_ms: int) -> ColumnElement[Any]:
@@ -182,20 +199,6 @@ def _first_use(connection: Connection, row: Row[Any]) -> None:
     connection.execute(table.update().where(mine).values(used=True))
     older = (table.c.terminal == row.terminal) & (table.c.number < row.number)
     connection.execute(table.update().where(older, table.c.stopped == "").values(stopped=REPLACED))
-
-
-def _revoke(connection: Connection, name_or_id: str, now_ms: int) -> str:
-    table = tables.terminal
-    rows = connection.execute(select(table.c.terminal, table.c.name)).all()
-    found = [row for row in rows if name_or_id in (row.name, row.terminal.hex())]
-    if not found:
-        raise RequestRefused("no_terminal", f"There is no terminal {name_or_id!r}.", status=404)
-    terminal, name = found[0]
-    connection.execute(table.update().where(table.c.terminal == terminal).values(revoked_ms=now_ms))
-    certificates = tables.client_certificate
-    change = certificates.update().where(certificates.c.terminal == terminal).values(stopped=REVOKED)
-    connection.execute(change)
-    return str(name)
 
 
 def _with(terminal: Terminal, sighting: Sighting | None) -> Terminal:

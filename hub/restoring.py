@@ -41,13 +41,14 @@ class Restoration:
 def retire(
     database: Store,
     former: ReplicaId,
-    put_key: Callable[[bytes], None],
+    put_key: Callable[[bytes], bytes],
     now_ms: int,
     entropy: Entropy = os.urandom,
 ) -> bytes:
-    """Note that `former` must not write any more, then keep a new key (a seed) with `put_key`; the seed.
+    """Note that `former` must not write any more, then keep a new key (a seed) with `put_key`.
 
-    Waits. A power cut between the two leaves the former key, and the next start begins here again.
+    Returns the seed that `put_key` says is kept, which another process may have made. Waits. A power cut
+    between the two leaves the former key, and the next start begins here again.
     """
     row: dict[str, object] = {
         "former": former,
@@ -64,8 +65,7 @@ def retire(
         connection.execute(table.insert().values(row))
 
     database.write_and_wait(note)
-    seed = entropy(SEED_BYTES)
-    put_key(seed)
+    seed = put_key(entropy(SEED_BYTES))
     log.error(
         "This hub's ledger was put back from a backup. Taps and top-ups come back from the terminals by "
         "themselves; the dashboard says what is still missing. Revocations, pairings and fares made here "

@@ -22,8 +22,9 @@ from crdt.store import papers, quarantine
 from crdt.store.amending import Amendment
 from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.hub import HubLedger
+from hub import registry
 from hub.errors import RequestRefused
-from hub.registry import Registry, Terminal
+from hub.registry import Registry
 from hub.sealing import Sealer
 
 
@@ -36,38 +37,52 @@ class Revoked:
 
 
 class Revoker:
-    """Makes the list of revocations. Each change reads the list and replaces it in one transaction."""
+    """Makes the list of revocations. Each change reads the list and replaces it in one transaction.
+
+    In that of a revocation the registry stops the terminal too: one that is paired anew at the same time is
+    paired before it and ends, or after it and goes on.
+    """
 
     def __init__(
-        self, ledger: HubLedger, registry: Registry, sealer: Sealer, now_ms: Callable[[], int]
+        self, ledger: HubLedger, terminals: Registry, sealer: Sealer, now_ms: Callable[[], int]
     ) -> None:
         self._ledger = ledger
-        self._registry = registry
+        self._registry = terminals
         self._sealer = sealer
         self._now_ms = now_ms
 
     async def revoke(self, name_or_id: str, cut_off: int | None) -> Revoked:
         """Stop a terminal at once. What all its identities wrote counts up to what the hub holds of each now;
-        of the present one up to `cut_off`, where that is given."""
-        checked(cut_off)
-        # Durable before the list is made: from then on it is given no identity that the list would not have.
-        await self._registry.revoke(name_or_id, self._now_ms())
-        terminal = await self._terminal(name_or_id)
+        of the present one up to `cut_off`, where that is given.
 
-        def work(amendment: Amendment) -> Revoked:
+        Where the list is full it is stopped all the same, and RequestRefused says what that leaves open.
+        """
+        checked(cut_off)
+        now_ms = self._now_ms()
+
+        def work(amendment: Amendment) -> Revoked | str:
+            terminal = registry.find(amendment.connection, name_or_id)
+            registry.stop(amendment.connection, terminal.terminal, now_ms)
             cut_offs = _held(amendment.connection, _identities(amendment, terminal.terminal))
             given = {} if cut_off is None else {terminal.replica: cut_off}
-            return self._put(amendment, terminal.name, cut_offs | given)
+            try:
+                return self._put(amendment, terminal.name, cut_offs | given)
+            except MisuseError:
+                return terminal.name
 
-        return await asyncio.wrap_future(self._ledger.amend(work))
+        amending = self._ledger.amend(work, after=self._registry.forget)
+        revoked = await asyncio.wrap_future(amending)
+        if isinstance(revoked, str):
+            raise _full_for(revoked)
+        return revoked
 
     async def accept(self, name_or_id: str, cut_off: int | None) -> Revoked:
         """Let what lies in quarantine of a revoked terminal count after all: all of it, or up to `cut_off` of
         its last identity. The terminal stays revoked."""
         checked(cut_off)
-        terminal = await self._terminal(name_or_id)
 
         def work(amendment: Amendment) -> Revoked:
+            terminal = registry.find(amendment.connection, name_or_id)
             revocations = papers.revocations(amendment.connection)
             listed = revocations.cut_offs
             revoked = listed.keys() - revocations.replaced
@@ -106,14 +121,6 @@ class Revoker:
         document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
         return NONE_REVOKED if document is None else Revocations.decode(document.body)
 
-    async def _terminal(self, name_or_id: str) -> Terminal:
-        for row in await self._registry.terminals():
-            if name_or_id in (row.name, row.terminal.hex()):
-                return row
-        raise RequestRefused(
-            "no_terminal", f"There is no terminal {name_or_id[:80]!r}.", HTTPStatus.NOT_FOUND
-        )
-
     def _put(self, amendment: Amendment, name: str, cut_offs: Mapping[ReplicaId, int]) -> Revoked:
         revocations = papers.revocations(amendment.connection)
         for replica, seq in cut_offs.items():
@@ -147,6 +154,15 @@ def _full() -> RequestRefused:
         "full",
         f"The list of identities that ended is full ({MAX_FRONTIER}). The terminal's taps are safe on it. "
         "Pair it again, and look why terminals are restored so often.",
+        HTTPStatus.CONFLICT,
+    )
+
+
+def _full_for(name: str) -> RequestRefused:
+    return RequestRefused(
+        "full",
+        f"{name} comes no more to this hub, but the list of identities that ended is full ({MAX_FRONTIER}): "
+        "what others bring of it still counts, and they do not know that it was revoked.",
         HTTPStatus.CONFLICT,
     )
 

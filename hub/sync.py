@@ -11,21 +11,21 @@ what is in the session as `Refusal` messages in the answer, beside the `Ack` of 
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 
 from aiohttp import web
 
-from crdt.errors import InputRefused, Malformed
+from crdt.errors import InputRefused, Malformed, RefusalCode
 from crdt.facts import TerminalId
-from crdt.ledger import MergeReport
+from crdt.ledger import MergeReport, RefusedInput
 from crdt.protocol import CONTENT_TYPE, PROTOCOL_VERSION
 from crdt.session import Refused, Session
 from crdt.store.hub import HubLedger
 from crdt.store.store import Store
 from hub import reissues
-from hub.answering import MAX_REFUSALS, Answerer
+from hub.answering import Answerer
 from hub.callers import Callers
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
@@ -146,10 +146,26 @@ class Sync:
 
     def _log(self, client: Client, report: MergeReport) -> None:
         log.debug("%s brought %d new blocks, %d known", client.name, len(report.added), report.known)
-        for refused in report.refused[:MAX_REFUSALS]:
-            log.warning(
-                "refused a block from %s: %s: %s", client.name, refused.error.code.name, refused.error
-            )
+        for level, sentence in refusals(report.refused):
+            log.log(level, "refused of %s: %s", client.name, sentence)
+
+
+def refusals(refused: Sequence[RefusedInput]) -> list[tuple[int, str]]:
+    """What the log says of refused blocks, and how loudly: a line for each reason, in the first one's words.
+
+    A number that is unknown is no trouble: a hub that was put back numbers cards anew, and is sent the block
+    in full.
+    """
+    by_code: dict[RefusalCode, list[RefusedInput]] = {}
+    for one in refused:
+        by_code.setdefault(one.error.code, []).append(one)
+    return [
+        (
+            logging.INFO if code is RefusalCode.UNKNOWN_CARD_NUMBER else logging.WARNING,
+            f"{len(found)} block{'s' if len(found) > 1 else ''}, {code.name}: {found[0].error}",
+        )
+        for code, found in by_code.items()
+    ]
 
 
 async def _hear(request: web.Request, session: Session, client: Client) -> Heard:

@@ -58,7 +58,7 @@ class Claims:
 
         Only enrolled authors are noted.
         """
-        text = source[: MAX_TEXT_BYTES // 4]
+        text = source[:MAX_TEXT_BYTES]
         with self._mutex:
             news = [
                 Claim(replica, claimant, head.seq, at_ms, text)

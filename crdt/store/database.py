@@ -187,6 +187,10 @@ class Database:
         """Keep a value under a name, replacing the one before; waits until it is durable."""
         self.write_and_wait(lambda connection: store_secret(connection, name, value))
 
+    def swap_secret(self, name: str, former: bytes, value: bytes) -> bytes:
+        """See Store."""
+        return self.write_and_wait(lambda connection: swap_secret(connection, name, former, value))
+
     def close(self) -> None:
         """Finish what is queued, end the threads, let go of the file. Idempotent."""
         if self._closed:
@@ -234,3 +238,13 @@ def store_secret(connection: Connection, name: str, value: bytes) -> None:
     """Within a write: keep a value under a name, replacing the one before."""
     connection.execute(SECRET.delete().where(SECRET.c.name == name))
     connection.execute(SECRET.insert().values(name=name, value=value))
+
+
+def swap_secret(connection: Connection, name: str, former: bytes, value: bytes) -> bytes:
+    """Within a write: keep a value in place of `former`; what is kept then."""
+    query = select(SECRET.c.value).where(SECRET.c.name == name)
+    kept: bytes | None = connection.execute(query).scalar_one_or_none()
+    if kept is not None and kept != former:
+        return kept
+    store_secret(connection, name, value)
+    return value

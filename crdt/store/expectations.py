@@ -88,7 +88,7 @@ class Expectations:
         `by`: the author that says so of itself, known from TLS: its terminal has named all it has now. Only
         enrolled authors are noted. `source`: a short text for people.
         """
-        news = self._news(frontier, source[: MAX_TEXT_BYTES // 4], at_ms, by)
+        news = self._news(frontier, source[:MAX_TEXT_BYTES], at_ms, by)
         if not news:
             return done(None)
         return self._database.write(

@@ -27,12 +27,16 @@ class Health:
             raise self.refusal()
 
     def fail(self, reason: str) -> StoreFailed:
-        """Refuse everything from now on; the error to raise now."""
+        """Refuse everything from now on because of the disk or the file; the error to raise now."""
+        return self.stop(
+            f"The ledger stopped working: {reason}. Nothing more is written until the program is started "
+            "again; check that the disk is healthy and has space."
+        )
+
+    def stop(self, sentence: str) -> StoreFailed:
+        """Refuse everything from now on with this sentence, or with that of an earlier failure."""
         if not self.failed:
-            self._failure = (
-                f"The ledger stopped working: {reason}. Nothing more is written until the program is started "
-                "again; check that the disk is healthy and has space."
-            )
+            self._failure = sentence
         self.failed = True
         return self.refusal()
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -42,6 +43,7 @@ from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order
 from crdt.store.standing import HubStanding, judge_standing
 from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
+from crdt.store.witness import Witness
 
 __all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLedger", "Totals"]
 
@@ -100,9 +102,7 @@ class HubLedger(LedgerReader):
         self._listeners = Listeners()
         self._numbers = CardNumbers()
         self._intake = Intake(database, self._authors, self._keeper, now_ms, self._publish)
-        self._own = OwnFacts(
-            database, self._authors, key, certificate, begun.restored, self._keeper, now_ms, self._publish
-        )
+        self._own = OwnFacts(database, key, certificate, begun.restored, self._keeper, now_ms, self._publish)
         self._judging = Chore(
             database,
             overdrawn.judge_some,
@@ -110,6 +110,7 @@ class HubLedger(LedgerReader):
             "Cards are not judged by the new rule for balances; those that ride or pay are.",
         )
         self._neighbours: Neighbours | None = None
+        self._stops: list[Callable[[], None]] = []  # what ends with this ledger
         self._projection = projection.Projection(database, self._projected, now_ms)
         if sharing:
             self._editions = Editions(self._seal, shared=isinstance(database, Shared))
@@ -121,10 +122,16 @@ class HubLedger(LedgerReader):
             follow = self._projection.follow
             tell = self._listeners.tell
             self._neighbours = Neighbours(database, begun.place, self._authors, tell, follow)
-            database.on_others(self._neighbours.look)
+            self._stops.append(database.on_others(self._neighbours.look))
+            if marks is not None:
+                witness = Witness(database, marks.nonce, begun.series, key.replica, entropy)
+                database.guard(witness)
+                self._stops += [database.on_others(witness.look), partial(database.guard, None)]
 
     def close(self) -> None:
         """Write down the last marks. Close it before the database, once nothing is under way; waits."""
+        for stop in self._stops:
+            stop()
         if self._keeper is not None:
             self._keeper.close()
 
@@ -185,10 +192,11 @@ class HubLedger(LedgerReader):
 
     # ---- Authors and documents ----
 
-    def amend(self, work: Callable[[Amendment], T]) -> Future[T]:
+    def amend(self, work: Callable[[Amendment], T], after: Callable[[], None] | None = None) -> Future[T]:
         """Change authors and documents as `work` decides from what it reads in the same write transaction.
 
         It runs on the writer's thread, so it is quick. What it raises undoes all of it, and fails the future.
+        `after` is called once it is durable, before anybody hears of it: where memory keeps more of it.
         """
         at_ms = self._now_ms()
 
@@ -196,7 +204,12 @@ class HubLedger(LedgerReader):
             amendment = Amendment(connection, self._authors, at_ms)
             return work(amendment), amendment
 
-        return first(self._database.write(amended, after=lambda result: self._amended(result[1])))
+        def told(result: tuple[T, Amendment]) -> None:
+            if after is not None:
+                after()
+            self._amended(result[1])
+
+        return first(self._database.write(amended, after=told))
 
     def enrol(self, certificate: AuthorCertificate) -> Future[bool]:
         """Register an author; see `Amendment.enrol` for what the future fails with."""
@@ -335,7 +348,8 @@ class HubLedger(LedgerReader):
             self._listeners.tell(change)
             if change.replicas:
                 self._projection.follow()
-                self._own.undo(change.replicas)
+            if change.again:
+                self._own.undo()
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self._listeners.tell(Change(0, cards, history=True))

@@ -19,7 +19,7 @@ from sqlalchemy.pool import StaticPool
 
 from crdt.errors import MisuseError, Overloaded
 from crdt.store.connection import DriverConnection, connect, dispose, driver_connection, is_broken
-from crdt.store.database import SECRET, SECRETS, store_secret
+from crdt.store.database import SECRET, SECRETS, store_secret, swap_secret
 from crdt.store.driver import choose_driver
 from crdt.store.gate import Gate
 from crdt.store.health import Health, first_line
@@ -202,6 +202,10 @@ class InlineDatabase:
     def put_secret(self, name: str, value: bytes) -> None:
         """Keep a value under a name, replacing the one before; durable on return."""
         self.write_and_wait(lambda connection: store_secret(connection, name, value))
+
+    def swap_secret(self, name: str, former: bytes, value: bytes) -> bytes:
+        """See Store."""
+        return self.write_and_wait(lambda connection: swap_secret(connection, name, former, value))
 
     def close(self) -> None:
         """Drop background work, let go of the connection. Idempotent."""

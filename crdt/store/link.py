@@ -36,7 +36,7 @@ class Link:
         `clock`: seconds that only grow. `stopping` ends every waiting.
         """
         self._engine = engine
-        self._place = place
+        self.place = place
         self._patience_s = patience_s
         self._clock = clock
         self._stopping = stopping
@@ -60,7 +60,7 @@ class Link:
         """The server did something on this connection."""
         if self._away_since is not None:
             self._away_since = None
-            _log.info("the database %s answers again", self._place)
+            _log.info("the database %s answers again", self.place)
 
     def may_retry(self, err: BaseException) -> bool:
         """After a connection was lost before anything was done on it: whether to try again, after a pause."""
@@ -97,11 +97,11 @@ class Link:
         now = self._clock()
         if self._away_since is None:
             self._away_since = now
-            _log.warning("the database %s cannot be reached: %s", self._place, reason_of(err))
+            _log.warning("the database %s cannot be reached: %s", self.place, reason_of(err))
         return self._stopping.is_set() or now - self._away_since >= self._patience_s
 
     def _unreachable(self, err: BaseException) -> StoreFailed:
         return StoreFailed(
-            f"The database {self._place} cannot be reached: {reason_of(err)}. Nothing was written; it is "
+            f"The database {self.place} cannot be reached: {reason_of(err)}. Nothing was written; it is "
             "tried again with the next request. Check that the server runs and lets this hub in."
         )

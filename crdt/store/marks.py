@@ -91,6 +91,11 @@ class Marks:
         with self._mutex:
             return dict(self._heads)
 
+    @property
+    def known(self) -> tuple[bytes, ...]:
+        """The nonces that the database may have, the newer first."""
+        return tuple(self._known)
+
     def head(self, replica: ReplicaId) -> Head | None:
         """How far one chain had come; None where there is no mark of it."""
         with self._mutex:

@@ -10,17 +10,15 @@ from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import Restored
-from crdt.facts import ReplicaId, TerminalId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import blocks, projection, quarantine
+from crdt.store import projection, quarantine
 from crdt.store.adopting import Adopter, Adoption
-from crdt.store.authors import Authors
 from crdt.store.chore import Chore
 from crdt.store.futures import then
 from crdt.store.markkeeper import Keeper
 from crdt.store.recording import Booking, Change, Order, book
-from crdt.store.store import Shared, Store
+from crdt.store.store import Store
 
 T = TypeVar("T")
 
@@ -31,7 +29,6 @@ class OwnFacts:
     def __init__(
         self,
         database: Store,
-        authors: Authors,
         key: SigningKey,
         certificate: AuthorCertificate,
         restored: bool,
@@ -41,7 +38,6 @@ class OwnFacts:
     ) -> None:
         """`publish` hears of every change, on the writer's thread."""
         self._database = database
-        self._authors = authors
         self._key = key
         self._certificate = certificate
         self._restored = restored
@@ -49,7 +45,6 @@ class OwnFacts:
         self._now_ms = now_ms
         self._publish = publish
         self._adopter = Adopter(key, certificate)
-        self._watched: set[TerminalId] | None = None  # of whom `undo` looks at something; None: not known yet
         self._undoing = Chore(
             database,
             self._undo_some,
@@ -73,28 +68,19 @@ class OwnFacts:
 
         def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
             self._check_may_book()
-            self._watched = None
             projection.catch_up(connection, self._now_ms())
             adoption = self._adopter.adopt(connection, hashes)
             return adoption.facts, adoption.head, adoption.changes
 
         return self._write(work)
 
-    def undo(self, by: Collection[ReplicaId] | None = None) -> None:
+    def undo(self) -> None:
         """Take back, in the background, what was adopted and its terminal wrote again, if there is any.
 
-        And note what it wrote again of what it said so. `by`: who has written now; None for anybody. Of a
-        terminal without either it costs nothing, unless other processes may have adopted something too.
+        And note what it wrote again of what it said so.
         """
-        if self._restored:
-            return
-        watched = None if isinstance(self._database, Shared) else self._watched
-        if by is None or watched is None or any(self._terminal(one) in watched for one in by):
+        if not self._restored:
             self._undoing.begin()
-
-    def _terminal(self, replica: ReplicaId) -> TerminalId | None:
-        author = self._authors.seen.get(replica)
-        return None if author is None else author.terminal
 
     def _check_may_book(self) -> None:
         if self._restored:
@@ -129,14 +115,7 @@ class OwnFacts:
         return outcome
 
     def _undo_some(self, connection: Connection) -> Adoption:
-        authors = {
-            replica
-            for resolution in (quarantine.ADOPTED, quarantine.SAID)
-            for replica in quarantine.authors_with(connection, resolution)
-        }
-        found = blocks.authors_of(connection, list(authors))
-        self._watched = {author.terminal for author in found.values()}
-        if not authors:
+        if not quarantine.awaited(connection):
             return Adoption(0, None, ())
         projection.catch_up(connection, self._now_ms())
         return self._adopter.undo(connection, self._now_ms())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, or_, select
 
 from crdt.block import Block, contents, parse
 from crdt.errors import RefusalCode
@@ -129,16 +129,21 @@ def find(connection: Connection, hashes: Collection[bytes]) -> list[Quarantined]
     return sorted(found, key=lambda entry: (entry.replica, entry.first_seq, entry.hash))
 
 
-def listed(connection: Connection, limit: int) -> list[Listed]:
-    """The first ones for a list: unresolved ones before the others, each by replica and number."""
+def listed(connection: Connection, limit: int, offset: int = 0) -> list[Listed]:
+    """Some for a list: unresolved ones before the others, each by replica and number."""
     query = _LISTED.order_by(~_unresolved(), QUARANTINE.c.replica, QUARANTINE.c.first_seq, QUARANTINE.c.hash)
-    return [_listed(row) for row in connection.execute(query.limit(limit))]
+    return [_listed(row) for row in connection.execute(query.limit(limit).offset(offset))]
 
 
 def listed_one(connection: Connection, hash_: bytes) -> Listed | None:
     """What a list shows of this block; None when it is not in quarantine."""
     row = connection.execute(_LISTED.where(QUARANTINE.c.hash == hash_)).one_or_none()
     return None if row is None else _listed(row)
+
+
+def count(connection: Connection) -> int:
+    """How many blocks there are."""
+    return int(connection.execute(select(func.count()).select_from(QUARANTINE)).scalar_one())
 
 
 def count_unresolved(connection: Connection) -> int:
@@ -160,6 +165,11 @@ def is_forked(connection: Connection, hash_: bytes) -> bool:
 def authors_with(connection: Connection, resolution: str) -> list[ReplicaId]:
     """Of whom there are blocks of which this became."""
     return [ReplicaId(replica) for (replica,) in _AUTHORS.rows(connection, resolution=resolution)]
+
+
+def awaited(connection: Connection) -> list[ReplicaId]:
+    """Of whom there are blocks whose facts may come again: the hub has adopted them, or it was said so."""
+    return [ReplicaId(replica) for (replica,) in _AWAITED.rows(connection)]
 
 
 def resolve(connection: Connection, hashes: Collection[bytes], how: str) -> int:
@@ -202,6 +212,11 @@ _IN: Final = Lookup(QUARANTINE, "hash", ("hash",))
 _REASON: Final = Statement(select(QUARANTINE.c.reason).where(QUARANTINE.c.hash == bindparam("hash")))
 _AUTHORS: Final = Statement(
     select(QUARANTINE.c.replica).where(QUARANTINE.c.resolution == bindparam("resolution")).distinct()
+)
+_AWAITED: Final = Statement(
+    select(QUARANTINE.c.replica)
+    .where(or_(QUARANTINE.c.resolution == ADOPTED, QUARANTINE.c.resolution == SAID))
+    .distinct()
 )
 
 

@@ -15,7 +15,7 @@ from crdt.errors import MisuseError, NotPermitted
 from crdt.facts import CardId, CardState, Context, Delta, Draft, Kind, ReplicaId, check_card
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import balances, blocks
+from crdt.store import balances, blocks, rewriting
 from crdt.store.balances import Met
 from crdt.store.blocks import Chain
 from crdt.store.flags import FlagKey
@@ -44,6 +44,7 @@ class Change:
     suspects: Collection[ReplicaId] = ()  # whose evidence in quarantine, or whose flags, changed
     flags: Collection[FlagKey] = ()  # those put on, or taken off
     met: Met = NOBODY_MET  # those of `cards` that were met for the first time, with their numbers
+    again: bool = False  # facts may be here now that the hub has adopted, or was told would come
 
     def about(self, suspects: Collection[ReplicaId], flags: Collection[FlagKey]) -> Change:
         """The same change, which is also about these authors' evidence, and puts these flags on."""
@@ -108,7 +109,8 @@ def record(
     for columns in facts:
         gain.add(columns)
     met = balances.add_gain(connection, gain, position)
-    return Change(position, gain.sums.keys(), chains.keys(), met=met)
+    again = rewriting.is_awaited(connection, chains)
+    return Change(position, gain.sums.keys(), chains.keys(), met=met, again=again)
 
 
 def book(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
 from crdt.facts import CardId, Context, Delta, ReplicaId
+from crdt.store import quarantine
 from crdt.store.blocks import authors_of, delta_of
 from crdt.store.schema import HISTORY
 
@@ -51,3 +52,13 @@ def written(connection: Connection, replica: ReplicaId, facts: Iterable[Delta]) 
         for replica_of, seq, *fact in connection.execute(query):
             found.add(Content.of(delta_of(replica_of, seq, tuple(fact))))
     return found
+
+
+def is_awaited(connection: Connection, writers: Collection[ReplicaId]) -> bool:
+    """Whether one of these may have written again what the hub adopted from its terminal, or was told of."""
+    awaited = quarantine.awaited(connection)
+    if not awaited:
+        return False
+    authors = authors_of(connection, [*awaited, *writers])
+    terminals = {authors[replica].terminal for replica in awaited}
+    return any(authors[replica].terminal in terminals for replica in writers)

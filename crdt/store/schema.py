@@ -234,8 +234,16 @@ HUB: Final = Table(
     _number("numbered"),  # the last number given to a card
     _number("floor_minor"),  # a card whose balance is below is overdrawn
     Column("judge_after", _bytes(16)),  # the cards after this one are still judged by it; NULL: none are
-    Column("nonce", _bytes(16)),  # the last start's, see `marks`; NULL: kept without marks so far
     Column("retired", _bytes(16)),  # the hub's own replica that was found restored and is not continued
+)
+
+# The processes of the hub that keep marks: one on a file, several on a server. See `witness`.
+PROCESS: Final = Table(
+    "process",
+    METADATA,
+    Column("nonce", _bytes(16), primary_key=True),  # of its last start, see `marks`
+    Column("series", _bytes(16), nullable=False),  # as it was then
+    _number("turn"),  # how many times it has written since, on a server
 )
 
 # Positions are made in runs, one for each start of the hub, at random distances: see `balances.begin_run`.

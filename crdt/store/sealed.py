@@ -63,3 +63,11 @@ class SealedSecrets:
         sealed = nonce + self._cipher.encrypt(nonce, value, name.encode())
         connection.execute(_SECRET.delete().where(_SECRET.c.name == name))
         connection.execute(_SECRET.insert().values(name=name, value=sealed))
+
+    def swap(self, connection: Connection, name: str, former: bytes, value: bytes) -> bytes:
+        """Within a write: keep a value in place of `former`; what is kept then. Raises WrongKey."""
+        kept = self.get(connection, name)
+        if kept is not None and kept != former:
+            return kept
+        self.put(connection, name, value)
+        return value

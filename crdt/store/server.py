@@ -15,11 +15,13 @@ from sqlalchemy import Connection, Engine, MetaData, func, select
 
 from crdt.errors import MisuseError, StoreFailed
 from crdt.store import sealed
+from crdt.store.health import Health
 from crdt.store.jobs import Job, JobQueue, Rank
 from crdt.store.link import Link
 from crdt.store.sealed import SealedSecrets
 from crdt.store.server_url import LOCK_TIMEOUT_S, Server, check_server
 from crdt.store.server_writer import LOCK, LOCK_METADATA, ServerReader, ServerWriter
+from crdt.store.store import Guard
 from crdt.store.watch import Watch
 
 T = TypeVar("T")
@@ -33,9 +35,10 @@ _COLLATIONS: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin")  # MariaDB's and 
 class ServerDatabase:
     """An open database on a server. Made by `open`; `close` it, or use it in a `with` statement.
 
-    A `crdt.store.store.Store`, for any thread. It never fails for good: work that was under way when the
-    server went away fails with StoreFailed, which says whether it was written; work that had not begun waits
-    for the server for some seconds, and fails then. As soon as the server is back it goes on.
+    A `crdt.store.store.Shared`, for any thread. Work that was under way when the server went away fails with
+    StoreFailed, which says whether it was written; work that had not begun waits for the server for some
+    seconds, and fails then. As soon as the server is back it goes on. It fails for good only when the guard
+    sees that the database is not the one it was.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class ServerDatabase:
         self._server = server
         self._secrets = SealedSecrets(key, entropy)
         self._name = entropy(8).hex()
+        self._health = Health()
         self._stopping = threading.Event()
         self._closed = False
         self._mutex = threading.Lock()
@@ -62,8 +66,10 @@ class ServerDatabase:
         def link(engine: Engine) -> Link:
             return Link(engine, server.place, patience_s, clock, self._stopping)
 
-        self._writer = ServerWriter(link(writing), self._writes, self._name)
-        self._readers = [ServerReader(link(reading), self._reads, number) for number in range(readers)]
+        self._writer = ServerWriter(link(writing), self._writes, self._health, self._name)
+        self._readers = [
+            ServerReader(link(reading), self._reads, self._health, number) for number in range(readers)
+        ]
         self._watch = Watch(reading if server.is_postgresql else None, self._name, interval_s, self._others)
 
     @classmethod
@@ -119,8 +125,8 @@ class ServerDatabase:
 
     @property
     def failed(self) -> bool:
-        """False: a server that comes back is used again."""
-        return False
+        """Whether it went back to an older state. Not when the server is away: it is used when it is back."""
+        return self._health.failed
 
     @property
     def closed(self) -> bool:
@@ -172,6 +178,10 @@ class ServerDatabase:
         """Seal a value and keep it under a name, replacing the one before; waits until it is durable."""
         self.write_and_wait(lambda connection: self._secrets.put(connection, name, value))
 
+    def swap_secret(self, name: str, former: bytes, value: bytes) -> bytes:
+        """See Store. Raises WrongKey."""
+        return self.write_and_wait(lambda connection: self._secrets.swap(connection, name, former, value))
+
     def on_others(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` when another process may have written, or an interval is over; returns how to stop.
 
@@ -185,6 +195,10 @@ class ServerDatabase:
                 self._listeners = [other for other in self._listeners if other is not listener]
 
         return stop
+
+    def guard(self, guard: Guard | None) -> None:
+        """See Shared."""
+        self._writer.guard = guard
 
     def close(self) -> None:
         """Finish what is queued, end the threads, close the connections. Idempotent.

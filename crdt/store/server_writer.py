@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Final
 
@@ -9,9 +10,13 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, func, selec
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 
 from crdt.errors import StoreFailed
+from crdt.store.health import Health
 from crdt.store.jobs import Job, JobQueue
 from crdt.store.link import Link
 from crdt.store.server_url import is_lost, reason_of, without_values
+from crdt.store.store import Guard
+
+_log = logging.getLogger(__name__)
 
 MAX_GROUP_JOBS: Final = 64  # jobs that share one commit
 CHANNEL: Final = "farebox"  # of PostgreSQL's NOTIFY; within the one database
@@ -32,10 +37,12 @@ _LOCK_ROW: Final = select(LOCK.c.id).where(LOCK.c.id == 1).with_for_update()
 class ServerWriter:
     """Runs queued jobs on a thread of its own, grouped into transactions."""
 
-    def __init__(self, link: Link, queue: JobQueue, name: str) -> None:
-        """`name`: of this process, so that it knows its own notifications."""
+    def __init__(self, link: Link, queue: JobQueue, health: Health, name: str) -> None:
+        """`health` fails when the guard denies. `name`: of this process: it knows its own notifications."""
+        self.guard: Guard | None = None  # set from any thread; asked from the next transaction on
         self._link = link
         self._queue = queue
+        self._health = health
         self._name = name
         self._working = False
         self._telling = threading.Lock()  # from before a commit until everybody was told of it
@@ -69,6 +76,8 @@ class ServerWriter:
 
     def _run_some(self, jobs: list[Job]) -> list[Job]:
         """Run the first of `jobs` that may share a commit, put the others back; those that came to an end."""
+        if self._health.failed:
+            return failed(jobs, self._health.refusal())
         try:
             connection = self._link.connection()
         except StoreFailed as failure:
@@ -91,10 +100,13 @@ class ServerWriter:
 
     def _run_group(self, connection: Connection, jobs: list[Job]) -> list[Job]:
         begun: list[Job] = []
+        guard = self.guard
         try:
             connection.begin()
             connection.execute(_LOCK_ROW).one()
             self._link.worked()
+            if guard is not None and not guard.check(connection):
+                return failed(jobs, self._went_back(connection))
             while jobs and not jobs[0].plain:
                 self._begin(connection, jobs.pop(0), begun)
             self._notify(connection)
@@ -102,14 +114,24 @@ class ServerWriter:
             return self._broke_off(err, jobs, begun)
         self._queue.put_back(jobs)
         with self._telling:
-            return self._commit(connection, begun)
+            return self._commit(connection, begun, guard)
 
-    def _commit(self, connection: Connection, begun: list[Job]) -> list[Job]:
+    def _went_back(self, connection: Connection) -> StoreFailed:
+        """What the guard did is committed, and told to the other processes; nothing else ever is."""
+        self._notify(connection)
+        connection.commit()
+        failure = self._health.stop(_went_back(self._link.place))
+        _log.error("%s", failure)
+        return failure
+
+    def _commit(self, connection: Connection, begun: list[Job], guard: Guard | None) -> list[Job]:
         try:
             connection.commit()
         except BaseException as err:
             self._link.clean(err)
             return _fail_begun(begun, _unknown(err))
+        if guard is not None:
+            guard.committed()
         for job in begun:
             if job.error is None:
                 _run_after(job)
@@ -146,9 +168,10 @@ class ServerWriter:
 class ServerReader:
     """Runs queued reads on a thread of its own, each in one snapshot."""
 
-    def __init__(self, link: Link, queue: JobQueue, number: int) -> None:
+    def __init__(self, link: Link, queue: JobQueue, health: Health, number: int) -> None:
         self._link = link
         self._queue = queue
+        self._health = health
         self._thread = threading.Thread(target=self._run, name=f"server-reader-{number}", daemon=True)
         self._thread.start()
 
@@ -168,6 +191,7 @@ class ServerReader:
         """Twice when the connection is lost on the way: it may have been for hours."""
         for last in (False, True):
             try:
+                self._health.check()
                 connection = self._link.connection()
                 job.result = job.work(connection)
                 connection.rollback()  # ends the snapshot; there is nothing to undo
@@ -222,6 +246,16 @@ def _unknown(err: BaseException) -> StoreFailed:
             "not known. Do the same once more: what was written is recognised and not done twice."
         ),
         err,
+    )
+
+
+def _went_back(place: str) -> str:
+    return (
+        f"The database {place} went back to an older state under this hub: a copy was put back, or a standby "
+        "took over that lagged behind. What was acknowledged since is not in it. Nothing more is written. "
+        "Start the hub again: it goes on under a new identity, terminals bring back taps and top-ups, and "
+        "the dashboard says what is still missing. Until all of that is here do not book a top-up again: "
+        "both would count."
     )
 
 

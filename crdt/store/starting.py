@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import ForeignFleet
 from crdt.facts import FleetId, ReplicaId
 from crdt.frontier import Frontier
 from crdt.settlement import SERIES_BYTES
-from crdt.store import balances, blocks, expectations, papers
+from crdt.store import balances, blocks, expectations, papers, witness
 from crdt.store.authors import second_certificate
 from crdt.store.blocks import NO_HEAD
 from crdt.store.expectations import GIVEN_UP, NOTHING_EXPECTED, Expected
@@ -27,8 +27,6 @@ RUN_BYTES: Final = (
     5  # of the random distance between two runs of positions: a month's merges are 2**-20 of it
 )
 
-_NONCE: Final = Statement(select(HUB.c.nonce))
-_KEEP_NONCE: Final = Statement(HUB.update().values(nonce=bindparam("nonce")))
 _RETIRED: Final = Statement(select(HUB.c.retired))
 _FLEET: Final = Statement(select(HUB.c.fleet))
 
@@ -38,6 +36,7 @@ class Begun:
     """A ledger that is ready."""
 
     authors: Sequence[AuthorCertificate]
+    series: bytes
     place: Place
     restored: bool  # its own chain must not be continued with this key
 
@@ -52,8 +51,8 @@ def begin(
     """Load a ledger, or make it; waits. Raises ForeignFleet, NotPermitted or StoreFailed."""
     database.create(METADATA)
     put_back = False
+    shared = isinstance(database, Shared)
     if marks is not None:
-        shared = isinstance(database, Shared)
         put_back = database.read_and_wait(
             lambda connection: _is_put_back(connection, certificate, marks, shared)
         )
@@ -62,18 +61,16 @@ def begin(
     def work(connection: Connection) -> Begun:
         _begin_row(connection, certificate.fleet, entropy)
         if put_back and blocks.authors_of(connection, [certificate.replica]):
-            # And a new series: a terminal half way through a load would go on after a cursor that means
-            # something else here, and a card's number may be given again.
-            changes = {"retired": certificate.replica, "series": entropy(SERIES_BYTES)}
-            connection.execute(HUB.update().values(changes))
+            witness.retire(connection, certificate.replica, entropy(SERIES_BYTES))
         if marks is not None:
-            _KEEP_NONCE.run(connection, nonce=marks.nonce)
+            witness.enter(connection, marks, shared=shared)
             expectations.put(connection, _lost(connection, marks.heads, at_ms))
         if blocks.enrol(connection, [certificate])[1]:
             raise second_certificate()
         retired = _RETIRED.value(connection)
         authors = list(blocks.authors_of(connection).values())
-        return Begun(authors, place_of(connection), retired == certificate.replica)
+        series = balances.read_standing(connection).series
+        return Begun(authors, series, place_of(connection), retired == certificate.replica)
 
     begun = database.write_and_wait(work)
     if marks is not None:
@@ -85,15 +82,18 @@ def begin(
 def _is_put_back(connection: Connection, certificate: AuthorCertificate, marks: Marks, shared: bool) -> bool:
     """Whether the database is not the one that was here last, as far as the hub's own chain goes.
 
-    Several processes that share a database each have marks and write their own nonce, so there only marks
-    tell. They have to elsewhere too: a copy that was made and put back between two starts has the right
-    nonce. What is missing of somebody revoked tells nothing: the hub takes it out itself.
+    A copy that was made and put back between two starts has the right nonce; then the marks tell, unless
+    another process was there first. What is missing of somebody revoked tells nothing: the hub takes it out
+    itself.
     """
-    nonce = _NONCE.value(connection)
+    nonce = witness.nonce_to_compare(connection, marks, shared=shared)
     own = certificate.replica
-    started = marks.check_start(None if shared else nonce, blocks.heads_of(connection, [own]), of=[own])
+    if marks.check_start(nonce, blocks.heads_of(connection, [own]), of=[own]):
+        return True
+    if shared and witness.is_seen_to(connection, marks):
+        return False
     revoked = papers.revocations(connection).cut_offs
-    return started or not _lost(connection, marks.heads, 0).keys() <= revoked.keys()
+    return not _lost(connection, marks.heads, 0).keys() <= revoked.keys()
 
 
 def _begin_row(connection: Connection, fleet: FleetId, entropy: Callable[[int], bytes]) -> None:

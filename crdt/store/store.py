@@ -66,6 +66,9 @@ class Store(Protocol):
     def put_secret(self, name: str, value: bytes) -> None:
         """Keep a value under a name, replacing the one before; waits until it is durable."""
 
+    def swap_secret(self, name: str, former: bytes, value: bytes) -> bytes:
+        """Keep `value` in place of `former`; what is kept then: another one, where `former` was not there."""
+
     def close(self) -> None:
         """Finish what is queued and let go of it. Idempotent."""
 
@@ -74,6 +77,16 @@ class Store(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Guard(Protocol):
+    """Whoever tells whether a database is the one it was: a `crdt.store.witness.Witness`."""
+
+    def check(self, connection: Connection) -> bool:
+        """Within a write, before all else: whether it is. If not, what this did is committed, and no more."""
+
+    def committed(self) -> None:
+        """The write that was checked last is durable."""
 
 
 @runtime_checkable
@@ -88,3 +101,6 @@ class Shared(Store, Protocol):
 
         On a thread of the store's own, so it is quick. Returns how to stop.
         """
+
+    def guard(self, guard: Guard | None) -> None:
+        """Ask `guard` in every write from now on. Once it denies, the store fails: everything is refused."""

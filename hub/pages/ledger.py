@@ -2,12 +2,14 @@
 
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from hub.errors import RequestRefused
 from hub.events import Topic
 from hub.evidence import QuarantineRow, WaitingRow
+from hub.excerpt import page_number
 from hub.keys import EVIDENCE, EXPOSURES, SERVICE
 from hub.pages.forms import posted
 from hub.pages.gather import alerts, money_format
@@ -15,17 +17,20 @@ from hub.pages.live import LiveView
 from hub.pages.notices import after, notice
 from hub.pages.render import page
 
+LISTS = ("quarantine", "overdrawn", "flags")  # whose pages the address of this page names
+
 
 async def _context(request: web.Request) -> dict[str, Any]:
     evidence = request.app[EVIDENCE]
+    pages = {name: page_number(request.query.get(name)) for name in LISTS}
     return (
         await money_format(request)
         | await alerts(request)
         | {
             "on_ledger": True,
-            "quarantine": await evidence.quarantine(),
-            "flags": await evidence.flags(),
-            "overdrawn": await evidence.overdrawn(),
+            "quarantine": await evidence.quarantine(pages["quarantine"]),
+            "flags": await evidence.flags(pages["flags"]),
+            "overdrawn": await evidence.overdrawn(pages["overdrawn"]),
             "exposure": await request.app[EXPOSURES].get(),
         }
     )
@@ -46,8 +51,10 @@ LEDGER_VIEW = LiveView(
 
 
 async def ledger(request: web.Request) -> web.Response:
-    """GET /ledger"""
-    frame = {"section": "/ledger", "events": "/events?view=ledger", "notice": notice(request)}
+    """GET /ledger?quarantine=PAGE and so on; the first pages where it says none"""
+    pages = {name: page_number(request.query[name]) for name in LISTS if name in request.query}
+    events = "/events?" + urlencode({"view": "ledger"} | pages)
+    frame = {"section": "/ledger", "events": events, "notice": notice(request)}
     return page(request, "ledger.html", frame | await _context(request))
 
 

@@ -107,11 +107,12 @@ def _environment() -> Environment:
         "utc": utc,
         "iso": iso,
         "span": words.span,
+        "doubt": words.doubt,
         "kind": words.kind_word,
         "completeness": completeness,
         "change": lambda number: money.plain(number, 0, signed=True),
         "count": words.count,
-        "names": words.names,
+        "authors": words.authors,
         "place": words.place,
         "state": _state,
     }

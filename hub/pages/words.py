@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crdt.facts import Kind
+from hub.evidence import WaitingRow
 from hub.overview import TapRow, TerminalRow
 
 Tone = Literal["good", "waiting", "bad", "quiet"]
@@ -18,6 +19,8 @@ _KINDS = {
     Kind.ADJUSTMENT: "Correction",
 }
 NAMES_SHOWN = 3
+_DOUBT_MS = 60_000  # what is less is not worth a word
+_UNCHECKED_MS = 365 * 86_400_000  # a terminal whose clock nothing has confirmed yet states a century
 _URGENCY: dict[Tone, int] = {"bad": 0, "waiting": 1, "good": 2, "quiet": 3}
 
 
@@ -70,6 +73,18 @@ def span(duration_ms: int) -> str:
     if seconds < 48 * 3600:
         return f"{seconds // 3600} h"
     return f"{seconds // 86400} days"
+
+
+def doubt(error_ms: int) -> str:
+    """How far a time may be from the truth: "± 3 h", "clock not checked", or nothing."""
+    if error_ms < _DOUBT_MS:
+        return ""
+    return "clock not checked" if error_ms >= _UNCHECKED_MS else f"± {span(error_ms)}"
+
+
+def authors(rows: Sequence[WaitingRow]) -> str:
+    """Of whom something is missing, in a sentence: "the hub itself, Bus 1 and 4 more"."""
+    return names(list(dict.fromkeys("the hub itself" if row.own else row.terminal for row in rows)))
 
 
 def count(number: int, one: str, many: str = "") -> str:

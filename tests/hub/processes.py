@@ -77,8 +77,13 @@ class HubProcess:
     def stop(self, how: signal.Signals) -> int:
         """Send a signal and wait; the exit status."""
         assert self._process is not None
+        self._process.send_signal(how)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until it ends; the exit status."""
+        assert self._process is not None
         process, self._process = self._process, None
-        process.send_signal(how)
         process.communicate(timeout=60)
         return process.returncode
 

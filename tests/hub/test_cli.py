@@ -271,6 +271,9 @@ def test_the_report_of_a_day_and_what_is_missing_are_asked_for(
     hub.start()
     try:
         assert "No terminal has taps on this day" in run("report", "yesterday")
+        assert run("report") == run("report", "yesterday"), "a day that has not ended is always incomplete"
+        assert main(["--settings", str(hub.settings), "report"]) == 0
+        assert capsys.readouterr().out == run("report")
         assert ", closed " in run("day", "close", "2026-01-01")
         assert "has not ended" in run.sentence("day", "close", "today")
         assert "is not a day" in run.sentence("report", "someday")

@@ -8,7 +8,7 @@ from crdt.block import seal
 from crdt.facts import NO_CONTEXT, Context, Delta, Kind
 from crdt.fleet import FleetSettings
 from crdt.frames import Status
-from hub.daybook import Daybook, GapRow, TerminalDay, day_at, span
+from hub.daybook import Daybook, GapRow, TerminalDay, day_at, limits, span
 from hub.daywords import completeness
 from hub.errors import RequestRefused
 from tests.hub.conftest import Depot
@@ -117,6 +117,9 @@ def test_a_day_follows_the_fleets_zone_and_hour() -> None:
         day = span(berlin, wanted)
         assert (day.end_ms - day.start_ms) // HOUR_MS == hours
         assert day_at(berlin, day.start_ms) == day_at(berlin, day.end_ms - 1) == wanted
+    # Whoever reads it may sit elsewhere, and the machine's own clock too.
+    told = limits(berlin, span(berlin, date(2026, 7, 1)))
+    assert told == "1 Jul 2026 03:00 to 2 Jul 2026 03:00, Europe/Berlin"
     assert span(FleetSettings(timezone="Asia/Kathmandu"), DAY).start_ms == START_MS - (5 * 60 + 45) * 60_000
 
 

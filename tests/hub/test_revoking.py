@@ -1,20 +1,27 @@
 """Revocation with a cut-off: what counts, what waits for review, and what an operator can still decide."""
 
 import asyncio
+import threading
 
 import pytest
+from sqlalchemy import Connection
 
 from crdt.block import parse
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
-from crdt.facts import Kind
+from crdt.facts import Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Pull
+from crdt.frontier import MAX_FRONTIER
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Event
+from crdt.store.database import Database
+from crdt.store.jobs import Rank
 from hub.errors import RequestRefused
 from tests.hub.conftest import Depot
-from tests.hub.terminal import CARD, Terminal, first
+from tests.hub.terminal import CARD, Refused, Terminal, first
 from tests.hub.test_renewal import renewed
+
+PATIENCE_S = 60
 
 
 async def revoke(depot: Depot, name: str, cut_off: int | None = None) -> dict[str, int]:
@@ -113,6 +120,57 @@ async def test_pairing_again_brings_the_terminal_back_under_another_identity(dep
     events = await found.push(found.taps(-250))
     assert first(events, "Ack").frontier == {found.key.replica: found.head}
     assert found.key.replica != stolen.key.replica
+
+
+@pytest.mark.may_block("the writer is held until both have asked")
+async def test_a_terminal_paired_anew_while_it_is_revoked_is_the_one_or_the_other(depot: Depot) -> None:
+    """Invariant 10: its new identity is not on the list of those that ended while the registry lets it in."""
+    await depot.pair("Bus 9")
+    invite, held, go = await depot.invite(), threading.Event(), threading.Event()
+
+    def hold(_connection: Connection) -> None:
+        held.set()
+        assert go.wait(PATIENCE_S)
+
+    database = depot.hub.database
+    assert isinstance(database, Database)
+    holding = database.write(hold)
+    assert held.wait(PATIENCE_S)
+    revoking = asyncio.create_task(revoke(depot, "Bus 9"))
+    await queued(database, 1)
+    pairing = asyncio.create_task(Terminal.pair(depot.url, invite, "Bus 9"))
+    await queued(database, 2)
+    go.set()
+    await asyncio.wrap_future(holding)
+    cut_offs, found = await revoking, await pairing
+    (row,) = await depot.ask("GET", "/terminals")
+    assert not row["revoked"]
+    assert found.key.replica.hex() not in cut_offs
+    events = await found.push(found.taps(-250))
+    assert first(events, "Ack").frontier == {found.key.replica: found.head}
+
+
+async def queued(database: Database, count: int) -> None:
+    """Wait until so many writes wait."""
+    waiting = database._writes._ranks[Rank.NORMAL]
+    while len(waiting) < count:  # noqa: ASYNC110  (a queue has no event for it)
+        await asyncio.sleep(0.001)
+
+
+async def test_a_full_list_of_revocations_does_not_let_a_thief_go_on(depot: Depot) -> None:
+    """It comes no more to the hub, and the operator is told what the list would have been for."""
+    stolen = await depot.pair("Bus 9")
+    ended = {ReplicaId(number.to_bytes(16, "big")): 0 for number in range(1, MAX_FRONTIER + 1)}
+    ledger, authority = depot.hub.ledger, depot.hub.authority
+    body = Revocations(ended).encode()
+    listed = SignedDocument.seal(authority.ledger_key, authority.fleet, REVOKED_DOCUMENT, 1, body)
+    await asyncio.wrap_future(ledger.put_document(listed))
+    with pytest.raises(RequestRefused, match="Bus 9 comes no more to this hub, but the list.*is full"):
+        await revoke(depot, "Bus 9")
+    (row,) = await depot.ask("GET", "/terminals")
+    assert row["revoked"]
+    with pytest.raises(Refused, match="was revoked"):
+        await stolen.push(stolen.taps(-250))
 
 
 # ---- A fork whose terminal is gone ----

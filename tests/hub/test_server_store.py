@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from tests.crdt.store.dumps import Dump
 from tests.crdt.store.servers import SERVERS, Server
 from tests.hub.processes import HubProcess, Shell
 
@@ -54,6 +55,38 @@ def test_two_hubs_serve_one_ledger_on_a_server(
             assert "60.00" in at[hub]("cards", "show", CARD)
         refused = at[here].sentence("backup", str(tmp_path / "copy"))
         assert "back it up with the server's own tools" in refused
+
+
+def test_hubs_whose_database_goes_back_end_and_go_on_as_one(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Invariants 4 and 5: systemd starts both again; they have one new identity and one notice for people."""
+    url, key = server.fresh(), tmp_path / "hub.key"
+    here, there = both = [hub_on(url, tmp_path / name, key) for name in ("here", "there")]
+    assert here.command("init").returncode == 0
+    with ExitStack() as stack:
+        for hub in both:
+            (hub.directory / "state").mkdir(exist_ok=True, mode=0o700)
+            hub.start()
+        at = [Shell(hub, capsys) for hub in both]
+        at[0]("topup", CARD, "20.00", "--request", "form-no-1")
+        dump = Dump(server, url)
+        at[1]("topup", CARD, "10.00", "--request", "form-no-2")
+        dump.put_back()
+        assert [hub.wait() for hub in both] == [1, 1]
+        for hub in both:
+            log = (hub.directory / "log.txt").read_text()
+            assert "went back to an older state under this hub" in log.splitlines()[-1]
+        for hub in both:
+            hub.start()
+            stack.callback(_stop, hub)
+        at[0]("topup", CARD, "1.00", "--request", "form-no-3")
+        at[1]("topup", CARD, "2.00", "--request", "form-no-4")
+        for shell in at:
+            assert "23.00" in shell("cards", "show", CARD)
+            waits = shell("ledger", "waiting")
+            assert "this hub's own marks" in waits
+            assert len([line for line in waits.splitlines() if "marks" in line]) == 1
 
 
 def _stop(hub: HubProcess) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import logging
 import os
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +14,7 @@ from sqlalchemy import select
 
 from crdt.block import parse, seal
 from crdt.certificate import Limits, Role, issue
-from crdt.errors import RefusalCode
+from crdt.errors import ForkDetected, RefusalCode, UnknownCardNumber
 from crdt.facts import Delta, FleetId, Kind, TerminalId
 from crdt.frames import (
     MAX_EXCHANGE_BYTES,
@@ -26,10 +27,12 @@ from crdt.frames import (
     encode_frame,
 )
 from crdt.frontier import GENESIS, Head
+from crdt.ledger import RefusedInput
 from crdt.protocol import CONTENT_TYPE, SYNC
 from crdt.signing import SigningKey
 from crdt.store.schema import BLOCK
 from hub.authority import Authority, new_secrets
+from hub.sync import refusals
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, NOON_MS, Refused, Terminal, first, reference
 from tests.hub.tls import client_context, new_tls_key
@@ -328,3 +331,13 @@ async def test_nothing_of_a_refused_exchange_is_in_the_record(depot: Depot) -> N
     )
     assert count == []
     assert parse(terminal.chain[0]).last_seq == 1
+
+
+def test_the_log_says_each_reason_once_and_not_every_block() -> None:
+    """A hub that was put back does not know the cards' numbers in any block, and is sent all of them."""
+    unknown = [RefusedInput(b"", UnknownCardNumber(f"no card has number {number}")) for number in range(40)]
+    fork = RefusedInput(b"", ForkDetected("another block has these numbers"))
+    assert refusals([*unknown, fork]) == [
+        (logging.INFO, "40 blocks, UNKNOWN_CARD_NUMBER: no card has number 0"),
+        (logging.WARNING, "1 block, FORK_DETECTED: another block has these numbers"),
+    ]

@@ -323,10 +323,15 @@ def test_what_somebody_names_is_waited_for_until_it_comes_or_is_given_up(depot: 
     chain = rides(6, [2, 2])
     stranger = world.terminal(9)
     named = {ONE.key.replica: chain[1].head, stranger.key.replica: Head(5, b"h" * 32)}
-    depot.hub.expect(named, "HELLO of bus 2", 100).result()
+    depot.hub.expect(named, "HELLO of bus 2, the rear door of the second wagon", 100).result()
     depot.hub.expect({ONE.key.replica: chain[0].head}, "an older word", 200).result()
     (waits,) = depot.hub.waiting().result()
-    assert (waits.held_seq, waits.expected_seq, waits.since_ms, waits.source) == (0, 4, 100, "HELLO of bus 2")
+    assert (waits.held_seq, waits.expected_seq, waits.since_ms, waits.source) == (
+        0,
+        4,
+        100,
+        "HELLO of bus 2, the rear door of the second wagon",
+    )
     depot.stop()
     depot.open()
     assert depot.hub.waiting().result() == [waits]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, select, text
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, select, text
 
 from crdt.certificate import Role, issue
 from crdt.digest import state_digest
@@ -331,6 +331,28 @@ def test_an_author_flagged_by_one_process_is_told_once_by_all(url: str) -> None:
         until(lambda: any(card(2) in change.cards for change in own))  # it has looked, its own flag included
         for changes in (heard, own):
             assert [set(change.suspects) for change in changes if change.suspects] == [{ONE.key.replica}]
+
+
+@on_servers
+def test_a_merge_is_one_transaction_where_nothing_can_come_again(url: str) -> None:
+    """Another one for the history, and none to look whether something that was adopted was written again."""
+    transactions: list[str] = []
+
+    def executed(_sql: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if "FOR UPDATE" in statement:
+            transactions.append(statement)
+
+    with hubs(url, 1, interval_s=3600.0) as (hub,):
+        hub.merge([], [ONE.certificate]).result()
+        store_of(hub).write(lambda _connection: None, background=True).result()  # after what a start begins
+        event.listen(Engine, "before_cursor_execute", executed)
+        try:
+            for block in blocks_of(1, BLOCKS):
+                hub.merge([block.raw]).result()
+                until(lambda: hub.lag().result() == 0)
+        finally:
+            event.remove(Engine, "before_cursor_execute", executed)
+    assert len(transactions) == 2 * BLOCKS
 
 
 @on_mortals

@@ -200,6 +200,14 @@ def test_secrets_are_kept_and_replaced(open_store: Callable[[], Store]) -> None:
         assert store.get_secret("key") == b"\x00two\xff" * 100
 
 
+def test_of_two_that_replace_a_secret_at_once_one_does(open_store: Callable[[], Store]) -> None:
+    """Invariant 5: hub processes that all find their database put back take one new identity."""
+    with open_store() as store:
+        store.put_secret("key", b"former")
+        assert [store.swap_secret("key", b"former", new) for new in (b"one", b"other")] == [b"one"] * 2
+        assert store.get_secret("key") == b"one"
+
+
 def test_closing_finishes_what_is_queued_and_refuses_the_rest(open_store: Callable[[], Store]) -> None:
     store = open_store()
     store.create(TABLES)

@@ -15,6 +15,7 @@ from hub.evidence import (
     RestorationRow,
     WaitingRow,
 )
+from hub.excerpt import Excerpt
 from hub.exposure import ExposureView
 from hub.overview import CardPage, TapRow, TerminalRow, Totals
 from hub.pages.forms import Form
@@ -76,19 +77,18 @@ def troubles(text: str) -> dict[str, Any]:
         "on_ledger": False,
         "restoration": RestorationRow(0, seen=False),
         "waiting": [WaitingRow(text, "02" * 16, 1, 9, 0, text, proven=False, own=True)],
-        "quarantine": [QUARANTINED],
+        "quarantine": Excerpt([QUARANTINED], 2, 999),
         "undecided": 1,
         "put_back": [terminal(text)],
-        "flags": [FlagRow(text, "02" * 16, "fork_detected", 0, text)],
-        "overdrawn": [OverdrawnRow("DEADBEEF", -5)],
+        "flags": Excerpt([FlagRow(text, "02" * 16, "fork_detected", 0, text)], 1, 1),
+        "overdrawn": Excerpt([OverdrawnRow("DEADBEEF", -5)], 1, 2),
         "exposure": ExposureView(1, 2, 3, 4, 5, 4, 3),
         "allowance": Allowance(1, 2),
         "day": "2026-11-21",
         "before": "2026-11-20",
         "ended": True,
         "complete": False,
-        "start_ms": 0,
-        "end_ms": 1,
+        "limits": text,
         "closed_ms": None,
         "adjustments": [AdjustmentRow(0, text, 1, -250)],
     }

@@ -1,6 +1,7 @@
 """The ledger's page over the real hub: what does not count, what is missing, and deciding about it."""
 
 import asyncio
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -11,7 +12,7 @@ from crdt.frames import BlockFrame, CertificateFrame, Status
 from crdt.store import quarantine
 from crdt.store.quarantine import Quarantined
 from hub import restoring
-from hub.evidence import MAX_ROWS
+from hub.excerpt import PAGE_ROWS
 from tests.hub.conftest import Depot
 from tests.hub.pages.world import Visitor, operator, text_of
 from tests.hub.terminal import CARD, Terminal
@@ -71,7 +72,7 @@ async def test_every_undecided_block_is_counted_however_many_a_page_shows(depot:
     """The number is of the whole quarantine; those to decide about are shown before those that are done."""
     bus = await depot.pair("Bus 9")
     await bus.push(bus.taps(1000, kind=Kind.OPENING))
-    branch = [parse(bus.taps(-180)) for _ in range(MAX_ROWS + 3)]
+    branch = [parse(bus.taps(-180)) for _ in range(PAGE_ROWS + 3)]
     entries = [Quarantined.of(block, RefusalCode.FORK_DETECTED) for block in branch]
 
     def put(connection: Connection) -> None:
@@ -82,13 +83,28 @@ async def test_every_undecided_block_is_counted_however_many_a_page_shows(depot:
     await asyncio.wrap_future(depot.hub.database.write(put))
     async with operator(depot) as person:
         for page in ("/", "/ledger"):
-            assert f"{MAX_ROWS + 2} blocks in quarantine wait for you" in await read(person, page)
+            assert f"{PAGE_ROWS + 2} blocks in quarantine wait for you" in await read(person, page)
         shown = (await person.get("/ledger")).text
-        assert shown.count('href="/ledger/blocks/') == MAX_ROWS
+        assert shown.count('href="/ledger/blocks/') == PAGE_ROWS
         assert entries[0].hash.hex() not in shown
+        assert f"1 to {PAGE_ROWS} of {PAGE_ROWS + 3}" in shown
+        assert 'href="/ledger?quarantine=2#quarantine"' in shown
+        following = (await person.get("/ledger?quarantine=2")).text
+        assert following.count('href="/ledger/blocks/') == 2
+        assert entries[0].hash.hex()[:16] in following
+        assert f"{PAGE_ROWS + 1} to {PAGE_ROWS + 3} of {PAGE_ROWS + 3}" in following
+        assert "/events?view=ledger&amp;quarantine=2" in following
+        for beyond in ("9", "0", "x", "-1", "9" * 30):
+            assert 'href="/ledger/blocks/' in (await person.get(f"/ledger?quarantine={beyond}")).text
         assert "the hub takes its own back" in await read(person, f"/ledger/blocks/{entries[-1].hash.hex()}")
         for absent in ("00" * 32, "none"):
             assert (await person.get(f"/ledger/blocks/{absent}")).status == 404
+    every = [row["block"] for page in (1, 2, 3) for row in (await _forks(depot, page))["blocks"]]
+    assert sorted(every) == sorted(entry.hash.hex() for entry in entries)
+
+
+async def _forks(depot: Depot, page: int) -> Any:
+    return await depot.ask("GET", f"/ledger/forks?page={page}")
 
 
 async def test_deciding_needs_a_form_of_ours(depot: Depot) -> None:
@@ -176,7 +192,7 @@ async def test_an_overdrawn_card_is_listed_until_it_is_paid(depot: Depot) -> Non
 
 async def test_a_hub_that_was_put_back_says_so_until_somebody_has_read_it(depot: Depot) -> None:
     database, former = depot.hub.database, depot.hub.ledger.replica
-    await asyncio.to_thread(restoring.retire, database, former, lambda _seed: None, 1)
+    await asyncio.to_thread(restoring.retire, database, former, lambda seed: seed, 1)
     async with operator(depot) as person:
         for path in ("/", "/ledger"):
             page = await read(person, path)

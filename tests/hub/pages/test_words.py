@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from crdt.facts import Kind
+from crdt.facts import MAX_CLOCK_ERROR_MS, Kind
+from hub.evidence import WaitingRow
 from hub.overview import TerminalRow
 from hub.pages import words
 
@@ -93,3 +94,35 @@ def test_every_kind_of_entry_has_a_word(kind: Kind) -> None:
 )
 def test_names_in_a_sentence_are_few(each: list[str], text: str) -> None:
     assert words.names(each) == text
+
+
+@pytest.mark.parametrize(
+    ("error_ms", "said"),
+    [
+        (0, ""),
+        (59_999, ""),
+        (3 * 3_600_000, "± 3 h"),
+        (40 * 86_400_000, "± 40 days"),
+        (100 * 365 * 86_400_000, "clock not checked"),
+        (MAX_CLOCK_ERROR_MS, "clock not checked"),
+    ],
+)
+def test_how_far_a_time_may_be_wrong(error_ms: int, said: str) -> None:
+    """A terminal whose clock nothing has confirmed says a century, which says nothing to a person."""
+    assert words.doubt(error_ms) == said
+
+
+def test_of_whom_something_is_missing() -> None:
+    rows = [
+        WaitingRow(name, replica, 1, 2, 0, "", proven=True, own=name == "hub")
+        for name, replica in (
+            ("hub", "01"),
+            ("Bus 1", "02"),
+            ("Bus 1", "03"),
+            ("Bus 2", "04"),
+            ("Bus 3", "05"),
+        )
+    ]
+    assert words.authors(rows[:1]) == "the hub itself"
+    assert words.authors(rows[:3]) == "the hub itself and Bus 1"
+    assert words.authors(rows) == "the hub itself, Bus 1, Bus 2 and 1 more"
