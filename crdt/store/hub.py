@@ -229,18 +229,17 @@ class HubLedger(LedgerReader):
 
     # ---- What is missing ----
 
-    def standing(self, replica: ReplicaId, head: Head | None) -> Future[HubStanding]:
-        """What this hub thinks of an author that says of itself that its chain ends at `head`."""
-        mark = self._mark(replica)
-        return self._database.read(lambda connection: judge_standing(connection, replica, head, mark))
-
     def arrival(self, replica: ReplicaId, frontier: Frontier) -> Future[tuple[HubStanding, Frontier]]:
-        """`standing` of an author that names these heads, its own among them; and `heads` of all of them."""
+        """What this hub thinks of an author that names these heads, and its own heads of all of them.
+
+        Of itself it has no chain where it names none.
+        """
         mark, named = self._mark(replica), sorted({replica, *frontier})
 
         def work(connection: Connection) -> tuple[HubStanding, Frontier]:
-            standing = judge_standing(connection, replica, frontier.get(replica), mark)
-            return standing, blocks.heads_of(connection, named)
+            heads = blocks.heads_of(connection, named)
+            held = heads.get(replica, blocks.NO_HEAD)
+            return judge_standing(connection, held, frontier.get(replica), mark), heads
 
         return self._database.read(work)
 

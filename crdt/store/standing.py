@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from crdt.facts import ReplicaId
 from crdt.frontier import Head
-from crdt.store.blocks import NO_HEAD, heads_of
+from crdt.store.blocks import NO_HEAD
 from crdt.store.quarantine import is_forked
 
 
@@ -20,12 +19,11 @@ class HubStanding:
     ours: Head  # as far as the hub has it, or had it before it was restored itself; seq 0: not at all
 
 
-def judge_standing(connection: Connection, replica: ReplicaId, head: Head | None, mark: Head) -> HubStanding:
-    """Compare the head that an author names of itself (None: it has none) with the record and the mark.
+def judge_standing(connection: Connection, held: Head, head: Head | None, mark: Head) -> HubStanding:
+    """Compare the head that an author names of itself (None: it has none) with the one held and the mark.
 
     An author that is ahead is fine, unless its head is known to be on a branch that does not count.
     """
-    held = heads_of(connection, [replica]).get(replica, NO_HEAD)
     ours = max(held, mark, key=lambda one: one.seq)
     theirs = NO_HEAD if head is None else head
     if theirs.seq > ours.seq:

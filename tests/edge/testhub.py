@@ -138,8 +138,7 @@ class TestHub:
     async def _restored(self, hello: Hello, messages: list[Message]) -> list[Message]:
         if hello.replica not in hello.frontier and not any(isinstance(one, Status) for one in messages):
             return []
-        head = hello.frontier.get(hello.replica)
-        standing = await asyncio.wrap_future(self.ledger.standing(hello.replica, head))
+        standing, _ = await asyncio.wrap_future(self.ledger.arrival(hello.replica, hello.frontier))
         return [Refusal(RefusalCode.RESTORED, "an old copy was put back")] if standing.restored else []
 
     async def _merge(self, messages: list[Message]) -> list[Message]:

@@ -114,6 +114,12 @@ def raws(blocks: list[Block]) -> list[bytes]:
     return [block.raw for block in blocks]
 
 
+def standing_of(depot: Depot, author: world.Terminal, head: Head | None) -> HubStanding:
+    """What the hub thinks of an author that says that its chain ends there."""
+    replica = author.key.replica
+    return depot.hub.arrival(replica, {} if head is None else {replica: head}).result()[0]
+
+
 def test_invariant_5_a_restored_hub_does_not_number_facts_of_its_own_again(depot: Depot) -> None:
     """Its own lost numbers are never rewritten: it books nothing until it has another identity."""
     depot.hub.append(card(1), [TOPUP], 5).result()
@@ -180,7 +186,7 @@ def test_invariant_4_a_restored_hub_says_what_it_waits_for_and_gets_it_back(depo
         one.replica: (one.held_seq, one.expected_seq, one.source) for one in depot.hub.waiting().result()
     }
     assert found == {ONE.key.replica: (2, 6, MARKS), OTHER.key.replica: (1, 3, MARKS)}
-    standing = depot.hub.standing(ONE.key.replica, chain[-1].head).result()
+    standing = standing_of(depot, ONE, chain[-1].head)
     assert standing == HubStanding(restored=False, ours=chain[-1].head)
     depot.hub.merge(raws(chain[1:] + theirs[1:])).result()
     assert depot.hub.waiting().result() == []
@@ -299,13 +305,13 @@ def test_invariant_5_an_author_behind_or_beside_what_the_hub_has_is_restored(dep
     ours = chain[1].head
 
     def judged(head: Head | None) -> HubStanding:
-        return depot.hub.standing(ONE.key.replica, head).result()
+        return standing_of(depot, ONE, head)
 
     assert judged(ours) == HubStanding(restored=False, ours=ours)
     assert judged(chain[2].head) == HubStanding(restored=False, ours=ours)
     for head in (None, chain[0].head, beside[0].head, beside[1].head):
         assert judged(head) == HubStanding(restored=True, ours=ours)
-    unknown = depot.hub.standing(OTHER.key.replica, None).result()
+    unknown = standing_of(depot, OTHER, None)
     assert unknown == HubStanding(restored=False, ours=Head(0, GENESIS))
 
 
@@ -313,9 +319,9 @@ def test_an_author_ahead_on_a_branch_that_does_not_count_is_restored(depot: Depo
     """It wrote more than the hub has: only its blocks show that it forked, and then its head does."""
     chain, branch = rides(2, []), rides(6, [2, 4], amount=-7)
     depot.hub.merge(raws(chain)).result()
-    assert not depot.hub.standing(ONE.key.replica, branch[1].head).result().restored
+    assert not standing_of(depot, ONE, branch[1].head).restored
     depot.hub.merge(raws(branch)).result()
-    assert depot.hub.standing(ONE.key.replica, branch[1].head).result().restored
+    assert standing_of(depot, ONE, branch[1].head).restored
 
 
 def test_what_somebody_names_is_waited_for_until_it_comes_or_is_given_up(depot: Depot) -> None:
