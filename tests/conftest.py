@@ -31,6 +31,7 @@ LONGEST_FIRST = (
     "tests/simulation/test_planted_bugs.py",
     "tests/demo/test_headless.py",
     "tests/crdt/store/test_shared.py",
+    "tests/browser/test_dashboard.py",
     "tests/browser/test_demo.py",
     "tests/hub/test_cli.py",
     "tests/powercut/test_faults.py",
