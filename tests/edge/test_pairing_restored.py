@@ -25,6 +25,7 @@ from edge.enrolling import Enroller, Way
 from edge.errors import NotCompared
 from edge.exchange import Limits
 from edge.terminal import Terminal
+from tests.crdt.store.quarantined import in_quarantine
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.test_delivery import copied
@@ -125,7 +126,7 @@ async def test_what_another_brings_after_the_pairing_counts_no_second_time(
     assert (await Line(hub, restored.terminal).sync()).complete
     assert not await merged(hub, restored.lost)
     assert await balances(hub) == [500, 0, 0]
-    waiting = await asyncio.wrap_future(hub.ledger.forks())
+    waiting = await asyncio.wrap_future(in_quarantine(hub.ledger))
     assert len(waiting) == 1
 
 
