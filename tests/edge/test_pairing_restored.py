@@ -232,3 +232,19 @@ async def test_what_an_operator_has_revoked_is_not_written_again(paired: Termina
         assert (await Line(hub, paired).sync()).complete
     assert await balances(hub) == [0, 0, 0]
     assert await agree(paired, hub)
+
+
+async def test_a_pairing_brings_back_nothing_that_an_operator_has_cut_off(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> None:
+    """Also where the terminal has not heard of it: the list comes before anything is written again."""
+    await asyncio.to_thread(ride, paired, OPENED)
+    await asyncio.to_thread(enrolled(paired).ledger.seal)
+    await asyncio.to_thread(enrolled(paired).ledger.suspend)
+    await asyncio.to_thread(ride, paired, AFTER)
+    await asyncio.to_thread(hub.end, enrolled(paired).ledger.replica, replaced=False)
+    async with hub.serving(tmp_path) as address:
+        await Restored(paired, (), tmp_path, database).pair(address)
+    assert (await Line(hub, paired).sync()).complete
+    assert await balances(hub) == [0, 0, 750]
+    assert await agree(paired, hub)
