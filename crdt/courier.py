@@ -1,11 +1,13 @@
 """Courier files: blocks on a USB stick or a laptop. One session as bytes, of any size, read in pieces.
 
-    magic | HELLO of the exporter | for each replica: CERTIFICATE, BLOCK …  | HEADS …
+    magic | HELLO of the exporter | for each replica: CERTIFICATE, BLOCK …  | HEADS … | SHA-256 of all before
 
-HEADS at the end say how far the file goes, so one that was cut short is noticed, between two blocks too;
-what came before is good all the same, because every block proves itself. Importing again changes nothing.
+HEADS at the end say how far the file goes, so one that was cut short is noticed, between two blocks too, and
+the checksum that they are what was written; what came before is good all the same, because every block
+proves itself. Importing again changes nothing.
 """
 
+from hashlib import sha256
 from typing import Final
 
 from crdt.errors import Malformed
@@ -15,47 +17,84 @@ from crdt.frontier import MAX_FRONTIER, Frontier, Head, parts
 from crdt.session import Event, Refused, Session
 
 MAGIC: Final = b"farebox courier v1\n"
+CHECKSUM_BYTES: Final = 32
 MAX_COURIER_BYTES: Final = 64 * 2**30
 MAX_COURIER_FRAMES: Final = 2**31
 
 
 class CourierWriter:
-    """Makes the bytes of a courier file, piece by piece."""
+    """Makes the bytes of a courier file, piece by piece, in the order in which they are asked for."""
 
     def __init__(self, fleet: FleetId, replica: ReplicaId) -> None:
         self._session = Session(fleet, replica)
+        self._sum = sha256()
 
     def beginning(self, frontier: Frontier) -> bytes:
         """The first bytes. `frontier`: what the exporter holds; the first MAX_FRONTIER of it are told."""
-        return MAGIC + self._session.hello(parts(frontier)[0])
+        return self._summed(MAGIC + self._session.hello(parts(frontier)[0]))
 
     def message(self, message: CertificateFrame | BlockFrame) -> bytes:
         """The bytes of a certificate or block."""
-        return self._session.send(message)
+        return self._summed(self._session.send(message))
 
     def end(self, frontier: Frontier) -> bytes:
         """The last bytes. `frontier`: the heads of what was put in."""
         told = parts(frontier)
         if len(told[-1]) == MAX_FRONTIER:  # a full one says that another follows
             told.append({})
-        return b"".join(self._session.send(Heads(part)) for part in told)
+        heads = self._summed(b"".join(self._session.send(Heads(part)) for part in told))
+        return heads + self._sum.digest()
+
+    def _summed(self, data: bytes) -> bytes:
+        self._sum.update(data)
+        return data
 
 
 class CourierReader:
-    """Reads a courier file in pieces of any size; holds at most one unfinished message. Never raises."""
+    """Reads a courier file in pieces of any size; holds at most one unfinished message. Never raises.
+
+    What may be the checksum is held back until more comes, and the heads until it fits.
+    """
 
     def __init__(self, fleet: FleetId, replica: ReplicaId) -> None:
         """`fleet`: whose files are taken. `replica`: who reads."""
         self._session = Session(fleet, replica, max_bytes=MAX_COURIER_BYTES, max_frames=MAX_COURIER_FRAMES)
         self._magic = b""
         self._over = False  # after a Refused or Ended; whatever else comes is dropped
-        self._told: dict[ReplicaId, Head] = {}  # at its end, as far as it was read
+        self._sum = sha256()
+        self._tail = b""  # the last bytes that came
+        self._told: list[Heads] = []  # the heads at its end, as far as they were read
+        self._whole = False  # whether the last of them was
         self.heads: Frontier | None = None  # what the file holds, once its end was seen
 
     def receive_data(self, data: bytes) -> list[Event]:
         """The messages that `data` completes; the last one is a Refused where the file is unusable."""
         if self._over:
             return []
+        self._tail += data
+        data, self._tail = self._tail[:-CHECKSUM_BYTES], self._tail[-CHECKSUM_BYTES:]
+        return self._read(data)
+
+    def receive_eof(self) -> list[Event]:
+        """HEADS and Ended, or Refused where the file was cut short or is damaged."""
+        if self._over:
+            return []
+        if self._whole and self._tail == self._sum.digest():
+            ended = self._session.receive_eof()
+            self._over = True
+            if isinstance(ended[-1], Refused):
+                return ended
+            self.heads = _heads(self._told)
+            return [*self._told, *ended]
+        if self._whole:
+            return [self._refused("the courier file is damaged; the blocks that prove themselves were taken")]
+        events = self._read(self._tail)
+        if not self._over:
+            events += [self._refused("the courier file was cut short; what came before its end was taken")]
+        return events
+
+    def _read(self, data: bytes) -> list[Event]:
+        self._sum.update(data)
         if len(self._magic) < len(MAGIC):
             wanted = len(MAGIC) - len(self._magic)
             self._magic += data[:wanted]
@@ -64,29 +103,31 @@ class CourierReader:
                 return [self._refused("this is not a courier file")]
         return self._checked(self._session.receive_data(data))
 
-    def receive_eof(self) -> list[Event]:
-        """Ended, or Refused where the file was cut short."""
-        if self._over:
-            return []
-        if self.heads is None:
-            return [self._refused("the courier file was cut short; what came before its end was taken")]
-        self._over = True
-        return self._session.receive_eof()
-
     def _checked(self, events: list[Event]) -> list[Event]:
-        for at, event in enumerate(events):
-            if self.heads is not None:
-                return [*events[:at], self._refused("the courier file goes on after its end")]
+        taken: list[Event] = []
+        for event in events:
+            if self._whole:
+                return [*taken, self._refused("the courier file goes on after its end")]
             if isinstance(event, Heads):
-                self._told |= event.frontier
-                self.heads = self._told if len(event.frontier) < MAX_FRONTIER else None
-            elif isinstance(event, Refused):
+                self._told.append(event)
+                self._whole = len(event.frontier) < MAX_FRONTIER
+                continue
+            taken.append(event)
+            if isinstance(event, Refused):
                 self._over = True
             elif self._told or not isinstance(event, Hello | CertificateFrame | BlockFrame):
-                return [*events[:at], self._refused(f"a {type(event).__name__} is not for a courier file")]
-        return events
+                refused = self._refused(f"a {type(event).__name__} is not for a courier file")
+                return [*taken[:-1], refused]
+        return taken
 
     def _refused(self, sentence: str) -> Event:
         self._over = True
         error = Malformed(sentence)
         return Refused(error.code, str(error))
+
+
+def _heads(told: list[Heads]) -> Frontier:
+    heads: dict[ReplicaId, Head] = {}
+    for message in told:
+        heads |= message.frontier
+    return heads

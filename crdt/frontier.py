@@ -88,15 +88,6 @@ def missing(mine: Frontier, theirs: Frontier) -> list[Gap]:
     return gaps
 
 
-def disagreements(mine: Frontier, theirs: Frontier) -> list[ReplicaId]:
-    """Replicas whose heads have the same sequence number and different hashes: a fork for certain."""
-    return sorted(
-        replica
-        for replica in mine.keys() & theirs.keys()
-        if mine[replica].seq == theirs[replica].seq and mine[replica].hash != theirs[replica].hash
-    )
-
-
 def joined(mine: Frontier, theirs: Frontier) -> dict[ReplicaId, Head]:
     """The frontier of both ledgers together: of each replica the longer chain."""
     heads = dict(mine)

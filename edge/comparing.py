@@ -38,10 +38,7 @@ async def take_up(terminal: Terminal, promised: Promised, exchange: Exchange) ->
     if before is None or terminal.promised is not promised:
         raise Superseded("The terminal was paired anew meanwhile.")
     try:
-        # Peers are told what is written again, so the list that ends the former identity is here by then.
-        papers = await _list(before, promised, exchange)
         again = await compare(terminal, before, promised, exchange)
-        await asyncio.to_thread(_learn, terminal, before, promised, papers)
         await asyncio.to_thread(terminal.enrol, promised.identity, before.identity)
     except InputRefused as error:
         raise AnswerRefused(error.code, str(error)) from error
@@ -53,31 +50,22 @@ async def take_up(terminal: Terminal, promised: Promised, exchange: Exchange) ->
     return after
 
 
-def _learn(terminal: Terminal, before: Enrolment, promised: Promised, papers: Sequence[Message]) -> None:
-    with terminal.syncing(before.identity):
-        revoked_list.learn(promised.identity, before.ledger, papers)
-
-
-async def _list(before: Enrolment, promised: Promised, exchange: Exchange) -> Sequence[Message]:
-    """The hub's papers, with the list that says that the former identity has ended. Raises UplinkError."""
-    series, base, after = before.ledger.settled()
-    version = await asyncio.to_thread(revoked_list.version_of, before.ledger)
-    pull = Pull(series, base, after, {REVOKED_DOCUMENT: version})
-    return (await exchange([Hello(promised.identity.fleet, promised.identity.replica, {}), pull])).messages
-
-
 async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exchange: Exchange) -> int:
     """Give way to the hub's chain of `before`, which has ended, over an exchange as the promised identity.
 
     How many taps of blocks are written again. Raises UplinkError or InputRefused; then nothing has changed.
     """
     hello = Hello(promised.identity.fleet, promised.identity.replica, {})
+    papers: Sequence[Message] = ()
 
     async def say(messages: Sequence[Message]) -> Answer:
         return await exchange([hello, *messages])
 
     def concede(after_seq: int, blocks: Sequence[bytes]) -> int:
         with terminal.syncing(before.identity):
+            # The list says what an operator has decided; and peers have to be told of it with what is
+            # written again.
+            revoked_list.learn(promised.identity, ledger, papers)
             done = ledger.concede(replica, blocks, [certificate], after_seq=after_seq, ended=True, kin=kin)
         return done.reissued
 
@@ -88,6 +76,8 @@ async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exc
         found = await canonical_chain(say, other, 0)
         if found.blocks:
             kin.append((other, found.blocks, found.certificates))
+    version = await asyncio.to_thread(revoked_list.version_of, ledger)
+    papers = (await say([Pull(*ledger.settled(), {REVOKED_DOCUMENT: version})])).messages
     settled = (await asyncio.to_thread(ledger.settled_frontier, [replica])).get(replica, NO_HEAD)
     for after_seq in dict.fromkeys([settled.seq, 0]):
         chain = await canonical_chain(say, replica, after_seq)

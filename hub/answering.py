@@ -6,7 +6,7 @@ simulator whose futures are done at once.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -38,6 +38,8 @@ from crdt.store.hub import HubLedger, wall_clock_ms
 from crdt.store.standing import HubStanding
 from hub.door import AUTHOR_DELTAS_A_DAY, MAX_AUTHOR_DELTAS, Door
 from hub.heard import Heard
+from hub.hearsay import Hearsay
+from hub.waiting import Wait
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +51,6 @@ MAX_WANTED_BYTES = 1024 * 1024  # of blocks in one answer; who wants more asks a
 MAX_OWN_BYTES = 32 * 1024  # of a hub's blocks in it: they are only kept by a terminal, whose link may be slow
 MAX_HEAD_BYTES = 55  # of one head on the wire
 AT_ONCE = 32  # short blocks that are looked up at a time
-
-
-class Wait(Protocol):
-    """How to wait for the ledger: `asyncio.wrap_future`, in an event loop."""
-
-    def __call__(self, future: Future[T], /) -> Awaitable[T]: ...
 
 
 class OwnDocuments(Protocol):
@@ -105,7 +101,7 @@ class Answerer:
         self._ledger = ledger
         self._page_rows = page_rows
         self._wait = wait
-        self._now_ms = now_ms
+        self._hearsay = Hearsay(ledger, wait, now_ms)
         self._documents = documents
         self._door = Door(ledger.authors, now_ms)
         self._lost = lost
@@ -126,8 +122,8 @@ class Answerer:
         if report is not None:
             heads = {**heads, **{one: head for one, head in report.heads.items() if one in named}}
         asked = None if heard.pull is None else self._page(heard.pull)  # read while the rest is done
-        await self._expect(heard, _beyond(frontier, heads), believed=restored is None)
-        branches = await self._branches(heard, frontier, heads)
+        await self._hearsay.note(heard, frontier, heads, believed=restored is None)
+        branches = await self._hearsay.branches(heard, frontier, heads)
         messages: list[Message] = [] if restored is None else [Refusal.of(restored)]
         if report is not None:
             messages.append(Ack(report.heads))
@@ -159,53 +155,6 @@ class Answerer:
             f"{heard.name} ends at {at_seq}, and had sealed up to {standing.ours.seq} before: an old copy of"
             " its storage was put back. It needs a new identity; no tap is lost or counted twice."
         )
-
-    async def _branches(self, heard: Heard, frontier: Frontier, heads: Frontier) -> list[ReplicaId]:
-        """Chains of others of which the terminal has a branch that is shorter than the chain that counts.
-
-        To it that branch looks like the chain's beginning, and its settlement would cover it up. It is told
-        no head of it, so that it sends what it has: then the hub holds the proof, and somebody is told.
-        """
-        behind = {
-            replica: head
-            for replica, head in frontier.items()
-            if replica != heard.replica and replica in heads and head.seq < heads[replica].seq
-        }
-        if not behind:
-            return []
-        kin = self._kin(heard.replica, behind)
-        behind = {replica: head for replica, head in behind.items() if replica not in kin}
-        return await self._wait(self._ledger.denied(behind))
-
-    def _kin(self, replica: ReplicaId, named: Frontier) -> set[ReplicaId]:
-        """Those of these that are identities of the author's own terminal."""
-        authors = self._ledger.authors()
-        own = authors.get(replica)
-        if own is None:
-            return set()
-        return {one for one in named.keys() & authors.keys() if authors[one].terminal == own.terminal}
-
-    async def _expect(self, heard: Heard, frontier: Frontier, *, believed: bool) -> None:
-        """Note how far chains go by its word, which proves nothing of others' chains. Of itself it is not
-        `believed` on another branch."""
-        said = {replica: head for replica, head in frontier.items() if believed or replica != heard.replica}
-        by = heard.replica if believed and heard.said_all else None
-        await self._note(heard, said, heard.name, by)
-        if heard.settled is not None:
-            named = heard.settled.frontier
-            held = await self._wait(self._ledger.heads(sorted(named)))
-            await self._note(heard, _beyond(named, held), f"{heard.name}, settled")
-
-    async def _note(self, heard: Heard, said: Frontier, source: str, by: ReplicaId | None = None) -> None:
-        """Wait for what it says of its own chains, and keep what it says of others' as its word."""
-        speaker, now_ms = self._ledger.authors().get(heard.replica), self._now_ms()
-        if speaker is None:
-            return
-        own = self._kin(heard.replica, said)
-        of_itself = {replica: head for replica, head in said.items() if replica in own}
-        of_others = {replica: head for replica, head in said.items() if replica not in own}
-        await self._wait(self._ledger.expect(of_itself, source, now_ms, by))
-        await self._wait(self._ledger.claim(of_others, speaker.terminal, source, now_ms))
 
     async def _merge(self, heard: Heard) -> MergeReport | None:
         if not heard.blocks and not heard.shorts and not heard.certificates:
@@ -296,15 +245,6 @@ class Answerer:
             most_bytes -= _size(frames)
             messages += frames
         return messages
-
-
-def _beyond(frontier: Frontier, heads: Frontier) -> Frontier:
-    """What somebody names and is not here; what is here need not be waited for."""
-    return {
-        replica: head
-        for replica, head in frontier.items()
-        if replica not in heads or head.seq > heads[replica].seq
-    }
 
 
 def _too_much() -> ComeAgain:

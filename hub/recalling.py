@@ -12,8 +12,8 @@ from crdt.store import blocks, papers
 from crdt.store.amending import Amendment
 from crdt.store.hub import HubLedger
 from hub import restoring
-from hub.answering import Wait
 from hub.sealing import Sealer
+from hub.waiting import Wait
 
 MAX_BELIEVED = 2**62  # of a document's number by a terminal's word: there is as much room again above a lie
 

@@ -18,10 +18,10 @@ from crdt.signing import SigningKey
 from crdt.store.blocks import authors_of
 from crdt.store.store import Store
 from crdt.terminal_document import HUB_EDITS, TERMINAL_SETTING_NAMES, TerminalDocument
-from hub.answering import Wait
 from hub.errors import RequestRefused
 from hub.remembered import Remembered
 from hub.tables import terminal_document
+from hub.waiting import Wait
 
 TRIES = 8  # how often somebody else may come first
 

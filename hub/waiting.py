@@ -1,10 +1,17 @@
 """Waiting for the ledger in an event loop."""
 
 import asyncio
+from collections.abc import Awaitable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Wait(Protocol):
+    """How to wait for the ledger: `asyncio.wrap_future`, in an event loop."""
+
+    def __call__(self, future: Future[T], /) -> Awaitable[T]: ...
 
 
 async def result_of(future: Future[T]) -> T:

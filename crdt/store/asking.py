@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final
 
 from sqlalchemy import Connection
 
@@ -13,7 +12,6 @@ from crdt.certificate import AuthorCertificate
 from crdt.digest import state_digest
 from crdt.documents import SignedDocument
 from crdt.facts import Books, CardId, Delta, FleetId, ReplicaId
-from crdt.frames import MAX_EXCHANGE_FRAMES, BlockFrame, CertificateFrame, Want
 from crdt.frontier import Frontier, Head
 from crdt.settlement import MAX_PAGE_ROWS, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey
@@ -27,8 +25,6 @@ from crdt.store import (
     paging,
     papers,
     projection,
-    quarantine,
-    relay,
 )
 from crdt.store.authors import Authors
 from crdt.store.completeness import Completeness, completeness
@@ -37,10 +33,7 @@ from crdt.store.editions import Editions, Installed
 from crdt.store.expectations import Waiting
 from crdt.store.flags import Flag
 from crdt.store.futures import done
-from crdt.store.quarantine import Quarantined
 from crdt.store.store import Store
-
-MAX_ANSWER_FRAMES: Final = MAX_EXCHANGE_FRAMES // 2  # the rest is for what else an answer says
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +94,6 @@ class LedgerReader:
         return self._database.read(
             lambda connection: blocks.blocks_after(connection, replica, seq, max_bytes)
         )
-
-    def answer(self, want: Want, max_bytes: int) -> Future[list[CertificateFrame | BlockFrame]]:
-        """What is held beyond what somebody else has: certificates, and blocks of at most `max_bytes`.
-
-        At least one block where there is any, and never more messages than an exchange takes; then it is
-        asked again.
-        """
-
-        def work(connection: Connection) -> list[CertificateFrame | BlockFrame]:
-            return relay.answer(connection, want, max_bytes)[:MAX_ANSWER_FRAMES]
-
-        return self._database.read(work)
 
     def heads(self, replicas: Sequence[ReplicaId] | None = None) -> Future[dict[ReplicaId, Head]]:
         """The heads of these replicas' chains (of all, for None); replicas without blocks are left out."""
@@ -187,10 +168,6 @@ class LedgerReader:
         return self._database.read(
             lambda connection: expectations.waiting(connection, papers.revocations(connection))
         )
-
-    def forks(self) -> Future[list[Quarantined]]:
-        """Every block in quarantine, by author and number, with what became of its facts."""
-        return self._database.read(quarantine.entries)
 
     def flags(self) -> Future[list[Flag]]:
         """What authors did that an operator should know, the newest first."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 from sqlalchemy import Connection
 
-from crdt.block import parse, verify
+from crdt.block import Block, parse, verify
 from crdt.certificate import AuthorCertificate
+from crdt.columns import Columns
 from crdt.documents import SignedDocument
 from crdt.errors import NotPermitted, UnknownAuthor
-from crdt.facts import ReplicaId
+from crdt.facts import CardId, ReplicaId
 from crdt.ledger import RefusedInput
 from crdt.revocations import Revocations
-from crdt.store import concession, papers
+from crdt.store import concession, papers, reissue
 from crdt.store.authors import Authors
 from crdt.store.concession import Canonical, Conceded
 from crdt.store.memory import Memory, Snapshot, fares_of, own_replicas, read_snapshot
@@ -44,13 +45,12 @@ class Conceding:
         kin: Collection[Chain],
     ) -> Conceded:
         """See TerminalLedger.concede."""
-        hub = self._canonical(replica, canonical, certificates)
-        others = [self._canonical(*one) for one in kin]
-        terminals = {self._authors.seen[each.replica].terminal for each in (hub, *others)}
-        if len(terminals) > 1:
-            raise NotPermitted("the chains are not all of one terminal")
-        elsewhere = {Content.of(fact) for each in others for fact in each.deltas()}
-        hub = replace(hub, after_seq=after_seq, ended=ended, elsewhere=elsewhere)
+        given = list(map(parse, canonical))
+        facts = list(self._verified(replica, given, certificates))
+        concession.check_chain(given, replica)
+        cards = self._store.read(lambda connection: reissue.cards_at_stake(connection, replica, after_seq))
+        elsewhere = self._elsewhere(replica, cards, kin)
+        hub = Canonical(replica, given, facts, after_seq, ended, elsewhere)
 
         def work(connection: Connection) -> tuple[Conceded, Snapshot]:
             refused: list[RefusedInput] = []
@@ -80,15 +80,30 @@ class Conceding:
 
         return self._store.write(work, after) is not None
 
-    def _canonical(
-        self, replica: ReplicaId, raws: Sequence[bytes], certificates: Iterable[AuthorCertificate]
-    ) -> Canonical:
+    def _elsewhere(
+        self, replica: ReplicaId, cards: AbstractSet[CardId], kin: Iterable[Chain]
+    ) -> set[Content]:
+        """What chains of other identities of the author's terminal say of these cards.
+
+        They may be years long, so one block at a time is unpacked.
+        """
+        found: set[Content] = set()
+        for other, raws, certificates in kin:
+            blocks = list(map(parse, raws))
+            for block, columns in zip(blocks, self._verified(other, blocks, certificates), strict=True):
+                if self._authors.seen[other].terminal != self._authors.seen[replica].terminal:
+                    raise NotPermitted("the chains are not all of one terminal")
+                deltas = columns.deltas(other, block.header.first_seq)
+                found.update(Content.of(delta) for delta in deltas if delta.card in cards)
+            concession.check_chain(blocks, other)
+        return found
+
+    def _verified(
+        self, replica: ReplicaId, given: Sequence[Block], certificates: Iterable[AuthorCertificate]
+    ) -> Iterator[Columns]:
         for certificate in certificates:
             self._authors.check(certificate)
         author = self._authors.seen.get(replica)
         if author is None:
             raise UnknownAuthor("there is no certificate for the author of the hub's blocks")
-        given = [parse(raw) for raw in raws]
-        facts = [verify(block, author) for block in given]
-        concession.check_chain(given, replica)
-        return Canonical(replica, given, facts)
+        return (verify(block, author) for block in given)

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, insert, update
 from crdt.block import Block
 from crdt.certificate import AuthorCertificate
 from crdt.errors import NotPermitted, RefusalCode
-from crdt.facts import Delta, Kind, ReplicaId
+from crdt.facts import CardId, Delta, Kind, ReplicaId
 from crdt.forks import unheld
 from crdt.store import papers, quarantine
-from crdt.store.blocks import NO_HEAD, delta_of, fact_row, heads_of
+from crdt.store.blocks import NO_HEAD, delta_of, fact_row, facts_of, heads_of, stored_blocks
 from crdt.store.evidence import DELIVERED, TOLD
 from crdt.store.memory import open_segment
 from crdt.store.quarantine import OPEN, REISSUED
@@ -41,6 +41,14 @@ def renumber(connection: Connection, certificate: AuthorCertificate) -> None:
             )
     head = heads_of(connection, [certificate.replica]).get(certificate.replica, NO_HEAD)
     _put(connection, head.seq, [row[1:] for row in rows])
+
+
+def cards_at_stake(connection: Connection, replica: ReplicaId, after_seq: int) -> set[CardId]:
+    """The cards of all facts that may have to be written again once a chain is conceded from there on."""
+    entries = quarantine.entries(connection, replica, reason=RefusalCode.REVOKED)
+    blocks = [*stored_blocks(connection, replica, after_seq), *(entry.block for entry in entries)]
+    cards = {card for block in blocks for card in facts_of(block).cards.ids}
+    return cards | {CardId(row[1]) for row in open_segment(connection)}
 
 
 def set_aside(connection: Connection, replica: ReplicaId) -> list[Block]:

@@ -11,7 +11,6 @@ from crdt.frontier import (
     MAX_FRONTIER,
     Gap,
     Head,
-    disagreements,
     joined,
     leading,
     missing,
@@ -22,7 +21,7 @@ from crdt.frontier import (
 from crdt.wire import Reader, Writer
 
 A, B = ReplicaId(b"a" * 16), ReplicaId(b"b" * 16)
-HASH, OTHER = bytes(32), b"o" * 32
+HASH = bytes(32)
 
 replicas = st.sampled_from([ReplicaId(bytes([at]) * 16) for at in range(4)])
 frontiers = st.dictionaries(replicas, st.builds(Head, st.integers(1, 5), st.just(HASH)))
@@ -77,7 +76,6 @@ def test_what_is_missing_is_named_by_replica_and_numbers() -> None:
     mine = {B: Head(9, HASH), A: Head(4, HASH)}
     assert missing(mine, {B: Head(5, HASH)}) == [Gap(A, 0, 4), Gap(B, 5, 9)]
     assert missing(mine, mine) == []
-    assert disagreements(mine, {A: Head(4, OTHER), B: Head(8, OTHER)}) == [A]
 
 
 @pytest.mark.parametrize("count", [0, 1, MAX_FRONTIER, MAX_FRONTIER + 1, 40_000])

@@ -15,6 +15,7 @@ from edge.sync import Delivery, Outcome, Sync
 from edge.terminal import Terminal
 from hub.answering import Answerer
 from hub.heard import Heard
+from tests.crdt.store.quarantined import in_quarantine
 from tests.edge.authority import Fleet
 from tests.edge.conftest import KEY, pair
 from tests.edge.doors import Door, compared, doors
@@ -90,7 +91,7 @@ async def test_invariants_4_and_5_the_branch_of_another_is_proved(
     await synced(again, hub)
     await asyncio.to_thread(restored.close)
     assert (await synced(rear.terminal, hub)).complete
-    (proof,) = await asyncio.wrap_future(hub.ledger.forks())
+    (proof,) = await asyncio.wrap_future(in_quarantine(hub.ledger))
     author = enrolled(bus).identity.replica
     assert (proof.replica, proof.reason) == (author, RefusalCode.FORK_DETECTED)
     assert proof.first_seq == 3, "LOST: the opening and the fare of a card not met before"

@@ -25,6 +25,7 @@ from edge.enrolling import Enroller, Way
 from edge.errors import NotCompared
 from edge.exchange import Limits
 from edge.terminal import Terminal
+from tests.crdt.store.quarantined import in_quarantine
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.test_delivery import copied
@@ -125,7 +126,7 @@ async def test_what_another_brings_after_the_pairing_counts_no_second_time(
     assert (await Line(hub, restored.terminal).sync()).complete
     assert not await merged(hub, restored.lost)
     assert await balances(hub) == [500, 0, 0]
-    waiting = await asyncio.wrap_future(hub.ledger.forks())
+    waiting = await asyncio.wrap_future(in_quarantine(hub.ledger))
     assert len(waiting) == 1
 
 
@@ -230,4 +231,20 @@ async def test_what_an_operator_has_revoked_is_not_written_again(paired: Termina
     for _ in range(2):  # the first brings the list that says so
         assert (await Line(hub, paired).sync()).complete
     assert await balances(hub) == [0, 0, 0]
+    assert await agree(paired, hub)
+
+
+async def test_a_pairing_brings_back_nothing_that_an_operator_has_cut_off(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> None:
+    """Also where the terminal has not heard of it: the list comes before anything is written again."""
+    await asyncio.to_thread(ride, paired, OPENED)
+    await asyncio.to_thread(enrolled(paired).ledger.seal)
+    await asyncio.to_thread(enrolled(paired).ledger.suspend)
+    await asyncio.to_thread(ride, paired, AFTER)
+    await asyncio.to_thread(hub.end, enrolled(paired).ledger.replica, replaced=False)
+    async with hub.serving(tmp_path) as address:
+        await Restored(paired, (), tmp_path, database).pair(address)
+    assert (await Line(hub, paired).sync()).complete
+    assert await balances(hub) == [0, 0, 750]
     assert await agree(paired, hub)

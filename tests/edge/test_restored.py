@@ -23,6 +23,7 @@ from edge.exchange import Answer
 from edge.renewal import renewed_identity
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from edge.terminal import Terminal
+from tests.crdt.store.quarantined import in_quarantine
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.doors import Door, compared, doors
@@ -157,7 +158,7 @@ async def test_what_was_sealed_offline_is_written_again_and_the_proof_goes_up(
     assert hub.renewals[0]["reissued"] == [sealed.hash.hex()]
     assert await balances(hub) == [750, 500, 750]
     assert await agree(put_back, hub)
-    proofs = await asyncio.wrap_future(hub.ledger.forks())
+    proofs = await asyncio.wrap_future(in_quarantine(hub.ledger))
     assert [(entry.raw, entry.replica) for entry in proofs] == [(sealed.raw, sealed.header.replica)]
     assert await asyncio.to_thread(enrolled(put_back).ledger.quarantined, 9) == [], "delivered, once"
 
@@ -173,7 +174,7 @@ async def test_a_hub_that_was_put_back_gets_the_proof_again(
     ledger = await asyncio.to_thread(open_ledger, younger_database, fleet)
     younger = TestHub(fleet, ledger, document=document(fleet, FARES))
     await Line(younger, put_back).sync()
-    proofs = await asyncio.wrap_future(ledger.forks())
+    proofs = await asyncio.wrap_future(in_quarantine(ledger))
     assert [entry.raw for entry in proofs] == [sealed.raw]
     assert await asyncio.to_thread(enrolled(put_back).ledger.quarantined, 9) == [], "delivered again, once"
 
@@ -284,7 +285,7 @@ async def test_a_peer_that_comes_to_the_hub_after_the_renewal_doubles_nothing(
         assert (await Line(hub, terminal).sync()).renewed
         assert (await Line(hub, rear.terminal).sync()).complete
         assert await balances(hub) == [750, 0, 0]
-        (late,) = await asyncio.wrap_future(hub.ledger.forks())
+        (late,) = await asyncio.wrap_future(in_quarantine(hub.ledger))
         assert (late.reason, late.resolution) == (RefusalCode.REVOKED, "")
         assert await agree(rear.terminal, hub)
     finally:

@@ -29,6 +29,7 @@ from crdt.settlement import Page
 from crdt.store.completeness import Complete
 from crdt.store.days import QUARTER_MS, Day
 from hub.answering import MAX_OWN_BYTES, MAX_WANTED_BYTES
+from tests.crdt.store.quarantined import in_quarantine
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, NOON_MS, Terminal, first, reference
 
@@ -111,7 +112,7 @@ async def test_a_shorter_branch_that_another_carries_is_asked_for_and_proved(dep
     frames = [BlockFrame(raw) for raw in branch.chain]
     events = await carrier.exchange(CertificateFrame(author.certificate.encode()), *frames)
     assert first(events, "Refusal").code is RefusalCode.FORK_DETECTED
-    (proof,) = await asyncio.wrap_future(depot.hub.ledger.forks())
+    (proof,) = await asyncio.wrap_future(in_quarantine(depot.hub.ledger))
     assert proof.raw == branch.chain[-1]
     assert await waiting(depot) == {}
 

@@ -75,12 +75,13 @@ async def test_a_file_of_certificates_is_taken_in_parts(depot: Depot) -> None:
     """Memory is bounded whatever a file is made of: what came first is merged before the rest is read."""
     one = await depot.pair()
     writer = CourierWriter(one.fleet, one.key.replica)
-    beginning, block = writer.beginning({}), writer.message(BlockFrame(one.taps(-250)))
-    certificate = writer.message(CertificateFrame(one.certificate.encode()))
+    paper = CertificateFrame(one.certificate.encode())
+    beginning = writer.beginning({})
+    block = writer.message(paper) + writer.message(BlockFrame(one.taps(-250)))
 
     async def pieces() -> AsyncIterator[bytes]:
-        yield beginning + certificate + block
-        yield certificate * BATCH_ITEMS
+        yield beginning + block
+        yield b"".join(writer.message(paper) for _ in range(BATCH_ITEMS))
         assert await asyncio.wrap_future(depot.hub.ledger.heads()) == {one.key.replica: one.head}
         yield writer.end({one.key.replica: one.head})
 
@@ -123,7 +124,7 @@ async def test_all_the_hub_holds_goes_into_a_file_that_proves_itself(depot: Depo
     place, file = depot.hub.settings.control_socket, io.BytesIO()
     await asyncio.to_thread(download, place, "/ledger/export", file, lambda _done, _total: None)
     reader = CourierReader(one.fleet, one.key.replica)
-    events = reader.receive_data(file.getvalue())
+    events = reader.receive_data(file.getvalue()) + reader.receive_eof()
     assert reader.heads == await asyncio.wrap_future(depot.hub.ledger.heads())
     certificates = [
         type(one.certificate).decode(event.raw) for event in events if isinstance(event, CertificateFrame)

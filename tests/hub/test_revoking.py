@@ -17,6 +17,7 @@ from crdt.session import Event
 from crdt.store.database import Database
 from crdt.store.jobs import Rank
 from hub.errors import RequestRefused
+from tests.crdt.store.quarantined import in_quarantine
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, Refused, Terminal, first
 from tests.hub.test_renewal import renewed
@@ -51,7 +52,7 @@ async def test_what_the_hub_holds_counts_and_what_comes_later_waits(depot: Depot
     assert first(events, "Refusal").code is RefusalCode.REVOKED
     assert first(events, "Ack").frontier[stolen.key.replica].seq == 2
     assert await balance(depot) == 750
-    (entry,) = await asyncio.wrap_future(depot.hub.ledger.forks())
+    (entry,) = await asyncio.wrap_future(in_quarantine(depot.hub.ledger))
     assert (entry.reason, entry.first_seq) == (RefusalCode.REVOKED, 3)
 
 
@@ -65,7 +66,7 @@ async def test_honest_taps_that_came_late_count_once_they_are_accepted(depot: De
     assert (accepted["cut_offs"], await balance(depot)) == ({stolen.key.replica.hex(): 2}, 750)
     await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9"})
     assert await balance(depot) == 570
-    assert await asyncio.wrap_future(depot.hub.ledger.forks()) == []
+    assert await asyncio.wrap_future(in_quarantine(depot.hub.ledger)) == []
     with pytest.raises(RequestRefused, match="Nothing of Bus 9 waits in quarantine"):
         await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9"})
     (row,) = [row for row in await depot.ask("GET", "/terminals") if row["name"] == "Bus 9"]

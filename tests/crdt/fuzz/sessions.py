@@ -1,8 +1,9 @@
 """Session bytes and courier files: mutants framed anew, with mutants inside, fed in pieces of any size."""
 
+from hashlib import sha256
 from typing import Final
 
-from crdt.courier import CourierReader, CourierWriter
+from crdt.courier import CHECKSUM_BYTES, CourierReader, CourierWriter
 from crdt.frames import (
     FRAME_HEADER_BYTES,
     BlockFrame,
@@ -122,10 +123,11 @@ def mutant_courier(mutator: Mutator) -> bytes:
             parts.append(frame(BlockFrame.TYPE, mutant_block(mutator)))
         if mutator.chance(12):
             parts.append(mutant_frame(mutator))
-    parts.append(writer.end(FRONTIER))
+    parts.append(writer.end(FRONTIER)[:-CHECKSUM_BYTES])
     if mutator.chance(8):
         mutator.source.shuffle(parts)
     data = b"".join(parts)
+    data += sha256(data).digest()
     return mutator.mutated(data) if mutator.chance(3) else data
 
 

@@ -15,7 +15,6 @@ from crdt.certificate import Limits, Role, issue
 from crdt.documents import SignedDocument
 from crdt.errors import MisuseError, NotPermitted
 from crdt.facts import Context, Delta, Kind
-from crdt.frames import BlockFrame, CertificateFrame, Want
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store import quarantine
@@ -23,6 +22,7 @@ from crdt.store.adopting import Adopter
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
+from tests.crdt.store.quarantined import in_quarantine
 from tests.crdt.store.stores import NewFleet
 
 ONE, OTHER, _ = world.TERMINALS
@@ -87,7 +87,7 @@ def test_what_a_dead_terminals_branch_says_is_booked_once_as_it_was(fleet: Fleet
         (one.card, one.kind, one.amount_minor, one.at_ms, one.context) for one in THEIRS
     ]
     assert hub.adopt(hashes).result() == 0
-    assert {entry.resolution for entry in hub.forks().result()} == {quarantine.ADOPTED}
+    assert {entry.resolution for entry in in_quarantine(hub).result()} == {quarantine.ADOPTED}
     assert hub.balance(card(2)).result() == -200
 
 
@@ -126,10 +126,10 @@ def resolved(hub: HubLedger, how: str) -> None:
     """Wait until this is what became of all that is in quarantine."""
     pause = threading.Event()
     for _ in range(PATIENCE_S * 100):
-        if {entry.resolution for entry in hub.forks().result()} == {how}:
+        if {entry.resolution for entry in in_quarantine(hub).result()} == {how}:
             return
         pause.wait(0.01)
-    raise AssertionError(f"{[entry.resolution for entry in hub.forks().result()]} instead of {how}")
+    raise AssertionError(f"{[entry.resolution for entry in in_quarantine(hub).result()]} instead of {how}")
 
 
 @pytest.mark.parametrize("said_first", [True, False])
@@ -278,7 +278,7 @@ def test_invariant_10_the_hub_adopts_within_its_own_limits(fleet: Fleet) -> None
     assert [(one.kind, one.amount_minor) for one in deltas_of(parse(raw))] == [(Kind.ADJUSTMENT, -70)]
     with pytest.raises(NotPermitted):
         fleet.hub_database.write_and_wait(lambda connection: adopter.adopt(connection, [opening[0].hash]))
-    assert [entry.resolution for entry in fleet.hub.forks().result()].count(quarantine.OPEN) == 1
+    assert [entry.resolution for entry in in_quarantine(fleet.hub).result()].count(quarantine.OPEN) == 1
 
 
 @given(
@@ -305,11 +305,11 @@ def test_after_adopting_every_distinct_fact_counts_exactly_once(
         fleet.hub.merge([block.raw for block in blocks[0]], world.CERTIFICATES).result()
         for chain in blocks[1:]:
             give(fleet.hub, *chain)
-        hashes = [entry.hash for entry in fleet.hub.forks().result()]
+        hashes = [entry.hash for entry in in_quarantine(fleet.hub).result()]
         order.shuffle(hashes)
         for one in [*hashes, *hashes]:
             fleet.hub.adopt([one]).result()
-        kept = {entry.hash for entry in fleet.hub.forks().result()}
+        kept = {entry.hash for entry in in_quarantine(fleet.hub).result()}
         held = fleet.hub.blocks_after(ONE.key.replica, 0, 1 << 20).result()
         everything = {delta for raw in held for delta in deltas_of(parse(raw))}
         for chain in blocks[1:]:
@@ -317,23 +317,3 @@ def test_after_adopting_every_distinct_fact_counts_exactly_once(
         expected = added_up(everything)
         assert fleet.hub.balance(card(1)).result() == (expected[card(1)].balance_minor if expected else 0)
         assert fleet.hub.books().result().balance
-
-
-# ---- Blocks for whoever asks ----
-
-
-def test_the_hub_answers_with_what_somebody_lacks(fleet: Fleet) -> None:
-    """Certificates before blocks, from where the other is; others only when wanted; in portions."""
-    hub = fleet.hub
-    mine = ONE.blocks(facts(*[(1, Kind.FARE, -1)] * 6), [2, 2])
-    theirs = OTHER.blocks(facts((1, Kind.FARE, -1), author=OTHER), [])
-    give(hub, *mine, *theirs)
-    after = {ONE.key.replica: 2}
-    rest = [CertificateFrame(ONE.certificate.encode()), BlockFrame(mine[1].raw), BlockFrame(mine[2].raw)]
-    assert hub.answer(Want(after), 1 << 20).result() == rest
-    assert hub.answer(Want(after), 1).result() == rest[:2]
-    assert hub.answer(Want({ONE.key.replica: 6}), 1 << 20).result() == []
-    everything = hub.answer(Want(after, others=True), 1 << 20).result()
-    assert {frame.raw for frame in everything if isinstance(frame, BlockFrame)} == {
-        block.raw for block in (*mine[1:], *theirs)
-    }

@@ -22,6 +22,7 @@ from crdt.store import quarantine
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
 from tests.crdt.store.fleet import card
+from tests.crdt.store.quarantined import in_quarantine
 from tests.crdt.store.stores import NewFleet
 
 ONE, OTHER, _ = world.TERMINALS
@@ -69,7 +70,7 @@ def test_invariant_5_a_fork_is_refused_proved_and_told_and_moves_no_money(hub: H
     hub.on_commit(heard.append)
     assert errors(merge(hub, rival)) == [ForkDetected]
     assert before == (hub.digest().result(), hub.books().result(), hub.totals().result().position)
-    (entry,) = hub.forks().result()
+    (entry,) = in_quarantine(hub).result()
     assert (entry.raw, entry.counted, entry.resolution) == (rival.raw, mine[1].raw, quarantine.OPEN)
     assert entry.proof is not None
     entry.proof.verify(ONE.certificate)
@@ -83,11 +84,11 @@ def test_a_quarantined_block_given_again_is_refused_again_and_changes_nothing(hu
     rival = ONE.blocks(fares(1, 2, -100), [])[0]
     merge(hub, *mine)
     merge(hub, rival)
-    before = hub.forks().result(), hub.flags().result()
+    before = in_quarantine(hub).result(), hub.flags().result()
     heard: list[Change] = []
     hub.on_commit(heard.append)
     assert errors(merge(hub, rival, rival)) == [ForkDetected] * 2
-    assert before == (hub.forks().result(), hub.flags().result())
+    assert before == (in_quarantine(hub).result(), hub.flags().result())
     assert not [change for change in heard if change.suspects]
 
 
@@ -98,11 +99,11 @@ def test_a_block_that_denies_the_head_is_evidence_too(hub: HubLedger) -> None:
     denying = after(rival, -7)
     merge(hub, mine)
     assert errors(merge(hub, denying)) == [ChainBroken]
-    (entry,) = hub.forks().result()
+    (entry,) = in_quarantine(hub).result()
     assert entry.proof is not None
     entry.proof.verify(ONE.certificate)
     assert errors(merge(hub, rival)) == [ForkDetected]
-    assert {one.raw for one in hub.forks().result()} == {denying.raw, rival.raw}
+    assert {one.raw for one in in_quarantine(hub).result()} == {denying.raw, rival.raw}
 
 
 @pytest.mark.parametrize("together", [True, False])
@@ -115,13 +116,13 @@ def test_the_whole_branch_is_kept_however_much_longer_it_is(hub: HubLedger, toge
     merge(hub, mine)
     for part in [branch] if together else [[block] for block in branch]:
         assert set(errors(merge(hub, *part))) == {ForkDetected}
-    assert [entry.raw for entry in hub.forks().result()] == [block.raw for block in branch]
+    assert [entry.raw for entry in in_quarantine(hub).result()] == [block.raw for block in branch]
 
 
 def test_a_gap_is_no_evidence(hub: HubLedger) -> None:
     blocks = ONE.blocks(fares(1, 6), [2, 2, 2])
     assert errors(merge(hub, blocks[0], blocks[2])) == [ChainBroken]
-    assert hub.forks().result() == []
+    assert in_quarantine(hub).result() == []
     assert hub.flags().result() == []
 
 
@@ -134,7 +135,7 @@ def test_invariant_8_only_signed_blocks_of_enrolled_authors_are_kept(hub: HubLed
     foreign = stranger.blocks(fares(1, 2, author=stranger), [])[0]
     report = hub.merge([unsigned, foreign.raw]).result()
     assert {type(refused.error) for refused in report.refused} == {BadSignature, UnknownAuthor}
-    assert hub.forks().result() == []
+    assert in_quarantine(hub).result() == []
     assert hub.flags().result() == []
 
 
@@ -147,14 +148,14 @@ def test_invariant_8_an_author_has_only_so_much_room_in_quarantine(
     merge(hub, mine)
     for rival in rivals:
         assert errors(merge(hub, rival)) == [ForkDetected]
-    assert len(hub.forks().result()) == 3
+    assert len(in_quarantine(hub).result()) == 3
     full = [flag for flag in hub.flags().result() if flag.code is RefusalCode.TOO_LARGE]
     assert [flag.replica for flag in full] == [ONE.key.replica]
     assert "no more of its blocks are kept" in full[0].sentence
     theirs = OTHER.blocks(fares(1, 1, author=OTHER), [])[0]
     rival = OTHER.blocks(fares(1, 1, -7, OTHER), [])[0]
     merge(hub, theirs, rival)
-    assert len(hub.forks().result()) == 4
+    assert len(in_quarantine(hub).result()) == 4
 
 
 def test_a_flag_can_be_dismissed_and_comes_back_when_it_recurs(hub: HubLedger) -> None:
@@ -218,4 +219,4 @@ def test_an_author_that_goes_beyond_its_limits_is_flagged_and_not_kept(hub: HubL
     hub.dismiss_flag(flag.replica, flag.code).result()
     assert errors(merge(hub, credits(1_001)[0])) == [NotPermitted]
     assert len(hub.flags().result()) == 1
-    assert hub.forks().result() == []
+    assert in_quarantine(hub).result() == []

@@ -17,6 +17,7 @@ from crdt.settlement import UNMET, beginning
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
+from tests.crdt.store.quarantined import in_quarantine
 from tests.crdt.store.stores import NewFleet
 
 ONE, OTHER, STRANGER = world.TERMINALS
@@ -84,11 +85,11 @@ def test_invariant_2_what_counts_depends_on_the_blocks_and_the_newest_list_alone
         assert hub.heads().result() == model.frontier
         known = {row.card: row.state for row in hub.cards(limit=100).result()}
         assert known == model.cards()
-        assert {entry.raw for entry in hub.forks().result()} == set(raws(blocks)) - set(raws(counted))
+        assert {entry.raw for entry in in_quarantine(hub).result()} == set(raws(blocks)) - set(raws(counted))
         assert put(hub, 9, {})
         model.merge(raws(blocks))
         assert hub.digest().result() == model.digest()
-        assert hub.forks().result() == []
+        assert in_quarantine(hub).result() == []
         fleet.hub_database.close()
         fleet.open_hub()
         while fleet.hub.lag().result():
@@ -113,7 +114,7 @@ def test_invariant_5_the_chain_that_counted_before_counts_again_and_no_branch_of
     assert put(hub, 2, {STRANGER.key.replica: 5})
     assert hub.heads().result()[STRANGER.key.replica] == blocks[1].head
     assert hub.balance(card(1)).result() == -1000
-    entries = hub.forks().result()
+    entries = in_quarantine(hub).result()
     assert {entry.raw for entry in entries} == {stolen.raw, follows.raw}
     assert {entry.reason for entry in entries} == {RefusalCode.FORK_DETECTED}
     assert entries[0].counted == blocks[1].raw
@@ -140,7 +141,7 @@ def test_what_was_written_after_the_cut_off_leaves_the_balances_and_terminals_he
     page = fleet.next_page(terminal)
     assert [(row.card, row.sum_minor) for row in page.rows] == [(card(1), -500)]
     assert page.heads == {STRANGER.key.replica: blocks[0].head}
-    (entry,) = hub.forks().result()
+    (entry,) = in_quarantine(hub).result()
     assert (entry.raw, entry.reason, entry.proof) == (blocks[1].raw, RefusalCode.REVOKED, None)
 
 
@@ -152,7 +153,7 @@ def test_what_a_revoked_author_writes_later_is_refused_kept_and_flagged(fleet: F
     assert [type(refused.error) for refused in report.refused] == [Revoked]
     (flag,) = fleet.hub.flags().result()
     assert (flag.replica, flag.code) == (ONE.key.replica, RefusalCode.REVOKED)
-    assert [entry.raw for entry in fleet.hub.forks().result()] == raws(blocks[1:])
+    assert [entry.raw for entry in in_quarantine(fleet.hub).result()] == raws(blocks[1:])
 
 
 def test_invariant_11_the_opening_that_remains_counts_and_a_card_nobody_met_gets_one_again(
@@ -207,7 +208,7 @@ def test_what_comes_back_is_judged_by_the_chain_that_counts_now(fleet: Fleet) ->
     assert hub.balance(card(1)).result() == -750
     put(hub, 2, {})
     assert hub.balance(card(1)).result() == -750
-    (entry,) = hub.forks().result()
+    (entry,) = in_quarantine(hub).result()
     assert (entry.raw, entry.reason) == (mine[1].raw, RefusalCode.FORK_DETECTED)
     assert entry.proof is not None
     entry.proof.verify(ONE.certificate)
@@ -240,5 +241,5 @@ def test_a_late_block_that_denies_what_counts_is_a_fork(fleet: Fleet, together: 
     else:
         fleet.hub.merge(raws(counts)).result()
         fleet.hub.merge([beside.raw]).result()
-    (entry,) = fleet.hub.forks().result()
+    (entry,) = in_quarantine(fleet.hub).result()
     assert (entry.reason, entry.counted) == (RefusalCode.FORK_DETECTED, counts[0].raw)

@@ -1,0 +1,12 @@
+"""What lies in a hub's quarantine, whole: the product shows lists of it, and looks up single blocks."""
+
+from concurrent.futures import Future
+
+from crdt.store import quarantine
+from crdt.store.hub import HubLedger
+from crdt.store.quarantine import Quarantined
+
+
+def in_quarantine(hub: HubLedger) -> Future[list[Quarantined]]:
+    """Every block there, by author and number, with what became of its facts."""
+    return hub._database.read(quarantine.entries)
