@@ -38,9 +38,11 @@ from edge.terminal import Terminal
 from edge.terminal_settings import OwnSettings
 from edge.tls import client_context
 from edge.uplink import Uplink
+from edge.words import STARTING, STOPPED
 from hardware.errors import HardwareError
 from hardware.feedback import Feedback, open_feedback
 from hardware.pn532 import open_reader
+from hardware.signals import Signal
 
 PROVEN_HUB = "proven_hub"
 """Where the database keeps the address at which the hub answered last."""
@@ -62,8 +64,12 @@ def run(settings: Settings, environment: Mapping[str, str]) -> None:
         key = load_key(settings.store_key_file, settings.database, environment)
         _make_directory(settings.state_directory)
         database = held.enter_context(Database.open(settings.database, key, cache_kib=TERMINAL_CACHE_KIB))
-        terminal = Terminal(database, Marks.open(settings.marks))
+        # With the ledger in hand, for another process that has it has the lights too; and before all else,
+        # for whoever taps now would take the light of before for one that answers.
         feedback = held.enter_context(closing(_open_feedback(settings)))
+        feedback.show(Signal.OUT_OF_SERVICE, STARTING)
+        held.callback(feedback.show, Signal.OUT_OF_SERVICE, STOPPED)
+        terminal = Terminal(database, Marks.open(settings.marks))
         listener = held.enter_context(closing(bind(settings.control_socket)))
         held.callback(settings.control_socket.unlink, missing_ok=True)
         asyncio.run(_serve(settings, database, terminal, feedback, listener, ServiceManager(environment)))

@@ -9,6 +9,8 @@ from edge.decide import Accepted, Note, Reason, Refused, Verdict
 from hardware.feedback import Signal
 
 NOT_PAIRED = "Out of service: not paired yet"
+STARTING = "Out of service: starting"
+STOPPED = "Out of service: stopped"
 NO_FARES = "Out of service: waiting for the fares"
 NOT_PERMITTED = "Out of service: the fare is beyond what this terminal may take"
 STORE_FAILED = "Out of service: the ledger cannot be written"

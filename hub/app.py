@@ -5,41 +5,31 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 from aiohttp import web
 
 from crdt.certificate import Limits
-from crdt.errors import StoreError
 from crdt.facts import Kind
 from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
 from crdt.store.hub import Change, HubLedger
 from crdt.store.store import Store
 from hub import control, founding, pages, server
-from hub.announce import (
-    Announcement,
-    Announcer,
-    Interface,
-    announced_host,
-    host_names,
-    local_interfaces,
-    watch_interfaces,
-)
+from hub.addresses import Follower, certificate
+from hub.announce import Announcement, Announcer, local_interfaces, watch_interfaces
 from hub.authority import Authority
+from hub.background import beside, close_days, until_failed, watchdog
 from hub.backup import Backups
 from hub.callers import Callers
 from hub.connections import GuardedSite
 from hub.control_ledger import ledger_routes
 from hub.control_settings import settings_routes
 from hub.daybook import Daybook
-from hub.errors import RequestRefused
 from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
 from hub.evidence import Evidence
 from hub.exposure import Exposures
@@ -76,12 +66,8 @@ from hub.shield import ERROR_PAGE, JSON_ERRORS, add_headers, deadlines, operator
 from hub.sync import Slots, Sync
 from hub.terminal_documents import TerminalDocuments
 
-log = logging.getLogger(__name__)
-
 VERSION = version("farebox")
-FAILURE_POLL_S = 1.0
 SWITCH_S = 0.0005  # how long a thread that computes keeps the others waiting: an answer crosses threads often
-CLOSE_DAYS_EVERY_S = 600.0
 TERMINAL_KINDS = frozenset({Kind.FARE, Kind.OPENING})  # what a terminal may write
 
 
@@ -116,11 +102,11 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(hub, listeners) as served, _background(_watchdog(manager)):
+    async with serving(hub, listeners) as served, beside(watchdog(manager)):
         manager.ready(f"serving on {served.url}")
         say(f"The hub of fleet {hub.authority.fleet.hex()[:8]} is up: {served.url}")
         stopped = asyncio.create_task(stop.wait())
-        failed = asyncio.create_task(_until_failed(hub.database))
+        failed = asyncio.create_task(until_failed(hub.database))
         done, pending = await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -153,7 +139,7 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
         stack.push_async_callback(registry.sightings.close)
         app, control_app = build(hub, bus, url, registry)
         interfaces = await asyncio.to_thread(local_interfaces)
-        pem = _certificate(hub, interfaces)
+        pem = certificate(hub.authority, interfaces)
         context = await asyncio.to_thread(hub.authority.server_context, pem)
         stack.enter_context(_live_events(hub.ledger, bus))
         site = await stack.enter_async_context(server.serving(app, listeners, context, hub.settings))
@@ -161,39 +147,14 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
         await stack.enter_async_context(server.serving_locally(control_app, control_socket))
         stack.callback(bus.close)
         announcer = await stack.enter_async_context(_announcer(hub, port))
-        follower = _Follower(hub, announcer, context, interfaces)
+        follower = Follower(hub.authority, announcer, context, interfaces)
         if hub.settings.close_days_after_h:
-            closing = _close_days(app[DAYBOOK], hub.settings.close_days_after_h)
-            await stack.enter_async_context(_background(closing))
+            closing = close_days(app[DAYBOOK], hub.settings.close_days_after_h)
+            await stack.enter_async_context(beside(closing))
         watching = watch_interfaces(local_interfaces, follower.seen, hub.settings.announce_poll_s)
-        await stack.enter_async_context(_background(watching))
-        await stack.enter_async_context(_background(registry.sightings.keep_writing()))
+        await stack.enter_async_context(beside(watching))
+        await stack.enter_async_context(beside(registry.sightings.keep_writing()))
         yield Served(url, port, site, bus, registry)
-
-
-class _Follower:
-    """Keeps certificate and announcement with the machine's addresses as they change."""
-
-    def __init__(
-        self,
-        hub: Hub,
-        announcer: Announcer,
-        context: ssl.SSLContext,
-        interfaces: tuple[Interface, ...],
-    ) -> None:
-        self._hub = hub
-        self._announcer = announcer
-        self._context = context
-        self._certified = interfaces
-
-    async def seen(self, interfaces: tuple[Interface, ...]) -> None:
-        """These are the machine's interfaces now."""
-        if interfaces != self._certified:
-            pem = _certificate(self._hub, interfaces)
-            await asyncio.to_thread(self._hub.authority.load_server_certificate, self._context, pem)
-            self._certified = interfaces
-            log.info("the hub's addresses are now %s", ", ".join(one.address for one in interfaces))
-        await self._announcer.update(interfaces)
 
 
 def build(hub: Hub, bus: EventBus, url: str, registry: Registry) -> tuple[web.Application, web.Application]:
@@ -306,51 +267,3 @@ async def _announcer(hub: Hub, port: int) -> AsyncIterator[Announcer]:
         yield announcer
     finally:
         await announcer.stop()
-
-
-@asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Work beside the block, ended with it; the hub serves on without it should it break."""
-
-    async def watched() -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("a background task of the hub broke")
-
-    task = asyncio.create_task(watched())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _close_days(daybook: Daybook, after_h: int) -> None:
-    """Close days by themselves, some time after each has ended."""
-    while True:
-        try:
-            for day in await daybook.close_old(after_h):
-                log.info("the day of service %s is closed", day)
-        except (StoreError, RequestRefused) as error:
-            log.warning("no day is closed: %s", error)  # next time
-        await asyncio.sleep(CLOSE_DAYS_EVERY_S)
-
-
-async def _watchdog(manager: ServiceManager) -> None:
-    while manager.ping_every_s is not None:
-        manager.alive()
-        await asyncio.sleep(manager.ping_every_s)
-
-
-async def _until_failed(database: Store) -> None:
-    """Returns when the database has failed: only a fresh start tells what is on disk."""
-    while not database.failed:  # noqa: ASYNC110  (the database's threads tell nobody)
-        await asyncio.sleep(FAILURE_POLL_S)
-
-
-def _certificate(hub: Hub, interfaces: tuple[Interface, ...]) -> bytes:
-    names = (*host_names(), announced_host(hub.authority.fleet))
-    addresses = dict.fromkeys((*(one.address for one in interfaces), "127.0.0.1", "::1"))
-    return hub.authority.server_certificate(names, addresses)

@@ -18,6 +18,7 @@ KEY_BYTES: Final = 32
 CACHE_KIB: Final = 8_000  # of pages that a connection keeps in memory; a hub's tables are large
 BUSY_TIMEOUT_MS: Final = 5_000  # only a foreign tool on the same file can make us wait at all
 WAL_FALLBACK_PAGES: Final = 4_000  # 16 MB: past this a commit moves the log itself, see Database
+KEPT_STATEMENTS: Final = 512  # of a database in memory: preparing one again costs more than running it
 WAL_KEPT_BYTES: Final = 16 * 1024 * 1024  # a log grown by a bulk load is cut back to this
 
 # SQLite's primary result codes after which the file is not to be trusted until it has been opened anew.
@@ -68,6 +69,21 @@ def connect(
         poolclass=StaticPool,
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,  # an error goes to a log; keys and cards do not
+    )
+    return engine.connect()
+
+
+def connect_in_memory(driver: ModuleType) -> Connection:
+    """The same on a new database in memory, which is not encrypted and ends with it."""
+    engine = create_engine(
+        "sqlite://",
+        module=driver,
+        creator=lambda: driver.connect(
+            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=KEPT_STATEMENTS
+        ),
+        poolclass=StaticPool,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
     )
     return engine.connect()
 

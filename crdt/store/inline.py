@@ -8,27 +8,33 @@ any two steps, as a power cut would. One thread only.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
-from sqlalchemy import Connection, MetaData, create_engine, select
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Connection, MetaData, select
 
 from crdt.errors import MisuseError, Overloaded
-from crdt.store.connection import DriverConnection, connect, dispose, driver_connection, is_broken
+from crdt.store.connection import (
+    DriverConnection,
+    connect,
+    connect_in_memory,
+    dispose,
+    driver_connection,
+    is_broken,
+)
 from crdt.store.database import SECRET, SECRETS, store_secret, swap_secret
 from crdt.store.driver import choose_driver
 from crdt.store.gate import Gate
 from crdt.store.health import Health, first_line
+from crdt.store.inline_direct import InlineDirect
 from crdt.store.jobs import MAX_PENDING, Job, Rank
 from crdt.store.writer import Direct, roll_back
 
 T = TypeVar("T")
 
-KEPT_STATEMENTS: Final = 512  # of a database in memory: preparing one again costs more than running it
 _CREATED: Final = "farebox tables"  # in Connection.info: how many tables of which metadata are made
 
 
@@ -81,7 +87,7 @@ class InlineDatabase:
         Nothing keeps other processes from the file. Raises WrongKey, DriverUnusable, StoreFailed.
         """
         module = driver or choose_driver()
-        connection = _in_memory(module) if path is None else connect(module, path, key)
+        connection = connect_in_memory(module) if path is None else connect(module, path, key)
         try:
             return cls(connection, eager=eager, cut=cut)
         except BaseException:
@@ -299,55 +305,5 @@ class InlineDatabase:
         self._background.clear()
 
 
-class InlineDirect(Direct):
-    """The connection in the hands of a tap, which may be cut off before and after its commit."""
-
-    def __init__(
-        self,
-        connection: DriverConnection,
-        gate: Gate,
-        health: Health,
-        cut: Callable[[], None],
-        left: Callable[[], None],
-        power_cut: Callable[[], None],
-    ) -> None:
-        """`left` is called after each tap, to run what was begun in it; `power_cut` when it is cut off."""
-        super().__init__(connection, gate, health, _nothing)
-        self._cut = cut
-        self._left = left
-        self._power_cut = power_cut
-
-    def end(self) -> None:
-        """See Direct.end."""
-        super().end()
-        self._left()
-
-    def commit(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """See Direct.commit."""
-        try:
-            self._cut()
-            super().commit(sql, rows)
-            self._cut()
-        except Exception:
-            raise
-        except BaseException:
-            self._power_cut()
-            raise
-
-
 def _nothing(*_anything: object) -> None:
     return None
-
-
-def _in_memory(driver: ModuleType) -> Connection:
-    engine = create_engine(
-        "sqlite://",
-        module=driver,
-        creator=lambda: driver.connect(
-            ":memory:", isolation_level=None, check_same_thread=False, cached_statements=KEPT_STATEMENTS
-        ),
-        poolclass=StaticPool,
-        isolation_level="AUTOCOMMIT",
-        hide_parameters=True,
-    )
-    return engine.connect()

@@ -109,6 +109,20 @@ def test_sigterm_ends_it_cleanly(bus: Bus, fleet: Fleet, reader: Program) -> Non
     assert not bus.settings.control_socket.exists()
 
 
+def test_who_taps_while_it_starts_or_is_stopped_is_shown_that_nothing_answers(
+    bus: Bus, fleet: Fleet, reader: Program
+) -> None:
+    """No light of before is taken for one that answers; a card that is still there then is decided."""
+    bus.enrol(fleet)
+    with bus.terminal() as terminal:
+        reader.say(f"present ntag215:{UID}")
+        assert terminal.line() == "[       ] out-of-service: Out of service: starting"
+        assert terminal.line() == "[ amber ] ready"
+        terminal.line_with("accepted")
+        assert terminal.stop() == 0
+        terminal.line_with("out-of-service: Out of service: stopped")
+
+
 def test_it_tells_systemd_when_it_is_ready_that_it_lives_and_when_it_stops(
     bus: Bus, fleet: Fleet, reader: Program, tmp_path: Path
 ) -> None:
@@ -152,7 +166,7 @@ def test_an_unpaired_terminal_says_so_and_tells_the_technician(
     bus: Bus, reader: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with bus.terminal() as terminal:
-        assert "not paired yet" in terminal.line_with("out-of-service")
+        terminal.line_with("out-of-service: Out of service: not paired yet")
         assert farebox_tech(bus, "status") == 0
         said = capsys.readouterr().out
         assert "paired:     no: `farebox-hub invite` prints a code" in said
@@ -195,7 +209,7 @@ def test_what_is_no_card_number_is_answered_with_an_example(
     bus: Bus, reader: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with bus.terminal() as terminal:
-        terminal.line_with("out-of-service")
+        terminal.line_with("not paired yet")
         for uid in ("zz", "0401", "04" * 17):
             assert farebox_tech(bus, "card", uid) == 1
             assert "such as 04A1B2C3D4E5F6" in capsys.readouterr().err
@@ -226,7 +240,7 @@ GARBAGE = [
 def test_garbage_on_the_control_socket_is_answered_with_a_sentence(bus: Bus, reader: Program) -> None:
     """Invariant 8, for the one door that is open to this machine only."""
     with bus.terminal() as terminal:
-        terminal.line_with("out-of-service")
+        terminal.line_with("not paired yet")
         for method, path, body in GARBAGE:
             status, said = requested(bus, method, path, body)
             assert 400 <= status < 500

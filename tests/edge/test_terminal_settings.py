@@ -201,7 +201,7 @@ def test_a_technician_sets_and_sees_it_on_a_bus_without_a_hub(
 ) -> None:
     """The real program: `farebox-tech show` and `set`; errors are sentences; kept over a new start."""
     with bus.terminal() as unpaired:
-        unpaired.line_with("out-of-service")
+        unpaired.line_with("the card reader does not answer")
         assert told(bus, "show") == 0
         assert "not paired yet" in capsys.readouterr().out
         assert told(bus, "set", "route=7") == 1
@@ -222,7 +222,7 @@ def test_a_technician_sets_and_sees_it_on_a_bus_without_a_hub(
         assert "NAME=TEXT" in capsys.readouterr().err
         assert terminal.stop() == 0
     with bus.terminal() as terminal:
-        terminal.line_with("out-of-service")  # there is no I2C here
+        terminal.line_with("the card reader does not answer")  # there is no I2C here
         assert told(bus, "show") == 0
         out = capsys.readouterr().out
         assert "door:    rear\n" in out

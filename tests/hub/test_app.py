@@ -12,7 +12,7 @@ from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.protocol import CONTENT_TYPE, SYNC
 from crdt.store.database import Database
-from hub import app
+from hub import app, background
 from hub.announce import Interface
 from hub.app import Hub
 from hub.events import Event, EventBus, Topic
@@ -47,7 +47,7 @@ async def test_a_hub_whose_database_failed_ends_with_a_sentence(
     founded: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a failed fsync nobody knows what is on disk: systemd starts the hub anew."""
-    monkeypatch.setattr(app, "FAILURE_POLL_S", 0.01)
+    monkeypatch.setattr(background, "FAILURE_POLL_S", 0.01)
     listeners = await asyncio.to_thread(listen, "127.0.0.1", 0)
     up = asyncio.Event()
     serving = asyncio.create_task(app._serve(founded, listeners, ServiceManager({}), lambda _line: up.set()))

@@ -1,0 +1,61 @@
+"""What goes on beside serving: days are closed, systemd is told that the hub lives, the database watched."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from crdt.errors import StoreError
+from crdt.store.store import Store
+from hub.daybook import Daybook
+from hub.errors import RequestRefused
+from hub.notify import ServiceManager
+
+log = logging.getLogger(__name__)
+
+FAILURE_POLL_S = 1.0
+CLOSE_DAYS_EVERY_S = 600.0
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Work beside the block, ended with it; the hub serves on without it should it break."""
+
+    async def watched() -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("a background task of the hub broke")
+
+    task = asyncio.create_task(watched())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def close_days(daybook: Daybook, after_h: int) -> None:
+    """Close days by themselves, some time after each has ended."""
+    while True:
+        try:
+            for day in await daybook.close_old(after_h):
+                log.info("the day of service %s is closed", day)
+        except (StoreError, RequestRefused) as error:
+            log.warning("no day is closed: %s", error)  # next time
+        await asyncio.sleep(CLOSE_DAYS_EVERY_S)
+
+
+async def watchdog(manager: ServiceManager) -> None:
+    """Tell systemd, as often as it wants to hear it, that the event loop goes round."""
+    while manager.ping_every_s is not None:
+        manager.alive()
+        await asyncio.sleep(manager.ping_every_s)
+
+
+async def until_failed(database: Store) -> None:
+    """Returns when the database has failed: only a fresh start tells what is on disk."""
+    while not database.failed:  # noqa: ASYNC110  (the database's threads tell nobody)
+        await asyncio.sleep(FAILURE_POLL_S)
