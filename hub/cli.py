@@ -68,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     cli_days.add(command)
     _add_password(command("password", _password, "Set a new operator's password."))
     # Listed here for --help; `main` hands its arguments on.
-    commands.add_parser("demo", help="A hub and three buses on this machine, to play with.", add_help=False)
+    demo = commands.add_parser(
+        "demo", help="A hub and three buses on this machine, to play with.", add_help=False
+    )
+    demo.set_defaults(run=_no_settings)
     return parser
 
 
@@ -95,6 +98,10 @@ def _init(options: argparse.Namespace) -> None:
     option = "" if places.settings == default else f" --settings {places.settings}"
     say(f"Next: `farebox-hub run{option}`, then open https://localhost:{chosen.port}/ and sign in.")
     say(f"`farebox-hub invite{option}` prints a code that pairs a terminal.")
+
+
+def _no_settings(_options: argparse.Namespace) -> None:
+    raise SetupError("The demo makes settings of its own: `farebox-hub demo`, without --settings.")
 
 
 def _run(options: argparse.Namespace) -> None:

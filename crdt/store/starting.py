@@ -88,12 +88,10 @@ def _is_put_back(connection: Connection, certificate: AuthorCertificate, marks: 
     """
     nonce = witness.nonce_to_compare(connection, marks, shared=shared)
     own = certificate.replica
-    if marks.check_start(nonce, blocks.heads_of(connection, [own]), of=[own]):
-        return True
-    if shared and witness.is_seen_to(connection, marks):
-        return False
+    started = marks.check_start(nonce, blocks.heads_of(connection, [own]), of=[own])
+    seen_to = shared and witness.is_seen_to(connection, marks)
     revoked = papers.revocations(connection).cut_offs
-    return not _lost(connection, marks.heads, 0).keys() <= revoked.keys()
+    return started or not (seen_to or _lost(connection, marks.heads, 0).keys() <= revoked.keys())
 
 
 def _begin_row(connection: Connection, fleet: FleetId, entropy: Callable[[int], bytes]) -> None:

@@ -264,6 +264,11 @@ def test_a_file_that_broke_off_is_not_left_behind(hub: HubProcess, tmp_path: Pat
     assert not (tmp_path / "copy").exists()
 
 
+def test_the_demo_takes_no_settings_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--settings", "hub.toml", "demo"]) == 1
+    assert "The demo makes settings of its own" in capsys.readouterr().err
+
+
 def test_the_report_of_a_day_and_what_is_missing_are_asked_for(
     hub: HubProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
