@@ -63,7 +63,7 @@ class Revoker:
         def work(amendment: Amendment) -> Revoked | str:
             terminal = registry.find(amendment.connection, name_or_id)
             registry.stop(amendment.connection, terminal.terminal, now_ms)
-            cut_offs = _held(amendment.connection, _identities(amendment, terminal.terminal))
+            cut_offs = _ends(amendment, terminal.terminal)
             given = {} if cut_off is None else {terminal.replica: cut_off}
             try:
                 return self._put(amendment, terminal.name, cut_offs | given)
@@ -131,6 +131,17 @@ class Revoker:
 
 def _identities(amendment: Amendment, terminal: TerminalId) -> list[ReplicaId]:
     return sorted(one.replica for one in amendment.authors().values() if one.terminal == terminal)
+
+
+def _ends(amendment: Amendment, terminal: TerminalId) -> dict[ReplicaId, int]:
+    """Where each identity of a terminal that is revoked ends: with what the hub holds.
+
+    One that was replaced has ended before. A hub that was put back may hold less of it, and the rest counts.
+    """
+    revocations = papers.revocations(amendment.connection)
+    held = _held(amendment.connection, _identities(amendment, terminal))
+    replaced = held.keys() & revocations.replaced
+    return held | {replica: revocations.cut_offs[replica] for replica in replaced}
 
 
 def _held(connection: Connection, replicas: Iterable[ReplicaId]) -> dict[ReplicaId, int]:

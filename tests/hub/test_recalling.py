@@ -111,6 +111,28 @@ async def test_what_was_written_again_counts_once_after_the_hub_forgot_that_it_w
 
 
 @pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_a_revocation_does_not_move_where_a_replaced_identity_ended(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """Invariant 4: a hub that was put back holds less of it, and what terminals have of it still counts."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await back_up(depot, backup)
+        await bus.push(bus.taps(1000, kind=Kind.OPENING))
+        await renewed(bus)
+        (page,) = await other.pull()
+        listed = documents(await other.exchange(Pull(documents={REVOKED_DOCUMENT: 0})))[REVOKED_DOCUMENT]
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        hub = CertificateFrame(other.hub_certificate.encode())
+        await at(depot, other).exchange(Heads(page.heads), hub, DocumentFrame(listed.encode()))
+        await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 1"})
+        await other.exchange(CertificateFrame(bus.certificate.encode()), BlockFrame(bus.chain[0]))
+        assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == 1000
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
 async def test_nobody_but_a_hub_ends_an_identity(settings: HubSettings, tmp_path: Path) -> None:
     """Invariants 8 and 10: a list of a terminal's, of a stranger's, and one that the backup has already."""
     backup = tmp_path / "backup"
