@@ -55,11 +55,19 @@ async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exc
 
     How many taps of blocks are written again. Raises UplinkError or InputRefused; then nothing has changed.
     """
-    hello = Hello(promised.identity.fleet, promised.identity.replica, {})
-    papers: Sequence[Message] = ()
+    ledger, certificate = before.ledger, before.identity.certificate
+    replica = certificate.replica
+    version = await asyncio.to_thread(revoked_list.version_of, ledger)
+    asking: list[Message] = [Pull(*ledger.settled(), {REVOKED_DOCUMENT: version})]
+    papers: list[Message] = []
 
     async def say(messages: Sequence[Message]) -> Answer:
-        return await exchange([hello, *messages])
+        hello = Hello(promised.identity.fleet, promised.identity.replica, {})
+        answer = await exchange([hello, *asking, *messages])
+        if asking:
+            papers.extend(answer.messages)
+            asking.clear()
+        return answer
 
     def concede(after_seq: int, blocks: Sequence[bytes]) -> int:
         with terminal.syncing(before.identity):
@@ -69,21 +77,17 @@ async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exc
             done = ledger.concede(replica, blocks, [certificate], after_seq=after_seq, ended=True, kin=kin)
         return done.reissued
 
-    ledger, certificate = before.ledger, before.identity.certificate
-    replica = certificate.replica
+    settled = (await asyncio.to_thread(ledger.settled_frontier, [replica])).get(replica, NO_HEAD)
+    chain = await canonical_chain(say, replica, settled.seq)
     kin: list[Chain] = []
     for other in sorted(set(promised.former) - {replica, promised.identity.replica}):
         found = await canonical_chain(say, other, 0)
         if found.blocks:
             kin.append((other, found.blocks, found.certificates))
-    version = await asyncio.to_thread(revoked_list.version_of, ledger)
-    papers = (await say([Pull(*ledger.settled(), {REVOKED_DOCUMENT: version})])).messages
-    settled = (await asyncio.to_thread(ledger.settled_frontier, [replica])).get(replica, NO_HEAD)
-    for after_seq in dict.fromkeys([settled.seq, 0]):
-        chain = await canonical_chain(say, replica, after_seq)
-        try:
-            return await asyncio.to_thread(concede, after_seq, chain.blocks)
-        except InputRefused as error:
-            if error.code is not RefusalCode.CHAIN_BROKEN or after_seq == 0:
-                raise
-    raise AssertionError("the chain was asked for from its beginning")
+    try:
+        return await asyncio.to_thread(concede, settled.seq, chain.blocks)
+    except InputRefused as error:
+        if error.code is not RefusalCode.CHAIN_BROKEN or not settled.seq:
+            raise
+    chain = await canonical_chain(say, replica, 0)  # they part before the settlement
+    return await asyncio.to_thread(concede, 0, chain.blocks)
