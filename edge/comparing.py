@@ -10,14 +10,16 @@ write. A hub that does not show it is asked again, as the new identity, before a
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
 from crdt.errors import InputRefused, RefusalCode
+from crdt.facts import ReplicaId
 from crdt.frames import Hello, Message, Pull
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store.blocks import NO_HEAD
 from crdt.store.conceding import Chain
 from edge import revoked_list
-from edge.canonical import canonical_chain
+from edge.canonical import CanonicalChain, canonical_chain
 from edge.errors import AnswerRefused, Superseded
 from edge.exchange import Answer
 from edge.promised import Promised
@@ -55,35 +57,60 @@ async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exc
 
     How many taps of blocks are written again. Raises UplinkError or InputRefused; then nothing has changed.
     """
-    hello = Hello(promised.identity.fleet, promised.identity.replica, {})
-    papers: Sequence[Message] = ()
+    comparison = _Comparison(terminal, before, promised, exchange)
+    replica, ledger = before.identity.replica, before.ledger
+    settled = (await asyncio.to_thread(ledger.settled_frontier, [replica])).get(replica, NO_HEAD)
+    chain = await comparison.ask(replica, settled.seq)
+    await comparison.ask_kin()
+    try:
+        return await asyncio.to_thread(comparison.concede, settled.seq, chain.blocks)
+    except InputRefused as error:
+        if error.code is not RefusalCode.CHAIN_BROKEN or not settled.seq:
+            raise
+    chain = await comparison.ask(replica, 0)  # they part before the settlement
+    return await asyncio.to_thread(comparison.concede, 0, chain.blocks)
 
-    async def say(messages: Sequence[Message]) -> Answer:
-        return await exchange([hello, *messages])
 
-    def concede(after_seq: int, blocks: Sequence[bytes]) -> int:
-        with terminal.syncing(before.identity):
+@dataclass
+class _Comparison:
+    """What the hub has shown so far."""
+
+    terminal: Terminal
+    before: Enrolment
+    promised: Promised
+    exchange: Exchange
+    papers: Sequence[Message] | None = None
+    """The answer to the first question, with the list of revoked identities."""
+    kin: list[Chain] = field(default_factory=list)
+
+    async def ask(self, replica: ReplicaId, after_seq: int) -> CanonicalChain:
+        """The hub's chain of an identity."""
+        return await canonical_chain(self._say, replica, after_seq)
+
+    async def ask_kin(self) -> None:
+        """The hub's chains of the terminal's other identities, whole."""
+        for other in sorted(set(self.promised.former) - {self.before.identity.replica}):
+            found = await self.ask(other, 0)
+            if found.blocks:
+                self.kin.append((other, found.blocks, found.certificates))
+
+    def concede(self, after_seq: int, blocks: Sequence[bytes]) -> int:
+        """Give way; how many taps of blocks are written again."""
+        ledger, certificate = self.before.ledger, self.before.identity.certificate
+        with self.terminal.syncing(self.before.identity):
             # The list says what an operator has decided; and peers have to be told of it with what is
             # written again.
-            revoked_list.learn(promised.identity, ledger, papers)
-            done = ledger.concede(replica, blocks, [certificate], after_seq=after_seq, ended=True, kin=kin)
-        return done.reissued
+            revoked_list.learn(self.promised.identity, ledger, self.papers or ())
+            return ledger.concede(
+                certificate.replica, blocks, [certificate], after_seq=after_seq, ended=True, kin=self.kin
+            ).reissued
 
-    ledger, certificate = before.ledger, before.identity.certificate
-    replica = certificate.replica
-    kin: list[Chain] = []
-    for other in sorted(set(promised.former) - {replica, promised.identity.replica}):
-        found = await canonical_chain(say, other, 0)
-        if found.blocks:
-            kin.append((other, found.blocks, found.certificates))
-    version = await asyncio.to_thread(revoked_list.version_of, ledger)
-    papers = (await say([Pull(*ledger.settled(), {REVOKED_DOCUMENT: version})])).messages
-    settled = (await asyncio.to_thread(ledger.settled_frontier, [replica])).get(replica, NO_HEAD)
-    for after_seq in dict.fromkeys([settled.seq, 0]):
-        chain = await canonical_chain(say, replica, after_seq)
-        try:
-            return await asyncio.to_thread(concede, after_seq, chain.blocks)
-        except InputRefused as error:
-            if error.code is not RefusalCode.CHAIN_BROKEN or after_seq == 0:
-                raise
-    raise AssertionError("the chain was asked for from its beginning")
+    async def _say(self, messages: Sequence[Message]) -> Answer:
+        identity, asking = self.promised.identity, list[Message]()
+        if self.papers is None:
+            version = await asyncio.to_thread(revoked_list.version_of, self.before.ledger)
+            asking.append(Pull(*self.before.ledger.settled(), {REVOKED_DOCUMENT: version}))
+        answer = await self.exchange([Hello(identity.fleet, identity.replica, {}), *asking, *messages])
+        if self.papers is None:
+            self.papers = answer.messages
+        return answer

@@ -396,14 +396,6 @@ MUTATIONS: Final = (
         theme=STORAGE,
         first=660,
     ),
-    mutation(
-        "blocks of an identity that has ended stay to be sent",
-        30,
-        concession._compared,
-        "(continues and not canonical.ended)",
-        "continues",
-        theme=STORAGE,
-    ),
     # ---- Revocations, debts, evidence ----
     mutation(
         "what a revoked author writes is taken",

@@ -319,6 +319,28 @@ def test_a_part_of_the_hubs_chain_will_do_when_it_begins_where_both_agree(
     assert done.quarantined == tuple(block.hash for block in fork)
 
 
+def test_what_continues_a_chain_that_has_ended_is_written_again(fleet: Fleet) -> None:
+    """Invariant 4: the hub takes no more of it, so nothing of it stays to be sent as what it was."""
+    one = fleet.terminals[0]
+    old = one.ledger.replica
+    tap(one, 1)
+    fleet.push(one)
+    tap(one, 2)
+    beyond = one.ledger.seal()
+    assert beyond is not None
+    assert one.ledger.concede(old, canonical(fleet, old)).quarantined == ()
+    done = one.ledger.concede(old, canonical(fleet, old), ended=True)
+    assert (done.reissued, done.quarantined) == (beyond.header.count, (beyond.hash,))
+    assert one.ledger.suspended
+    one.become(world.terminal(7))
+    again = one.ledger.seal()
+    assert again is not None
+    assert [fact.card for fact in deltas_of(again)] == [fact.card for fact in deltas_of(beyond)]
+    fleet.push(one)
+    fleet.heal()
+    assert one.ledger.digest() == fleet.hub.digest().result()
+
+
 def test_blocks_that_begin_after_the_chains_parted_are_not_enough(fleet: Fleet, tmp_path: Path) -> None:
     one, _ = cloned(fleet, tmp_path)
     old = one.ledger.replica
