@@ -36,6 +36,9 @@ class ManyWriters:
     def on_others(self, _listener: object) -> None:
         """As `crdt.store.store.Shared`."""
 
+    def guard(self, _guard: object) -> None:
+        """As there."""
+
 
 def test_nothing_is_kept_where_other_processes_write_too(founded: Hub) -> None:
     """What another hub process revoked is refused on the very next request to this one."""

@@ -57,6 +57,7 @@ def test_two_hubs_serve_one_ledger_on_a_server(
         assert "back it up with the server's own tools" in refused
 
 
+@on_servers
 def test_hubs_whose_database_goes_back_end_and_go_on_as_one(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,12 +50,14 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """Between two tests, where nobody takes a new process for a leak."""
+    """Between two tests, where nobody takes a new process for a leak. A test that passed fails of it, too."""
     try:
         return (yield)
     finally:
         for server in _fallen(item.config):
+            words = server.last_words()
             server.renew()
+            pytest.fail(f"{server.name} has ended by itself:\n{words}")
 
 
 def _fallen(config: pytest.Config) -> list[Server]:
