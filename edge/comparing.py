@@ -88,8 +88,12 @@ class _Comparison:
         return await canonical_chain(self._say, replica, after_seq)
 
     async def ask_kin(self) -> None:
-        """The hub's chains of the terminal's other identities, whole."""
-        for other in sorted(set(self.promised.former) - {self.before.identity.replica}):
+        """The hub's chains of the terminal's other identities, whole.
+
+        That of the promised one, too: this storage may be a copy, of which the original has taken it up.
+        """
+        others = {*self.promised.former, self.promised.identity.replica} - {self.before.identity.replica}
+        for other in sorted(others):
             found = await self.ask(other, 0)
             if found.blocks:
                 self.kin.append((other, found.blocks, found.certificates))

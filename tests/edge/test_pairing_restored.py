@@ -117,6 +117,36 @@ async def test_taps_that_the_hub_has_are_not_written_again(
     assert await agree(restored.terminal, hub)
 
 
+async def test_a_copy_made_before_the_new_identity_was_taken_up_writes_nothing_again(
+    restored: Restored, hub: TestHub, tmp_path: Path
+) -> None:
+    """The copy has the promise of an identity, under which the original has written since."""
+    assert await merged(hub, restored.lost)
+    await asyncio.to_thread(ride, restored.terminal, AFTER)
+    async with hub.serving(tmp_path) as address:
+        hub.misbehave = busy
+        with pytest.raises(NotCompared):
+            await restored.pair(address)
+        hub.misbehave = None
+    image = tmp_path / "again.db"
+
+    def copy() -> None:
+        with restored.database.direct:
+            for suffix in ("", "-wal"):
+                shutil.copy(f"{restored.image}{suffix}", f"{image}{suffix}")
+
+    await asyncio.to_thread(copy)
+    await asyncio.to_thread(ride, restored.terminal, LOST)
+    assert (await Line(hub, restored.terminal).sync()).complete
+    assert await balances(hub) == [500, 500, 750]
+    opened = await asyncio.to_thread(Database.open, image, KEY)
+    second = await asyncio.to_thread(Terminal, opened, restored.marks)
+    assert (await Line(hub, second).sync()).complete
+    assert await balances(hub) == [500, 500, 750]
+    assert await agree(second, hub)
+    await asyncio.to_thread(opened.close)
+
+
 async def test_what_another_brings_after_the_pairing_counts_no_second_time(
     restored: Restored, hub: TestHub, tmp_path: Path
 ) -> None:
