@@ -191,7 +191,7 @@ class Import:
         replica, first_seq = block.header.replica, block.header.first_seq
         if raw in self._ledger.blocks_after(first_seq - 1, 1, replica):
             return True
-        return self._ledger.settled_frontier().get(replica) == block.head
+        return self._ledger.settled_frontier([replica]).get(replica) == block.head
 
     def _refused(self, replica: str, error: InputRefused) -> None:
         reason = (replica, error.code.name.lower(), str(error))

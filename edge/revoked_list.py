@@ -5,14 +5,14 @@ before blocks and open taps, between peers too.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from crdt.certificate import AuthorCertificate, Role
 from crdt.documents import SignedDocument
 from crdt.errors import NotPermitted, UnknownAuthor
 from crdt.facts import ReplicaId
 from crdt.frames import CertificateFrame, DocumentFrame, Message, Pull
-from crdt.revocations import REVOKED_DOCUMENT
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store.terminal import TerminalLedger
 from edge.identity import Identity
 
@@ -74,7 +74,11 @@ def learn(identity: Identity, ledger: TerminalLedger, messages: Sequence[Message
 def take(
     identity: Identity, ledger: TerminalLedger, raw: bytes, presented: Iterable[AuthorCertificate]
 ) -> bool:
-    """Verify a list that somebody brought, and keep it; whether it is newer. Raises InputRefused."""
+    """Verify a list that somebody brought, and keep it; whether it is newer. Raises InputRefused.
+
+    A hub that was put back has forgotten whom it had ended since, and hears of it by the list held here: so
+    the list of another hub key replaces it only where it names them all.
+    """
     document = SignedDocument.decode(raw)
     if document.name != REVOKED_DOCUMENT:
         raise NotPermitted(f"a document {document.name!r} was not asked for")
@@ -83,4 +87,11 @@ def take(
     if signer is None:
         raise UnknownAuthor("it is not signed by a hub that this terminal knows")
     document.verify(signer.verify(identity.fleet_public_key))
+    held = ledger.document(REVOKED_DOCUMENT)
+    if held is not None and held.signer != document.signer and _ended(held) - _ended(document):
+        return False
     return keep(ledger, document, signer)
+
+
+def _ended(document: SignedDocument) -> Set[ReplicaId]:
+    return Revocations.decode(document.body).cut_offs.keys()

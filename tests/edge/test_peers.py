@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from crdt.facts import CardId
+from crdt.certificate import Role, issue
+from crdt.documents import SignedDocument
+from crdt.facts import CardId, ReplicaId, TerminalId
 from crdt.fleet import FleetSettings
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.signing import SigningKey
 from edge.decide import Reason, Refused, decide
 from edge.errors import HubDistrusted
 from edge.peer_answering import PeerAnswer
-from tests.edge.authority import Fleet
-from tests.edge.doors import AT_MS, Door, compared, digests, doors
+from tests.edge.authority import HUB_LIMITS, Fleet
+from tests.edge.doors import AT_MS, Door, compared, digests, doors, revoked
 
 CARD, OTHER_CARD = CardId(b"\x04\x01\x02\x03"), CardId(b"\x04\x09\x09\x09")
 
@@ -149,6 +153,25 @@ async def test_a_door_that_was_paired_anew_counts_once(two: list[Door], fleet: F
     await compared(front, rear)
     assert await asyncio.to_thread(rear.balance, CARD) == 500
     assert len(await asyncio.to_thread(rear.ledger.frontier)) == 1, "the old identity's block"
+
+
+async def test_what_only_terminals_remember_for_a_hub_that_was_put_back_is_kept(two: list[Door], fleet: Fleet) -> None:
+    """Only the list held here says whom it had ended: its new key's list replaces that once it knows them."""
+    key = SigningKey(bytes([99]) * 32)
+    hub = issue(fleet.key, TerminalId(b"H" * 16), "hub", Role.HUB, key.public_key, HUB_LIMITS)
+    gone, later = ReplicaId(b"9" * 16), ReplicaId(b"8" * 16)
+
+    def new_list(version: int, cut_offs: dict[ReplicaId, int]) -> SignedDocument:
+        return SignedDocument.seal(key, fleet.id, REVOKED_DOCUMENT, version, Revocations(cut_offs).encode())
+
+    for door, document in zip(two, (revoked(fleet, {gone: 5}, 7), new_list(2**32, {later: 3})), strict=True):
+        await asyncio.to_thread(door.ledger.merge, [], [hub])
+        await asyncio.to_thread(door.ledger.put_document, document)
+    await compared(*two)
+    assert (await asyncio.to_thread(two[0].ledger.revocations)).cut_offs == {gone: 5}
+    await asyncio.to_thread(two[1].ledger.put_document, new_list(2**32 + 1, {later: 3, gone: 5}))
+    await compared(*two)
+    assert (await asyncio.to_thread(two[0].ledger.revocations)).cut_offs == {gone: 5, later: 3}
 
 
 async def test_a_hint_that_leads_to_another_terminal_is_noticed(three: list[Door]) -> None:
