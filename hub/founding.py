@@ -5,7 +5,7 @@ Everything secret is made here, once: the database's key, the fleet's keys, the 
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,11 @@ from pathlib import Path
 from sqlalchemy import select
 
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
+from crdt.errors import LedgerBusy
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger, wall_clock_ms
+from crdt.store.lock import ProcessLock
 from crdt.store.marks import Marks
 from crdt.store.server import ServerDatabase
 from crdt.store.store import Store
@@ -121,14 +123,20 @@ def write_root(places: Places, authority: Authority) -> Path:
 
 @contextmanager
 def opened(settings: HubSettings, environment: Mapping[str, str]) -> Iterator[tuple[Store, Secrets]]:
-    """The founded database, open; HubError or StoreError with a sentence when it is not."""
+    """The founded database, open; HubError or StoreError with a sentence when it is not.
+
+    One process at a time has it with these settings. LedgerBusy when another one does.
+    """
     if not settings.store_url and not settings.database.exists():
         raise _not_founded(settings)
-    with open_store(settings, environment) as database:
+    # The marks are let go of after the database: its last writes still count this process's row up.
+    with ExitStack() as held, open_store(settings, environment) as database:
         database.create(tables.metadata)
         secrets = load_secrets(database)
         if secrets is None or not is_founded(database):
             raise _not_founded(settings)
+        if settings.store_url:  # a file has a lock of its own
+            held.callback(_lock_marks(settings).release)
         yield database, secrets
 
 
@@ -162,6 +170,19 @@ def open_ledger(
         yield authority, ledger
     finally:
         ledger.close()
+
+
+def _lock_marks(settings: HubSettings) -> ProcessLock:
+    """Else a second process would begin in the place of the first, to whom the server would seem put back."""
+    try:
+        return ProcessLock.take(settings.marks_file)
+    except LedgerBusy as error:
+        raise LedgerBusy(
+            f"A hub process with the marks {settings.marks_file} runs already; it goes on unharmed, and this "
+            "one was not started. Stop that one first, or give this one settings with a state directory of "
+            "its own (state_directory, and store.marks_file where that is set): each process on a database "
+            "server needs one."
+        ) from error
 
 
 def _ledger(settings: HubSettings, database: Store, authority: Authority) -> HubLedger:

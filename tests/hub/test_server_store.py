@@ -90,5 +90,41 @@ def test_hubs_whose_database_goes_back_end_and_go_on_as_one(
             assert len([line for line in waits.splitlines() if "marks" in line]) == 1
 
 
+@on_servers
+def test_a_second_start_with_the_same_settings_harms_nobody(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Invariant 4: who is refused has not begun in the place of the one that runs."""
+    url, key = server.fresh(), tmp_path / "hub.key"
+    here, there = both = [hub_on(url, tmp_path / name, key) for name in ("here", "there")]
+    assert here.command("init").returncode == 0
+    with ExitStack() as stack:
+        for hub in both:
+            (hub.directory / "state").mkdir(exist_ok=True, mode=0o700)
+            hub.start()
+            stack.callback(_stop, hub)
+        _keep_port(here)
+        second = here.command("run")
+        assert second.returncode == 1
+        (line,) = second.stderr.strip().splitlines()
+        assert f"A hub process with the marks {here.directory / 'state/marks'} runs already" in line
+        assert "a state directory of its own" in line
+        assert "There is a fleet in" in here.command("init").stderr
+        at = [Shell(hub, capsys) for hub in both]
+        at[0]("topup", CARD, "20.00", "--request", "form-no-1")
+        at[1]("topup", CARD, "10.00", "--request", "form-no-2")
+        assert here.stop(signal.SIGKILL) == -signal.SIGKILL
+        here.start()
+        for shell in at:
+            assert "30.00" in shell("cards", "show", CARD)
+            assert "this hub's own marks" not in shell("ledger", "waiting")
+
+
+def _keep_port(hub: HubProcess) -> None:
+    """From now on its settings name the port that it has, as they do in a depot."""
+    port = make_url(hub.url).port
+    hub.settings.write_text(hub.settings.read_text().replace("server.port = 0", f"server.port = {port}"))
+
+
 def _stop(hub: HubProcess) -> None:
     assert hub.stop(signal.SIGTERM) == 0
