@@ -31,7 +31,7 @@ from tests.edge.conftest import FARES, KEY, document
 from tests.edge.test_delivery import copied
 from tests.edge.test_restored import Line, agree
 from tests.edge.test_uplink import enrolled, ride, running, uplink_of
-from tests.edge.testhub import TestHub, open_ledger
+from tests.edge.testhub import TestHub, answer, open_ledger
 
 CODE = "4-7K2M9QX"
 OPENED, LOST, AFTER = (CardId(bytes([4, 0, 0, number])) for number in (1, 2, 3))
@@ -204,6 +204,34 @@ async def test_a_terminal_compares_itself_before_it_says_anything_else(
     assert before.identity.replica not in {messages[0].replica for messages in hub.heard}  # type: ignore[union-attr]
     assert await balances(hub) == [500, 750, 750]
     assert await agree(terminal, hub)
+
+
+async def test_what_one_address_has_promised_is_taken_up_at_another(
+    restored: Restored, hub: TestHub, tmp_path: Path
+) -> None:
+    """The terminal can compare itself wherever it reaches the hub, in the same attempt."""
+    cut = False
+
+    async def cut_after_the_renewal(request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        nonlocal cut
+        if hub.renewals and not cut:
+            cut = True
+            assert request.transport is not None
+            request.transport.close()
+        return answer(honest)
+
+    hub.misbehave = cut_after_the_renewal
+    async with hub.serving(tmp_path) as address:
+        other = HubAddress("localhost", address.port)
+        book = AddressBook(address, None)
+        book.hint([other])
+        uplink = uplink_of(restored.terminal, book)
+        async with running(uplink):
+            status = await uplink.sync_now()
+    assert cut
+    assert (status.online, status.hub, status.trouble) == (True, other, "")
+    assert len(hub.renewals) == 1
+    assert await agree(restored.terminal, hub)
 
 
 async def test_a_pairing_of_which_the_terminal_heard_nothing_loses_and_doubles_nothing(
