@@ -18,6 +18,7 @@ from aiohttp import web
 from crdt.facts import CardId
 from crdt.frames import Message
 from crdt.pairing import PairingCode
+from crdt.store import quarantine
 from crdt.store.database import Database
 from crdt.store.marks import Marks
 from edge.addresses import AddressBook, HubAddress
@@ -234,11 +235,13 @@ async def test_what_one_address_has_promised_is_taken_up_at_another(
     assert await agree(restored.terminal, hub)
 
 
+@pytest.mark.parametrize("room_bytes", [quarantine.MAX_QUARANTINED_BYTES, 0], ids=["", "quarantine full"])
 async def test_a_pairing_of_which_the_terminal_heard_nothing_loses_and_doubles_nothing(
-    paired: Terminal, hub: TestHub
+    paired: Terminal, hub: TestHub, monkeypatch: pytest.MonkeyPatch, room_bytes: int
 ) -> None:
     """The answer was lost, so the terminal learns in a sync that it was replaced: what it had sealed and not
     sent does not wait for an operator."""
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", room_bytes)
     for card in (OPENED, LOST):
         await asyncio.to_thread(ride, paired, card)
         await asyncio.to_thread(enrolled(paired).ledger.seal)
