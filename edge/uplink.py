@@ -175,12 +175,10 @@ class Uplink:
 
     async def _anywhere(self, enrolment: Enrolment, retry: bool) -> bool:
         """Sync at the first address where the hub answers; whether that came to its end."""
-        promised = self._terminal.promised
-        client = await self._connected(enrolment.identity if promised is None else promised.identity)
         failure: UplinkError = HubUnreachable("No hub was found yet: nothing is announced, and none is set.")
         for address in self._addresses.candidates():
             try:
-                outcome = await self._sync(enrolment, client, address, retry)
+                outcome = await self._sync(enrolment, address, retry)
             except (HubUnreachable, HubDistrusted) as error:
                 log.debug("%s", error)
                 failure = error
@@ -189,7 +187,10 @@ class Uplink:
                 return outcome.complete
         raise failure
 
-    async def _sync(self, enrolment: Enrolment, client: Client, address: HubAddress, retry: bool) -> Outcome:
+    async def _sync(self, enrolment: Enrolment, address: HubAddress, retry: bool) -> Outcome:
+        promised = self._terminal.promised  # at the address before, perhaps
+        client = await self._connected(enrolment.identity if promised is None else promised.identity)
+
         async def renew(reissued: Sequence[bytes]) -> Exchange:
             return await self._renew(address, reissued)
 

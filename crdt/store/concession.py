@@ -117,7 +117,7 @@ def concede(
     mine = canonical.replica in own
     how = REISSUED if mine else quarantine.OPEN
     entries = [replace(_evidence(block, canonical.blocks), resolution=how) for block in leave]
-    quarantine.put(connection, entries, noted_ms)
+    quarantine.put(connection, entries, noted_ms, bounded=False)
     count = 0
     if mine:
         given_up = reissue.set_aside(connection, canonical.replica) if canonical.ended else []
@@ -161,7 +161,7 @@ def give_way(connection: Connection, settled: Frontier, own: AbstractSet[Replica
         if first:
             removed = cut_off(connection, replica, first - 1)
             entries = [Quarantined.of(block, RefusalCode.FORK_DETECTED) for block in removed]
-            quarantine.put(connection, entries, noted_ms)
+            quarantine.put(connection, entries, noted_ms, bounded=False)
         if first or chain.head.seq <= head.seq:
             credit_minor = chains_of(connection, [replica]).get(replica, NO_CHAIN).credit_minor
             put_heads(connection, [(replica, head, credit_minor)])
@@ -184,7 +184,7 @@ def revoke(
     for replica in revoked:
         removed = cut_off(connection, replica, revocations.cut_offs[replica])
         entries = [Quarantined.of(block, RefusalCode.REVOKED) for block in removed]
-        quarantine.put(connection, entries, noted_ms)
+        quarantine.put(connection, entries, noted_ms, bounded=False)
         if replica == writer:
             put_heads(connection, [(replica, *chains[replica])])
     _end_revoked(connection, revocations, own)

@@ -69,7 +69,8 @@ Seal = Callable[[Answer], Page]
 
 
 class Instant(NamedTuple):
-    """The settlement at one moment. `last_fact`: of the history then, which it includes."""
+    """The settlement at one moment, the last that it was seen to be the newest. `last_fact`: of the history
+    then, which it includes."""
 
     position: int
     last_fact: int
@@ -80,7 +81,7 @@ class Installed(NamedTuple):
     """What somebody knows who has installed a settlement."""
 
     last_fact: int  # of the history
-    age_s: float  # since there is a newer one
+    age_s: float  # since it was seen to be the newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +173,8 @@ class Editions:
         after = bisect_right(instants, position, key=itemgetter(0))
         if not after:
             return None
-        age_s = self._clock() - instants[after].at_s if after < len(instants) else 0.0
-        return Installed(instants[after - 1].last_fact, age_s)
+        known = instants[after - 1]
+        return Installed(known.last_fact, self._clock() - known.at_s)
 
     def page(self, connection: Connection, pull: Pull) -> Page:
         """The page that answers a pull."""
@@ -189,9 +190,12 @@ class Editions:
 
     def _remember(self, edition: Edition) -> None:
         """Keep the instant, and of older ones some: who has one between two is taken to know the earlier."""
-        if self._instants and edition.position <= self._instants[-1].position:
+        before = self._instants
+        if before and edition.position < before[-1].position:
             return
-        kept = [*self._instants, Instant(edition.position, edition.last_fact, edition.made_s)]
+        if before and edition.position == before[-1].position:
+            before = before[:-1]
+        kept = [*before, Instant(edition.position, edition.last_fact, edition.made_s)]
         older = len(kept) - 1 - ALL_INSTANTS
         if older > 0 and kept[older].at_s < kept[older - 1].at_s + INSTANT_S:
             del kept[older]

@@ -18,6 +18,7 @@ from aiohttp import web
 from crdt.facts import CardId
 from crdt.frames import Message
 from crdt.pairing import PairingCode
+from crdt.store import quarantine
 from crdt.store.database import Database
 from crdt.store.marks import Marks
 from edge.addresses import AddressBook, HubAddress
@@ -31,7 +32,7 @@ from tests.edge.conftest import FARES, KEY, document
 from tests.edge.test_delivery import copied
 from tests.edge.test_restored import Line, agree
 from tests.edge.test_uplink import enrolled, ride, running, uplink_of
-from tests.edge.testhub import TestHub, open_ledger
+from tests.edge.testhub import TestHub, answer, open_ledger
 
 CODE = "4-7K2M9QX"
 OPENED, LOST, AFTER = (CardId(bytes([4, 0, 0, number])) for number in (1, 2, 3))
@@ -236,11 +237,41 @@ async def test_a_terminal_compares_itself_before_it_says_anything_else(
     assert await agree(terminal, hub)
 
 
+async def test_what_one_address_has_promised_is_taken_up_at_another(
+    restored: Restored, hub: TestHub, tmp_path: Path
+) -> None:
+    """The terminal can compare itself wherever it reaches the hub, in the same attempt."""
+    cut = False
+
+    async def cut_after_the_renewal(request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        nonlocal cut
+        if hub.renewals and not cut:
+            cut = True
+            assert request.transport is not None
+            request.transport.close()
+        return answer(honest)
+
+    hub.misbehave = cut_after_the_renewal
+    async with hub.serving(tmp_path) as address:
+        other = HubAddress("localhost", address.port)
+        book = AddressBook(address, None)
+        book.hint([other])
+        uplink = uplink_of(restored.terminal, book)
+        async with running(uplink):
+            status = await uplink.sync_now()
+    assert cut
+    assert (status.online, status.hub, status.trouble) == (True, other, "")
+    assert len(hub.renewals) == 1
+    assert await agree(restored.terminal, hub)
+
+
+@pytest.mark.parametrize("room_bytes", [quarantine.MAX_QUARANTINED_BYTES, 0], ids=["", "quarantine full"])
 async def test_a_pairing_of_which_the_terminal_heard_nothing_loses_and_doubles_nothing(
-    paired: Terminal, hub: TestHub
+    paired: Terminal, hub: TestHub, monkeypatch: pytest.MonkeyPatch, room_bytes: int
 ) -> None:
     """The answer was lost, so the terminal learns in a sync that it was replaced: what it had sealed and not
     sent does not wait for an operator."""
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", room_bytes)
     for card in (OPENED, LOST):
         await asyncio.to_thread(ride, paired, card)
         await asyncio.to_thread(enrolled(paired).ledger.seal)

@@ -175,7 +175,7 @@ def test_what_somebody_knows_is_never_later_than_what_was_installed(fleet: Fleet
         fleet.hub.latest(500).result()
         asker.now_s += INSTANT_S
     counts = []
-    for ago, page in enumerate(reversed(pages)):
+    for ago, page in enumerate(reversed(pages), 1):
         known = asker.editions.installed(page.position)
         assert known is not None
         assert known.age_s == ago * INSTANT_S
@@ -183,6 +183,22 @@ def test_what_somebody_knows_is_never_later_than_what_was_installed(fleet: Fleet
     assert counts == sorted(counts, reverse=True)
     assert counts[0] <= len(fleet.hub.latest(500).result())
     assert asker.editions.installed(pages[0].position - 1) is None
+
+
+def test_what_nobody_asked_for_between_two_pulls_makes_no_settlement_younger(fleet: Fleet) -> None:
+    """Who asks alone and seldom knows nothing of what came since it was last told that there is no more."""
+    asker = Asker(fleet)
+    tap(fleet, 1)
+    base = asker.page(position(fleet)).position
+    asker.now_s += 3_600
+    asker.page(base)
+    told = asker.editions.installed(base)
+    assert told is not None
+    assert told.age_s == 0
+    tap(fleet, 2)
+    asker.now_s += 36_000
+    assert asker.page(base).position > base
+    assert asker.editions.installed(base) == told._replace(age_s=36_000)
 
 
 def test_many_instants_are_remembered_and_of_older_ones_one_a_second(fleet: Fleet) -> None:

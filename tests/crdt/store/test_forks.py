@@ -8,6 +8,7 @@ import pytest
 
 from crdt.block import Block, parse, seal
 from crdt.certificate import Limits
+from crdt.documents import SignedDocument
 from crdt.errors import (
     ChainBroken,
     ForkDetected,
@@ -20,7 +21,9 @@ from crdt.errors import (
 )
 from crdt.facts import CardId, Delta, Draft, Kind, ReplicaId
 from crdt.forks import ForkProof
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import CardRow, Cursor, Page, beginning, seal_page
+from crdt.store import quarantine
 from crdt.store.concession import Conceded
 from crdt.store.inline import InlineDatabase
 from crdt.store.marks import Marks
@@ -419,6 +422,28 @@ def test_a_settlement_wins_over_a_held_chain_of_another_terminal(fleet: Fleet, b
     report = other.ledger.merge([held[2].raw, held[1].raw])
     assert {type(each.error) for each in report.refused} == {ForkDetected}
     assert other.ledger.held() == (1, -250)
+
+
+@pytest.mark.parametrize("way", ["conceded", "settled", "revoked"])
+def test_what_leaves_the_record_is_kept_however_much_is_in_quarantine(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Invariant 5: the hub decides about its facts, and this may be the only copy."""
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", 0)
+    one, other = fleet.terminals
+    author = one.author
+    facts = [Delta(author.key.replica, 1, card(1), Kind.FARE, -amount, 1) for amount in (1, 2)]
+    held, counted = (author.blocks([fact], [])[0] for fact in facts)
+    other.ledger.merge([held.raw], [author.certificate])
+    if way == "conceded":
+        other.ledger.concede(author.key.replica, [counted.raw])
+    elif way == "settled":
+        assert other.ledger.install(settlement(counted, 1, [CardRow(card(1), -2, 0)]))
+    else:
+        body = Revocations({author.key.replica: 0}).encode()
+        document = SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)
+        assert other.ledger.put_document(document)
+    assert [entry.raw for entry in other.ledger.quarantined(9)] == [held.raw]
 
 
 def test_a_settlement_that_names_another_block_right_before_the_held_ones_wins(fleet: Fleet) -> None:
