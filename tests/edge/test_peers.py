@@ -155,7 +155,9 @@ async def test_a_door_that_was_paired_anew_counts_once(two: list[Door], fleet: F
     assert len(await asyncio.to_thread(rear.ledger.frontier)) == 1, "the old identity's block"
 
 
-async def test_what_only_terminals_remember_for_a_hub_that_was_put_back_is_kept(two: list[Door], fleet: Fleet) -> None:
+async def test_what_only_terminals_remember_for_a_hub_that_was_put_back_is_kept(
+    two: list[Door], fleet: Fleet
+) -> None:
     """Only the list held here says whom it had ended: its new key's list replaces that once it knows them."""
     key = SigningKey(bytes([99]) * 32)
     hub = issue(fleet.key, TerminalId(b"H" * 16), "hub", Role.HUB, key.public_key, HUB_LIMITS)
