@@ -90,7 +90,8 @@ class Safekeeping:
         if reached is None or reached.seq <= after.seq:
             refusals = "; ".join(one.text for one in answer.refusals) or RefusalCode.CHAIN_BROKEN.name
             log.warning("the hub does not take back its own entries after %d: %s", after.seq, refusals)
-            run.delivery.unwanted[replica] = after
+            if _is_judged(answer):
+                run.delivery.unwanted[replica] = after
             return after
         log.warning("the hub was put back; it has its own entries up to %d again", reached.seq)
         return reached
@@ -98,6 +99,12 @@ class Safekeeping:
 
 def _blocks(answer: Answer) -> list[bytes]:
     return [message.raw for message in answer.messages if isinstance(message, BlockFrame)]
+
+
+def _is_judged(answer: Answer) -> bool:
+    """Whether the hub has looked at the blocks and will not have them; else the next run tries again."""
+    judged = any(isinstance(message, Ack) for message in answer.messages)
+    return judged and any(refusal.code is not RefusalCode.COME_AGAIN for refusal in answer.refusals)
 
 
 def _acknowledged(answer: Answer, replica: ReplicaId) -> Head | None:

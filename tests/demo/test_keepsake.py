@@ -12,7 +12,7 @@ from yarl import URL
 
 from crdt.errors import RefusalCode
 from crdt.facts import Draft, Kind
-from crdt.frames import BlockFrame, Message, Refusal
+from crdt.frames import Ack, BlockFrame, Message, Refusal
 from crdt.store.database import Database
 from edge.addresses import HubAddress
 from edge.courier import Export
@@ -69,8 +69,8 @@ class Bus:
     """Blocks sent in full."""
     lose: bool = False
     """Whether the answer to the next blocks gets lost."""
-    refused: bool = False
-    """Whether the hub's answer to blocks is a refusal."""
+    refused: RefusalCode | None = None
+    """Why the hub does not take blocks."""
 
     @property
     def address(self) -> HubAddress:
@@ -93,12 +93,14 @@ class Bus:
                 self.exchanges += 1
                 blocks = sum(isinstance(message, BlockFrame) for message in messages)
                 self.brought += blocks
+                if blocks and self.refused is not None:
+                    without = [message for message in messages if not isinstance(message, BlockFrame)]
+                    answer = await client.exchange(self.address, without)
+                    return replace(answer, messages=(Ack({}), Refusal(self.refused, "not now or never")))
                 answer = await client.exchange(self.address, messages)
                 if blocks and self.lose:
                     self.lose = False
                     raise HubUnreachable("The answer was lost.")
-                if blocks and self.refused:
-                    return replace(answer, messages=(Refusal(RefusalCode.REVOKED, "its key was revoked"),))
                 return answer
 
             sync = Sync(self.terminal, now, exchange, dict, self.delivery, retry=not hurried)
@@ -319,7 +321,29 @@ async def test_what_the_hub_does_not_take_back_is_offered_once(
         await one.run()
     put_back(settings, backup)
     async with up(settings) as one.depot:
-        one.refused = True
+        one.refused = RefusalCode.REVOKED
         for _ in range(3):
             await one.run()
         assert one.brought == 1
+
+
+async def test_what_the_hub_has_no_time_for_is_offered_again(
+    settings: HubSettings, buses: list[Terminal], tmp_path: Path
+) -> None:
+    """Invariant 4: only what it has judged is not; a top-up comes back as soon as the hub takes it."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        (one,) = await paired(depot, buses[:1])
+        await back_up(depot, backup)
+        await top_up(depot, "request-first")
+        await one.run()
+        sold = await balance(depot)
+    put_back(settings, backup)
+    async with up(settings) as one.depot:
+        one.refused = RefusalCode.COME_AGAIN
+        for _ in range(2):
+            await one.run()
+        assert await balance(one.depot) == 0
+        one.refused = None
+        await one.run()
+        assert await balance(one.depot) == sold
