@@ -246,20 +246,22 @@ def _create(connection: Connection, metadata: MetaData) -> None:
 @contextmanager
 def _creating(connection: Connection) -> Iterator[None]:
     """Tables may be made here. Raises StoreFailed while another process makes some, and does not end."""
-    with connection.begin():
-        if connection.dialect.name == "postgresql":
+    if connection.dialect.name == "postgresql":
+        with connection.begin():
             connection.execute(select(func.pg_advisory_xact_lock(_CREATION)))
             yield
-            return
-        name = func.concat("farebox ", func.database())
-        if connection.execute(select(func.get_lock(name, LOCK_TIMEOUT_S))).scalar_one() != 1:
-            raise StoreFailed(
-                "Another process of the hub has been making tables for long; start this one again."
-            )
-        try:
+        return
+    name = func.concat("farebox ", func.database())
+    with connection.begin():
+        mine = connection.execute(select(func.get_lock(name, LOCK_TIMEOUT_S))).scalar_one() == 1
+    if not mine:
+        raise StoreFailed("Another process of the hub has been making tables for long; start this one again.")
+    try:
+        with connection.begin():
             _compare_text_exactly(connection)
             yield
-        finally:
+    finally:  # after the commit: the next process has to see what was made
+        with connection.begin():
             connection.execute(select(func.release_lock(name)))
 
 
