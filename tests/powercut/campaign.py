@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, Final
 
 from crdt.errors import LedgerError
+from tests.memory import memory
 from tests.powercut import hub_check, hub_restart, terminal_check, terminal_restart
 from tests.powercut.cuts import cuts
 from tests.powercut.disk import Disk, Image, Kept
@@ -22,7 +23,6 @@ from tests.powercut.oplog import Operation, What, read_log
 from tests.powercut.parties import KEY_FILE, LEDGER, small
 
 RESTART_SHARE: Final = 100  # one of so many distinct images is also opened by the real program's code
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a directory in it, with a name of its own
 _FOUND_FILE: Final = "failure.json"
 _KEY_CHARS: Final = 65  # 32 bytes in hex, and the end of the line
 
@@ -101,7 +101,7 @@ def moments(operations: list[Operation], said: Any) -> Iterator[Moment]:
 @contextlib.contextmanager
 def in_memory() -> Iterator[Path]:
     """A directory for a campaign: in memory where that can be, for thousands of images a second."""
-    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None, prefix="powercut-") as name:
+    with tempfile.TemporaryDirectory(dir=memory(), prefix="powercut-") as name:
         yield Path(name)
 
 

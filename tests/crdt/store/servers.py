@@ -22,11 +22,11 @@ from sqlalchemy.pool import NullPool
 
 from crdt.store import schema, sealed
 from crdt.store.server_writer import LOCK_METADATA
+from tests.memory import memory
 from tests.needs import needs_program
 
 PATIENCE_S = 60
 KEPT = 8  # databases of one server: more than any test uses at once
-MEMORY = Path("/dev/shm")  # noqa: S108 - a new directory in it, with a name of its own
 ROOM_BYTES = 1 << 30
 TABLES = (LOCK_METADATA, sealed.METADATA, schema.METADATA)
 LEFT_OVER = "is still in use"  # PostgreSQL says so of the memory of one that was killed
@@ -285,8 +285,7 @@ def new_directory(prefix: str) -> Path:
 
     The name is short: a socket is in it.
     """
-    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else None))
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=memory(ROOM_BYTES)))
 
 
 def _psycopgs(url: str) -> str:
