@@ -138,6 +138,18 @@ async def agreed(depot: Depot, *buses: Bus) -> bool:
     return same and all(one.balance for one in books)
 
 
+async def put_back_once(settings: HubSettings, buses: Sequence[Terminal], directory: Path) -> Bus:
+    """The one bus of a hub that sold after its backup (`backup` in the directory), and was put back."""
+    backup = directory / "backup"
+    async with up(settings) as depot:
+        (one,) = await paired(depot, buses[:1])
+        await back_up(depot, backup)
+        await top_up(depot, "request-first")
+        await one.run()
+    put_back(settings, backup)
+    return one
+
+
 async def test_a_hub_put_back_gets_its_top_ups_back_from_any_bus(
     settings: HubSettings, buses: list[Terminal], tmp_path: Path
 ) -> None:
@@ -182,20 +194,14 @@ async def test_put_back_twice_it_gets_the_entries_of_each_identity(
     settings: HubSettings, buses: list[Terminal], tmp_path: Path
 ) -> None:
     """The second time it does not even know its identity of between: the terminal brings the certificate."""
-    backup = tmp_path / "backup"
-    async with up(settings) as depot:
-        (one,) = await paired(depot, buses[:1])
-        await back_up(depot, backup)
-        await top_up(depot, "request-first")
-        await one.run()
-    put_back(settings, backup)
+    one = await put_back_once(settings, buses, tmp_path)
     async with up(settings) as one.depot:
         await top_up(one.depot, "request-second")
         one.delivery = Delivery()
         await one.run()
         assert await balance(one.depot) == 1000
         assert await one.kept() == 2
-    put_back(settings, backup)
+    put_back(settings, tmp_path / "backup")
     async with up(settings) as one.depot:
         one.delivery = Delivery()
         await one.run()
@@ -249,13 +255,7 @@ async def test_invariant_6_an_answer_that_gets_lost_costs_nothing(
     settings: HubSettings, buses: list[Terminal], tmp_path: Path
 ) -> None:
     """The hub has the blocks, the terminal does not know: the next run says so, and brings nothing again."""
-    backup = tmp_path / "backup"
-    async with up(settings) as depot:
-        (one,) = await paired(depot, buses[:1])
-        await back_up(depot, backup)
-        await top_up(depot, "request-first")
-        await one.run()
-    put_back(settings, backup)
+    one = await put_back_once(settings, buses, tmp_path)
     async with up(settings) as one.depot:
         one.lose = True
         with pytest.raises(HubUnreachable):
@@ -313,13 +313,7 @@ async def test_what_the_hub_does_not_take_back_is_offered_once(
     settings: HubSettings, buses: list[Terminal], tmp_path: Path
 ) -> None:
     """The terminal is online all the same; it offers it again when the hub's chain has moved."""
-    backup = tmp_path / "backup"
-    async with up(settings) as depot:
-        (one,) = await paired(depot, buses[:1])
-        await back_up(depot, backup)
-        await top_up(depot, "request-first")
-        await one.run()
-    put_back(settings, backup)
+    one = await put_back_once(settings, buses, tmp_path)
     async with up(settings) as one.depot:
         one.refused = RefusalCode.REVOKED
         for _ in range(3):
@@ -331,14 +325,7 @@ async def test_what_the_hub_has_no_time_for_is_offered_again(
     settings: HubSettings, buses: list[Terminal], tmp_path: Path
 ) -> None:
     """Invariant 4: only what it has judged is not; a top-up comes back as soon as the hub takes it."""
-    backup = tmp_path / "backup"
-    async with up(settings) as depot:
-        (one,) = await paired(depot, buses[:1])
-        await back_up(depot, backup)
-        await top_up(depot, "request-first")
-        await one.run()
-        sold = await balance(depot)
-    put_back(settings, backup)
+    one = await put_back_once(settings, buses, tmp_path)
     async with up(settings) as one.depot:
         one.refused = RefusalCode.COME_AGAIN
         for _ in range(2):
@@ -346,4 +333,4 @@ async def test_what_the_hub_has_no_time_for_is_offered_again(
         assert await balance(one.depot) == 0
         one.refused = None
         await one.run()
-        assert await balance(one.depot) == sold
+        assert await balance(one.depot) == 500

@@ -28,13 +28,20 @@ def hub_on(url: str, directory: Path, key_file: Path) -> HubProcess:
     return hub
 
 
+def two_on(url: str, directory: Path) -> tuple[HubProcess, HubProcess]:
+    """Two hubs that share the database there and the key. The first is to found the fleet."""
+    here, there = (hub_on(url, directory / name, directory / "hub.key") for name in ("here", "there"))
+    (there.directory / "state").mkdir(mode=0o700)
+    return here, there
+
+
 @on_servers
 def test_two_hubs_serve_one_ledger_on_a_server(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Issue: "several hub processes on one PostgreSQL"; what one books the other one knows, also later."""
-    url, key = server.fresh(), tmp_path / "hub.key"
-    here, there = (hub_on(url, tmp_path / name, key) for name in ("here", "there"))
+    url = server.fresh()
+    here, there = both = two_on(url, tmp_path)
     done = here.command("init")
     assert done.returncode == 0, done.stderr
     assert f"on {'127.0.0.1' if server.name == 'mariadb' else server.directory}" in done.stdout
@@ -43,15 +50,14 @@ def test_two_hubs_serve_one_ledger_on_a_server(
     assert again.returncode == 1
     assert f"There is a fleet in {make_url(url).database} on" in again.stderr
     with ExitStack() as stack:
-        for hub in (here, there):
-            (hub.directory / "state").mkdir(exist_ok=True, mode=0o700)
+        for hub in both:
             hub.start()
             stack.callback(_stop, hub)
-        at = {hub: Shell(hub, capsys) for hub in (here, there)}
+        at = {hub: Shell(hub, capsys) for hub in both}
         for number, hub in enumerate((here, there, here), 1):
             at[hub]("topup", CARD, "20.00", "--request", f"form-no-{number}")
         assert "nothing was added" in at[there]("topup", CARD, "20.00", "--request", "form-no-1")
-        for hub in (here, there):
+        for hub in both:
             assert "60.00" in at[hub]("cards", "show", CARD)
         refused = at[here].sentence("backup", str(tmp_path / "copy"))
         assert "back it up with the server's own tools" in refused
@@ -62,12 +68,11 @@ def test_hubs_whose_database_goes_back_end_and_go_on_as_one(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Invariants 4 and 5: systemd starts both again; they have one new identity and one notice for people."""
-    url, key = server.fresh(), tmp_path / "hub.key"
-    here, there = both = [hub_on(url, tmp_path / name, key) for name in ("here", "there")]
+    url = server.fresh()
+    here, _ = both = two_on(url, tmp_path)
     assert here.command("init").returncode == 0
     with ExitStack() as stack:
         for hub in both:
-            (hub.directory / "state").mkdir(exist_ok=True, mode=0o700)
             hub.start()
         at = [Shell(hub, capsys) for hub in both]
         at[0]("topup", CARD, "20.00", "--request", "form-no-1")
@@ -95,12 +100,11 @@ def test_a_second_start_with_the_same_settings_harms_nobody(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Invariant 4: who is refused has not begun in the place of the one that runs."""
-    url, key = server.fresh(), tmp_path / "hub.key"
-    here, there = both = [hub_on(url, tmp_path / name, key) for name in ("here", "there")]
+    url = server.fresh()
+    here, _ = both = two_on(url, tmp_path)
     assert here.command("init").returncode == 0
     with ExitStack() as stack:
         for hub in both:
-            (hub.directory / "state").mkdir(exist_ok=True, mode=0o700)
             hub.start()
             stack.callback(_stop, hub)
         _keep_port(here)
