@@ -17,7 +17,7 @@ from sqlalchemy import Connection, update
 from crdt.block import Block
 from crdt.columns import Columns
 from crdt.errors import ChainBroken, RefusalCode
-from crdt.facts import Delta, ReplicaId
+from crdt.facts import MAX_SEQ, Delta, ReplicaId
 from crdt.forks import contradict, unheld
 from crdt.frontier import Frontier, Head
 from crdt.revocations import Revocations
@@ -53,9 +53,9 @@ class Conceded(NamedTuple):
 class Canonical:
     """The hub's blocks of a replica, verified, one after another.
 
-    `after_seq`: where they were asked for from. `ended`: the hub takes nothing more of the chain, so what
-    would continue it has to be written again as well. `elsewhere`: what the hub has of other identities of
-    the same terminal, which may be the same facts, written again before.
+    `after_seq`: where they were asked for from. `ended`: the hub takes nothing of the chain beyond its
+    cut-off, so what continues it there has to be written again as well. `elsewhere`: what the hub has of
+    other identities of the same terminal, which may be the same facts, written again before.
     """
 
     replica: ReplicaId
@@ -107,12 +107,14 @@ def concede(
 ) -> Conceded:
     """Make the chain of a replica that of the hub. `writer`: who writes here now; `own`: whoever did.
 
-    Blocks that continue the hub's chain stay, unless it has ended: the hub takes them when they are sent.
+    Blocks that continue the hub's chain stay, up to the cut-off of one that has ended: the hub takes them
+    when they are sent. It may show less than that where it was put back; what is below the cut-off is never
+    written again, because it counts wherever it turns up.
     Raises ChainBroken when the blocks given do not begin where the chains still agree; ask for earlier ones.
     """
     _check_beginning(connection, canonical)
     local = list(stored_blocks(connection, canonical.replica, canonical.first_seq - 1))
-    stay, leave = _compared(local, canonical)
+    stay, leave = _compared(local, canonical, _end(connection, canonical))
     _replace(connection, canonical, stay, leave)
     mine = canonical.replica in own
     how = REISSUED if mine else quarantine.OPEN
@@ -218,8 +220,15 @@ def _check_beginning(connection: Connection, canonical: Canonical) -> None:
             raise ChainBroken("the chains part before the blocks given; ask for earlier ones")
 
 
-def _compared(local: Sequence[Block], canonical: Canonical) -> tuple[list[Block], list[Block]]:
-    """Local blocks that are in the hub's chain or continue it, and those that contradict it."""
+def _end(connection: Connection, canonical: Canonical) -> int:
+    """The last number that the hub ever takes of the chain."""
+    if not canonical.ended:
+        return MAX_SEQ
+    return papers.revocations(connection).cut_offs.get(canonical.replica, canonical.head.seq)
+
+
+def _compared(local: Sequence[Block], canonical: Canonical, last_seq: int) -> tuple[list[Block], list[Block]]:
+    """Local blocks that are in the hub's chain or continue it up to that number, and all others."""
     hashes = {block.hash for block in canonical.blocks}
     stay: list[Block] = []
     leave: list[Block] = []
@@ -228,7 +237,7 @@ def _compared(local: Sequence[Block], canonical: Canonical) -> tuple[list[Block]
         follows = (block.header.first_seq, block.header.previous) == (end.seq + 1, end.hash)
         apart = block.header.first_seq > end.seq + 1 and not leave  # what lies between is not held here
         continues = block.header.first_seq > canonical.head.seq and (follows or apart)
-        if block.hash in hashes or (continues and not canonical.ended):
+        if block.hash in hashes or (continues and block.last_seq <= last_seq):
             stay.append(block)
             end = max(end, block.head)
         else:
@@ -249,7 +258,7 @@ def _replace(
     quarantine.take_out(connection, [block.hash for block in new])
     credit_minor = chain.credit_minor + sum(facts_of(block).credit_minor() for block in new)
     credit_minor -= sum(facts_of(block).credit_minor() for block in leave)
-    if canonical.ended and not canonical.blocks:
+    if canonical.ended and not (canonical.blocks or stay):
         settled = settled_heads_of(connection, [replica]).get(replica, NO_HEAD)
         end = settled if settled.seq == canonical.after_seq else NO_HEAD
     else:

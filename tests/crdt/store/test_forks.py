@@ -344,6 +344,30 @@ def test_what_continues_a_chain_that_has_ended_is_written_again(fleet: Fleet) ->
     assert one.ledger.digest() == fleet.hub.digest().result()
 
 
+@pytest.mark.parametrize("shown", [0, 1])
+def test_what_is_below_the_cut_off_of_a_chain_that_has_ended_is_not_written_again(
+    fleet: Fleet, shown: int
+) -> None:
+    """Invariant 5: a hub that shows less than it ended the chain with, put back say, takes the rest as it
+    is."""
+    one = fleet.terminals[0]
+    old = one.ledger.replica
+    for at_ms in (1, 2, 3):
+        tap(one, at_ms)
+        one.ledger.seal()
+    body = Revocations({old: 2}, frozenset({old})).encode()
+    listed = SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)
+    assert fleet.hub.put_document(listed).result()
+    chain = one.ledger.blocks_after(0, EVERYTHING, old)
+    assert one.ledger.put_document(listed)
+    done = one.ledger.concede(old, chain[:shown], ended=True)
+    assert done == Conceded(1, ())
+    one.become(NEW)
+    deliver(fleet, one)
+    assert hub_times(fleet) == Counter([1, 2, 3])
+    assert one.ledger.digest() == fleet.hub.digest().result()
+
+
 def test_blocks_that_begin_after_the_chains_parted_are_not_enough(fleet: Fleet, tmp_path: Path) -> None:
     one, _ = cloned(fleet, tmp_path)
     old = one.ledger.replica
