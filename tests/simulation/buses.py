@@ -117,7 +117,7 @@ class Bus:
         self.identity = Identity(self.author)
         self.delivery = Delivery()
         self.believed = {}
-        self.database = self.disk.start(self.power, eager=False)
+        self.database = self.disk.start(self._committing, eager=False)
         self._open_ledger()
 
     def _find(self) -> None:
@@ -326,11 +326,6 @@ class Bus:
         """The view of these cards, and the sums of what is held, are exactly what they have to be."""
         self._hear_of_revoked()
         settled, spans = self.installed(), self.spans()
-        self.believed = {  # what is settled is not believed any more, also where that settlement is lost
-            replica: (max(first, settled.reach.get(replica, 0) + 1), last)
-            for replica, (first, last) in self.believed.items()
-            if last > settled.reach.get(replica, 0)
-        }
         seen = dict(spans)
         for replica, part in self.believed.items():
             seen[replica] = [*seen.get(replica, ()), part]
@@ -347,6 +342,17 @@ class Bus:
         held = self._oracle.held(settled, spans)
         told = self.ledger.held()
         expect(told == (len(held), sum(fact.amount_minor for fact in held)), f"{self.name} holds {told}")
+
+    def _committing(self) -> None:
+        """What a settlement includes is not believed any more, also where an older one replaces it again."""
+        self.power()
+        if self.believed:
+            reach = self.installed().reach
+            self.believed = {
+                replica: (max(first, reach.get(replica, 0) + 1), last)
+                for replica, (first, last) in self.believed.items()
+                if last > reach.get(replica, 0)
+            }
 
     def _hear_of_revoked(self) -> None:
         """Nothing counts here of a revoked author beyond its cut-off, once this terminal has the list."""
