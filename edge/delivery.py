@@ -15,11 +15,41 @@ MAX_PUSH_BYTES = 512 * 1024
 """Of blocks in one exchange, over a link that is quick enough."""
 MIN_PUSH_BYTES = 4 * 1024
 """Below this the blocks are not what takes so long."""
+MAX_PAUSE_RUNS = 20
+"""Ten minutes of heartbeats."""
 QUICK_MS = 10_000
 """A push that took no longer may be followed by one twice as large."""
 
 _NUMBERS = frozenset({RefusalCode.UNKNOWN_CARD_NUMBER, RefusalCode.BAD_SIGNATURE})
 _FORKS = frozenset({RefusalCode.FORK_DETECTED, RefusalCode.CHAIN_BROKEN, RefusalCode.RESTORED})
+
+
+@dataclass(slots=True)
+class Pause:
+    """How many runs pass before something is tried again, from time to time more."""
+
+    left: int = 0
+    following: int = 1
+    """How long the next one is."""
+
+    def begin(self) -> None:
+        """It was tried."""
+        self.left, self.following = self.following, min(MAX_PAUSE_RUNS, 2 * self.following)
+
+    def is_over(self) -> bool:
+        """Whether it may be tried in this run; to be asked once in each."""
+        if not self.left:
+            return True
+        self.left -= 1
+        return False
+
+
+@dataclass(slots=True)
+class Unwanted:
+    """What the hub did not take back of a chain of its own: what comes after this head."""
+
+    head: Head
+    pause: Pause = field(default_factory=Pause)
 
 
 @dataclass(slots=True)
@@ -38,12 +68,10 @@ class Delivery:
     """The version of the terminal's document that the hub did not take; 0 for none."""
     objection: str = ""
     """Why it did not."""
-    keepsake_pause: int = 0
-    """How many runs pass before the hub is asked for its own blocks again."""
-    keepsake_next_pause: int = 1
-    """The same after the next time: doubled with each time, halved with each run that finds nothing new."""
-    unwanted: dict[ReplicaId, Head] = field(default_factory=dict)
-    """The heads after which the hub did not take what was kept of its chains."""
+    keepsake: Pause = field(default_factory=Pause)
+    """Before the hub is asked for its own blocks again; shorter with each run that finds nothing new."""
+    unwanted: dict[ReplicaId, Unwanted] = field(default_factory=dict)
+    """Of the hub's own chains, by their author."""
 
     @property
     def notes(self) -> str:

@@ -3,6 +3,11 @@
 Both after everything else, and only while nobody taps. A hub needs bringing back what the terminal has kept
 beyond the settlement that it gives now; so nothing has to be remembered of it, and what is interrupted goes
 on with the next run.
+
+The hub is asked for new ones after pauses of up to twenty runs: where it sells every few seconds, asking adds
+a twentieth to the exchanges, and of many terminals some has the newest. Where it sells less, the pauses are
+shorter, down to one run: a small fleet's only terminal must not be ten minutes behind. What it did not take
+back is offered again after such pauses too: the refusal may have been of something else.
 """
 
 import logging
@@ -11,14 +16,10 @@ from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import Ack, BlockFrame, CertificateFrame, Message
 from crdt.frontier import Head
+from edge.delivery import Unwanted
 from edge.errors import HubTooSlow, Superseded, UplinkError
 from edge.exchange import Answer
 from edge.run import Run
-
-PAUSE_RUNS = 20
-"""The most runs until the hub is asked again, ten minutes of heartbeats: where it sells every few seconds,
-asking adds a twentieth to the exchanges, and of many terminals some has the newest. Where it sells less, the
-pause is shorter, down to one run: a small fleet's only terminal must not be ten minutes behind."""
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +44,16 @@ class Safekeeping:
 
     async def keep(self) -> None:
         """Fetch a part of what the hub has booked since. That it cannot be had is no failure of the run."""
-        run, delivery = self._run, self._run.delivery
-        if delivery.keepsake_pause:
-            delivery.keepsake_pause -= 1
+        run, pause = self._run, self._run.delivery.keepsake
+        if not pause.is_over():
             return
         await run.use(run.learning.meet_hubs)
         want = await run.use(run.ledger.keepsake.wanted)
         if want is None:
-            delivery.keepsake_next_pause = max(1, delivery.keepsake_next_pause // 2)
+            pause.following = max(1, pause.following // 2)
         if want is None or not run.may_go_on:
             return
-        delivery.keepsake_pause = delivery.keepsake_next_pause
-        delivery.keepsake_next_pause = min(PAUSE_RUNS, 2 * delivery.keepsake_next_pause)
+        pause.begin()
         try:
             answer = await run.say({}, [want])
             kept = await run.checked(run.ledger.keepsake.keep, _blocks(answer))
@@ -64,13 +63,15 @@ class Safekeeping:
             log.warning("the hub's own entries were not kept for it: %s", error)
             return
         if kept and await run.use(run.ledger.keepsake.wanted) is not None:
-            delivery.keepsake_pause = 0
+            pause.left = 0
 
     def _may_bring(self, replica: ReplicaId, after: Head) -> bool:
-        """Whether it was not tried before; a hub that takes blocks and does not settle them is left alone."""
-        new = (replica, after) not in self._brought and self._run.delivery.unwanted.get(replica) != after
+        """Whether it was not tried in this run, and not lately in vain."""
+        if (replica, after) in self._brought:
+            return False
         self._brought.add((replica, after))
-        return new
+        unwanted = self._run.delivery.unwanted.get(replica)
+        return unwanted is None or unwanted.head != after or unwanted.pause.is_over()
 
     async def _bring(self, replica: ReplicaId, after: Head) -> Head:
         """One exchange; how far the hub holds the chain then: `after` where it has not moved."""
@@ -91,10 +92,16 @@ class Safekeeping:
             refusals = "; ".join(one.text for one in answer.refusals) or RefusalCode.CHAIN_BROKEN.name
             log.warning("the hub does not take back its own entries after %d: %s", after.seq, refusals)
             if _is_judged(answer):
-                run.delivery.unwanted[replica] = after
+                self._not_wanted(replica, after)
             return after
         log.warning("the hub was put back; it has its own entries up to %d again", reached.seq)
         return reached
+
+    def _not_wanted(self, replica: ReplicaId, after: Head) -> None:
+        unwanted = self._run.delivery.unwanted
+        if replica not in unwanted or unwanted[replica].head != after:
+            unwanted[replica] = Unwanted(after)
+        unwanted[replica].pause.begin()
 
 
 def _blocks(answer: Answer) -> list[bytes]:

@@ -16,11 +16,11 @@ from crdt.frames import Ack, BlockFrame, Message, Refusal
 from crdt.store.database import Database
 from edge.addresses import HubAddress
 from edge.courier import Export
+from edge.delivery import MAX_PAUSE_RUNS
 from edge.errors import HubUnreachable
 from edge.exchange import Answer, ExchangeClient
 from edge.identity import new_keys
 from edge.pairing import Pairing, parse_code
-from edge.safekeeping import PAUSE_RUNS
 from edge.sync import Delivery, Sync
 from edge.terminal import Terminal
 from edge.tls import client_context
@@ -282,7 +282,7 @@ async def test_keeping_costs_no_exchange_where_the_hub_has_booked_nothing(
         await one.run()
         assert (one.exchanges, await one.kept()) == (4, 1)
         sold = 1
-        for pause in (1, 2, 4, 8, 16, PAUSE_RUNS, PAUSE_RUNS):
+        for pause in (1, 2, 4, 8, 16, MAX_PAUSE_RUNS, MAX_PAUSE_RUNS):
             exchanges = one.exchanges
             for _ in range(pause):
                 sold += 1
@@ -309,16 +309,23 @@ async def test_what_a_hub_seldom_sells_is_kept_within_two_runs(
                 await one.run()
 
 
-async def test_what_the_hub_does_not_take_back_is_offered_once(
+async def test_what_the_hub_does_not_take_back_is_offered_more_and_more_seldom(
     settings: HubSettings, buses: list[Terminal], tmp_path: Path
 ) -> None:
-    """The terminal is online all the same; it offers it again when the hub's chain has moved."""
+    """Invariant 4: the terminal is online all the same; no refusal, of something else maybe, is for good."""
     one = await put_back_once(settings, buses, tmp_path)
     async with up(settings) as one.depot:
         one.refused = RefusalCode.REVOKED
-        for _ in range(3):
+        brought = []
+        for _ in range(7):
             await one.run()
-        assert one.brought == 1
+            brought.append(one.brought)
+        assert brought == [1, 1, 2, 2, 2, 3, 3]
+        one.refused = None
+        for _ in range(4):
+            await one.run()
+        assert await balance(one.depot) == 500
+        assert await agreed(one.depot, one)
 
 
 async def test_what_the_hub_has_no_time_for_is_offered_again(
