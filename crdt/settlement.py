@@ -8,6 +8,8 @@ final page arrives is exactly the state at its position. No snapshot is kept.
 
 A page answers the terminal's (series, base, cursor). When the hub cannot continue there (another series, or
 a position it has not made, because it was replaced or restored), it starts a full load: base 0, after START.
+That begins with an inventory of what had its last change until the position of its start, heads by replica
+and then cards by id, in the order in which both sides keep them; and goes on with what has changed since.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,12 +63,14 @@ NO_SERIES: Final = bytes(SERIES_BYTES)  # what a terminal without a settlement a
 class Cursor(NamedTuple):
     """A place in the hub's order of changes: everything up to and with it has been given.
 
-    The place of a card, or that of a head, or neither: before all changes at the position.
+    The place of a card, or that of a head, or neither: before all changes at the position. An inventory has
+    position 0, before all changes.
     """
 
     position: int
     card: bytes = b""
     replica: bytes = b""  # whose head: at each position before the cards
+    since: int = 0  # in an inventory: the position at which it began, and after which changes follow
 
 
 START: Final = Cursor(0)
@@ -123,6 +127,11 @@ class Page:
     def restarts(self) -> bool:
         """Whether the page begins a full load: what was staged before is void."""
         return self.base == 0 and self.after == START
+
+    @property
+    def ends_inventory(self) -> bool:
+        """Whether nothing of the inventory is left, and changes since follow; such a page may be empty."""
+        return self.after.since > 0 and self.until == beginning(self.after.since)
 
     def continues(self, series: bytes, base: int, staged: Cursor) -> bool:
         """Whether the page goes on exactly where a terminal stands: what it installed and what it staged."""
@@ -208,8 +217,13 @@ def verify_page(page: Page, certificate: AuthorCertificate) -> Page:
 
 
 def write_cursor(writer: Writer, cursor: Cursor) -> None:
-    """Append a cursor: position varint, then two shorts: card (0 or 4..16 bytes), replica (0 or 16)."""
+    """Append a cursor: position varint, then two shorts: card (0 or 4..16 bytes), replica (0 or 16).
+
+    Where it is in an inventory, then `since` varint.
+    """
     writer.varint(cursor.position).short(cursor.card).short(cursor.replica)
+    if _in_inventory(cursor):
+        writer.varint(cursor.since)
 
 
 def read_cursor(reader: Reader) -> Cursor:
@@ -218,7 +232,12 @@ def read_cursor(reader: Reader) -> Cursor:
     replica = reader.short(0, ID_BYTES)
     if (card and len(card) < MIN_CARD_BYTES) or (replica and (card or len(replica) < ID_BYTES)):
         raise Malformed("a cursor names neither one card nor one replica")
-    return Cursor(position, card, replica)
+    cursor = Cursor(position, card, replica)
+    return cursor._replace(since=reader.varint(1, MAX_POSITION)) if _in_inventory(cursor) else cursor
+
+
+def _in_inventory(cursor: Cursor) -> bool:
+    return cursor.position == 0 and bool(cursor.card or cursor.replica)
 
 
 def _problem(page: Page) -> str | None:
@@ -228,13 +247,26 @@ def _problem(page: Page) -> str | None:
         return f"a settlement page has at most {MAX_PAGE_ROWS} cards and {MAX_PAGE_HEADS} heads"
     if any(head.seq == 0 and head != GONE for head in page.heads.values()):
         return "a settled head of no facts has no hash"
-    something = page.rows or page.heads
+    something = page.rows or page.heads or page.ends_inventory
     advances = page.after < page.until if something else page.after == page.until
     if not advances or page.until.position > max(page.position, page.after.position):
         return "a settlement page's cursors do not match its changes and position"
+    if not _goes_on(page):
+        return "an inventory is of a full load, and of one position to its end"
     if not page.final and not something:
         return "only the final settlement page may be empty"
     return None
+
+
+def _goes_on(page: Page) -> bool:
+    """Whether the cursors are of one inventory, where they are of any."""
+    begun, goes_on = page.after.since, page.until.since
+    if any(_in_inventory(cursor) != (cursor.since > 0) for cursor in (page.after, page.until)):
+        return False
+    if not begun and not goes_on:
+        return True
+    same = goes_on in {begun, 0} if begun else page.after == START
+    return same and page.base == 0 and max(begun, goes_on) <= page.position
 
 
 def _problem_of_rows(

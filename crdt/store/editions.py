@@ -270,6 +270,6 @@ def renewed(connection: Connection, before: Edition | None, now_s: float) -> Edi
 
 def _new(connection: Connection, before: Edition) -> Rows | None:
     """What changed since an edition; None when it is so much that reading all is as quick."""
-    position, card, _ = beginning(before.position)
+    position, card, *_ = beginning(before.position)
     new = _AFTER.rows(connection, position=position, card=card, limit=MAX_ROWS)
     return None if len(new) == MAX_ROWS else new

@@ -84,8 +84,8 @@ class Installer:
             if page.final and self._is_small(page):
                 self._show(page, _NOTHING_BUILT)
                 return True
-            for at in range(0, max(1, len(page.heads)), CHUNK_ROWS):
-                self._owned.write(partial(_stage_some, page=page, at=at), self._memory.stands)
+            for at in range(0, max(1, len(page.heads), 0 if page.base else len(page.rows)), CHUNK_ROWS):
+                self._stage(page, at)
             if page.final:
                 try:
                     self._show(page, self._build(page))
@@ -141,18 +141,24 @@ class Installer:
 
         self._owned.write(work, self._memory.replaced)
 
+    def _stage(self, page: Page, at: int) -> None:
+        self._owned.write(partial(_stage_some, page=page, at=at), self._memory.stands)
+
     def _build(self, page: Page) -> _Built:
         """Make generations of what is staged; nobody sees them yet."""
-        while page.base and self._memory.standing.overlay_generation:
+        standing = self._memory.standing
+        if not page.base:
+            self._build_heads(standing.staged_from, standing.staged_generation)
+            return _Built(standing.staged_generation, standing.staged_generation)
+        while self._memory.standing.overlay_generation:
             self._step().result()
         standing = self._owned.write(_new_generation, self._reserve)
         made, since = standing.last_generation, standing.staged_from
         self._build_rows(since, made)
         few = self._database.read_and_wait(lambda connection: count_staged_heads(connection, since))
-        if page.base and few <= SMALL_ROWS:
+        if few <= SMALL_ROWS:
             return _Built(made)
-        if page.base:
-            self._copy_heads(standing.head_generation, made)
+        self._copy_heads(standing.head_generation, made)
         self._build_heads(since, made)
         return _Built(made, made)
 
@@ -213,27 +219,49 @@ class Installer:
 
 
 def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
-    """Stage CHUNK_ROWS heads of a page as a run, and with the first all its cards: these cost less.
+    """Stage CHUNK_ROWS heads of a page as a run, and as many cards of a full load; of an increment, with the
+    first, all its cards: these cost less.
 
     The cursor moves with the last. A page that was cut short is asked for again; of a row that comes twice
     the later one counts.
     """
     standing = read_standing(connection)
-    run = next_run(connection, standing.staged_from)
+    run, until = next_run(connection, standing.staged_from), at + CHUNK_ROWS
     if at == 0 and (page.restarts or not standing.staged_series):
-        standing = replace(standing, staged_series=page.series, staged_base=page.base, staged_from=run)
-    if at == 0:
+        standing = _begun(standing, page, run)
+    if not page.base:
+        put_rows(connection, standing.staged_generation, page.rows[at:until])
+    elif at == 0:
         stage_rows(connection, run, page.rows)
-    until = at + CHUNK_ROWS
     stage_heads(connection, run, dict(sorted(page.heads.items())[at:until]))
-    standing = _at(standing, page.until if until >= len(page.heads) else page.after)
+    parts = [page.heads] if page.base else [page.heads, page.rows]
+    standing = _at(standing, page.until if until >= max(map(len, parts)) else page.after)
     write_standing(connection, standing)
     return standing
 
 
+def _begun(standing: Standing, page: Page, run: int) -> Standing:
+    """With nothing staged; a full load gets a generation to fill."""
+    last = standing.last_generation + (not page.base)
+    return replace(
+        standing,
+        staged_series=page.series,
+        staged_base=page.base,
+        staged_from=run,
+        last_generation=last,
+        staged_generation=0 if page.base else last,
+    )
+
+
 def _at(standing: Standing, cursor: Cursor) -> Standing:
-    position, card, replica = cursor
-    return replace(standing, staged_position=position, staged_card=card, staged_replica=replica)
+    position, card, replica, since = cursor
+    return replace(
+        standing,
+        staged_position=position,
+        staged_card=card,
+        staged_replica=replica,
+        staged_since=since,
+    )
 
 
 def _new_generation(connection: Connection) -> Standing:
@@ -269,6 +297,7 @@ def _swap(connection: Connection, page: Page, built: _Built) -> None:
         position=page.position,
         staged_series=b"",
         staged_base=0,
+        staged_generation=0,
         staged_from=next_run(connection, standing.staged_from),
     )
     write_standing(connection, standing)

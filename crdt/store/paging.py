@@ -1,4 +1,8 @@
-"""A settlement page as the hub makes it: what has changed after a cursor, cards and heads in one order."""
+"""A settlement page as the hub makes it: what has changed after a cursor, cards and heads in one order.
+
+A full load begins with an inventory instead, in the order of the tables: reading a million cards by the
+position of their last change would look up each of them by itself.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from sqlalchemy import BigInteger, Connection, Dialect, Select, and_, bindparam,
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import START, CardRow, Cursor, beginning, card_rows
-from crdt.store.balances import NOTHING, ROW, is_made, read_standing
+from crdt.store.balances import NOTHING, ROW, Standing, is_made, read_standing
 from crdt.store.schema import CARD, HEAD, LISTED
 from crdt.store.sql import beyond
 from crdt.store.statement import Statement
@@ -40,6 +44,23 @@ def _heads_after(dialect: Dialect) -> Select[Any]:
     return query.order_by(*place).limit(bindparam("limit", type_=BigInteger))
 
 
+def _row_of_inventory() -> Select[Any]:
+    """Cards by id that had their last change until a position. One without facts and flag says nothing."""
+    here = (CARD.c.card > bindparam("card", type_=CARD.c.card.type), CARD.c.position <= _SINCE, not_(NOTHING))
+    return select(*ROW).where(*here).order_by(CARD.c.card).limit(bindparam("limit", type_=BigInteger))
+
+
+def _heads_of_inventory() -> Select[Any]:
+    """Heads by replica that last moved until a position."""
+    after = HEAD.c.replica > bindparam("replica", type_=HEAD.c.replica.type)
+    query = select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash)
+    query = query.where(after, HEAD.c.position <= _SINCE, HEAD.c.seq > 0)
+    return query.order_by(HEAD.c.replica).limit(bindparam("limit", type_=BigInteger))
+
+
+_SINCE: Final = bindparam("since", type_=BigInteger)
+_INVENTORY_ROWS: Final = Statement(_row_of_inventory())
+_INVENTORY_HEADS: Final = Statement(_heads_of_inventory())
 _ROW_OF_CARD: Final = itemgetter(slice(1, None))  # of (position, *ROW)
 
 _ROWS_AFTER: Final = Statement(_rows_after)
@@ -67,11 +88,13 @@ def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor,
     most `limit` cards, and as many heads.
     """
     standing = read_standing(connection)
-    reached = base if after == beginning(base) else after.position
+    reached = base if after == beginning(base) else after.since or after.position
     if series != standing.series or not all(
         is_made(connection, position, standing.position) for position in {base, reached}
     ):
         base, after = 0, START
+    if base == after.position == 0:
+        return _inventory(connection, standing, after, limit)
     known = max(base, after.position)
     rows = _ROWS_AFTER.rows(
         connection, position=after.position, card=after.card, known=known, limit=limit + 1
@@ -92,6 +115,35 @@ def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor,
         position=standing.position,
         heads={ReplicaId(replica): Head(seq, hash_) for _, replica, seq, hash_ in heads},
         final=not ends,
+    )
+
+
+def _inventory(connection: Connection, standing: Standing, after: Cursor, limit: int) -> Answer:
+    """The page of an inventory after a place in it; with START it begins."""
+    since = after.since or standing.position
+    heads, rows = list[Sequence[Any]](), list[Sequence[Any]]()
+    if not after.card:
+        heads += _INVENTORY_HEADS.rows(connection, replica=after.replica, since=since, limit=limit + 1)
+    if len(heads) <= limit:
+        rows += _INVENTORY_ROWS.rows(connection, card=after.card, since=since, limit=limit + 1)
+    ends = max(len(heads), len(rows)) <= limit
+    heads, rows = heads[:limit], rows[:limit]
+    until = after
+    if ends and standing.position > since:
+        until = beginning(since)
+    elif rows:
+        until = Cursor(0, card=rows[-1][0], since=since)
+    elif heads:
+        until = Cursor(0, replica=heads[-1][0], since=since)
+    return Answer(
+        series=standing.series,
+        base=0,
+        after=after,
+        until=until,
+        rows=list(card_rows(rows)),
+        position=standing.position,
+        heads={ReplicaId(replica): Head(seq, hash_) for replica, seq, hash_ in heads},
+        final=ends and standing.position == since,
     )
 
 

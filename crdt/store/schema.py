@@ -148,7 +148,7 @@ SETTLED_HEAD: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# Cards of settlement pages until the final page makes them count, in runs, each sorted: see staged_rows.py.
+# Changed cards of settlement pages until the final page makes them count, in sorted runs: see staged_rows.py.
 # Of a card's rows that of the last run counts.
 STAGED: Final = Table(
     "staged",
@@ -190,6 +190,8 @@ TERMINAL: Final = Table(
     _number("staged_position"),
     Column("staged_card", _bytes(16), nullable=False),
     Column("staged_replica", _bytes(16), nullable=False),
+    _number("staged_since"),
+    Column("staged_generation", Integer, nullable=False),  # of `settled`, that a full load fills; 0: none
     _number("staged_from"),  # runs of `staged` and `staged_head` before this one are left over
 )
 

@@ -1,11 +1,13 @@
 """The settled balances of a terminal: which rows show, and how a settlement becomes one of them.
 
-Rows carry a generation. What shows is the base generation and, over it, at most one overlay. A settlement
-page is staged as it comes, in sorted runs, which is quick in any order of cards. When the final page is
-there, the runs are merged into a new generation that nobody sees yet, in transactions short enough for a tap
-to wait for; then one small transaction makes it show: as the base after a full load, as the overlay after an
-increment. Afterwards, in the background and again a little at a time, an overlay is moved into its base and
-rows that no longer show are deleted. Whatever stops this half way leaves only rows that do not show.
+Rows carry a generation. What shows is the base generation and, over it, at most one overlay. A full load,
+whose cards come by id, is written into a new generation as it comes. An increment, whose cards come by the
+time of their change, is staged in sorted runs, which is quick in any order; when the final page is there,
+the runs are merged into a new generation. Nobody sees that yet, and all of it is done in transactions short
+enough for a tap to wait for; then one small transaction makes it show: as the base after a full load, as the
+overlay after an increment. Afterwards, in the background and again a little at a time, an overlay is moved
+into its base and rows that no longer show are deleted. Whatever stops this half way leaves only rows that do
+not show.
 """
 
 from __future__ import annotations
@@ -54,14 +56,20 @@ class Standing:
     staged_position: int = 0
     staged_card: bytes = b""
     staged_replica: bytes = b""
+    staged_since: int = 0
+    staged_generation: int = 0  # that a full load fills; 0: none
     staged_from: int = 0
+
+    @property
+    def staged(self) -> Cursor:
+        """How far staging has come."""
+        return Cursor(self.staged_position, self.staged_card, self.staged_replica, self.staged_since)
 
     @property
     def next_page(self) -> tuple[bytes, int, Cursor]:
         """What to ask the hub for: series, base and the cursor after which to go on."""
         if self.staged_series:
-            staged = Cursor(self.staged_position, self.staged_card, self.staged_replica)
-            return self.staged_series, self.staged_base, staged
+            return self.staged_series, self.staged_base, self.staged
         if self.series == NO_SERIES:
             return NO_SERIES, 0, START
         return self.series, self.position, beginning(self.position)
@@ -154,12 +162,13 @@ def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[An
 def tidy(connection: Connection, standing: Standing, building: int) -> tuple[Standing, bool]:
     """One short step of housekeeping: the standing after it, and whether there may be more to do.
 
-    `building`: a generation that is being made and must be left alone; 0 for none.
+    `building`: a generation that is being made, beside a full load's, and must be left alone; 0 for none.
     """
     if standing.overlay_generation:
         return _sink_overlay(connection, standing), True
+    made = {building, standing.staged_generation}
     for table, shown in ((SETTLED, standing.base_generation), (SETTLED_HEAD, standing.head_generation)):
-        stale = _stale_generation(connection, table, {shown, building})
+        stale = _stale_generation(connection, table, {shown, *made})
         if stale is not None:
             _delete_some(connection, table, stale)
             return standing, True

@@ -42,13 +42,15 @@ ME, PEER = TERMINALS[0].key.replica, HUB_KEY.replica
 replicas = st.binary(min_size=16, max_size=16).map(ReplicaId)
 heads = st.builds(Head, st.integers(1, MAX_SEQ), st.binary(min_size=31, max_size=31).map(b"h".__add__))
 frontiers = st.dictionaries(replicas, heads, max_size=4)
-cursors = st.builds(
-    lambda position, place: Cursor(position, *place),
-    st.integers(0, 2**63 - 1),
-    st.one_of(
-        st.just((b"",)),
-        st.tuples(st.binary(min_size=4, max_size=16)),
-        st.tuples(st.just(b""), st.binary(min_size=16, max_size=16)),
+places = st.one_of(
+    st.tuples(st.binary(min_size=4, max_size=16), st.just(b"")),
+    st.tuples(st.just(b""), st.binary(min_size=16, max_size=16)),
+)
+cursors = st.one_of(
+    st.builds(Cursor, st.integers(0, 2**63 - 1)),
+    st.builds(lambda position, place: Cursor(position, *place), st.integers(1, 2**63 - 1), places),
+    st.builds(
+        lambda place, since: Cursor(0, *place)._replace(since=since), places, st.integers(1, 2**63 - 2)
     ),
 )
 json_values = st.recursive(

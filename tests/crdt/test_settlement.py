@@ -59,7 +59,10 @@ def page(rows: Sequence[CardRow] = ROWS, heads: dict[ReplicaId, Head] = HEADS, *
 
 
 class HubModel:
-    """The hub's rule in a few lines: cards and heads in one order, by the place of their last change."""
+    """The hub's rule in a few lines: cards and heads in one order, by the place of their last change.
+
+    Of a full load, what had it when that began comes first, by its id.
+    """
 
     def __init__(self) -> None:
         self.position = 0
@@ -82,15 +85,22 @@ class HubModel:
     def page(self, base: int, after: Cursor, limit: int) -> Page:
         places = [Cursor(at, card) for card, (at, _) in self.changed.items()]
         places += [Cursor(at, replica=replica) for replica, (at, _) in self.heads.items()]
+        since = after.since or self.position
+        inventory = base == after.position == 0
+        if inventory:
+            places = [Cursor(0, each.card, each.replica, since) for each in places if each.position <= since]
         left = sorted(place for place in places if place > after)
         part = left[:limit]
+        until = part[-1] if part else after
+        if inventory and len(part) == len(left) and since < self.position:
+            until = beginning(since)
         return seal_page(
             HUB_KEY,
             FLEET,
             SERIES,
             base,
             after,
-            part[-1] if part else after,
+            until,
             [self.changed[CardId(place.card)][1] for place in part if place.card],
             self.position,
             {
@@ -98,7 +108,7 @@ class HubModel:
                 for place in part
                 if place.replica
             },
-            final=len(part) == len(left),
+            final=len(part) == len(left) and (not inventory or since == self.position),
         )
 
 
@@ -229,6 +239,12 @@ BAD_PARTS: list[dict[str, Any]] = [
     {"until": Cursor(4, b"")},
     {"rows": [], "heads": {}, "until": Cursor(5, b"card")},
     {"rows": [], "heads": {}, "final": False},
+    {"until": Cursor(0, b"card", since=6), "after": START},
+    {"base": 0, "until": Cursor(0, b"card"), "after": START},
+    {"base": 0, "until": Cursor(0, b"card", since=7), "after": START},
+    {"base": 0, "until": Cursor(0, b"card", since=6), "after": Cursor(0, b"car0", since=5)},
+    {"base": 0, "until": Cursor(0, b"card", since=6), "after": Cursor(0, b"care", since=6)},
+    {"base": 0, "rows": [], "heads": {}, "until": Cursor(6), "after": Cursor(0, b"card", since=4)},
     {"heads": {ReplicaId(bytes(16)): Head(0, b"\x01" * 32)}},
     {"heads": {ReplicaId(at.to_bytes(16, "big")): Head(1, bytes(32)) for at in range(MAX_PAGE_HEADS + 1)}},
     {"rows": [ROWS[0], ROWS[0]]},

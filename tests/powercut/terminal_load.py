@@ -165,4 +165,6 @@ class Worker:
 def weaken(opened: Database, flaw: str) -> None:
     """Plant a flaw of the database, if it is one."""
     if flaw == NORMAL:
-        opened._writer._raw.execute("PRAGMA synchronous = NORMAL")  # it may not be set in a transaction
+        opened._gate.enter()  # it may not be set in a transaction
+        opened._writer._raw.execute("PRAGMA synchronous = NORMAL")
+        opened._gate.leave()

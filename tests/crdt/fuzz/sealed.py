@@ -54,10 +54,11 @@ def check_certificate(raw: bytes) -> bool:
     return True
 
 
-def page(rows: Sequence[CardRow], heads: Frontier, final: bool) -> bytes:
-    """A page of these rows and heads."""
+def page(rows: Sequence[CardRow], heads: Frontier, final: bool, after: Cursor = START) -> bytes:
+    """A page of these rows and heads, after a place of an inventory where one is given."""
     until = Cursor(5, rows[-1].card) if rows else Cursor(5, replica=max(heads)) if heads else START
-    return seal_page(HUB_KEY, FLEET, b"s" * 16, 0, START, until, rows, 5, heads, final=final).raw
+    until = Cursor(0, rows[-1].card, since=after.since) if after.since else until
+    return seal_page(HUB_KEY, FLEET, b"s" * 16, 0, after, until, rows, 5, heads, final=final).raw
 
 
 _ROWS: Final = [
@@ -69,6 +70,7 @@ PAGES: Final = [
     page(_ROWS[:40], {}, False),
     page([], _HEADS | {ReplicaId(bytes(16)): GONE}, False),
     page(_ROWS[:1], {}, True),
+    page(_ROWS[-3:], {}, False, Cursor(0, replica=bytes(16), since=4)),
 ]
 
 
@@ -98,8 +100,8 @@ def page_of(mutator: Mutator) -> bytes:
         )
         for card in cards
     ]
-    at = mutator.number(MAX_POSITION)
-    until = Cursor(at, rows[-1].card)
+    at = max(1, mutator.number(MAX_POSITION))
+    until = mutator.pick((Cursor(at, rows[-1].card), Cursor(0, rows[-1].card, since=at)))
     heads, final = mutator.pick(({}, _HEADS)), mutator.pick((False, True))
     return seal_page(HUB_KEY, FLEET, b"s" * 16, 0, START, until, rows, at, heads, final=final).raw
 
@@ -172,6 +174,7 @@ _BODIES: Final = {
         Pull().body(),
         Pull(b"s" * 16, 5, Cursor(6, b"card"), {"fleet": 3, "revoked": 0}).body(),
         Pull(b"s" * 16, 5, Cursor(6, replica=bytes(16))).body(),
+        Pull(b"s" * 16, 0, Cursor(0, b"card", since=6)).body(),
     ],
 }
 

@@ -309,6 +309,36 @@ def test_pages_give_every_card_and_every_head_once(hub: HubLedger, limit: int) -
     assert pages[-1].position == 1
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_full_load_gives_what_was_there_by_id_and_then_what_changed(hub: HubLedger, limit: int) -> None:
+    """Both sides read and write their tables in order; what changes meanwhile comes once, where it is passed
+    already or not."""
+    merge(hub, *ONE.blocks(fares(ONE, [5, 3, 1]), []))
+    merge(hub, *OTHER.blocks(fares(OTHER, [6, 2, 4]), []))
+    assert hub.set_hotlisted(card(8), True).result()
+    begun = hub.totals().result().position
+    first = verify_page(hub.page(NO_SERIES, 0, START, limit).result(), world.HUB)
+    assert [row.card for row in every_page(hub, limit)[-1].rows][-1:] == [card(8)]
+    head = hub.heads().result()[ONE.key.replica]
+    merge(hub, seal(ONE.key, world.FLEET, fares(ONE, [1, 6], head.seq + 1), head.hash))
+    assert hub.set_hotlisted(card(8), False).result()
+    pages, after = [first], first.until
+    while not pages[-1].final:
+        pages.append(verify_page(hub.page(first.series, 0, after, limit).result(), world.HUB))
+        after = pages[-1].until
+    known = [page for page in pages if page.until.since or page.ends_inventory]
+    assert {page.until.since or begun for page in known} == {begun}
+    early = [row.card for page in known for row in page.rows]
+    assert early == sorted(early)
+    late = [row.card for page in pages if page not in known for row in page.rows]
+    assert late == [card(1), card(6), card(8)]
+    assert set(early) | set(late) == {card(number) for number in (1, 2, 3, 4, 5, 6, 8)}
+    staged = {row.card: row.state for page in pages for row in page.rows if row.sum_minor}
+    assert sum(state.sum_minor for state in staged.values()) == -250 * 8
+    heads = {replica: head for page in pages for replica, head in page.heads.items()}
+    assert heads == hub.heads().result()
+
+
 def test_increments_start_after_the_installed_position(hub: HubLedger) -> None:
     merge(hub, *ONE.blocks(fares(ONE, [1, 2, 3]), []))
     merge(hub, *OTHER.blocks(fares(OTHER, [2, 9]), []))
@@ -327,6 +357,7 @@ def test_increments_start_after_the_installed_position(hub: HubLedger) -> None:
         (b"?" * 16, 0, Cursor(1, card(1))),
         (b"S" * 16, 7, beginning(7)),
         (b"S" * 16, 0, Cursor(9, card(1))),
+        (b"S" * 16, 0, Cursor(0, card(1), since=9)),
     ],
 )
 def test_a_terminal_the_hub_cannot_continue_begins_anew(

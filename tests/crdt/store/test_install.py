@@ -3,10 +3,9 @@
 import contextlib
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from copy import copy as shallow_copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select
@@ -286,13 +285,13 @@ def test_a_crash_after_any_commit_of_an_install_leaves_the_old_or_the_new_settle
         ride(fleet, 20)
         fleet.heal()
         tidied(one)
-    ride(fleet, 20)
+    ride(fleet, 20 if increment else 40)
     for terminal in fleet.terminals:
         fleet.push(terminal)
     one.tap(card(2))
     images = _images_of_every_commit(one, tmp_path / "images")
     before = dict(one.settled_heads)
-    while not fleet.pull_one(one, limit=8):
+    while not fleet.pull_one(one, limit=3):
         pass
     tidied(one)
     seen = set()
@@ -370,19 +369,20 @@ def test_a_new_ledger_takes_over_in_the_middle_of_an_install(
     if increment:
         ride(fleet, 20)
         fleet.heal()
-    for number in range(30):
+    for number in range(50):
         fleet.book(card(number), Draft(Kind.TOPUP, 100))
     made: list[OpenTerminal] = []
     steps = iter(range(1, 1000))
-    original = Installer._put_rows
+    name = "_put_rows" if increment else "_stage"
+    original = getattr(Installer, name)
 
-    def put_rows(self: Installer, generation: int, rows: Sequence[tuple[Any, ...]]) -> None:
-        original(self, generation, rows)
+    def part(self: Installer, *arguments: object) -> None:
+        original(self, *arguments)
         if next(steps) == step:
             made.append(taken_over(one))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Installer, "_put_rows", put_rows)
+        patch.setattr(Installer, name, part)
         with contextlib.suppress(MisuseError):
             fleet.pull(one, limit=16)
     new = made[0] if made else taken_over(one)
