@@ -25,3 +25,11 @@ class Backoff:
         whole = self._whole_s
         self._whole_s = min(whole * 2, self._max_s)
         return whole * (1 + self._random()) / 2
+
+    def asked_s(self, wait_s: float) -> float:
+        """The hub said when to come again: how many seconds to wait, up to a tenth and a second more.
+
+        Never less than min_s, and whatever it said, it counts as max_s at most.
+        """
+        whole = max(self._min_s, min(wait_s, self._max_s))
+        return whole + self._random() * (1 + whole / 10)

@@ -15,6 +15,7 @@ EdgeError
 |  |  `- HubTooSlow
 |  |- HubDistrusted
 |  |- HubRefused
+|  |- HubBusy
 |  |- AnswerRefused
 |  |- LedgerBehind
 |  |- NotSealed
@@ -91,6 +92,14 @@ class HubRefused(UplinkError):
     def __init__(self, sentence: str, code: str = "") -> None:
         super().__init__(sentence)
         self.code = code
+
+
+class HubBusy(UplinkError):
+    """The hub has more to do than it can, looked at nothing, and says to come again in `wait_s` seconds."""
+
+    def __init__(self, sentence: str, wait_s: int) -> None:
+        super().__init__(sentence)
+        self.wait_s = wait_s
 
 
 class AnswerRefused(UplinkError):

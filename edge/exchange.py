@@ -1,11 +1,12 @@
 """One exchange with the hub or a peer: one POST, a sync session each way, everything about it bounded.
 
 What can go wrong with networks, proxies, TLS and strangers becomes one of these errors here, each a sentence:
-HubUnreachable, HubDistrusted, HubRefused, AnswerRefused.
+HubUnreachable, HubDistrusted, HubRefused, HubBusy, AnswerRefused.
 """
 
 import asyncio
 import json
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -24,9 +25,20 @@ from crdt.protocol import CONTENT_TYPE, MAX_JSON_BYTES, SYNC
 from crdt.session import Ended, Event, Refused, Session
 from crdt.tlsnames import HUB_TLS_NAME, replica_tls_name
 from edge.addresses import HubAddress
-from edge.errors import AnswerRefused, HubDistrusted, HubRefused, HubTooSlow, HubUnreachable
+from edge.errors import (
+    AnswerRefused,
+    HubBusy,
+    HubDistrusted,
+    HubRefused,
+    HubTooSlow,
+    HubUnreachable,
+    UplinkError,
+)
 
 CONNECT_TIMEOUT_S = 10.0
+KEPT_S = 70.0
+"""How long a connection is kept without an exchange: a hub keeps it for 75 s unless set otherwise, and a
+handshake costs it as much as an exchange, and a terminal more data."""
 MAX_SENTENCE_CHARS = 300
 """Of another machine's words, in an error of ours."""
 
@@ -46,6 +58,8 @@ class OtherSide:
     tls_name: str
     word: str
 
+
+_WHOLE_SECONDS = re.compile("[0-9]{1,9}")
 
 HUB = OtherSide(HUB_TLS_NAME, "hub")
 
@@ -118,7 +132,7 @@ class ExchangeClient:
             ) as response,
         ):
             if response.status != HTTPStatus.OK:
-                raise await refusal_of(response, self._other_side.word)
+                raise _busy_or(await refusal_of(response, self._other_side.word), response)
             received = await _receive(response, session)
             at_ms = _date_ms(response)
         took_ms = round((self._clock_s() - began_s) * 1000)
@@ -142,7 +156,7 @@ class ExchangeClient:
 def open_http(context: ssl.SSLContext, limits: Limits) -> aiohttp.ClientSession:
     """An HTTP client that does nothing by itself: no cookies, no environment, nothing unpacked; all timed."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context, limit=1),
+        connector=aiohttp.TCPConnector(ssl=context, limit=1, keepalive_timeout=KEPT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(
             total=limits.total_s,
@@ -254,6 +268,14 @@ def split(events: list[Event]) -> tuple[Hello, tuple[Message, ...]]:
         case _:  # the session's own table forbids it
             raise AnswerRefused(RefusalCode.MALFORMED, "it is no session")
     return hello, messages
+
+
+def _busy_or(refused: HubRefused, response: aiohttp.ClientResponse) -> UplinkError:
+    """The refusal; as HubBusy where it says when to come again."""
+    wait_s = response.headers.get("Retry-After", "")
+    if response.status == HTTPStatus.SERVICE_UNAVAILABLE and _WHOLE_SECONDS.fullmatch(wait_s):
+        return HubBusy(str(refused), int(wait_s))
+    return refused
 
 
 def _date_ms(response: aiohttp.ClientResponse) -> int | None:

@@ -235,7 +235,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("uplink.backoff_min_s", 1.0, "First wait after a failed exchange.", _seconds(0.05, 3_600)),
     Setting(
-        "uplink.backoff_max_s", 60.0, "Longest wait after many failed exchanges.", _seconds(0.05, 86_400)
+        "uplink.backoff_max_s",
+        60.0,
+        "Longest wait after many failed exchanges, or because a busy hub asks for it.",
+        _seconds(0.05, 86_400),
     ),
     Setting("uplink.timeout_s", 60.0, "Longest time one exchange may take in all.", _seconds(1, 3_600)),
     Setting(

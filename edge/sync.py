@@ -31,7 +31,7 @@ from crdt.session import plan
 from crdt.store.blocks import NO_HEAD
 from edge.comparing import take_up
 from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, wants_full
-from edge.errors import AnswerRefused, HubRefused, HubTooSlow, NotSealed
+from edge.errors import AnswerRefused, HubBusy, HubRefused, HubTooSlow, NotSealed
 from edge.exchange import Answer, refusal_in
 from edge.giving_way import GivingWay, Renew
 from edge.proving import Proving
@@ -82,6 +82,7 @@ class Sync:
         self._settling = Settling(self._run, self._forks)
         self._proving = Proving(self._run)
         self._acknowledged: dict[ReplicaId, Head] = {}
+        self._met = self.delivery.agreed  # who asked last, and its head at the hub then
         self._short = True  # until the hub does not know the numbers of cards
 
     async def run(self) -> Outcome:
@@ -93,6 +94,17 @@ class Sync:
         promised = self.terminal.promised
         if promised is not None:
             self._run.become(await take_up(self.terminal, promised, self.exchange), self.exchange)
+        try:
+            await self._until_both_agree()
+        except HubBusy:
+            self.delivery.agreed = self._met  # what waits goes up with the next question
+            raise
+        self.outcome.conceded, self.outcome.renewed = len(self._forks.conceded), self._forks.renewed
+        if self._run.refusal is not None:
+            raise self._run.refusal
+        return self.outcome
+
+    async def _until_both_agree(self) -> None:
         while self._run.may_go_on and not self.outcome.complete:
             base = self._run.ledger.settled()[1]
             answer, mine = await self._ask()
@@ -109,10 +121,6 @@ class Sync:
                 self.outcome.complete = True
                 if self.retry:
                     await self._safekeeping.keep()
-        self.outcome.conceded, self.outcome.renewed = len(self._forks.conceded), self._forks.renewed
-        if self._run.refusal is not None:
-            raise self._run.refusal
-        return self.outcome
 
     async def _ask(self) -> tuple[Answer, Frontier]:
         """One exchange: our heads up, and the hub's heads, fares and settlement down. And our heads.
@@ -132,6 +140,7 @@ class Sync:
         except HubTooSlow:
             self.delivery.timed_out()
             raise
+        self._met = run.identity.replica, answer.hello.frontier.get(run.identity.replica, NO_HEAD)
         if ahead:
             answer = self._without_delivery(answer, mine, len(ahead) - 1)
         for refusal in answer.refusals:

@@ -17,7 +17,7 @@ from crdt.protocol import RENEW
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
 from edge.clock import TerminalClock
-from edge.errors import EdgeError, HubDistrusted, HubUnreachable, Superseded, UplinkError
+from edge.errors import EdgeError, HubBusy, HubDistrusted, HubUnreachable, Superseded, UplinkError
 from edge.exchange import Answer
 from edge.identity import Identity
 from edge.renewal import renewed_identity
@@ -162,6 +162,9 @@ class Uplink:
             complete = await self._anywhere(enrolment, retry)
         except Superseded:
             return 0
+        except HubBusy as error:
+            self._went_offline(str(error))
+            return self._backoff.asked_s(error.wait_s)
         except (EdgeError, LedgerError) as error:
             self._went_offline(str(error))
             return self._backoff.next_s()

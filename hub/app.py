@@ -63,8 +63,9 @@ from hub.sessions import Sessions
 from hub.settings import HubSettings
 from hub.settings_desk import SettingsDesk
 from hub.shield import ERROR_PAGE, JSON_ERRORS, add_headers, deadlines, operators_only, refusals
-from hub.sync import Slots, Sync
+from hub.sync import Sync
 from hub.terminal_documents import TerminalDocuments
+from hub.turns import Turns
 
 VERSION = version("farebox")
 SWITCH_S = 0.0005  # how long a thread that computes keeps the others waiting: an answer crosses threads often
@@ -206,10 +207,10 @@ def _terminal_routes(
 ) -> list[web.RouteDef]:
     settings = hub.settings
     callers = Callers(registry)
-    slots = Slots(settings.exchanges)
+    turns = Turns(settings.exchanges, time.monotonic)
     lost = Recall(hub.ledger, Sealer(hub.authority.fleet, hub.authority.ledger_key), asyncio.wrap_future)
     sync = Sync(
-        hub.database, hub.ledger, callers, registry, bus, slots, settings.page_rows, now_ms, documents, lost
+        hub.database, hub.ledger, callers, registry, bus, turns, settings.page_rows, now_ms, documents, lost
     )
     renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
     renewal = Renewal(

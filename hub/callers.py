@@ -18,7 +18,7 @@ class Callers:
 
     async def admitted(self, request: web.Request) -> Client:
         """The caller. UnknownAuthor or Revoked when it may not go on."""
-        client = await self._registry.client(_serial(request))
+        client = await self._registry.client(serial_of_caller(request))
         if client is None:
             raise UnknownAuthor("This hub did not issue the certificate; pair the terminal again.")
         if client.stopped:
@@ -30,11 +30,11 @@ class Callers:
         """What the caller's certificate is here: "none", "good", "revoked", "replaced" or "unknown"."""
         if not _certificate(request):
             return "none"
-        client = await self._registry.client(_serial(request))
+        client = await self._registry.client(serial_of_caller(request))
         return "unknown" if client is None else client.stopped or "good"
 
 
-def _serial(request: web.Request) -> str:
+def serial_of_caller(request: web.Request) -> str:
     """The serial number of the client's certificate, which TLS has verified; UnknownAuthor without one."""
     certificate = _certificate(request)
     if not certificate:

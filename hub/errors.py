@@ -32,9 +32,20 @@ class HubNotRunning(HubError):
 
 
 class RequestRefused(HubError):
-    """A request is not acceptable. `code` is a short word for programs, the message is for people."""
+    """A request is not acceptable. `code` is a short word for programs, the message is for people.
 
-    def __init__(self, code: str, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+    `retry_after_s`: when to come again, in whole seconds; None where that would change nothing.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        status: int = HTTPStatus.BAD_REQUEST,
+        *,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.status = status
+        self.retry_after_s = retry_after_s

@@ -80,7 +80,10 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     try:
         return await handler(request)
     except RequestRefused as refused:
-        return _explain(request, refused.code, str(refused), refused.status)
+        answer = _explain(request, refused.code, str(refused), refused.status)
+        if refused.retry_after_s is not None:
+            answer.headers[hdrs.RETRY_AFTER] = str(refused.retry_after_s)
+        return answer
     except InputRefused as refused:
         status = HTTPStatus.FORBIDDEN if refused.code in FORBIDDEN else HTTPStatus.BAD_REQUEST
         return _explain(request, refused.code.name.lower(), str(refused), status)

@@ -10,15 +10,12 @@ what is in the session as `Refusal` messages in the answer, beside the `Ack` of 
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from aiohttp import web
 
 from crdt.errors import InputRefused, Malformed, RefusalCode
-from crdt.facts import TerminalId
 from crdt.ledger import MergeReport, RefusedInput
 from crdt.protocol import CONTENT_TYPE, PROTOCOL_VERSION
 from crdt.session import Refused, Session
@@ -26,44 +23,19 @@ from crdt.store.hub import HubLedger
 from crdt.store.store import Store
 from hub import reissues
 from hub.answering import Answerer
-from hub.callers import Callers
+from hub.callers import Callers, serial_of_caller
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
 from hub.heard import Heard
 from hub.recalling import Recall
 from hub.registry import Client, Registry
 from hub.terminal_documents import TerminalDocuments
+from hub.turns import Turns
 from hub.waiting import result_of
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 * 1024
-EXCHANGES_PER_TERMINAL = 2  # at a time: a terminal needs one, and one that it has given up
-
-
-class Slots:
-    """Bounds the exchanges in progress, in all and per terminal, and with them the memory they hold."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken: Counter[TerminalId] = Counter()
-
-    @contextmanager
-    def taken(self, terminal: TerminalId) -> Iterator[None]:
-        """A place for one exchange; RequestRefused when there is none."""
-        if self._taken.total() >= self._most or self._taken[terminal] >= EXCHANGES_PER_TERMINAL:
-            raise RequestRefused(
-                "busy",
-                "The hub has as many exchanges as it takes on; come again.",
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            )
-        self._taken[terminal] += 1
-        try:
-            yield
-        finally:
-            self._taken[terminal] -= 1
-            if not self._taken[terminal]:
-                del self._taken[terminal]
 
 
 class Sync:
@@ -76,7 +48,7 @@ class Sync:
         callers: Callers,
         registry: Registry,
         bus: EventBus,
-        slots: Slots,
+        turns: Turns,
         page_rows: int,
         now_ms: Callable[[], int],
         documents: TerminalDocuments,
@@ -87,23 +59,24 @@ class Sync:
         self._callers = callers
         self._registry = registry
         self._bus = bus
-        self._slots = slots
+        self._turns = turns
         self._answerer = Answerer(ledger, page_rows, result_of, now_ms, documents, lost)
         self._now_ms = now_ms
 
     async def sync(self, request: web.Request) -> web.Response:
         """POST SYNC"""
-        client = await self._callers.admitted(request)
         if request.content_type != CONTENT_TYPE:
             raise RequestRefused(
                 "content_type", f"A sync request is {CONTENT_TYPE}.", HTTPStatus.UNSUPPORTED_MEDIA_TYPE
             )
-        with self._slots.taken(client.terminal):
+        with self._turns.taken(serial_of_caller(request)):
+            client = await self._callers.admitted(request)
             session = Session(self._ledger.fleet, self._ledger.replica)
             heard = await _hear(request, session, client)
             if heard.refused is not None or heard.hello is None:
                 return self._refuse(session, client, heard)
-            body = await self._answer(session, client, heard, request.remote or "")
+            with self._turns.pace.answering():
+                body = await self._answer(session, client, heard, request.remote or "")
         return web.Response(body=body, content_type=CONTENT_TYPE)
 
     async def identify(self, request: web.Request) -> web.Response:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from crdt.facts import CardId, CardView, Draft, Kind
-from crdt.frames import Message, PageFrame, Pull
+from crdt.frames import BlockFrame, Message, PageFrame, Pull, ShortBlockFrame
+from crdt.settlement import MAX_PAGE_ROWS
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
@@ -225,6 +226,72 @@ async def test_offline_it_waits_longer_each_time_and_taps_do_not_hurry_it(paired
         await asyncio.wait_for(enough.wait(), 30)
     assert waits == [0.75, 1.5, 3.0, 6.0, 6.0, 6.0]
     assert uplink.status.trouble.startswith("No hub answers at 127.0.0.1:1 (")
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited_s"), [("20", 21.5), ("999999999", 63.5), ("0", 1.55), ("-5", 0.75), ("soon", 0.75)]
+)
+async def test_a_busy_hub_is_left_alone_for_as_long_as_it_asks_within_bounds(
+    asked: str, waited_s: float, paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """Taps go on and knock no earlier; no hub makes a terminal wait beyond `uplink.backoff_max_s` or so."""
+    waits: list[float] = []
+    waiting = asyncio.Event()
+
+    async def wait(event: asyncio.Event, delay_s: float) -> None:
+        await asyncio.to_thread(ride, paired, CARDS[0])
+        uplink.tapped()
+        await asyncio.sleep(0)
+        assert not event.is_set(), "a tap is no reason to knock again"
+        waits.append(delay_s)
+        waiting.set()
+        await asyncio.Event().wait()
+
+    hub.busy = asked
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None), wait=wait, backoff=Backoff(1, 60, lambda: 0.5))
+        async with running(uplink):
+            await asyncio.wait_for(waiting.wait(), 30)
+    assert waits == [waited_s]
+    assert uplink.status.trouble == "The hub refused: Come again."
+
+
+@pytest.mark.parametrize("page_rows", [MAX_PAGE_ROWS, 1], ids=["", "in the middle of a settlement"])
+async def test_what_gathers_while_the_hub_is_busy_goes_up_in_one_exchange(
+    page_rows: int, paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """A hub with more to do than it can must not be asked three times by each that it let wait."""
+
+    async def busy_from_here(_request: web.Request, honest: list[Message]) -> web.StreamResponse:
+        hub.busy = "20"
+        return answer(honest)
+
+    await opened(hub, CARDS[3:])
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            assert (await uplink.sync_now()).online
+            await opened(hub, CARDS[3:])
+            hub.page_rows, hub.misbehave = page_rows, busy_from_here
+            assert (await uplink.sync_now()).online is (page_rows > 1)
+            for card in CARDS[:2]:
+                await asyncio.to_thread(ride, paired, card)
+                assert not (await uplink.sync_now()).online
+            hub.busy = hub.misbehave = None
+            hub.page_rows = MAX_PAGE_ROWS
+            before = len(hub.heard)
+            assert (await uplink.sync_now()).online
+    assert enrolled(paired).ledger.held() == (0, 0)
+    asked = [[type(message) for message in messages] for messages in hub.heard[before:]]
+    assert [Pull in kinds for kinds in asked].count(True) == 1
+    assert [ShortBlockFrame in kinds or BlockFrame in kinds for kinds in asked][0]
+
+
+async def opened(hub: TestHub, cards: Sequence[CardId]) -> None:
+    """The hub learns of something about these cards."""
+    for card in cards:
+        drafts = [Draft(Kind.TOPUP, 100)]
+        await asyncio.wrap_future(hub.ledger.append(card, drafts, at_ms=1_780_000_000_000))
 
 
 async def test_a_new_address_is_tried_at_once_and_kept_as_proven(

@@ -67,6 +67,8 @@ class TestHub:
     want_bytes: int = 512 * 1024
     """Of blocks, in an answer to a WANT."""
     misbehave: Misbehaviour | None = None
+    busy: str | None = None
+    """Refuse each sync before anything is read; what Retry-After says then."""
     code: PairingCode | None = None
     accepts_anything: bool = False
     """Seal a response without having opened the request, as a stranger would."""
@@ -176,6 +178,9 @@ class TestHub:
         return [*found, PageFrame((await asyncio.wrap_future(page)).raw)]
 
     async def _sync(self, request: web.Request) -> web.StreamResponse:
+        if self.busy is not None:
+            said = {"error": "busy", "message": "Come again."}
+            return web.json_response(said, status=503, headers={"Retry-After": self.busy})
         assert request.transport is not None
         self.peers.append(request.transport.get_extra_info("ssl_object").getpeercert(True))
         session = Session(self.fleet.id, self.ledger.replica)
