@@ -72,6 +72,12 @@ class Revocations:
         }
         return type(self)({**self.cut_offs, **lower}, self.replaced | other.replaced)
 
+    def includes(self, other: Self) -> bool:
+        """Whether this list says all that the other does: joined with it, it would stay as it is."""
+        ends = self.cut_offs
+        lower = all(replica in ends and ends[replica] <= seq for replica, seq in other.cut_offs.items())
+        return lower and other.replaced <= self.replaced
+
     def encode(self) -> bytes:
         """Count varint, then by ascending replica id: replica 16, cut-off varint, reason 1."""
         writer = Writer().varint(len(self.cut_offs))

@@ -262,6 +262,10 @@ class Sync:
                     page = await run.checked(run.learning.page, message.raw)
                     settled = await self._settling.take(page, base)
                 elif not isinstance(message, Refusal):
+                    if isinstance(message, DocumentFrame) and await run.checked(
+                        run.learning.forgets, message.raw
+                    ):
+                        await self._settling.say_what_had_ended()
                     await run.checked(run.learning.learn, message)
             except AnswerRefused as error:
                 run.refusal = run.refusal or error

@@ -8,16 +8,11 @@ from pathlib import Path
 import pytest
 
 from crdt.block import claim_of
-from crdt.certificate import AuthorCertificate
-from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, ReplicaId
 from crdt.frames import (
     Ack,
     BlockFrame,
-    CertificateFrame,
-    DocumentFrame,
-    Heads,
     Message,
     Refusal,
     ShortBlockFrame,
@@ -248,27 +243,6 @@ async def test_what_was_settled_and_is_held_by_a_peer_only_comes_from_the_peer(
     assert {await asyncio.wrap_future(younger.ledger.digest())} == {
         await asyncio.to_thread(carrier.ledger.digest)
     }
-
-
-async def test_a_hub_that_begins_anew_hears_whom_it_had_ended(
-    two: list[Door], hub: TestHub, other_database: Database, fleet: Fleet
-) -> None:
-    """Invariant 5: with the list that was held before the hub's own came down, and its signer."""
-    gone, kept = two
-    hub.revoked = revoked(fleet, {gone.replica: 0})
-    await asyncio.to_thread(kept.ride, CARD)
-    await synced(kept, hub)
-    await synced(kept, hub)
-    younger = await hub_on(other_database, fleet)
-    younger.revoked = revoked(fleet, {}, version=2)
-    await synced(kept, younger)
-    (handed,) = [said for said in younger.heard if any(isinstance(one, Heads) for one in said)]
-    (document,) = [one.raw for one in handed if isinstance(one, DocumentFrame)]
-    (signer,) = [one.raw for one in handed if isinstance(one, CertificateFrame)]
-    assert document == hub.revoked.encode()
-    SignedDocument.decode(document).verify(AuthorCertificate.decode(signer))
-    stored = await asyncio.to_thread(kept.ledger.authors)
-    assert AuthorCertificate.decode(signer) in stored.values(), "kept: no later hub need know that one's key"
 
 
 async def test_the_list_of_revoked_terminals_comes_down_and_holds(
