@@ -119,7 +119,7 @@ class Renewal:
         connection, replica = amendment.connection, replica_id(wanted.public_key)
         former = enrolling.former(amendment.authors(), client.terminal)
         listed = papers.revocations(connection)
-        if client.replica in listed.cut_offs.keys() - listed.replaced:
+        if client.replica in listed.revoked:
             raise Revoked(f"The terminal {client.name} was revoked.")
         known = _known(connection, client, replica)
         enrolling.renew(connection, client, replica, tls, now_ms)
