@@ -93,6 +93,11 @@ def is_for_later(error: UplinkError) -> bool:
     return isinstance(error, HubRefused) and error.code.upper() == RefusalCode.COME_AGAIN.name
 
 
+def is_unknown(error: UplinkError) -> bool:
+    """Whether the hub says that it does not know who speaks."""
+    return isinstance(error, HubRefused) and error.code.upper() == RefusalCode.UNKNOWN_AUTHOR.name
+
+
 def wants_full(answer: Answer) -> bool:
     """Whether the hub did not know, or mistook, a card's number in a short block."""
     return any(refusal.code in _NUMBERS for refusal in answer.refusals)
