@@ -31,6 +31,8 @@ class Delivery:
     """Chains other than this identity's about which the hub disagrees, with the reason."""
     later: set[ReplicaId] = field(default_factory=set)
     """Chains that are only carried, of which the hub took no more when it was asked last."""
+    unproven: set[ReplicaId] = field(default_factory=set)
+    """Authors of whose blocks in quarantine the hub took no more when it was asked last."""
     agreed: tuple[ReplicaId, Head] | None = None
     """Who this terminal was, and its head at the hub, when hub and terminal agreed last: what comes after it
     may go up with the first question of the next run."""

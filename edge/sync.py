@@ -84,7 +84,7 @@ class Sync:
         self._forks = GivingWay(self._run, self.renew)
         self._safekeeping = Safekeeping(self._run)
         self._settling = Settling(self._run, self._forks)
-        self._proving = Proving(self._run)
+        self._proving = Proving(self._run, retry=self.retry)
         self._acknowledged: dict[ReplicaId, Head] = {}
         self._short = True  # until the hub does not know the numbers of cards
 
