@@ -17,7 +17,8 @@ DEFAULT_PORT: Final = 8443
 SYNC: Final = "/api/v1/sync"  # POST, CONTENT_TYPE both ways: one session each way
 PAIR_START: Final = "/api/v1/pair/start"  # POST JSON {nameplate, message} -> {session, message}
 PAIR_FINISH: Final = "/api/v1/pair/finish"  # POST JSON {session, request} -> {response}
-RENEW: Final = "/api/v1/renew"  # POST JSON {public_key, csr, reissued} -> as a pairing's answer, unsealed
+# POST JSON {public_key, csr, reissued, and where there is one forgotten} -> as a pairing's answer, unsealed
+RENEW: Final = "/api/v1/renew"
 IDENTIFY: Final = "/api/v1/identify"  # GET -> JSON about the hub
 CONTENT_TYPE: Final = "application/vnd.farebox.sync"
 MAX_JSON_BYTES: Final = 64 * 1024  # a pairing request or answer

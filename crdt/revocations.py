@@ -8,7 +8,7 @@ the body of the document `revoked`.
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Self
 
@@ -21,22 +21,27 @@ REVOKED_DOCUMENT: Final = "revoked"
 
 _REVOKED: Final = 0  # why a replica is on the list
 _REPLACED: Final = 1
+_BOTH: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Revocations:
     """The revoked replicas of a fleet, each with its cut-off: the last number that counts, 0 for none.
 
-    `replaced`: those of them that are listed because of a restore; their terminals are in good standing.
+    `replaced`: those of them that are listed because of a restore: their terminal goes on as another, which
+    writes again what they had not sent, unless (`stopped`) it was revoked as well. Then an operator decides.
     """
 
     cut_offs: Mapping[ReplicaId, int] = field(default_factory=dict)
     replaced: AbstractSet[ReplicaId] = frozenset()
+    stopped: AbstractSet[ReplicaId] = frozenset()
 
     def __post_init__(self) -> None:
         """Keep a read-only copy. Raises MisuseError past MAX_FRONTIER replicas or for a wrong number."""
-        if not self.replaced <= self.cut_offs.keys():
-            raise MisuseError("a replica that was replaced has a cut-off")
+        if not self.stopped <= self.replaced <= self.cut_offs.keys():
+            raise MisuseError(
+                "a replica that was replaced has a cut-off, and one that was stopped as well both"
+            )
         fits = len(self.cut_offs) <= MAX_FRONTIER and all(
             len(replica) == ID_BYTES and type(seq) is int and 0 <= seq <= MAX_SEQ
             for replica, seq in self.cut_offs.items()
@@ -45,6 +50,12 @@ class Revocations:
             raise MisuseError("a cut-off is a number from 0 to 2**48 - 1, of a bounded number of replicas")
         object.__setattr__(self, "cut_offs", MappingProxyType(dict(self.cut_offs)))
         object.__setattr__(self, "replaced", frozenset(self.replaced))
+        object.__setattr__(self, "stopped", frozenset(self.stopped))
+
+    @property
+    def revoked(self) -> AbstractSet[ReplicaId]:
+        """Those that an operator has revoked."""
+        return (self.cut_offs.keys() - self.replaced) | self.stopped
 
     def check(self, replica: ReplicaId, last_seq: int) -> None:
         """Raise Revoked when the replica's fact `last_seq` does not count."""
@@ -55,28 +66,43 @@ class Revocations:
 
     def with_cut_off(self, replica: ReplicaId, cut_off: int) -> Self:
         """The list with a replica revoked, or its cut-off moved."""
-        return type(self)({**self.cut_offs, replica: cut_off}, self.replaced)
+        return replace(self, cut_offs={**self.cut_offs, replica: cut_off})
+
+    def with_revoked(self, cut_offs: Mapping[ReplicaId, int]) -> Self:
+        """The list with all identities of a terminal revoked; of one that was replaced the cut-off stays."""
+        replaced = cut_offs.keys() & self.replaced
+        moved = {replica: seq for replica, seq in cut_offs.items() if replica not in replaced}
+        return replace(self, cut_offs={**self.cut_offs, **moved}, stopped=self.stopped | replaced)
 
     def with_replaced(self, cut_offs: Mapping[ReplicaId, int]) -> Self:
         """The list with these replicas replaced after a restore; cut-offs that are there already stay."""
         new = cut_offs.keys() - self.cut_offs.keys()
-        return type(self)({**cut_offs, **self.cut_offs}, self.replaced | new)
+        return replace(self, cut_offs={**cut_offs, **self.cut_offs}, replaced=self.replaced | new)
 
     def joined(self, other: Self) -> Self:
-        """Both lists: of each replica the lower cut-off, and that it was replaced where one says so.
+        """Both lists: of each replica the lower cut-off, and whichever reasons one of them gives.
 
         Raises MisuseError past MAX_FRONTIER replicas.
         """
         lower = {
             replica: min(self.cut_offs.get(replica, seq), seq) for replica, seq in other.cut_offs.items()
         }
-        return type(self)({**self.cut_offs, **lower}, self.replaced | other.replaced)
+        replaced = self.replaced | other.replaced
+        stopped = replaced & (self.revoked | other.revoked)
+        return type(self)({**self.cut_offs, **lower}, replaced, stopped)
+
+    def includes(self, other: Self) -> bool:
+        """Whether this list says all that the other does: joined with it, it would stay as it is."""
+        ends = self.cut_offs
+        lower = all(replica in ends and ends[replica] <= seq for replica, seq in other.cut_offs.items())
+        return lower and other.replaced <= self.replaced and other.revoked <= self.revoked
 
     def encode(self) -> bytes:
         """Count varint, then by ascending replica id: replica 16, cut-off varint, reason 1."""
         writer = Writer().varint(len(self.cut_offs))
         for replica in sorted(self.cut_offs):
             reason = _REPLACED if replica in self.replaced else _REVOKED
+            reason = _BOTH if replica in self.stopped else reason
             writer.raw(replica).varint(self.cut_offs[replica]).uint(reason, 1)
         return writer.done()
 
@@ -89,17 +115,21 @@ class Revocations:
             raise TooLarge(f"at most {MAX_FRONTIER} replicas can be revoked")
         cut_offs: dict[ReplicaId, int] = {}
         replaced: set[ReplicaId] = set()
+        stopped: set[ReplicaId] = set()
         last = b""
         for _ in range(size):
             replica = ReplicaId(reader.raw(ID_BYTES))
             if replica <= last:
                 raise Malformed("the revoked replicas are not in ascending order")
             cut_offs[replica] = reader.varint(0, MAX_SEQ)
-            if reader.uint(1, _REVOKED, _REPLACED) == _REPLACED:
+            reason = reader.uint(1, _REVOKED, _BOTH)
+            if reason != _REVOKED:
                 replaced.add(replica)
+            if reason == _BOTH:
+                stopped.add(replica)
             last = replica
         reader.end()
-        return cls(cut_offs, replaced)
+        return cls(cut_offs, replaced, stopped)
 
 
 NONE_REVOKED: Final = Revocations()

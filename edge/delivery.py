@@ -61,6 +61,8 @@ class Delivery:
     """Chains other than this identity's about which the hub disagrees, with the reason."""
     later: set[ReplicaId] = field(default_factory=set)
     """Chains that are only carried, of which the hub took no more when it was asked last."""
+    unproven: set[ReplicaId] = field(default_factory=set)
+    """Authors of whose blocks in quarantine the hub took no more when it was asked last."""
     agreed: tuple[ReplicaId, Head] | None = None
     """Who this terminal was, and its head at the hub, when hub and terminal agreed last: what comes after it
     may go up with the first question of the next run."""
@@ -119,6 +121,11 @@ def is_cut_off(error: UplinkError) -> bool:
 def is_for_later(error: UplinkError) -> bool:
     """Whether the hub says that nothing is wrong with the blocks, and to bring them another time."""
     return isinstance(error, HubRefused) and error.code.upper() == RefusalCode.COME_AGAIN.name
+
+
+def is_unknown(error: UplinkError) -> bool:
+    """Whether the hub says that it does not know who speaks."""
+    return isinstance(error, HubRefused) and error.code.upper() == RefusalCode.UNKNOWN_AUTHOR.name
 
 
 def wants_full(answer: Answer) -> bool:

@@ -29,8 +29,8 @@ class Learning:
         self._hubs = {hub.replica: hub}
         self.hub_lacks = False
         """Whether the terminal's document says something that the hub's, which came, does not."""
-        self._listed: SignedDocument | None = None
-        """The list of revocations as it was when the hub was asked: its answer may have replaced it."""
+        self.hub_was_told = False
+        """Whether the hub has heard, in this run, the list of revocations that is held."""
 
     def meet_hubs(self) -> None:
         """Remember who the hub is, for what is kept for it."""
@@ -38,7 +38,7 @@ class Learning:
 
     def documents(self) -> dict[str, int]:
         """The version held of each document that a terminal is to have; 0 for none."""
-        self._listed = revoked = self._enrolment.ledger.document(REVOKED_DOCUMENT)
+        revoked = self._enrolment.ledger.document(REVOKED_DOCUMENT)
         now = self._now()
         return {
             FLEET_DOCUMENT: now.fares_version,
@@ -46,9 +46,21 @@ class Learning:
             TERMINAL_DOCUMENT: now.document.version,
         }
 
-    def former_list(self) -> list[Message]:
-        """The list of revocations that was held when the hub was asked, with its signer's certificate."""
-        return revoked_list.papers(self._listed, {**self._enrolment.ledger.authors(), **self._hubs})
+    def forgets(self, raw: bytes) -> bool:
+        """Whether this document shows that the hub has lost some of the list of revocations held here, and
+        was not told."""
+        if self.hub_was_told:
+            return False
+        document = SignedDocument.decode(raw)
+        return document.name == REVOKED_DOCUMENT and revoked_list.forgets(self._enrolment.ledger, document)
+
+    def former_list(self, hub: ReplicaId | None = None) -> list[Message]:
+        """The list of revocations held, with its signer's certificate, for a hub that was put back; nothing
+        where the hub was told, or (`hub`) has signed it itself."""
+        listed = self._enrolment.ledger.document(REVOKED_DOCUMENT)
+        if self.hub_was_told or listed is None or listed.signer == hub:
+            return []
+        return revoked_list.papers(listed, {**self._enrolment.ledger.authors(), **self._hubs})
 
     def own_document(self) -> SignedDocument:
         """The terminal's document for the hub."""

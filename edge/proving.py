@@ -13,12 +13,14 @@ EVIDENCE_BLOCKS = 64
 class Proving:
     """What one run brings of the quarantine, once; of one author at a time.
 
-    An author of whom the hub takes no more now does not keep the others' back, and comes again.
+    An author of whom the hub takes no more now does not keep the others' back, and comes again: one block of
+    it with every run that retries, until the hub takes that.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, retry: bool) -> None:
         self._run = run
-        self._later: set[ReplicaId] = set()
+        self._slowed = run.delivery.unproven
+        self._later: set[ReplicaId] = set() if retry else set(self._slowed)
 
     async def give(self) -> None:
         """Until the hub has all that it takes. Raises UplinkError."""
@@ -32,11 +34,14 @@ class Proving:
 
     async def _give(self, entries: list[Quarantined], author: ReplicaId) -> None:
         run = self._run
-        raws = at_a_time([entry.raw for entry in entries], run.delivery.push_bytes)
+        most_bytes = 1 if author in self._slowed else run.delivery.push_bytes
+        raws = at_a_time([entry.raw for entry in entries], most_bytes)
         certificate = (await run.use(run.ledger.authors)).get(author)
         papers: list[Message] = [] if certificate is None else [CertificateFrame(certificate.encode())]
         answer = await run.say({}, [*papers, *map(BlockFrame, raws)])
         if is_too_much(answer) or not any(isinstance(message, Ack) for message in answer.messages):
             self._later.add(author)
+            self._slowed.add(author)
             return
+        self._slowed.discard(author)
         await run.use(run.ledger.evidence_delivered, [entry.hash for entry in entries[: len(raws)]])

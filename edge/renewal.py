@@ -17,12 +17,17 @@ Ask = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 
 async def renewed_identity(
-    ask: Ask, before: Identity, reissued: Sequence[bytes], entropy: Callable[[int], bytes]
+    ask: Ask,
+    before: Identity,
+    reissued: Sequence[bytes],
+    entropy: Callable[[int], bytes],
+    forgotten: Promised | None = None,
 ) -> Promised:
     """The identity the hub gives to new keys of the same terminal; nothing is stored here.
 
     `ask` posts the request's JSON and returns the answer's; `reissued`: hashes of the blocks whose facts were
-    written again. Raises UplinkError. Losing the answer does no harm: the next request brings other keys.
+    written again; `forgotten`: what it had promised before and does not know any more, which ends so. Raises
+    UplinkError. Losing the answer does no harm: the next request brings other keys.
     """
     keys = await asyncio.to_thread(new_keys, entropy)
     request = {
@@ -30,6 +35,8 @@ async def renewed_identity(
         "csr": await asyncio.to_thread(keys.certificate_request, before.certificate.name),
         "reissued": [each.hex() for each in reissued[:MAX_REISSUED]],
     }
+    if forgotten is not None:
+        request["forgotten"] = forgotten.identity.certificate.encode().hex()
     given = await ask(request)
     try:
         identity = await asyncio.to_thread(checked, keys, given)

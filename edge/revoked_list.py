@@ -53,6 +53,15 @@ def papers(document: SignedDocument | None, known: Mapping[ReplicaId, AuthorCert
     return [*certificates, DocumentFrame(document.encode())]
 
 
+def forgets(ledger: TerminalLedger, document: SignedDocument) -> bool:
+    """Whether a list of another hub key leaves out something of the one held here: a hub that was put back
+    signed it, and has lost that. Raises InputRefused when it does not read."""
+    held = ledger.document(REVOKED_DOCUMENT)
+    if held is None or held.signer == document.signer:
+        return False
+    return not Revocations.decode(document.body).includes(Revocations.decode(held.body))
+
+
 def keep(ledger: TerminalLedger, document: SignedDocument, signer: AuthorCertificate) -> bool:
     """Keep a verified list and its signer, and count by it at once; False when there is one as new."""
     ledger.merge([], [signer])

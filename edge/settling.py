@@ -4,7 +4,8 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from crdt.frames import Heads, Message, PageFrame, Pull
+from crdt.facts import ReplicaId
+from crdt.frames import Heads, PageFrame, Pull
 from crdt.frontier import parts
 from crdt.settlement import Page
 from edge.errors import UplinkError
@@ -28,6 +29,8 @@ class Settling:
 
         `base`: the position that was installed when the page was asked for. Raises UplinkError, StoreError.
         """
+        if page.restarts:
+            await self.say_what_had_ended(page.signer)
         if page.restarts and base:
             await self._say_what_was_settled()
         left = PAGES_AT_A_TIME
@@ -68,14 +71,19 @@ class Settling:
     async def _install(self, page: Page) -> bool:
         return await self._run.checked(self._run.ledger.install, page)
 
-    async def _say_what_was_settled(self) -> None:
-        """To a hub that was put back from a backup and has forgotten it, before that is replaced here.
-
-        It hears what it had included, and whose identities it had ended. Evidence goes up again.
-        """
+    async def say_what_had_ended(self, hub: ReplicaId | None = None) -> None:
+        """To a hub that was put back from a backup, before its list of identities that ended replaces the one
+        held here: what only this terminal knew is not forgotten until the hub was told. `hub`: its present
+        key, which has not signed the list held if it was. Raises UplinkError."""
         run = self._run
-        said: list[Message] = await run.use(run.learning.former_list)
+        said = await run.use(run.learning.former_list, hub)
+        if said:
+            await run.say({}, said)
+            run.learning.hub_was_told = True
+
+    async def _say_what_was_settled(self) -> None:
+        """The same of what it had included, before that is replaced here. Evidence goes up again."""
+        run = self._run
         for part in parts(await run.use(run.ledger.settled_frontier)):
-            await run.say({}, [Heads(part), *said])
-            said = []
+            await run.say({}, [Heads(part)])
         await run.use(run.ledger.evidence_forgotten)

@@ -8,7 +8,7 @@ run half way, the next one goes on from what both sides hold; what is remembered
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,10 +30,12 @@ from crdt.frontier import Frontier, Head
 from crdt.session import plan
 from crdt.store.blocks import NO_HEAD
 from edge.comparing import take_up
-from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, wants_full
+from edge.delivery import Delivery, at_a_time, confirmed, is_too_much, is_unknown, wants_full
 from edge.errors import AnswerRefused, HubBusy, HubRefused, HubTooSlow, NotSealed
 from edge.exchange import Answer, refusal_in
+from edge.forgotten import take_up_another
 from edge.giving_way import GivingWay, Renew
+from edge.promised import Promised
 from edge.proving import Proving
 from edge.run import Exchange, Run
 from edge.safekeeping import Safekeeping
@@ -61,6 +63,7 @@ class Sync:
     """One run. `exchange` talks to the hub, as the identity that is promised where there is one; `describe`
     gives the status for the operator, and may wait.
 
+    `former`: makes a way to the hub as what the terminal is, for where it does not know what it has promised.
     `retry`: whether chains in `delivery.disputed` are offered again, one block of each, and the hub's own
     blocks are kept for it and brought back; not at each tap. `renew`: how to get a new identity; without it,
     a restored terminal waits for somebody to pair it again.
@@ -73,6 +76,7 @@ class Sync:
     delivery: Delivery = field(default_factory=Delivery)
     retry: bool = True
     renew: Renew | None = None
+    former: Callable[[], Awaitable[Exchange]] | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     def __post_init__(self) -> None:
@@ -80,7 +84,7 @@ class Sync:
         self._forks = GivingWay(self._run, self.renew)
         self._safekeeping = Safekeeping(self._run)
         self._settling = Settling(self._run, self._forks)
-        self._proving = Proving(self._run)
+        self._proving = Proving(self._run, retry=self.retry)
         self._acknowledged: dict[ReplicaId, Head] = {}
         self._met = self.delivery.agreed  # who asked last, and its head at the hub then
         self._short = True  # until the hub does not know the numbers of cards
@@ -93,7 +97,7 @@ class Sync:
         """
         promised = self.terminal.promised
         if promised is not None:
-            self._run.become(await take_up(self.terminal, promised, self.exchange), self.exchange)
+            await self._take_up(promised)
         try:
             await self._until_both_agree()
         except HubBusy:
@@ -121,6 +125,15 @@ class Sync:
                 self.outcome.complete = True
                 if self.retry:
                     await self._safekeeping.keep()
+
+    async def _take_up(self, promised: Promised) -> None:
+        try:
+            self._run.become(await take_up(self.terminal, promised, self.exchange), self.exchange)
+        except HubRefused as error:
+            if not is_unknown(error) or self.renew is None or self.former is None:
+                raise
+            log.warning("the hub has forgotten the identity that it had promised: %s", error)
+            await take_up_another(self._run, await self.former(), self.renew)
 
     async def _ask(self) -> tuple[Answer, Frontier]:
         """One exchange: our heads up, and the hub's heads, fares and settlement down. And our heads.
@@ -271,6 +284,10 @@ class Sync:
                     page = await run.checked(run.learning.page, message.raw)
                     settled = await self._settling.take(page, base)
                 elif not isinstance(message, Refusal):
+                    if isinstance(message, DocumentFrame) and await run.checked(
+                        run.learning.forgets, message.raw
+                    ):
+                        await self._settling.say_what_had_ended()
                     await run.checked(run.learning.learn, message)
             except AnswerRefused as error:
                 run.refusal = run.refusal or error

@@ -197,8 +197,11 @@ class Uplink:
         async def renew(reissued: Sequence[bytes]) -> Exchange:
             return await self._renew(address, reissued)
 
+        async def former() -> Exchange:
+            return self._exchange(await self._connected(enrolment.identity), address)
+
         exchange = self._exchange(client, address)
-        run = Sync(self._terminal, enrolment, exchange, self._describe, self._delivery, retry, renew)
+        run = Sync(self._terminal, enrolment, exchange, self._describe, self._delivery, retry, renew, former)
         return await run.run()
 
     def _exchange(self, client: Client, address: HubAddress) -> Exchange:
@@ -212,7 +215,8 @@ class Uplink:
         return exchange
 
     async def _renew(self, address: HubAddress, reissued: Sequence[bytes]) -> Exchange:
-        """Have the hub there promise a new identity; the next exchange is under its certificate."""
+        """Have the hub there promise a new identity, instead of one that it has forgotten where there is one;
+        the next exchange is under its certificate."""
         enrolment, client = self._terminal.enrolment, self._client
         if enrolment is None or client is None:
             raise Superseded("The terminal was paired anew meanwhile.")
@@ -220,7 +224,8 @@ class Uplink:
         async def ask(request: Mapping[str, Any]) -> dict[str, Any]:
             return await client.ask(address, RENEW, request)
 
-        promised = await renewed_identity(ask, enrolment.identity, reissued, self._entropy)
+        forgotten = self._terminal.promised
+        promised = await renewed_identity(ask, enrolment.identity, reissued, self._entropy, forgotten)
         await asyncio.to_thread(self._terminal.promise, promised, enrolment.identity)
         return self._exchange(await self._connected(promised.identity), address)
 

@@ -21,7 +21,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate, Limits, Role
-from crdt.errors import Revoked
+from crdt.errors import InputRefused, Revoked
 from crdt.facts import ReplicaId
 from crdt.signing import HASH_BYTES, replica_id
 from crdt.store import blocks, papers
@@ -53,6 +53,7 @@ class Wanted:
     public_key: bytes
     csr_pem: str
     reissued: Sequence[bytes]  # hashes of quarantined blocks of its own whose facts it has written again
+    forgotten: AuthorCertificate | None  # of an identity that it was promised, and this hub has forgotten
 
 
 class Renewal:
@@ -117,13 +118,14 @@ class Renewal:
         Revoked.
         """
         connection, replica = amendment.connection, replica_id(wanted.public_key)
+        forgotten = _forgotten(amendment, client, wanted)
         former = enrolling.former(amendment.authors(), client.terminal)
         listed = papers.revocations(connection)
-        if client.replica in listed.cut_offs.keys() - listed.replaced:
+        if client.replica in listed.revoked:
             raise Revoked(f"The terminal {client.name} was revoked.")
         known = _known(connection, client, replica)
         enrolling.renew(connection, client, replica, tls, now_ms)
-        before = enrolling.since_pairing(connection, client.replica) - {replica}
+        before = (enrolling.since_pairing(connection, client.replica) | forgotten) - {replica}
         self._revoker.replace(amendment, before)
         author = known or self._author(connection, client, before, wanted.public_key)
         amendment.enrol(author)
@@ -146,6 +148,20 @@ class Renewal:
         )
 
 
+def _forgotten(amendment: Amendment, client: Client, wanted: Wanted) -> set[ReplicaId]:
+    """An identity of the caller's terminal that this hub gave before it was put back: entered again, to end.
+
+    RequestRefused for anybody else's; raises ForeignFleet or BadSignature for one that the fleet never gave.
+    """
+    certificate = wanted.forgotten
+    if certificate is None:
+        return set()
+    if (certificate.terminal, certificate.role) != (client.terminal, Role.TERMINAL):
+        raise _not_forgotten()
+    amendment.enrol(certificate)
+    return {certificate.replica}
+
+
 def _known(connection: Connection, client: Client, replica: ReplicaId) -> AuthorCertificate | None:
     """The certificate of a repeated request's key: a key is certified once. RequestRefused when that key is
     somebody's, or its identity has ended already."""
@@ -159,7 +175,7 @@ def _known(connection: Connection, client: Client, replica: ReplicaId) -> Author
 
 
 def _wanted(body: dict[str, Any]) -> Wanted:
-    csr, reissued = body.get("csr"), body.get("reissued", [])
+    csr, reissued, forgotten = body.get("csr"), body.get("reissued", []), body.get("forgotten")
     try:
         hashes = [bytes.fromhex(each) for each in reissued] if isinstance(reissued, list) else [b""]
     except (TypeError, ValueError):
@@ -168,7 +184,15 @@ def _wanted(body: dict[str, Any]) -> Wanted:
         raise RequestRefused(
             "reissued", f"`reissued` is a list of at most {MAX_REISSUED} hashes of blocks, in hex."
         )
-    return Wanted(public_key_of(body.get("public_key")), csr if isinstance(csr, str) else "", hashes)
+    try:
+        known = None if forgotten is None else AuthorCertificate.decode(bytes.fromhex(str(forgotten)))
+    except (ValueError, InputRefused) as error:
+        raise _not_forgotten() from error
+    return Wanted(public_key_of(body.get("public_key")), csr if isinstance(csr, str) else "", hashes, known)
+
+
+def _not_forgotten() -> RequestRefused:
+    return RequestRefused("forgotten", "`forgotten` is a certificate of the same terminal, in hex.")
 
 
 def _less(limits: Limits, given_minor: int) -> Limits:

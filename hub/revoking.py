@@ -4,7 +4,8 @@ The registry stops the terminal's own requests. The list of cut-offs travels to 
 so nobody takes later blocks from anybody; those lie in quarantine until an operator moves the cut-off.
 
 Identities that a restored terminal gives up are cut off too. Those cut-offs never move: what lies beyond them
-may have been written again under a later identity.
+may have been written again under a later identity. Where the terminal is revoked afterwards and paired anew,
+it writes no more of them again: what they had not sent is adopted by its content, or not at all.
 """
 
 import asyncio
@@ -53,7 +54,8 @@ class Revoker:
 
     async def revoke(self, name_or_id: str, cut_off: int | None) -> Revoked:
         """Stop a terminal at once. What all its identities wrote counts up to what the hub holds of each now;
-        of the present one up to `cut_off`, where that is given.
+        of the present one up to `cut_off`, where that is given. One that was replaced has ended before, and
+        stays so: a hub that was put back may hold less of it, and the rest counts.
 
         Where the list is full it is stopped all the same, and RequestRefused says what that leaves open.
         """
@@ -63,12 +65,13 @@ class Revoker:
         def work(amendment: Amendment) -> Revoked | str:
             terminal = registry.find(amendment.connection, name_or_id)
             registry.stop(amendment.connection, terminal.terminal, now_ms)
-            cut_offs = _ends(amendment, terminal.terminal)
+            ends = _held(amendment.connection, _identities(amendment, terminal.terminal))
             given = {} if cut_off is None else {terminal.replica: cut_off}
             try:
-                return self._put(amendment, terminal.name, cut_offs | given)
+                revocations = papers.revocations(amendment.connection).with_revoked(ends | given)
             except MisuseError:
                 return terminal.name
+            return self._put(amendment, terminal.name, revocations, ends.keys())
 
         amending = self._ledger.amend(work, after=self._registry.forget)
         revoked = await asyncio.wrap_future(amending)
@@ -97,7 +100,9 @@ class Revoker:
                     f"Nothing of {terminal.name} waits in quarantine; nothing was changed.",
                     HTTPStatus.CONFLICT,
                 )
-            return self._put(amendment, terminal.name, wanted)
+            for replica, seq in wanted.items():
+                revocations = revocations.with_cut_off(replica, seq)
+            return self._put(amendment, terminal.name, revocations, wanted.keys())
 
         return await asyncio.wrap_future(self._ledger.amend(work))
 
@@ -121,27 +126,16 @@ class Revoker:
         document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
         return NONE_REVOKED if document is None else Revocations.decode(document.body)
 
-    def _put(self, amendment: Amendment, name: str, cut_offs: Mapping[ReplicaId, int]) -> Revoked:
-        revocations = papers.revocations(amendment.connection)
-        for replica, seq in cut_offs.items():
-            revocations = revocations.with_cut_off(replica, seq)
+    def _put(
+        self, amendment: Amendment, name: str, revocations: Revocations, replicas: Iterable[ReplicaId]
+    ) -> Revoked:
+        """Sign the list; what it says of these replicas."""
         self._sealer.put(amendment, REVOKED_DOCUMENT, revocations.encode())
-        return Revoked(name, {replica.hex(): seq for replica, seq in cut_offs.items()})
+        return Revoked(name, {replica.hex(): revocations.cut_offs[replica] for replica in replicas})
 
 
 def _identities(amendment: Amendment, terminal: TerminalId) -> list[ReplicaId]:
     return sorted(one.replica for one in amendment.authors().values() if one.terminal == terminal)
-
-
-def _ends(amendment: Amendment, terminal: TerminalId) -> dict[ReplicaId, int]:
-    """Where each identity of a terminal that is revoked ends: with what the hub holds.
-
-    One that was replaced has ended before. A hub that was put back may hold less of it, and the rest counts.
-    """
-    revocations = papers.revocations(amendment.connection)
-    held = _held(amendment.connection, _identities(amendment, terminal))
-    replaced = held.keys() & revocations.replaced
-    return held | {replica: revocations.cut_offs[replica] for replica in replaced}
 
 
 def _held(connection: Connection, replicas: Iterable[ReplicaId]) -> dict[ReplicaId, int]:

@@ -2,7 +2,8 @@
 
 The hub holds the beginning of every chain without a gap, so nothing can be missing before the last fact it
 holds. What may come after that is known from whoever named how far the chain goes. That the last fact is of a
-later day tells that what is missing is later too, unless the clock that said so may have been ahead.
+later day tells that what is missing is later too, unless the clock that said so may have been ahead: by what
+it says itself, and by an hour in any case.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from crdt.store.expectations import NOTHING_EXPECTED, Expected
 from crdt.store.quarantine import UNRESOLVED
 from crdt.store.schema import BLOCK, HUB, QUARANTINE
 
-AHEAD_MS: Final = 60 * 60 * 1000  # that clocks may differ before one of them is taken to be wrong
+AHEAD_MS: Final = 60 * 60 * 1000  # that a clock may be ahead, however sure it is of itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,13 @@ class Known:
     def went_on_after(self, day: Day, now_ms: int) -> bool:
         """Whether whatever is missing of it was written after the day.
 
-        It was written after the last fact here, and what is named before it was named. So a last fact that is
-        dated later than that, by the hub's clock, has a wrong date.
+        It was written after the last fact here, and what is named before it was named. So a last fact that
+        even at the earliest is later than that, by the hub's clock, has a wrong date.
         """
         named_ms = self.expected.at_ms
         if self.last_ms < day.end_ms or 0 < named_ms < day.end_ms:
             return False
-        return self.last_ms <= (named_ms if self.missing and named_ms else now_ms) + AHEAD_MS
+        return self.last_ms <= (named_ms if self.missing and named_ms else now_ms)
 
 
 def judge(day: Day, authors: Sequence[Known], now_ms: int) -> Completeness:
@@ -156,7 +157,7 @@ def _last_ms(connection: Connection, replica: ReplicaId) -> int:
     if block is None:
         return 0
     last = facts_of(block).deltas(replica, block.header.first_seq)[-1]
-    return max(0, last.at_ms - last.context.clock_error_ms)
+    return max(0, last.at_ms - max(last.context.clock_error_ms, AHEAD_MS))
 
 
 def _contested(connection: Connection, replica: ReplicaId, *, replaced: bool) -> int:

@@ -117,15 +117,17 @@ def concede(
     stay, leave = _compared(local, canonical, _end(connection, canonical))
     _replace(connection, canonical, stay, leave)
     mine = canonical.replica in own
-    how = REISSUED if mine else quarantine.OPEN
+    again = mine and not reissue.is_for_review(connection, canonical.replica)
+    how = REISSUED if again else quarantine.OPEN
     entries = [replace(_evidence(block, canonical.blocks), resolution=how) for block in leave]
     quarantine.put(connection, entries, noted_ms, bounded=False)
     count = 0
     if mine:
-        given_up = reissue.set_aside(connection, canonical.replica) if canonical.ended else []
+        given_up = reissue.set_aside(connection, canonical.replica) if again and canonical.ended else []
         held = {*canonical.deltas(), *(fact for block in stay for fact in _facts(block))}
         reissue.forget_open(connection, writer, canonical.elsewhere)
-        lost = unheld((fact for block in (*leave, *given_up) for fact in _facts(block)), held)
+        written = [*leave, *given_up] if again else []
+        lost = unheld((fact for block in written for fact in _facts(block)), held)
         lost = [fact for fact in lost if Content.of(fact) not in canonical.elsewhere]
         count = reissue.write_again(connection, canonical.replica, writer, lost, held)
     return Conceded(count, tuple(block.hash for block in leave))

@@ -55,7 +55,7 @@ class Marks:
         """
         known, heads = _decode(data) if data else ((), {})
         self.nonce = entropy(NONCE_BYTES)  # of this start
-        self.fresh = not known  # whether no file was there, or none that could be read
+        self.fresh = not data  # whether there were none: of a ledger, or a process of it, that is new
         self._put = put
         self._known = known  # the nonces that the database may have
         self._former = known[0] if known else _NONE  # goes with the new one until the database has that
@@ -78,12 +78,14 @@ class Marks:
         try:
             return cls(data, put, entropy)
         except ValueError:
+            damaged = cls(b"", put, entropy)
+            damaged.fresh = False
             _log.error(  # noqa: TRY400 - a sentence for people; where it was read is of no use
                 "The file %s is damaged. It tells when the ledger was put back from an old copy, so now the"
                 " ledger counts as put back, and gets a new identity. No money is lost.",
                 path,
             )
-            return cls(b"", put, entropy)
+            return damaged
 
     @property
     def heads(self) -> dict[ReplicaId, Head]:
@@ -124,7 +126,7 @@ class Marks:
         """These are durable in the database now. In memory until `save`; a mark never goes back."""
         with self._mutex:
             for replica, head in heads.items():
-                if head.seq > self._heads.get(replica, NO_HEAD).seq:
+                if head.seq >= self._heads.get(replica, NO_HEAD).seq:
                     self._heads[replica] = head
 
     def started(self) -> None:

@@ -51,13 +51,14 @@ def cards_at_stake(connection: Connection, replica: ReplicaId, after_seq: int) -
     return cards | {CardId(row[1]) for row in open_segment(connection)}
 
 
-def set_aside(connection: Connection, replica: ReplicaId) -> list[Block]:
-    """What a list of revocations took out of the record of a replaced identity: it is written again now.
+def is_for_review(connection: Connection, replica: ReplicaId) -> bool:
+    """Whether an operator decides what counts of this identity beside the hub's chain, because he has revoked
+    it or its terminal: then nothing of it is written again."""
+    return replica in papers.revocations(connection).revoked
 
-    Where an operator has revoked it nothing is: he has decided what counts.
-    """
-    if replica not in papers.revocations(connection).replaced:
-        return []
+
+def set_aside(connection: Connection, replica: ReplicaId) -> list[Block]:
+    """What a list of revocations took out of the record of a replaced identity: it is written again now."""
     found: list[Block] = []
     for before, after in _WRITTEN:
         entries = quarantine.entries(connection, replica, before, reason=RefusalCode.REVOKED)

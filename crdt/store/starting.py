@@ -8,12 +8,13 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from crdt.certificate import AuthorCertificate
-from crdt.errors import ForeignFleet
+from crdt.certificate import AuthorCertificate, Role
+from crdt.errors import ForeignFleet, RefusalCode
 from crdt.facts import FleetId, ReplicaId
 from crdt.frontier import Frontier
 from crdt.settlement import SERIES_BYTES
-from crdt.store import balances, blocks, expectations, papers, witness
+from crdt.store import balances, blocks, expectations, flags, papers, witness
+from crdt.store.admission import Suspicion
 from crdt.store.authors import second_certificate
 from crdt.store.blocks import NO_HEAD
 from crdt.store.expectations import GIVEN_UP, NOTHING_EXPECTED, Expected
@@ -27,6 +28,10 @@ RUN_BYTES: Final = (
     5  # of the random distance between two runs of positions: a month's merges are 2**-20 of it
 )
 
+_TWICE: Final = (
+    "The database went back, and the hub gave the number {seq} again: what it had booked under it counts once"
+    " a terminal brings it and you adopt it. Until then look at the receipts."
+)
 _RETIRED: Final = Statement(select(HUB.c.retired))
 _FLEET: Final = Statement(select(HUB.c.fleet))
 
@@ -65,6 +70,7 @@ def begin(
         if marks is not None:
             witness.enter(connection, marks, shared=shared)
             expectations.put(connection, _lost(connection, marks.heads, at_ms))
+            flags.put(connection, _numbered_again(connection, marks.heads), at_ms)
         if blocks.enrol(connection, [certificate])[1]:
             raise second_certificate()
         retired = _RETIRED.value(connection)
@@ -103,6 +109,21 @@ def _begin_row(connection: Connection, fleet: FleetId, entropy: Callable[[int], 
         raise ForeignFleet("this ledger belongs to another fleet")
     else:
         balances.begin_run(connection, int.from_bytes(entropy(RUN_BYTES), "big"))
+
+
+def _numbered_again(connection: Connection, marks: Frontier) -> list[Suspicion]:
+    """Chains of the hub's own that have another block now where a mark says what was here.
+
+    The database went back, and a process that had lost nothing went on with the chain before anybody noticed.
+    """
+    authors = blocks.authors_of(connection, list(marks))
+    found = []
+    for replica, author in authors.items():
+        mark = marks[replica]
+        spans = blocks.overlapping(connection, replica, mark.seq, mark.seq) if author.role is Role.HUB else []
+        if any((span.last_seq, span.hash) != mark for span in spans):
+            found.append(Suspicion(replica, RefusalCode.FORK_DETECTED, mark.seq, _TWICE.format(seq=mark.seq)))
+    return found
 
 
 def _lost(connection: Connection, marks: Frontier, at_ms: int) -> Mapping[ReplicaId, Expected]:

@@ -65,7 +65,7 @@ def written(*rows: tuple[bytes, int], reason: int = 0) -> bytes:
         pytest.param(written((REPLICAS[1], 1), (REPLICAS[0], 1)), Malformed, id="out of order"),
         pytest.param(written((REPLICAS[0], 1), (REPLICAS[0], 1)), Malformed, id="twice"),
         pytest.param(written((REPLICAS[0], MAX_SEQ + 1)), Malformed, id="no such number"),
-        pytest.param(written((REPLICAS[0], 1), reason=2), Malformed, id="no such reason"),
+        pytest.param(written((REPLICAS[0], 1), reason=3), Malformed, id="no such reason"),
         pytest.param(Writer().varint(MAX_FRONTIER + 1).done(), TooLarge, id="too many"),
         pytest.param(Writer().varint(2**64 - 1).done(), TooLarge, id="far too many"),
         pytest.param(b"", Malformed, id="nothing"),
@@ -113,6 +113,15 @@ def test_a_replaced_identity_is_told_from_a_revoked_one_and_revokes_nobody_less(
             listed.check(replica, 6)
 
 
+def test_a_revocation_leaves_a_replaced_identity_where_it_ended_and_says_that_it_is_revoked_too() -> None:
+    """What it had not sent may have been written again: its cut-off moves for nobody."""
+    listed = NONE_REVOKED.with_replaced({REPLICAS[0]: 2}).with_revoked({REPLICAS[0]: 9, REPLICAS[1]: 5})
+    assert listed.cut_offs == {REPLICAS[0]: 2, REPLICAS[1]: 5}
+    assert (listed.replaced, listed.revoked) == ({REPLICAS[0]}, {*REPLICAS[:2]})
+    with pytest.raises(MisuseError, match="stopped"):
+        Revocations({REPLICAS[0]: 1}, stopped={REPLICAS[0]})
+
+
 @given(chains(), st.data())
 def test_a_ledger_takes_what_was_written_in_time_in_any_order_and_nothing_later(
     blocks: list[Block], data: st.DataObject
@@ -150,13 +159,14 @@ def test_a_block_that_reaches_beyond_the_cut_off_is_refused_whole() -> None:
     assert (report.added, [type(item.error) for item in report.refused]) == ((first,), [Revoked])
 
 
-LISTS = st.dictionaries(st.sampled_from(REPLICAS), st.integers(0, 9)).flatmap(
-    lambda ends: (
-        st.sets(st.sampled_from(sorted(ends))).map(lambda replaced: Revocations(ends, replaced))
-        if ends
-        else st.just(Revocations())
-    )
-)
+@st.composite
+def lists(draw: st.DrawFn) -> Revocations:
+    ends = draw(st.dictionaries(st.sampled_from(REPLICAS), st.integers(0, 9)))
+    replaced = {replica for replica in sorted(ends) if draw(st.booleans())}
+    return Revocations(ends, replaced, {replica for replica in sorted(replaced) if draw(st.booleans())})
+
+
+LISTS = lists()
 
 
 @given(LISTS, LISTS, LISTS)
@@ -171,3 +181,7 @@ def test_joining_lists_is_a_join_and_lets_nothing_count_that_one_of_them_ends(
         for replica, seq in listed.cut_offs.items():
             assert one.joined(two).cut_offs[replica] <= seq
         assert listed.replaced <= one.joined(two).replaced
+        assert listed.revoked <= one.joined(two).revoked
+        assert one.joined(two).includes(listed)
+    assert one.includes(two) == (one.joined(two) == one)
+    assert Revocations.decode(one.encode()) == one

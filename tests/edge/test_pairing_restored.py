@@ -31,6 +31,7 @@ from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.test_delivery import copied
 from tests.edge.test_restored import Line, agree
+from tests.edge.test_restored import restored as put_back
 from tests.edge.test_uplink import enrolled, ride, running, uplink_of
 from tests.edge.testhub import TestHub, answer, open_ledger
 
@@ -309,3 +310,46 @@ async def test_a_pairing_brings_back_nothing_that_an_operator_has_cut_off(
     assert (await Line(hub, paired).sync()).complete
     assert await balances(hub) == [0, 0, 750]
     assert await agree(paired, hub)
+
+
+async def test_what_a_revoked_terminal_had_not_sent_under_a_replaced_identity_waits_for_an_operator(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> None:
+    """ "What it earned honestly before is still accepted, for review": evidence that somebody adopts."""
+    before = enrolled(paired).ledger.replica
+    for card in (OPENED, LOST):
+        await asyncio.to_thread(ride, paired, card)
+        await asyncio.to_thread(enrolled(paired).ledger.seal)
+    await asyncio.to_thread(enrolled(paired).ledger.suspend)
+    await asyncio.to_thread(ride, paired, AFTER)
+    await asyncio.to_thread(hub.end, before)
+    await asyncio.to_thread(hub.end, before, replaced=False)
+    async with hub.serving(tmp_path) as address:
+        await Restored(paired, (), tmp_path, database).pair(address)
+    assert (await Line(hub, paired).sync()).complete
+    assert await balances(hub) == [0, 0, 750]
+    waiting = await asyncio.wrap_future(in_quarantine(hub.ledger))
+    assert [entry.resolution for entry in waiting] == ["", ""]
+    for _ in range(2):
+        await asyncio.wrap_future(hub.ledger.adopt([entry.hash for entry in waiting]))
+        assert await balances(hub) == [750, 750, 750]
+
+
+async def test_a_branch_of_a_revoked_terminal_waits_for_an_operator(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> None:
+    """A thief may have put an old copy back and sealed on it: pairing does not make that count by itself."""
+    opened, terminal = await put_back(paired, database, hub, tmp_path)
+    before = enrolled(terminal).ledger.replica
+    await asyncio.to_thread(ride, terminal, AFTER)
+    await asyncio.to_thread(enrolled(terminal).ledger.seal)
+    await asyncio.to_thread(enrolled(terminal).ledger.suspend)
+    await asyncio.to_thread(hub.end, before, replaced=False)
+    async with hub.serving(tmp_path) as address:
+        await Restored(terminal, (), tmp_path, opened).pair(address)
+    assert (await Line(hub, terminal).sync()).complete
+    assert await balances(hub) == [750, 500, 0]
+    assert await agree(terminal, hub)
+    (branch,) = await asyncio.wrap_future(in_quarantine(hub.ledger))
+    assert (branch.replica, branch.resolution) == (before, "")
+    await asyncio.to_thread(opened.close)

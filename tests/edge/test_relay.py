@@ -8,16 +8,11 @@ from pathlib import Path
 import pytest
 
 from crdt.block import claim_of
-from crdt.certificate import AuthorCertificate
-from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, ReplicaId
 from crdt.frames import (
     Ack,
     BlockFrame,
-    CertificateFrame,
-    DocumentFrame,
-    Heads,
     Message,
     Refusal,
     ShortBlockFrame,
@@ -140,19 +135,23 @@ async def test_an_author_that_the_hub_has_enough_of_is_no_dispute(two: list[Door
 async def test_evidence_of_an_author_that_the_hub_has_enough_of_waits_alone(
     three: list[Door], hub: TestHub, fleet: Fleet
 ) -> None:
-    """The proofs about others go up meanwhile, and its own when the hub takes them."""
+    """The proofs about others go up meanwhile, and its own when the hub takes them: of those one block is
+    offered now and then, and not all with every run."""
     carrier, *others = three
     for other in others:
-        await asyncio.to_thread(other.ride, CARD)
-        await asyncio.to_thread(other.ledger.seal)
+        for _ in range(2):
+            await asyncio.to_thread(other.ride, CARD)
+            await asyncio.to_thread(other.ledger.seal)
         await compared(carrier, other)
     cut_offs = {other.replica: 0 for other in others}
     await asyncio.to_thread(carrier.ledger.put_document, revoked(fleet, cut_offs))
     await asyncio.wrap_future(hub.ledger.put_document(revoked(fleet, cut_offs)))
     line, delivery = Slowing(hub, min(cut_offs)), Delivery()
-    assert (await line.sync(carrier, delivery, retry=True)).complete
+    for retry, offered in ((True, 2), (True, 3), (False, 3)):
+        assert (await line.sync(carrier, delivery, retry=retry)).complete
+        assert line.offered == offered
     waiting = await asyncio.to_thread(carrier.ledger.quarantined, 9)
-    assert [entry.replica for entry in waiting] == [min(cut_offs)]
+    assert [entry.replica for entry in waiting] == [min(cut_offs)] * 2
     line.author = None
     assert (await line.sync(carrier, delivery, retry=True)).complete
     assert await asyncio.to_thread(carrier.ledger.quarantined, 9) == []
@@ -248,27 +247,6 @@ async def test_what_was_settled_and_is_held_by_a_peer_only_comes_from_the_peer(
     assert {await asyncio.wrap_future(younger.ledger.digest())} == {
         await asyncio.to_thread(carrier.ledger.digest)
     }
-
-
-async def test_a_hub_that_begins_anew_hears_whom_it_had_ended(
-    two: list[Door], hub: TestHub, other_database: Database, fleet: Fleet
-) -> None:
-    """Invariant 5: with the list that was held before the hub's own came down, and its signer."""
-    gone, kept = two
-    hub.revoked = revoked(fleet, {gone.replica: 0})
-    await asyncio.to_thread(kept.ride, CARD)
-    await synced(kept, hub)
-    await synced(kept, hub)
-    younger = await hub_on(other_database, fleet)
-    younger.revoked = revoked(fleet, {}, version=2)
-    await synced(kept, younger)
-    (handed,) = [said for said in younger.heard if any(isinstance(one, Heads) for one in said)]
-    (document,) = [one.raw for one in handed if isinstance(one, DocumentFrame)]
-    (signer,) = [one.raw for one in handed if isinstance(one, CertificateFrame)]
-    assert document == hub.revoked.encode()
-    SignedDocument.decode(document).verify(AuthorCertificate.decode(signer))
-    stored = await asyncio.to_thread(kept.ledger.authors)
-    assert AuthorCertificate.decode(signer) in stored.values(), "kept: no later hub need know that one's key"
 
 
 async def test_the_list_of_revoked_terminals_comes_down_and_holds(

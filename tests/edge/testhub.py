@@ -215,12 +215,11 @@ class TestHub:
         return " ".join(one.replica.hex() for one in known if one.terminal.hex() == terminal)
 
     def end(self, replica: ReplicaId, *, replaced: bool = True) -> None:
-        """End an identity where the hub holds it: replaced, unless it was revoked before. Waits."""
+        """End an identity where the hub holds it, unless it has ended: as replaced, or revoked. Waits."""
         heads = self.ledger.heads([replica]).result()
         listed = NONE_REVOKED if self.revoked is None else Revocations.decode(self.revoked.body)
         seq = heads[replica].seq if replica in heads else 0
-        if replica not in listed.cut_offs:
-            listed = listed.with_replaced({replica: seq}) if replaced else listed.with_cut_off(replica, seq)
+        listed = (listed.with_replaced if replaced else listed.with_revoked)({replica: seq})
         version = 1 if self.revoked is None else self.revoked.version + 1
         body = listed.encode()
         self.revoked = SignedDocument.seal(self.fleet.hub_key, self.fleet.id, REVOKED_DOCUMENT, version, body)

@@ -121,6 +121,18 @@ async def test_a_tap_that_is_dated_ahead_hides_nothing_that_is_missing_after_it(
     assert (found.state, list(found.gaps)) == ("missing", [GapRow(1, 3, 4)])
 
 
+@pytest.mark.parametrize("asked_h", [0, 1, 24])
+async def test_a_clock_that_is_ahead_proves_no_day_however_sure_it_is_of_itself(
+    depot: Depot, asked_h: int
+) -> None:
+    """Invariant 9: a tap dated just after the end of the day may have been made before it, up to an hour."""
+    bus = await depot.pair("Bus 1")
+    for dated_ms, state in ((END_MS + HOUR_MS - 1, "open"), (END_MS + HOUR_MS, "complete")):
+        await bus.push(ride(bus, START_MS, dated_ms))
+        page = await daybook(depot, END_MS + asked_h * HOUR_MS).report(str(DAY))
+        assert [one.state for one in page.terminals if one.name == "Bus 1"] == [state]
+
+
 async def test_a_clock_that_may_be_wrong_by_days_proves_no_day(depot: Depot) -> None:
     """Its author's own estimate: the last tap may be of the day, however late it is dated."""
     bus = await depot.pair("Bus 1")

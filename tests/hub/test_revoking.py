@@ -89,6 +89,27 @@ async def test_every_identity_of_the_terminal_is_revoked(depot: Depot) -> None:
     assert cut_offs == {old.key.replica.hex(): 1, new.key.replica.hex(): 0}
 
 
+async def test_what_a_replaced_identity_had_unsent_when_its_terminal_was_revoked_is_adopted_not_accepted(
+    depot: Depot,
+) -> None:
+    """Invariant 5: some of it was written again before, so moving the cut-off would count that twice."""
+    old, honest = await depot.pair("Bus 9"), await depot.pair("Bus 1")
+    await old.push(old.taps(1000, kind=Kind.OPENING))
+    unsent = old.taps(-250, -180)
+    new = await renewed(old)
+    await new.push(new.taps(-250))
+    await revoke(depot, "Bus 9")
+    listed = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
+    assert listed is not None
+    assert Revocations.decode(listed.body).revoked == {old.key.replica, new.key.replica}
+    await carry(honest, old)
+    with pytest.raises(RequestRefused, match="Nothing of Bus 9 waits in quarantine"):
+        await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9"})
+    assert await balance(depot) == 750
+    await depot.ask("POST", "/ledger/adopt", {"block": parse(unsent).hash.hex()})
+    assert await balance(depot) == 570
+
+
 async def test_terminals_are_told_and_the_list_grows(depot: Depot) -> None:
     """The list is signed, and newer each time: an older one never replaces it."""
     honest = await depot.pair("Bus 1")

@@ -87,7 +87,7 @@ def test_a_day_is_open_until_the_terminal_speaks_after_its_end_and_complete_then
 
 def test_a_fact_of_a_later_day_proves_the_day_before(fleet: Fleet) -> None:
     """Chains have no gaps: what lies before something held is held."""
-    merge(fleet.hub, ONE.blocks(taps(1, 2, 23.9, 24), [3]))
+    merge(fleet.hub, ONE.blocks(taps(1, 2, 23.9, 25), [3]))
     assert fleet.hub.completeness([ONE.key.replica], DAY).result() == Complete(3)
 
 

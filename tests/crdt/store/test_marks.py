@@ -129,7 +129,7 @@ def test_a_file_that_is_lost_or_damaged_makes_the_database_suspect(
     file.write_bytes(damage(file.read_bytes()))
     with caplog.at_level(logging.ERROR):
         marks = Marks.open(file, entropy)
-    assert marks.fresh
+    assert marks.fresh == (not damage(b"some bytes"))
     assert kept.start(marks)
     assert ("is damaged" in caplog.text) == bool(damage(b"some bytes"))
     assert not kept.start(Marks.open(file, entropy))

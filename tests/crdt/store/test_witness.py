@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
-from crdt.errors import Restored, StoreFailed
+from crdt.errors import RefusalCode, Restored, StoreFailed
 from crdt.facts import Draft, Kind
 from crdt.settlement import NO_SERIES, START, beginning
 from crdt.signing import SigningKey
@@ -23,6 +23,7 @@ from crdt.store.server import ServerDatabase
 from tests.crdt import world
 from tests.crdt.store.dumps import Dump
 from tests.crdt.store.fleet import KEY, card
+from tests.crdt.store.quarantined import in_quarantine
 from tests.crdt.store.servers import SERVERS, Server
 from tests.crdt.store.stores import INTERVAL_S
 from tests.crdt.store.test_restored_hub import NEW_HUB, NEW_KEY
@@ -174,6 +175,59 @@ def test_invariant_5_what_one_process_finds_stops_every_process(lasting: Server,
         with hub_on(url, tmp_path / "other", NEW_KEY, NEW_HUB) as other:
             assert not other.restored, "one new identity is enough"
             assert [book(one, 7), book(other, 8), book(one, 9)] == [1, 2, 3]
+
+
+def test_invariant_5_what_a_process_that_lost_nothing_numbered_again_is_a_fork_kept_as_evidence(
+    lasting: Server, tmp_path: Path
+) -> None:
+    """A standby that lagged behind took over, and nobody who lost something has written since: so the hub's
+    chain went on, and two acknowledged top-ups have one number. The operator is told, once, as soon as the
+    process that lost one starts; and both are kept when a terminal brings that."""
+    url = lasting.fresh()
+    with hub_on(url, tmp_path / "one") as one, hub_on(url, tmp_path / "other") as other:
+        book(one, 1)
+        dump = Dump(lasting, url)
+        assert book(one, 2) == 2
+        lost = one.blocks_after(world.HUB.replica, 1, 1 << 20).result()
+        dump.put_back()
+        assert book(other, 3) == 2
+        refused(one, 4)
+        refused(other, 5)
+    with hub_on(url, tmp_path / "other", NEW_KEY, NEW_HUB) as hub:
+        assert hub.flags().result() == []
+    with hub_on(url, tmp_path / "one", NEW_KEY, NEW_HUB) as hub:
+        (flag,) = hub.flags().result()
+        assert (flag.replica, flag.code, flag.seq) == (world.HUB.replica, RefusalCode.FORK_DETECTED, 2)
+        assert hub.dismiss_flag(flag.replica, flag.code).result()
+    with hub_on(url, tmp_path / "one", NEW_KEY, NEW_HUB) as hub:
+        assert hub.flags().result() == [], "somebody has seen to it"
+        (refusal,) = hub.merge(lost).result().refused
+        assert refusal.error.code is RefusalCode.FORK_DETECTED
+        assert [hub.balance(card(number)).result() for number in (1, 2, 3)] == [1000, 0, 1000]
+        (kept,) = in_quarantine(hub).result()
+        assert (kept.raw, kept.proof is not None) == (lost[0], True)
+        for _ in range(2):
+            hub.adopt([kept.hash]).result()
+            assert hub.balance(card(2)).result() == 1000
+        assert hub.books().result().balance
+
+
+@pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "absent"])
+def test_a_process_whose_marks_are_damaged_counts_as_put_back_and_a_new_one_does_not(
+    lasting: Server, tmp_path: Path, damaged: bool
+) -> None:
+    """Its log says so: "so now the ledger counts as put back, and gets a new identity"."""
+    url, marks = lasting.fresh(), tmp_path / "marks"
+    with hub_on(url, marks) as hub:
+        book(hub, 1)
+    marks.unlink()
+    if damaged:
+        marks.write_bytes(b"?")
+    with hub_on(url, marks) as hub:
+        assert hub.restored == damaged
+    with hub_on(url, marks, NEW_KEY, NEW_HUB) as hub:
+        assert not hub.restored
+        assert book(hub, 2) == 1
 
 
 def test_an_older_dump_is_noticed_also_where_no_connection_is_cut(lasting: Server, tmp_path: Path) -> None:

@@ -1,0 +1,176 @@
+"""A real terminal whose promised identity a real hub has forgotten mends itself (invariants 4 and 5)."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from crdt.facts import CardId
+from crdt.protocol import RENEW
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.store.database import Database
+from edge.addresses import AddressBook, HubAddress
+from edge.errors import HubRefused
+from edge.exchange import ExchangeClient
+from edge.identity import Identity, new_keys
+from edge.pairing import Pairing, parse_code
+from edge.promised import Promised
+from edge.renewal import renewed_identity
+from edge.terminal import Terminal
+from edge.tls import client_context
+from edge.uplink import UplinkStatus
+from hub import founding
+from hub.settings import HubSettings
+from tests.demo.test_settings_documents import KEY, LIMITS, enrolled
+from tests.edge.test_uplink import ride, running, uplink_of
+from tests.hub import conftest as hub_fixtures
+from tests.hub.conftest import PASSWORD, Depot
+from tests.hub.test_restoring import back_up, put_back, up, waiting
+
+write_settings = hub_fixtures.write_settings
+
+pytestmark = pytest.mark.may_block("a start and an end of the hub wait for the disk")
+
+SETTLED, LATE, OPEN = (CardId(bytes([4, 0, 0, number])) for number in (1, 2, 3))
+
+
+@pytest.fixture
+def settings(write_settings: Callable[[str], HubSettings]) -> HubSettings:
+    """Of a founded hub that is not up."""
+    settings = write_settings("")
+    founding.found(settings, PASSWORD, {})
+    return settings
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> Iterator[Terminal]:
+    with Database.open(tmp_path / "bus.db", KEY) as database:
+        yield Terminal(database)
+
+
+def address_of(depot: Depot) -> HubAddress:
+    place = URL(depot.url)
+    return HubAddress(str(place.host), int(place.port or 0))
+
+
+async def pair(depot: Depot, terminal: Terminal) -> None:
+    keys = await asyncio.to_thread(new_keys, os.urandom)
+    code = parse_code(await depot.invite())
+    promised = await Pairing(address_of(depot), LIMITS, "", os.urandom).run(code, keys, "Bus 1", None)
+    await asyncio.to_thread(terminal.enrol, promised.identity)
+
+
+async def sync(depot: Depot, terminal: Terminal) -> UplinkStatus:
+    uplink = uplink_of(terminal, AddressBook(address_of(depot), None))
+    async with running(uplink):
+        return await uplink.sync_now()
+
+
+async def promise(depot: Depot, terminal: Terminal) -> Promised:
+    """The hub promises a new identity, and the terminal goes out of reach before it takes it up."""
+    before = enrolled(terminal).identity
+    await asyncio.to_thread(enrolled(terminal).ledger.suspend)
+    async with await client(before) as asking:
+
+        async def ask(request: Mapping[str, Any]) -> dict[str, Any]:
+            return await asking.ask(address_of(depot), RENEW, request)
+
+        promised = await renewed_identity(ask, before, [], os.urandom)
+    await asyncio.to_thread(terminal.promise, promised, before)
+    return promised
+
+
+async def client(identity: Identity) -> ExchangeClient:
+    context = await asyncio.to_thread(client_context, identity)
+    return ExchangeClient(identity.fleet, identity.replica, context, LIMITS)
+
+
+async def balances(depot: Depot) -> list[int]:
+    return [await asyncio.wrap_future(depot.hub.ledger.balance(card)) for card in (SETTLED, LATE, OPEN)]
+
+
+async def listed(depot: Depot) -> Revocations:
+    document = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
+    assert document is not None
+    return Revocations.decode(document.body)
+
+
+async def test_a_promise_that_a_hub_has_forgotten_needs_no_technician(
+    settings: HubSettings, bus: Terminal, tmp_path: Path
+) -> None:
+    """What was settled after the backup, what was open, what the hub had given: once each, in one run."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        await pair(depot, bus)
+        await sync(depot, bus)
+        await back_up(depot, backup)
+        for card in (SETTLED, LATE):
+            await asyncio.to_thread(ride, bus, card)
+            assert not (await sync(depot, bus)).trouble
+        first = enrolled(bus).identity
+        promised = await promise(depot, bus)
+        await asyncio.to_thread(ride, bus, OPEN)
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        status = await sync(depot, bus)
+        assert (status.online, status.trouble, status.disputed) == (True, "", "")
+        assert await balances(depot) == [750, 750, 750]
+        now = enrolled(bus)
+        assert now.identity.replica not in (first.replica, promised.identity.replica)
+        assert bus.promised is None
+        ended = await listed(depot)
+        assert ended.replaced == {first.replica, promised.identity.replica}
+        assert ended.cut_offs[promised.identity.replica] == 0, "a copy that took it up counts no more"
+        mine = await asyncio.to_thread(now.ledger.digest)
+        assert mine == await asyncio.wrap_future(depot.hub.ledger.digest())
+        assert await waiting(depot) == {}
+
+
+async def test_a_hub_that_knows_neither_identity_says_what_to_do(
+    settings: HubSettings, bus: Terminal, tmp_path: Path
+) -> None:
+    """ "every error a person can meet says what to do next": the promise is kept until somebody pairs it."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        await back_up(depot, backup)
+        await pair(depot, bus)
+        await sync(depot, bus)
+        promised = await promise(depot, bus)
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        status = await sync(depot, bus)
+        assert not status.online
+        assert "pair the terminal again" in status.trouble
+        assert bus.promised is promised
+
+
+async def test_only_a_certificate_of_the_same_terminal_is_ended(settings: HubSettings, bus: Terminal) -> None:
+    """Invariants 8 and 10: nobody ends another's identity by calling it forgotten."""
+    async with up(settings) as depot:
+        await pair(depot, bus)
+        other = await depot.pair("Bus 2")
+        own = enrolled(bus).identity
+        async with await client(own) as asking:
+            for named in (other.certificate.encode(), depot.hub.authority.hub_certificate.encode(), b"?"):
+                with pytest.raises(HubRefused, match="certificate of the same terminal"):
+                    await renewal(depot, asking, named)
+            forged = bytearray(own.certificate.encode())
+            forged[-1] ^= 1
+            with pytest.raises(HubRefused, match="not signed by the fleet's key"):
+                await renewal(depot, asking, bytes(forged))
+        assert await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT)) is None
+
+
+async def renewal(depot: Depot, asking: ExchangeClient, forgotten: bytes) -> None:
+    """Ask for a new identity in place of one with this certificate."""
+    keys = await asyncio.to_thread(new_keys, os.urandom)
+    request = {
+        "public_key": keys.signing.public_key.hex(),
+        "csr": await asyncio.to_thread(keys.certificate_request, "Bus 1"),
+        "forgotten": forgotten.hex(),
+    }
+    await asking.ask(address_of(depot), RENEW, request)

@@ -1,0 +1,134 @@
+"""A hub that was put back from a backup and has forgotten something: what only a terminal knows."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from crdt.certificate import AuthorCertificate, Role, issue
+from crdt.documents import SignedDocument
+from crdt.facts import ReplicaId, TerminalId
+from crdt.frames import CertificateFrame, DocumentFrame, Message, Pull
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
+from crdt.signing import SigningKey
+from crdt.store.database import Database
+from edge.errors import HubUnreachable
+from edge.exchange import Answer
+from edge.terminal import Terminal
+from tests.edge.authority import HUB_LIMITS, Fleet
+from tests.edge.conftest import FARES, KEY, document
+from tests.edge.test_restored import EARLY, Line
+from tests.edge.test_uplink import enrolled, ride
+from tests.edge.testhub import TestHub, open_ledger
+
+THIEF = ReplicaId(b"t" * 16)
+
+
+@dataclass
+class PutBack(TestHub):
+    """The same fleet's hub with another key, which tells everybody whose it is, and what it was told."""
+
+    __test__ = False
+
+    lists: list[bytes] = field(default_factory=list)
+    """The lists of revocations that it was handed, each verified by the certificate that came with it."""
+
+    async def answer_to(self, messages: list[Message]) -> list[Message]:
+        signers = [AuthorCertificate.decode(one.raw) for one in messages if isinstance(one, CertificateFrame)]
+        for one in messages:
+            if isinstance(one, DocumentFrame):
+                (signer,) = signers
+                SignedDocument.decode(one.raw).verify(signer)
+                self.lists.append(one.raw)
+        return await super().answer_to(messages)
+
+    async def _settlement(self, pull: Pull) -> list[Message]:
+        return [CertificateFrame(self.fleet.hub_certificate.encode()), *await super()._settlement(pull)]
+
+
+@pytest.fixture
+def other_database(tmp_path: Path) -> Iterator[Database]:
+    with Database.open(tmp_path / "other.db", KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
+    ledger = await asyncio.to_thread(open_ledger, hub_database, fleet)
+    return TestHub(fleet, ledger, document=document(fleet, FARES))
+
+
+@pytest.fixture
+async def put_back(other_database: Database, fleet: Fleet) -> PutBack:
+    """It knows nobody's end any more, and its list is newer than every other."""
+    again = Fleet(fleet.number, fleet.root_key, fleet.hub_tls_key)
+    again.hub_key = SigningKey(b"again" * 6 + b"..")
+    again.hub_certificate = issue(
+        fleet.key, TerminalId(b"H" * 16), "hub", Role.HUB, again.hub_key.public_key, HUB_LIMITS
+    )
+    ledger = await asyncio.to_thread(open_ledger, other_database, again)
+    revoked = listed(again, 9, NONE_REVOKED)
+    return PutBack(again, ledger, document=document(again, FARES, 9), revoked=revoked)
+
+
+def listed(fleet: Fleet, version: int, revocations: Revocations) -> SignedDocument:
+    return SignedDocument.seal(fleet.hub_key, fleet.id, REVOKED_DOCUMENT, version, revocations.encode())
+
+
+class Deaf(Line):
+    """It loses what is said instead, so that the hub does not hear it."""
+
+    async def exchange(self, messages: Sequence[Message]) -> Answer:
+        self._arrive()
+        hello, *rest = await self.hub.answer_to(list(messages))
+        return Answer(hello, tuple(rest), None, 1)  # type: ignore[arg-type]  # an answer begins with HELLO
+
+
+@pytest.mark.parametrize("way", [Line, Deaf])
+@pytest.mark.parametrize("settled", [True, False], ids=["", "before its first settlement"])
+@pytest.mark.parametrize("lose", [1, 2, 3, 4])
+async def test_what_only_a_terminal_knows_is_not_forgotten_before_the_hub_was_told(
+    lose: int,
+    settled: bool,
+    way: type[Line],
+    paired: Terminal,
+    hub: TestHub,
+    put_back: PutBack,
+    fleet: Fleet,
+) -> None:
+    """Invariant 5: who had ended, by the list held here. Whichever answer is lost, the hub is told of it, and
+    until then the terminal counts by it."""
+    hub.revoked = listed(fleet, 3, Revocations({THIEF: 0}))
+    if settled:
+        await asyncio.to_thread(ride, paired, EARLY)
+        await Line(hub, paired).sync()
+    else:
+        await asyncio.to_thread(enrolled(paired).ledger.put_document, hub.revoked)
+    line = way(put_back, paired)
+    line.lose = lose
+    complete = False
+    while not complete:
+        try:
+            complete = (await line.sync()).complete
+        except HubUnreachable:
+            told = bool(put_back.lists)
+            ended = (await asyncio.to_thread(enrolled(paired).ledger.revocations)).cut_offs
+            assert told or THIEF in ended
+    assert {*put_back.lists} == {hub.revoked.encode()}
+    ledger = enrolled(paired).ledger
+    assert await asyncio.to_thread(ledger.revocations) == NONE_REVOKED, "the hub decides"
+    kept = (await asyncio.to_thread(ledger.authors)).values()
+    assert fleet.hub_certificate in kept, "no later hub need know that one's key"
+
+
+async def test_a_hub_that_signs_with_another_key_and_has_lost_nothing_is_told_nothing(
+    paired: Terminal, hub: TestHub, put_back: PutBack, fleet: Fleet
+) -> None:
+    """A list that says as much is simply taken."""
+    hub.revoked = listed(fleet, 3, Revocations({THIEF: 5}))
+    await Line(hub, paired).sync()
+    put_back.revoked = listed(put_back.fleet, 9, Revocations({THIEF: 5, ReplicaId(b"u" * 16): 1}))
+    assert (await Line(put_back, paired).sync()).complete
+    assert put_back.lists == []
