@@ -249,6 +249,13 @@ MUTATIONS: Final = (
         "until=until - 1",
     ),
     mutation(
+        "what changes during an inventory is left out",
+        300,
+        paging._inventory,
+        "final=ends and standing.position == since",
+        "final=ends",
+    ),
+    mutation(
         "a restored hub goes on from positions it never made",
         300,
         balances.is_made,
@@ -295,8 +302,8 @@ MUTATIONS: Final = (
         "housekeeping deletes what shows",
         30,
         settled.tidy,
-        "{shown, building}",
-        "{building}",
+        "{shown, *made}",
+        "made",
     ),
     mutation(
         "a card stays on the hotlist",

@@ -486,6 +486,21 @@ def test_another_hub_means_a_full_load_that_replaces(fleet: Fleet) -> None:
     assert one.ledger.settled() == (b"N" * 16, 1, beginning(1))
 
 
+@pytest.mark.usefixtures("small_steps")
+def test_a_full_load_that_begins_anew_has_nothing_of_the_one_that_broke_off(fleet: Fleet) -> None:
+    """Invariant 6: what another hub, or the same one before it was put back, had begun to give is void."""
+    one, other = fleet.terminals
+    for number in range(12):
+        other.tap(card(number))
+    fleet.push(other)
+    assert not fleet.pull_one(one, limit=6)
+    rows = [CardRow(card(number), 70, 0) for number in range(20, 25)]
+    assert one.ledger.install(_page(b"N" * 16, rows, position=1))
+    assert not any(one.ledger.view(card(number)).known for number in range(12))
+    assert [one.ledger.view(row.card).balance_minor for row in rows] == [70] * 5
+    tidied(one)
+
+
 def test_a_terminal_ahead_of_its_hub_is_loaded_anew(fleet: Fleet, tmp_path: Path) -> None:
     """Invariant 4: a hub restored from an old backup gets everything back from the terminals."""
     one, other = fleet.terminals
