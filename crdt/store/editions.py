@@ -65,9 +65,17 @@ _HEADS: Final = Statement(
     .order_by(HEAD.c.position, HEAD.c.replica)
 )
 
-Pull = tuple[bytes, int, Cursor, int]  # series, base, after, most rows
 Seal = Callable[[Answer], Page]
 NamedHead = tuple[ReplicaId, Head]
+
+
+class PagePull(NamedTuple):
+    """What somebody asks for of the settlement."""
+
+    series: bytes
+    base: int
+    after: Cursor
+    limit: int  # most rows of each kind
 
 
 class Instant(NamedTuple):
@@ -98,15 +106,15 @@ class Edition:
     heads: Recent[ReplicaId, NamedHead]
     last_fact: int  # the last row of the history then
     unmet: int  # the last position of a card of which nothing is left to say; not everybody is told of those
-    pages: dict[Pull, Page] = field(default_factory=dict)
+    pages: dict[PagePull, Page] = field(default_factory=dict)
 
-    def continues(self, pull: Pull) -> bool:
+    def continues(self, pull: PagePull) -> bool:
         """Whether it holds everything that this pull is to be answered with."""
         series, base, after, _ = pull
         here = series == self.series and self.oldest <= base <= self.position and base > self.unmet
         return here and (after == beginning(base) or base < after.position <= self.position)
 
-    def answer(self, pull: Pull) -> Answer:
+    def answer(self, pull: PagePull) -> Answer:
         """As `answer_pull` at the edition's position."""
         series, base, after, limit = pull
         both = self.cards.places, self.heads.places
@@ -161,7 +169,7 @@ class Editions:
         """This process made the change at this position (0: none moved); told on its writer's thread."""
         self._told = max(self._told, position)
 
-    def known(self, pull: Pull) -> Page | None:
+    def known(self, pull: PagePull) -> Page | None:
         """The page, if it is there and may still be given; costs nothing."""
         edition = self._edition
         if edition is None or not self._is_current(edition):
@@ -178,7 +186,7 @@ class Editions:
         known = instants[after - 1]
         return Installed(known.last_fact, self._clock() - known.at_s)
 
-    def page(self, connection: Connection, pull: Pull) -> Page:
+    def page(self, connection: Connection, pull: PagePull) -> Page:
         """The page that answers a pull."""
         with self._mutex:
             began_s = self._cpu_clock()
@@ -203,7 +211,7 @@ class Editions:
             del kept[older]
         self._instants = tuple(kept[-MAX_INSTANTS:])
 
-    def _page(self, connection: Connection, edition: Edition, pull: Pull) -> Page:
+    def _page(self, connection: Connection, edition: Edition, pull: PagePull) -> Page:
         found = edition.pages.get(pull)
         if found is not None:
             return found
