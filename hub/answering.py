@@ -34,7 +34,8 @@ from crdt.frontier import Frontier
 from crdt.ledger import MergeReport, RefusedInput
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page
-from crdt.store.hub import HubLedger, wall_clock_ms
+from crdt.store.futures import done
+from crdt.store.hub import Given, HubLedger, PagePull, wall_clock_ms
 from crdt.store.standing import HubStanding
 from hub.door import AUTHOR_DELTAS_A_DAY, MAX_AUTHOR_DELTAS, Door
 from hub.heard import Heard
@@ -50,7 +51,6 @@ MAX_REFUSALS = 16  # in one answer; the first ones say what is wrong
 MAX_WANTED_BYTES = 1024 * 1024  # of blocks in one answer; who wants more asks again
 MAX_OWN_BYTES = 32 * 1024  # of a hub's blocks in it: they are only kept by a terminal, whose link may be slow
 MAX_HEAD_BYTES = 55  # of one head on the wire
-AT_ONCE = 32  # short blocks that are looked up at a time
 
 
 class OwnDocuments(Protocol):
@@ -82,6 +82,16 @@ class Answer:
     report: MergeReport | None = None  # None: nothing was brought
     restored: bool | None = None  # the terminal's storage is older than what it sealed; None: it did not say
     settled: int | None = None  # the position that the terminal has installed, by its word
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What the hub thought of the terminal, and its heads, before; and what was done since."""
+
+    standing: HubStanding
+    heads: Frontier
+    report: MergeReport | None = None  # None: nothing was brought
+    page: Future[Page] | None = None  # None: nothing was pulled
 
 
 class Answerer:
@@ -116,12 +126,11 @@ class Answerer:
         """Take in what was brought, and answer; an `Ack` in it is durable."""
         frontier: Frontier = {} if heard.hello is None else heard.hello.frontier
         named = {heard.replica, *frontier}
-        standing, heads = await self._wait(self._ledger.arrival(heard.replica, frontier))
-        restored = self._restored(heard, standing)
-        report = await self._merge(heard)
+        taken = await self._take_in(heard, frontier)
+        heads, report = taken.heads, taken.report
+        restored = self._restored(heard, taken.standing)
         if report is not None:
             heads = {**heads, **{one: head for one, head in report.heads.items() if one in named}}
-        asked = None if heard.pull is None else self._page(heard.pull)  # read while the rest is done
         await self._hearsay.note(heard, frontier, heads, believed=restored is None)
         branches = await self._hearsay.branches(heard, frontier, heads)
         messages: list[Message] = [] if restored is None else [Refusal.of(restored)]
@@ -130,8 +139,8 @@ class Answerer:
             messages += [Refusal.of(refused.error) for refused in report.refused[:MAX_REFUSALS]]
         messages += await self._merge_document(heard)
         page: Page | None = None
-        if asked is not None:
-            page = await self._wait(asked)
+        if taken.page is not None:
+            page = await self._wait(taken.page)
         if heard.pull is not None and page is not None:
             messages += await self._settlement(heard, heard.pull, page)
         if heard.want is not None:
@@ -156,34 +165,31 @@ class Answerer:
             " its storage was put back. It needs a new identity; no tap is lost or counted twice."
         )
 
-    async def _merge(self, heard: Heard) -> MergeReport | None:
-        if not heard.blocks and not heard.shorts and not heard.certificates:
-            return None
+    async def _take_in(self, heard: Heard, frontier: Frontier) -> _Taken:
+        """What was brought is merged, and what is pulled is being read."""
+        pull = None if heard.pull is None else self._pull(heard.pull)
+        if heard.blocks or heard.shorts or heard.certificates:
+            taken = await self._merge(heard, frontier)
+            return taken if pull is None else replace(taken, page=self._ledger.page(*pull))
+        if pull is None:
+            return _Taken(*await self._wait(self._ledger.arrival(heard.replica, frontier)))
+        arriving = self._ledger.arrival_and_page(heard.replica, frontier, pull)
+        (standing, heads), page = await self._wait(arriving)
+        return _Taken(standing, heads, page=done(page))
+
+    async def _merge(self, heard: Heard, frontier: Frontier) -> _Taken:
         let = self._door.let(heard.blocks, heard.shorts)
-        unread: list[RefusedInput] = []
-        restored = await self._in_full(let.shorts, unread)
-        report = await self._wait(self._ledger.merge([*let.blocks, *restored], heard.certificates))
+        given = Given(let.blocks, let.shorts, heard.certificates)
+        (standing, heads), report = await self._wait(self._ledger.take_in(heard.replica, frontier, given))
         for block in self._door.took(report.added):
             await self._wait(self._ledger.flag(block.header.replica, _too_much(), block.header.first_seq))
         if let.left:
-            unread.append(RefusedInput(b"", _too_much() if let.slowed else _too_long()))
-        return replace(report, refused=(*unread, *report.refused))
+            left = RefusedInput(b"", _too_much() if let.slowed else _too_long())
+            report = replace(report, refused=(left, *report.refused))
+        return _Taken(standing, heads, report)
 
-    async def _in_full(self, shorts: Sequence[bytes], unread: list[RefusedInput]) -> list[bytes]:
-        """Short blocks with their cards' ids again; those with an unknown number go to `unread`."""
-        blocks = []
-        for at in range(0, len(shorts), AT_ONCE):
-            for short, future in [
-                (short, self._ledger.unshorten(short)) for short in shorts[at : at + AT_ONCE]
-            ]:
-                try:
-                    blocks.append(await self._wait(future))
-                except InputRefused as error:
-                    unread.append(RefusedInput(short, error))
-        return blocks
-
-    def _page(self, pull: Pull) -> Future[Page]:
-        return self._ledger.page(pull.series, pull.base, pull.after, self._page_rows)
+    def _pull(self, pull: Pull) -> PagePull:
+        return PagePull(pull.series, pull.base, pull.after, self._page_rows)
 
     async def _merge_document(self, heard: Heard) -> list[Message]:
         """The terminal's own document, or the hub's list that it lost, and what is refused of them.

@@ -29,7 +29,7 @@ from crdt.store import (
 from crdt.store.authors import Authors
 from crdt.store.completeness import Completeness, completeness
 from crdt.store.days import Day, DayReport
-from crdt.store.editions import Editions, Installed
+from crdt.store.editions import Editions, Installed, PagePull
 from crdt.store.expectations import Waiting
 from crdt.store.flags import Flag
 from crdt.store.futures import done
@@ -76,13 +76,9 @@ class LedgerReader:
         backup since), is answered with the first page of a full load. In a large fleet a page may be some
         seconds old, see `editions.py`.
         """
-        pull, editions = (series, base, after, min(limit, MAX_PAGE_ROWS)), self._editions
-        if editions is None:
-            return self._database.read(lambda connection: self._seal(paging.answer_pull(connection, *pull)))
-        known = editions.known(pull)
-        if known is not None:
-            return done(known)
-        return self._database.read(lambda connection: editions.page(connection, pull))
+        pull = PagePull(series, base, after, limit)
+        known = None if self._editions is None else self._editions.known(_bounded(pull))
+        return self._database.read(self._paging(pull)) if known is None else done(known)
 
     def installed(self, position: int) -> Installed | None:
         """What a terminal knows that has installed the settlement of this position; None where it is too old
@@ -189,6 +185,16 @@ class LedgerReader:
 
     # ---- Within ----
 
+    def _paging(self, pull: PagePull) -> Callable[[Connection], Page]:
+        """What answers a pull."""
+        bounded, editions = _bounded(pull), self._editions
+        if editions is None:
+            return lambda connection: self._seal(paging.answer_pull(connection, *bounded))
+        known = editions.known(bounded)
+        if known is not None:
+            return lambda _connection: known
+        return lambda connection: editions.page(connection, bounded)
+
     def _seal(self, answer: paging.Answer) -> Page:
         return seal_page(
             self._key,
@@ -211,6 +217,11 @@ class LedgerReader:
             cached = position, state_digest(heads, balances.states_by_id(connection))
             self._digest = cached
         return cached[1]
+
+
+def _bounded(pull: PagePull) -> PagePull:
+    """Of no more rows than a page may have."""
+    return pull._replace(limit=min(pull.limit, MAX_PAGE_ROWS))
 
 
 def _totals(connection: Connection) -> Totals:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -22,11 +22,12 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Dialect, Select, bindparam, func, select
 
-from crdt.facts import ReplicaId
+from crdt.facts import CardId, ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import UNMET, CardRow, Cursor, Page, beginning
 from crdt.store.balances import is_made, read_standing
 from crdt.store.paging import Answer, answer_pull
+from crdt.store.recent import Changed, Recent
 from crdt.store.schema import CARD, HEAD, HISTORY
 from crdt.store.sql import beyond
 from crdt.store.statement import Rows, Statement
@@ -64,8 +65,17 @@ _HEADS: Final = Statement(
     .order_by(HEAD.c.position, HEAD.c.replica)
 )
 
-Pull = tuple[bytes, int, Cursor, int]  # series, base, after, most rows
 Seal = Callable[[Answer], Page]
+NamedHead = tuple[ReplicaId, Head]
+
+
+class PagePull(NamedTuple):
+    """What somebody asks for of the settlement."""
+
+    series: bytes
+    base: int
+    after: Cursor
+    limit: int  # most rows of each kind
 
 
 class Instant(NamedTuple):
@@ -92,40 +102,40 @@ class Edition:
     oldest: int
     position: int
     made_s: float
-    places: list[Cursor]  # of the cards, ascending
-    rows: list[CardRow]  # one for each of them
-    head_places: list[Cursor]  # of the heads, ascending
-    heads: list[tuple[ReplicaId, Head]]  # one for each of them
+    cards: Recent[CardId, CardRow]
+    heads: Recent[ReplicaId, NamedHead]
     last_fact: int  # the last row of the history then
     unmet: int  # the last position of a card of which nothing is left to say; not everybody is told of those
-    pages: dict[Pull, Page] = field(default_factory=dict)
+    pages: dict[PagePull, Page] = field(default_factory=dict)
 
-    def continues(self, pull: Pull) -> bool:
+    def continues(self, pull: PagePull) -> bool:
         """Whether it holds everything that this pull is to be answered with."""
         series, base, after, _ = pull
         here = series == self.series and self.oldest <= base <= self.position and base > self.unmet
         return here and (after == beginning(base) or base < after.position <= self.position)
 
-    def answer(self, pull: Pull) -> Answer:
+    def answer(self, pull: PagePull) -> Answer:
         """As `answer_pull` at the edition's position."""
         series, base, after, limit = pull
-        begins = bisect_right(self.places, after), bisect_right(self.head_places, after)
+        both = self.cards.places, self.heads.places
+        begins = [bisect_right(places, after) for places in both]
         ends = [
             places[begin + limit - 1]
-            for places, begin in zip((self.places, self.head_places), begins, strict=True)
+            for places, begin in zip(both, begins, strict=True)
             if len(places) - begin > limit
         ]
         until = min(ends, default=Cursor(self.position + 1))
-        row_places = slice(begins[0], bisect_right(self.places, until))
-        head_places = slice(begins[1], bisect_right(self.head_places, until))
+        rows, heads = (
+            slice(begin, bisect_right(places, until)) for places, begin in zip(both, begins, strict=True)
+        )
         return Answer(
             series=series,
             base=base,
             after=after,
-            until=max([after, *self.places[row_places][-1:], *self.head_places[head_places][-1:]]),
-            rows=self.rows[row_places],
+            until=max([after, *both[0][rows][-1:], *both[1][heads][-1:]]),
+            rows=self.cards.values[rows],
             position=self.position,
-            heads=dict(self.heads[head_places]),
+            heads=dict(self.heads.values[heads]),
             final=not ends,
         )
 
@@ -159,7 +169,7 @@ class Editions:
         """This process made the change at this position (0: none moved); told on its writer's thread."""
         self._told = max(self._told, position)
 
-    def known(self, pull: Pull) -> Page | None:
+    def known(self, pull: PagePull) -> Page | None:
         """The page, if it is there and may still be given; costs nothing."""
         edition = self._edition
         if edition is None or not self._is_current(edition):
@@ -176,7 +186,7 @@ class Editions:
         known = instants[after - 1]
         return Installed(known.last_fact, self._clock() - known.at_s)
 
-    def page(self, connection: Connection, pull: Pull) -> Page:
+    def page(self, connection: Connection, pull: PagePull) -> Page:
         """The page that answers a pull."""
         with self._mutex:
             began_s = self._cpu_clock()
@@ -201,7 +211,7 @@ class Editions:
             del kept[older]
         self._instants = tuple(kept[-MAX_INSTANTS:])
 
-    def _page(self, connection: Connection, edition: Edition, pull: Pull) -> Page:
+    def _page(self, connection: Connection, edition: Edition, pull: PagePull) -> Page:
         found = edition.pages.get(pull)
         if found is not None:
             return found
@@ -236,36 +246,47 @@ class Editions:
 
 
 def renewed(connection: Connection, before: Edition | None, now_s: float) -> Edition:
-    """The edition of this snapshot, which goes on from the one before if it can."""
+    """The edition of this snapshot; made of the one before if it can be, which is of no use afterwards."""
     standing = read_standing(connection)
     if before is not None and standing.position < before.position:
         return before  # this snapshot is older than that was
-    kept: list[tuple[Cursor, CardRow]] = []
     found = None
-    oldest = 0
     if before is not None and before.series == standing.series:
-        found, oldest = _new(connection, before), before.oldest
-    if before is not None and found is not None:
-        changed = {row[1] for row in found}
-        kept = [one for one in zip(before.places, before.rows, strict=True) if one[1].card not in changed]
+        found = _new(connection, before)
+    if before is None or found is None:
+        found = _NEWEST.rows(connection, limit=MAX_ROWS + 1)[::-1]
+        cards, heads, oldest, unmet, after = (
+            Recent[CardId, CardRow](),
+            Recent[ReplicaId, NamedHead](),
+            0,
+            0,
+            0,
+        )
     else:
-        found, oldest = _NEWEST.rows(connection, limit=MAX_ROWS + 1)[::-1], 0
-    kept += [(Cursor(*row[:2]), CardRow(*row[1:])) for row in found]
-    if len(kept) > MAX_ROWS:
-        oldest, kept = kept[-MAX_ROWS - 1][0].position, kept[-MAX_ROWS:]
-    heads = _HEADS.rows(connection, after=oldest)
+        cards, heads, oldest, unmet = before.cards, before.heads, before.oldest, before.unmet
+        after = before.position
+    moved, last_fact = _HEADS.rows(connection, after=after), int(_END.value(connection))
+    cards.add([Changed(Cursor(*row[:2]), CardId(row[1]), CardRow(*row[1:])) for row in found])
+    heads.add([_changed(*row) for row in moved])
+    if (beyond := len(cards.places) - MAX_ROWS) > 0:
+        oldest = cards.places[beyond - 1].position
+        cards.drop(beyond)
+    heads.drop(bisect_left(heads.places, Cursor(oldest + 1)))
     return Edition(
         series=standing.series,
         oldest=oldest,
         position=standing.position,
         made_s=now_s,
-        places=[place for place, _ in kept],
-        rows=[row for _, row in kept],
-        head_places=[Cursor(at, replica=replica) for at, replica, *_ in heads],
-        heads=[(ReplicaId(replica), Head(seq, hash_)) for _, replica, seq, hash_ in heads],
-        last_fact=int(_END.value(connection)),
-        unmet=max((place.position for place, row in kept if row.flags == UNMET), default=0),
+        cards=cards,
+        heads=heads,
+        last_fact=last_fact,
+        unmet=max((place for place, _, _, _, flags, _ in found if flags == UNMET), default=unmet),
     )
+
+
+def _changed(position: int, replica: bytes, seq: int, hash_: bytes) -> Changed[ReplicaId, NamedHead]:
+    author = ReplicaId(replica)
+    return Changed(Cursor(position, replica=replica), author, (author, Head(seq, hash_)))
 
 
 def _new(connection: Connection, before: Edition) -> Rows | None:

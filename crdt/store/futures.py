@@ -36,3 +36,11 @@ def first(pair: Future[tuple[T, Any]]) -> Future[T]:
     outcome.set_running_or_notify_cancel()
     pair.add_done_callback(then(outcome, lambda result: outcome.set_result(result[0])))
     return outcome
+
+
+def second(pair: Future[tuple[Any, T]]) -> Future[T]:
+    """The second half of a future pair."""
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()
+    pair.add_done_callback(then(outcome, lambda result: outcome.set_result(result[1])))
+    return outcome

@@ -17,8 +17,8 @@ from crdt.errors import InputRefused, MisuseError, RefusalCode
 from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, TerminalId, check_card
 from crdt.frontier import Frontier, Head
 from crdt.ledger import MergeReport
-from crdt.numbering import restore
 from crdt.revocations import REVOKED_DOCUMENT
+from crdt.settlement import Page
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import balances, blocks, days, flags, overdrawn, papers, projection, quarantine
 from crdt.store.admission import Suspicion
@@ -29,10 +29,10 @@ from crdt.store.blocks import NO_HEAD
 from crdt.store.chore import Chore
 from crdt.store.claims import Claims
 from crdt.store.days import Day, DayReport
-from crdt.store.editions import Editions
+from crdt.store.editions import Editions, PagePull
 from crdt.store.expectations import Expectations
-from crdt.store.futures import first
-from crdt.store.intake import MAX_MERGING_BYTES, Intake
+from crdt.store.futures import first, second
+from crdt.store.intake import MAX_MERGING_BYTES, Given, Intake
 from crdt.store.listening import Listeners
 from crdt.store.markkeeper import Keeper, MarkKeeper
 from crdt.store.marks import Marks
@@ -45,7 +45,16 @@ from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
 from crdt.store.witness import Witness
 
-__all__ = ["MAX_MERGING_BYTES", "MAX_REQUEST_CHARS", "Booking", "Change", "HubLedger", "Totals"]
+__all__ = [
+    "MAX_MERGING_BYTES",
+    "MAX_REQUEST_CHARS",
+    "Booking",
+    "Change",
+    "Given",
+    "HubLedger",
+    "PagePull",
+    "Totals",
+]
 
 T = TypeVar("T")
 
@@ -101,7 +110,7 @@ class HubLedger(LedgerReader):
         self._keeper = None if marks is None else keeping(marks)
         self._listeners = Listeners()
         self._numbers = CardNumbers()
-        self._intake = Intake(database, self._authors, self._keeper, now_ms, self._publish)
+        self._intake = Intake(database, self._authors, self._numbers, self._keeper, now_ms, self._publish)
         self._own = OwnFacts(database, key, certificate, begun.restored, self._keeper, now_ms, self._publish)
         self._judging = Chore(
             database,
@@ -138,26 +147,26 @@ class HubLedger(LedgerReader):
     # ---- Facts in ----
 
     def merge(
-        self, raw_blocks: Iterable[bytes], certificates: Iterable[AuthorCertificate] = ()
+        self,
+        raw_blocks: Iterable[bytes],
+        certificates: Iterable[AuthorCertificate] = (),
+        shorts: Iterable[bytes] = (),
     ) -> Future[MergeReport]:
         """Take in what is new, each block on its own; durable when done. Bad input is reported, not raised.
 
         Verified on a reader's thread, then record, balances and heads change in one transaction with one
-        position, which several merges that wait may share a commit for. Fails with Overloaded while
-        MAX_MERGING_BYTES are under way.
+        position, which several merges that wait may share a commit for. Of `shorts`, short blocks, those with
+        a number that no card has are refused with UnknownCardNumber: ask for the block in full. Fails with
+        Overloaded while MAX_MERGING_BYTES are under way.
         """
-        return self._intake.merge(tuple(raw_blocks), tuple(certificates))
+        given = Given(tuple(raw_blocks), tuple(shorts), tuple(certificates))
+        return second(self._intake.take_in(given, lambda _connection: None))
 
-    def unshorten(self, short: bytes) -> Future[bytes]:
-        """The block of a short block, as bytes for `merge`; nothing of it is verified yet.
-
-        Fails with UnknownCardNumber (ask for the block in full), Malformed or TooLarge.
-        """
-
-        def work(connection: Connection) -> bytes:
-            return restore(short, lambda numbers: self._numbers.cards(connection, numbers))
-
-        return self._database.read(work)
+    def take_in(
+        self, replica: ReplicaId, frontier: Frontier, given: Given
+    ) -> Future[tuple[tuple[HubStanding, Frontier], MergeReport]]:
+        """`arrival` of an author before the `merge` of what it brings; quicker than one after the other."""
+        return self._intake.take_in(given, self._arriving(replica, frontier))
 
     def append(
         self,
@@ -234,14 +243,14 @@ class HubLedger(LedgerReader):
 
         Of itself it has no chain where it names none.
         """
-        mark, named = self._mark(replica), sorted({replica, *frontier})
+        return self._database.read(self._arriving(replica, frontier))
 
-        def work(connection: Connection) -> tuple[HubStanding, Frontier]:
-            heads = blocks.heads_of(connection, named)
-            held = heads.get(replica, blocks.NO_HEAD)
-            return judge_standing(connection, held, frontier.get(replica), mark), heads
-
-        return self._database.read(work)
+    def arrival_and_page(
+        self, replica: ReplicaId, frontier: Frontier, pull: PagePull
+    ) -> Future[tuple[tuple[HubStanding, Frontier], Page]]:
+        """`arrival` and `page` of an author, quicker than one after the other."""
+        arriving, paging = self._arriving(replica, frontier), self._paging(pull)
+        return self._database.read(lambda connection: (arriving(connection), paging(connection)))
 
     def expect(
         self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None = None
@@ -325,6 +334,18 @@ class HubLedger(LedgerReader):
         return self._listeners.add(listener)
 
     # ---- Within ----
+
+    def _arriving(
+        self, replica: ReplicaId, frontier: Frontier
+    ) -> Callable[[Connection], tuple[HubStanding, Frontier]]:
+        mark, named = self._mark(replica), sorted({replica, *frontier})
+
+        def work(connection: Connection) -> tuple[HubStanding, Frontier]:
+            heads = blocks.heads_of(connection, named)
+            held = heads.get(replica, blocks.NO_HEAD)
+            return judge_standing(connection, held, frontier.get(replica), mark), heads
+
+        return work
 
     def _mark(self, replica: ReplicaId) -> Head:
         return NO_HEAD if self._marks is None else self._marks.head(replica) or NO_HEAD

@@ -1,7 +1,8 @@
 """One hub process under the exchanges of a whole fleet: heartbeats, and taps that come in online.
 
-As many terminals as the machine has room for are really connected, and speak as often as all of them would,
-each with a settlement as old as one of the fleet has when it speaks. Who plays them are other processes.
+As many terminals as the machine has room for are really connected, and tap and speak as often as all of them
+would, each with a settlement as old as one of the fleet has when it speaks. Who plays them are other
+processes.
 """
 
 import contextlib
@@ -19,12 +20,15 @@ from typing import Any, Final
 
 from hub.control_client import ask
 from tests.bench import fleet
-from tests.bench.fleet_load import Command
+from tests.bench.fleet_load import Command, Result
 from tests.bench.table import Figure
 from tests.hub.processes import HubProcess, hub_process
 
 EXCHANGES_A_MINUTE: Final = 3  # of a terminal in the busy hour: a heartbeat and two taps
 PLAYERS: Final = 2  # processes
+FRESH_MS: Final = 2_000  # of a hub that keeps up, 99 of 100 taps are acknowledged by then
+STEP: Final = 0.9  # from one load to the next, until the hub keeps up
+MOST_STEPS: Final = 12
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -35,12 +39,13 @@ class Depot:
     terminals: int = 10_000  # that are enrolled
     cards: int = 50_000  # of whom anybody may tap
     connections: int = 500  # of terminals that are really there
-    between_s: float = 60 / EXCHANGES_A_MINUTE  # from one exchange of a terminal to its next
+    between_s: float = 60 / EXCHANGES_A_MINUTE  # from one exchange of a terminal to its next, about
 
-    @property
-    def rate(self) -> float:
-        """Exchanges a second, of all terminals."""
-        return self.terminals / self.between_s
+    def load(self, terminals: float, seconds: float) -> Command:
+        """What each connection does to be so many terminals together: each taps two times in three
+        exchanges, and sends a heartbeat when it was silent for as long as from one tap to the next."""
+        each_s = 1.5 * self.between_s * self.connections / terminals
+        return Command(seconds, tap_s=each_s, heartbeat_s=each_s, behind_s=self.between_s)
 
     def compared(self, name: str, value: float, detail: str) -> Figure:
         """A figure of this depot, without a target."""
@@ -54,39 +59,36 @@ class Depot:
 
 @dataclass(frozen=True)
 class Measured:
-    """A time under load."""
+    """A time under load: what came of it, and what it took of the hub."""
 
     seconds: float
     hub_cpu_s: float
-    taps: int
-    heartbeats: int
-    refused: int
-    skipped: int
-    requests: int
-    cards: int
-    received_bytes: int
-    latencies: list[float]
-
-    @property
-    def exchanges(self) -> int:
-        """Those that were answered to the end."""
-        return self.taps + self.heartbeats
+    came: Result
 
     @property
     def rate(self) -> float:
-        """Exchanges a second."""
-        return self.exchanges / self.seconds
+        """Exchanges a second that were answered to the end."""
+        return self.came.exchanges / self.seconds
 
     @property
     def share(self) -> float:
         """Of one core, by the hub process."""
         return self.hub_cpu_s / self.seconds
 
-    def quantile(self, percent: int) -> float:
-        """Of the latencies, in ms."""
-        if len(self.latencies) < 2:
-            return float("inf")
-        return statistics.quantiles(self.latencies, n=100)[percent - 1]
+    @property
+    def cpu_ms(self) -> float:
+        """Of the hub, for an exchange that it answered, with what it refused."""
+        return self.hub_cpu_s / max(1, self.came.exchanges) * 1000
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether taps are acknowledged as they are made."""
+        return not self.came.refused and self.age_ms(99) <= FRESH_MS
+
+    def age_ms(self, percent: int) -> float:
+        """A quantile of how old taps are when the hub has acknowledged them."""
+        ages = self.came.ages
+        return statistics.quantiles(ages, n=100)[percent - 1] if len(ages) > 1 else float("inf")
 
 
 class Players:
@@ -102,17 +104,17 @@ class Players:
         for process in self._processes:
             self._hear(process)
 
-    def play(self, seconds: float, rate: float, behind_s: float, hub: int) -> Measured:
+    def play(self, command: Command, hub: int) -> Measured:
         """Load the hub, whose process id is `hub`."""
-        command = Command(seconds, rate / PLAYERS, behind_s)
         cpu_s, began = _cpu_s(hub), time.perf_counter()
         for process in self._processes:
             self._tell(process, json.dumps(asdict(command)))
         results = [self._hear(process) for process in self._processes]
         took_s, cpu_s = time.perf_counter() - began, _cpu_s(hub) - cpu_s
-        counted = {name: sum(one[name] for one in results) for name in results[0] if name != "latencies"}
-        latencies = [latency for one in results for latency in one["latencies"]]
-        return Measured(seconds=took_s, hub_cpu_s=cpu_s, latencies=latencies, **counted)
+        came = Result()
+        for result in results:
+            came.add(Result(**result))
+        return Measured(took_s, cpu_s, came)
 
     def close(self) -> None:
         """End them."""
@@ -144,38 +146,59 @@ def measure(directory: Path, depot: Depot, seconds: float) -> list[Figure]:
         empty_mb = _rss_mb(hub.pid)
         with _players(found, hub.url) as players:
             connected_mb = _rss_mb(hub.pid)
-            players.play(depot.between_s * 1.5, depot.rate, depot.between_s, hub.pid)
-            paced = players.play(seconds, depot.rate, depot.between_s, hub.pid)
+            players.play(depot.load(depot.terminals, depot.between_s * 1.5), hub.pid)
+            all_of_them = players.play(depot.load(depot.terminals, seconds), hub.pid)
             lag_s, busy_mb = _lag_s(hub, found.cards[0][0]), _rss_mb(hub.pid)
-            driven = players.play(seconds, 0, depot.between_s, hub.pid)
+            carried, within = _carried(players, depot, all_of_them, seconds, hub.pid)
     memory = empty_mb, connected_mb, busy_mb
-    return [*_figures_of_pace(depot, paced, lag_s), *_figures_of_limits(depot, driven, memory)]
+    return [*_figures_of_all(depot, all_of_them, lag_s), *_figures_of_limits(depot, carried, within, memory)]
 
 
-def _figures_of_pace(depot: Depot, paced: Measured, lag_s: float) -> list[Figure]:
-    count = max(1, paced.exchanges)
-    size = f"{paced.cards / count:,.0f} cards, {paced.received_bytes / count / 1000:,.1f} kB"
-    missed = f"{paced.refused} refused, {paced.skipped} not asked in time"
-    load = f"{depot.connections:,} TLS connections; {size} an answer; {missed}"
-    due = "from when it was due to the end of the last answer"
-    name = f"{depot.name}: exchanges a second"
+def _carried(
+    players: Players, depot: Depot, tried: Measured, seconds: float, hub: int
+) -> tuple[float, Measured]:
+    """The most terminals, of some that are tried, with which the hub keeps up; and how it does that."""
+    terminals = float(depot.terminals)
+    if not tried.keeps_up:
+        terminals = min(terminals, tried.rate * depot.between_s / STEP)
+    for _ in range(MOST_STEPS):
+        if tried.keeps_up:
+            break
+        terminals *= STEP
+        players.play(depot.load(terminals, seconds / 2), hub)  # what was left comes in
+        tried = players.play(depot.load(terminals, seconds), hub)
+    return terminals, tried
+
+
+def _figures_of_all(depot: Depot, measured: Measured, lag_s: float) -> list[Figure]:
+    came, seconds = measured.came, measured.seconds
+    count = max(1, came.exchanges)
+    size = f"{came.cards / count:,.0f} cards, {came.received_bytes / count / 1000:,.1f} kB"
+    load = f"{depot.connections:,} TLS connections; {size} an answer; {came.refused} told to come again"
+    taps = f"{came.acknowledged / seconds:,.0f} a second of {came.made / seconds:,.0f}"
+    share = came.acknowledged / max(1, came.made)
+    age = "from the tap until the hub has acknowledged it, or to the end"
+    cost = f"CPU time of the process, all threads: {measured.share:.2f} of a core"
     return [
-        Figure(name, paced.rate, depot.rate * 0.98, at_least=True, detail=load),
-        depot.compared("p50, ms", paced.quantile(50), due),
-        depot.compared("p99, ms", paced.quantile(99), due),
-        depot.compared("hub's share of a core", paced.share, "CPU time of the process, all threads"),
+        depot.compared("exchanges a second", measured.rate, load),
+        Figure(f"{depot.name}: taps acknowledged", share, 0.98, at_least=True, detail=taps),
+        depot.compared("age of a tap, p50, ms", measured.age_ms(50), age),
+        depot.compared("age of a tap, p99, ms", measured.age_ms(99), age),
+        depot.compared("CPU an exchange, ms", measured.cpu_ms, cost),
         depot.compared("history behind, s", lag_s, "until it shows what the balances include"),
     ]
 
 
-def _figures_of_limits(depot: Depot, driven: Measured, memory: tuple[float, float, float]) -> list[Figure]:
+def _figures_of_limits(
+    depot: Depot, carried: float, within: Measured, memory: tuple[float, float, float]
+) -> list[Figure]:
     empty_mb, connected_mb, busy_mb = memory
     each_kb = (connected_mb - empty_mb) / depot.connections * 1000
-    cpu_ms = driven.hub_cpu_s / max(1, driven.exchanges) * 1000
-    rate = f"{driven.rate:,.0f} exchanges a second, {cpu_ms:.2f} ms of CPU each; hub and load share the cores"
+    ages = f"age of a tap {within.age_ms(50):,.0f} ms, p99 {within.age_ms(99):,.0f}"
+    rate = f"{within.rate:,.0f} exchanges a second, {within.cpu_ms:.2f} ms of CPU each; {ages}"
     every_mb = empty_mb + depot.terminals * each_kb / 1000
     more = f"{each_kb:.0f} kB a connection: {every_mb:,.0f} MB with {depot.terminals:,}, idle"
-    carried, name = driven.rate * depot.between_s, "terminals one hub process carries"
+    name = "terminals one hub process carries"
     return [
         Figure(name, carried, depot.terminals, at_least=True, detail=rate),
         depot.compared("hub's RSS, MB", busy_mb, more),

@@ -41,13 +41,13 @@ def main() -> int:
         "--terminals",
         type=int,
         default=depot.Depot.terminals,
-        help="enrolled; those connected speak as often as all (%(default)s)",
+        help="enrolled; those connected tap and speak as often as all (%(default)s)",
     )
     parser.add_argument(
         "--between",
         type=float,
         default=depot.Depot.between_s,
-        help="seconds between two exchanges of a terminal (%(default)s)",
+        help="seconds between two exchanges of a terminal, about (%(default)s)",
     )
     parser.add_argument(
         "--riders", type=int, default=depot.Depot.cards, help="cards that tap at them (%(default)s)"

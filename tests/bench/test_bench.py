@@ -20,7 +20,9 @@ FIGURES = {
     "settle": ("first settlement: seconds", "bytes a card", "peak RSS", "1 % increment"),
     "depot": (
         "40 terminals: exchanges a second",
-        "40 terminals: p99, ms",
+        "40 terminals: taps acknowledged",
+        "40 terminals: age of a tap, p99, ms",
+        "40 terminals: CPU an exchange, ms",
         "terminals one hub process carries",
     ),
 }

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from crdt.certificate import AuthorCertificate, Limits, Role, issue
 from crdt.documents import SignedDocument
-from crdt.errors import InputRefused, RefusalCode, WrongCode
+from crdt.errors import RefusalCode, WrongCode
 from crdt.facts import ReplicaId, TerminalId
 from crdt.frames import (
     MAX_EXCHANGE_BYTES,
@@ -145,21 +145,15 @@ class TestHub:
 
     async def _merge(self, messages: list[Message]) -> list[Message]:
         blocks = [message.raw for message in messages if isinstance(message, BlockFrame)]
-        refusals: list[Message] = []
-        for message in messages:
-            if isinstance(message, ShortBlockFrame):
-                self.shorts += 1
-                try:
-                    blocks.append(await asyncio.wrap_future(self.ledger.unshorten(message.raw)))
-                except InputRefused as error:
-                    refusals.append(Refusal.of(error))
-        if not blocks:
-            return refusals
+        shorts = [message.raw for message in messages if isinstance(message, ShortBlockFrame)]
+        self.shorts += len(shorts)
+        if not blocks and not shorts:
+            return []
         raws = [message.raw for message in messages if isinstance(message, CertificateFrame)]
         certificates = [AuthorCertificate.decode(raw) for raw in raws]
-        report = await asyncio.wrap_future(self.ledger.merge(blocks, certificates))
+        report = await asyncio.wrap_future(self.ledger.merge(blocks, certificates, shorts))
         self.merged.set()
-        return [Ack(report.heads), *refusals, *(Refusal.of(refused.error) for refused in report.refused)]
+        return [Ack(report.heads), *(Refusal.of(refused.error) for refused in report.refused)]
 
     async def _chain(self, replica: ReplicaId, after_seq: int) -> list[Message]:
         raws = await asyncio.wrap_future(self.ledger.blocks_after(replica, after_seq, self.want_bytes))

@@ -9,7 +9,7 @@ from crdt.block import seal
 from crdt.frontier import GENESIS
 from crdt.settlement import NO_SERIES, START, Cursor, Page, beginning
 from crdt.store import editions
-from crdt.store.editions import ALL_INSTANTS, INSTANT_S, MAX_AGE_S, SHARING_S, Editions
+from crdt.store.editions import ALL_INSTANTS, INSTANT_S, MAX_AGE_S, SHARING_S, Editions, PagePull
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, card
 from tests.crdt.store.stores import NewFleet
@@ -44,7 +44,7 @@ class Asker:
     def page(self, base: int, after: Cursor | None = None, limit: int = LIMIT) -> Page:
         """The page for a terminal with `base` installed."""
         series = self._fleet.hub.page(NO_SERIES, 0, START, 1).result().series
-        pull = series, base, beginning(base) if after is None else after, limit
+        pull = PagePull(series, base, beginning(base) if after is None else after, limit)
         known = self.editions.known(pull)
         if known is not None:
             return known
@@ -149,7 +149,7 @@ def test_what_did_not_change_is_answered_without_the_database(fleet: Fleet) -> N
     asker = Asker(fleet)
     tap(fleet, 1)
     page = asker.page(position(fleet))
-    pull = page.series, page.base, page.after, LIMIT
+    pull = PagePull(page.series, page.base, page.after, LIMIT)
     assert asker.editions.known(pull) is page
 
 
@@ -159,7 +159,7 @@ def test_beside_other_processes_the_tables_are_asked_each_time(fleet: Fleet) -> 
     tap(fleet, 1)
     base = position(fleet)
     page = asker.page(base)
-    assert asker.editions.known((page.series, base, page.after, LIMIT)) is None
+    assert asker.editions.known(PagePull(page.series, base, page.after, LIMIT)) is None
     tap(fleet, 2)
     assert asker.page(base).position == position(fleet)
 

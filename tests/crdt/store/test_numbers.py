@@ -85,20 +85,19 @@ def test_a_short_block_is_the_block_that_was_signed(fleet: Fleet) -> None:
     blocks = ONE.blocks(rides([1, 2, 3]) + rides([6, 2, 4, 5, 99, 1], 4), [3])
     short = shorten(blocks[1], numbers(hub))
     assert short is not None
-    assert hub.unshorten(short).result() == blocks[1].raw
-    assert len(hub.merge([hub.unshorten(short).result()]).result().added) == 1
+    assert [block.raw for block in hub.merge([], shorts=[short]).result().added] == [blocks[1].raw]
 
 
 def test_a_number_nobody_gave_asks_for_the_block_in_full(fleet: Fleet) -> None:
     (block,) = ONE.blocks(rides([1, 2]), [])
     short = shorten(block, {card(1): 1, card(2): 2})
     assert short is not None
-    with pytest.raises(UnknownCardNumber):
-        fleet.hub.unshorten(short).result()
+    (refused,) = fleet.hub.merge([], shorts=[short]).result().refused
+    assert (refused.raw, type(refused.error)) == (short, UnknownCardNumber)
     fleet.hub.merge([block.raw]).result()
-    assert fleet.hub.unshorten(short).result() == block.raw
-    with pytest.raises(Malformed):
-        fleet.hub.unshorten(short[:80]).result()
+    assert fleet.hub.merge([], shorts=[short]).result().known == 1
+    (refused,) = fleet.hub.merge([], shorts=[short[:80]]).result().refused
+    assert type(refused.error) is Malformed
 
 
 def test_invariant_8_a_wrong_number_can_only_spoil_the_signature(fleet: Fleet) -> None:
@@ -107,7 +106,7 @@ def test_invariant_8_a_wrong_number_can_only_spoil_the_signature(fleet: Fleet) -
     (block,) = ONE.blocks(rides([1, 2]), [])
     swapped = shorten(block, {card(1): 2, card(2): 1})
     assert swapped is not None
-    report = fleet.hub.merge([fleet.hub.unshorten(swapped).result()]).result()
+    report = fleet.hub.merge([], shorts=[swapped]).result()
     assert [type(refused.error) for refused in report.refused] == [BadSignature]
     assert parse(block.raw).hash not in {added.hash for added in report.added}
 
