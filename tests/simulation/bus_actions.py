@@ -140,9 +140,10 @@ def partition(world: World) -> None:
 
 
 def pair_anew(world: World) -> None:
-    """A technician pairs a terminal again."""
+    """A technician pairs a terminal again; one that knows that its storage is old: see `pair_suspended`."""
     bus = world.bus()
-    if len(bus.replicas) < 3 and bus.branch is None and bus.replica not in world.network.revoked:
+    good = not bus.ledger.suspended and bus.replica not in world.network.revoked
+    if len(bus.replicas) < 3 and bus.branch is None and good:
         bus.pair_anew()
     world.note(bus.name)
     bus.check(world.cards)
