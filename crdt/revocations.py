@@ -57,6 +57,11 @@ class Revocations:
         """Those that an operator has revoked."""
         return (self.cut_offs.keys() - self.replaced) | self.stopped
 
+    @property
+    def written_again(self) -> AbstractSet[ReplicaId]:
+        """Those whose terminal writes again by itself what they had not sent."""
+        return self.replaced - self.stopped
+
     def check(self, replica: ReplicaId, last_seq: int) -> None:
         """Raise Revoked when the replica's fact `last_seq` does not count."""
         cut_off = self.cut_offs.get(replica)

@@ -63,7 +63,7 @@ class PairingRefused(PairingError):
 
 
 class NotCompared(PairingError):
-    """The hub has not shown yet what it holds of a restored terminal; the new identity waits for that."""
+    """The hub has not shown yet what it holds of a restored terminal, which stays what it was until then."""
 
 
 class PairedElsewhere(PairingError):

@@ -17,11 +17,17 @@ from crdt.store.database import Database
 from crdt.store.marks import Marks
 from crdt.store.terminal import NO_SECRETS, TerminalLedger
 from crdt.terminal_document import TERMINAL_EDITS, TerminalDocument
-from edge.errors import PairedElsewhere, Superseded
+from edge.errors import NotCompared, PairedElsewhere, Superseded
 from edge.identity import SECRET, Identity, load_identity
 from edge.promised import PROMISED, Promised, load_promised
 
 CLOCK_EPOCH = "clock_epoch"
+
+_OLD_COPY = (
+    "While it was paired, the terminal's storage turned out to be an old copy. It stays what it was and keeps"
+    " its taps, and gets a new identity from the hub by itself: farebox-tech sync. To pair it all the same,"
+    " ask for a new code."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,14 @@ class Enrolment:
     fares_version: int
     document: TerminalDocument
     """What technician and hub have set of this terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What changes at once or not at all."""
+
+    enrolment: Enrolment | None
+    promised: Promised | None
 
 
 class Terminal:
@@ -49,21 +63,18 @@ class Terminal:
         self._changing = threading.Lock()
         self._in_use = threading.Lock()
         self._syncing = threading.Lock()
-        self._enrolment: Enrolment | None = None
-        self._promised = load_promised(database)
-        identity = load_identity(database)
-        if identity is not None:
-            self._enrolment = self._enrolled(identity)
+        promised, identity = load_promised(database), load_identity(database)
+        self._now = _Now(None if identity is None else self._enrolled(identity), promised)
 
     @property
     def enrolment(self) -> Enrolment | None:
         """What the terminal is at this moment; for reading only, it may be replaced at any time."""
-        return self._enrolment
+        return self._now.enrolment
 
     @property
     def promised(self) -> Promised | None:
         """What the hub has given instead of the present identity, which it has ended: see comparing.py."""
-        return self._promised
+        return self._now.promised
 
     @property
     def failed(self) -> bool:
@@ -74,7 +85,7 @@ class Terminal:
     def using(self) -> Iterator[Enrolment | None]:
         """The enrolment, which is not replaced by another pairing until the block ends. For the tap path."""
         with self._in_use:
-            yield self._enrolment
+            yield self._now.enrolment
 
     @contextmanager
     def syncing(self, identity: Identity) -> Iterator[None]:
@@ -84,35 +95,37 @@ class Terminal:
         two on one database, each with its own memory of it, would undo each other's work.
         """
         with self._syncing:
-            enrolment = self._enrolment
+            enrolment = self._now.enrolment
             if enrolment is None or enrolment.identity is not identity:
                 raise Superseded("The terminal was paired anew meanwhile.")
             yield
 
     def promise(self, promised: Promised, instead_of: Identity) -> None:
         """Keep what the hub has given instead of an identity; durable on return. Raises Superseded."""
-        with self.syncing(instead_of):
+        with self.syncing(instead_of), self._changing:
             self._database.put_secret(PROMISED, promised.encode())
-            self._promised = promised
+            self._now = replace(self._now, promised=promised)
 
     def enrol(self, identity: Identity, instead_of: Identity | None = None) -> None:
         """Become `identity`, for good. Taps of an earlier identity are sealed first and stay to be sent;
         those of a suspended one are written again under this one.
 
         Waits for what the uplink is doing with the ledger, and for the tap in hand. Raises PairedElsewhere
-        when the ledger belongs to another fleet, Superseded when the terminal is not `instead_of` any more
-        (None: whatever it is); then nothing has changed.
+        when the ledger belongs to another fleet, Superseded when the terminal is not `instead_of` any more,
+        which was compared with the hub (None: nothing was), and NotCompared when it had to be: then nothing
+        has changed.
         """
         with self._syncing, self._changing, self._in_use:
-            before = self._enrolment
+            before = self._now.enrolment
             if instead_of is not None and (before is None or before.identity is not instead_of):
                 raise Superseded("The terminal was paired anew meanwhile.")
             if before is not None:
                 if before.identity.fleet != identity.fleet:
                     raise PairedElsewhere(_elsewhere(before))
+                if before.ledger.suspended and instead_of is None:
+                    raise NotCompared(_OLD_COPY)
                 before.ledger.retire()
-            self._enrolment = self._enrolled(identity, {SECRET: identity.encode(), PROMISED: b""})
-            self._promised = None
+            self._now = _Now(self._enrolled(identity, {SECRET: identity.encode(), PROMISED: b""}), None)
 
     def adopt(self, document: SignedDocument) -> bool:
         """Use a verified fleet document from now on, unless the one in use is as new; True when it is used.
@@ -121,16 +134,16 @@ class Terminal:
         """
         fares = FleetDocument.load(document.body).settings
         with self._changing:  # and not _in_use: a tap goes on with the old fares meanwhile
-            enrolment = self._enrolment
+            enrolment = self._now.enrolment
             if enrolment is None or document.version <= enrolment.fares_version:
                 return False
             enrolment.ledger.put_document(document)
-            self._enrolment = replace(enrolment, fares=fares, fares_version=document.version)
+            self._use(replace(enrolment, fares=fares, fares_version=document.version))
             return True
 
     def text(self, name: str, otherwise: str) -> str:
         """What the terminal's document says of a field; `otherwise` where it says nothing. Never waits."""
-        enrolment = self._enrolment
+        enrolment = self._now.enrolment
         return ("" if enrolment is None else enrolment.document.text(name)) or otherwise
 
     def edit(self, changes: Mapping[str, str]) -> bool:
@@ -139,7 +152,7 @@ class Terminal:
         Raises SettingRefused for a field there is not or a text that does not fit; then nothing changes.
         """
         with self._changing:
-            enrolment = self._enrolment
+            enrolment = self._now.enrolment
             if enrolment is not None:
                 self._keep(enrolment, enrolment.document.edited(TERMINAL_EDITS, changes))
             return enrolment is not None
@@ -150,7 +163,7 @@ class Terminal:
         Raises InputRefused when it is not of this terminal or cannot be read; then nothing changes.
         """
         with self._changing:
-            enrolment = self._enrolment
+            enrolment = self._now.enrolment
             if enrolment is None:
                 return False
             theirs = TerminalDocument.of(signed, enrolment.identity.certificate.terminal)
@@ -173,7 +186,10 @@ class Terminal:
         """Durable first, and then in use. A tap in hand goes on with what was."""
         if document.version != enrolment.document.version:
             enrolment.ledger.put_document(signed_by(enrolment.identity, document))
-            self._enrolment = replace(enrolment, document=document)
+            self._use(replace(enrolment, document=document))
+
+    def _use(self, enrolment: Enrolment) -> None:
+        self._now = replace(self._now, enrolment=enrolment)
 
     def _enrolled(self, identity: Identity, secrets: Mapping[str, bytes] = NO_SECRETS) -> Enrolment:
         try:

@@ -161,7 +161,7 @@ def open_ledger(
     try:
         if ledger.restored:
             put_key = partial(_put_ledger_key, database, secrets.ledger_key)
-            seed = restoring.retire(database, ledger.replica, put_key, wall_clock_ms())
+            seed = restoring.take_new_key(database, ledger.replica, put_key, wall_clock_ms())
             ledger.close()
             authority = Authority(replace(secrets, ledger_key=seed))
             ledger = _ledger(settings, database, authority)

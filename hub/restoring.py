@@ -38,7 +38,7 @@ class Restoration:
     seen: bool  # an operator took the notice away
 
 
-def retire(
+def take_new_key(
     database: Store,
     former: ReplicaId,
     put_key: Callable[[bytes], bytes],

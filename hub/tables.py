@@ -25,7 +25,7 @@ terminal = Table(
     Column("status", Text, nullable=False, default="{}"),  # what it last said of itself, JSON
     Column("restored_ms", BigInteger),  # null: its storage was never found older than what it had sealed
     Column("settled_fact", BigInteger, nullable=False, default=0),  # the last of the history it knew then
-    Column("settled_ms", BigInteger),  # null: it was never given the settlement to its end
+    Column("settled_ms", BigInteger),  # null: it has not said that it has installed one
     Column("renewed_ms", BigInteger),  # null: the identity it was paired with is its only one
 )
 

@@ -3,9 +3,9 @@
 In reading order. The file: `driver` (which SQLCipher), `connection` (an encrypted one), `keyfile` (its key),
 `lock` (one process at a time), `health` (whether it may still be used), `gate`, `jobs` and `futures` (who
 writes when), `writer` and `reader`, `database` (the whole of it: open, write, read, close), `inline` with
-`inline_direct` (the same without threads), `backup`. The server: `store` (what both have in common),
-`server_url` (where it is), `link` (a connection that is made again), `server_writer` (groups under a lock),
-`watch` (what other processes write), `sealed` (secrets there), `server` (the whole of it). The tables:
+`inline_direct` (the same without threads), `backup`. The server: `store` and `swapping` (what both have in
+common), `server_url` (where it is), `link` (a connection that is made again), `server_writer` (groups under a
+lock), `watch` (what other processes write), `sealed` (secrets there), `server` (the whole of it). The tables:
 `schema`, `statement` (what runs often), `sql` (many rows at once, for every database), `blocks` (the record),
 `quarantine`, `papers` (signed documents). Beside them: `marks`, `chore` (work in the background), `trouble`
 (logs what fails unseen).

@@ -3,7 +3,7 @@
 An operator decides so when a terminal is dead. If it comes back all the same and writes them again under its
 new identity, the hub takes its own back: nobody's money is counted twice. Whether a terminal has written a
 fact again is told by its content: one reader takes no two facts of one card in the same millisecond. What it
-says of itself only tells where to look: it may lose what it has not brought yet.
+says of itself, or that it was replaced, only tells where to look: it may lose what it has not brought yet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from crdt.store.recording import Change, record
 from crdt.store.rewriting import Content
 from crdt.store.schema import REQUEST
 
-CHECKED_AT_ONCE: Final = 8  # entries of one author in one background transaction
+CHECKED_AT_ONCE: Final = 8  # entries in one background transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Adopter:
     def __init__(self, key: SigningKey, certificate: AuthorCertificate) -> None:
         self._key = key
         self._certificate = certificate
+        self._looked_at = b""  # of the blocks that come again, in the order of their hashes, the last one
+        self._rounds = 0  # through all of them that are still to be begun or finished
 
     def adopt(self, connection: Connection, hashes: Collection[bytes]) -> Adoption:
         """Book what these blocks in quarantine say and the ledger does not, each fact once, as it was.
@@ -93,8 +95,23 @@ class Adopter:
             sum(count for count, _, _ in done),
             done[-1][1] if done else None,
             [change for _, _, change in done],
-            more=_note_written(connection),
+            more=self._note_written(connection),
         )
+
+    def look(self) -> None:
+        """What comes again may be here now: `undo` has to look at all of it once more."""
+        self._rounds = 2 if self._looked_at else 1  # a round that has begun has seen some of it too early
+
+    def _note_written(self, connection: Connection) -> bool:
+        """Look whether what terminals write again of some blocks is here; whether to go on with others."""
+        said = quarantine.said(connection, self._looked_at, CHECKED_AT_ONCE)
+        here = [entry.hash for entry in said if _is_here(connection, entry)]
+        quarantine.resolve(connection, here, quarantine.REISSUED)
+        if len(said) == CHECKED_AT_ONCE:
+            self._looked_at = said[-1].hash
+            return True
+        self._looked_at, self._rounds = b"", max(0, self._rounds - 1)
+        return self._rounds > 0
 
     def _take_back(
         self, connection: Connection, booked: Sequence[Delta], at_ms: int
@@ -158,16 +175,13 @@ def _lost(connection: Connection, entry: Quarantined) -> list[Delta]:
     return [delta for delta in lost if Content.of(delta) not in written]
 
 
-def _note_written(connection: Connection) -> bool:
-    """Look whether what terminals say they have written again is here, of each the first; whether of some
-    there may be more."""
-    more = False
-    for replica in quarantine.authors_with(connection, quarantine.SAID):
-        said = quarantine.entries(connection, replica, quarantine.SAID, CHECKED_AT_ONCE)
-        here = [entry.hash for entry in said if not _lost(connection, entry)]
-        quarantine.resolve(connection, here, quarantine.REISSUED)
-        more |= len(here) == CHECKED_AT_ONCE
-    return more
+def _is_here(connection: Connection, entry: Quarantined) -> bool:
+    """Whether the ledger has all that a block in quarantine says. One fact tells that most are not."""
+    if entry.reason is RefusalCode.REVOKED:
+        last = _facts(entry)[-1:]
+        if Content.of(last[0]) not in rewriting.written(connection, entry.replica, last):
+            return False
+    return not _lost(connection, entry)
 
 
 def _counted(connection: Connection, entry: Quarantined) -> list[Delta]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Final, Self, TypeVar
@@ -19,6 +20,7 @@ from crdt.store.health import Health
 from crdt.store.jobs import Job, JobQueue, Rank
 from crdt.store.lock import ProcessLock
 from crdt.store.reader import Reader
+from crdt.store.swapping import swapped
 from crdt.store.writer import Direct, Writer
 
 T = TypeVar("T")
@@ -244,7 +246,4 @@ def swap_secret(connection: Connection, name: str, former: bytes, value: bytes) 
     """Within a write: keep a value in place of `former`; what is kept then."""
     query = select(SECRET.c.value).where(SECRET.c.name == name)
     kept: bytes | None = connection.execute(query).scalar_one_or_none()
-    if kept is not None and kept != former:
-        return kept
-    store_secret(connection, name, value)
-    return value
+    return swapped(kept, former, value, partial(store_secret, connection, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -13,6 +14,7 @@ from crdt.store import expectations, flags, papers, quarantine
 from crdt.store.admission import Admitted, Prepared, Suspicion, admit
 from crdt.store.authors import Authors
 from crdt.store.recording import Change, record
+from crdt.store.rewriting import coming_again
 
 
 class Merged(NamedTuple):
@@ -40,12 +42,14 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
         quarantine.take_out(connection, [block.hash for block in admitted.blocks])
     if admitted.ahead:
         expectations.prove(connection, admitted.ahead, at_ms)
-    kept = quarantine.put(connection, admitted.evidence, at_ms)
+    kept = quarantine.put(connection, coming_again(admitted.evidence, revocations), at_ms)
     new = flags.put(connection, [*admitted.suspicions, *_too_many(connection, admitted)], at_ms)
     suspects = {replica for replica, _ in new} | {entry.replica for entry in kept}
     if suspects:
         change = Change(0, ()) if change is None else change
         change = change.about(suspects, new)
+    if change is not None and any(entry.resolution == quarantine.SAID for entry in kept):
+        change = replace(change, again=True)
     return Merged(admitted, change)
 
 

@@ -80,6 +80,7 @@ class OwnFacts:
         And note what it wrote again of what it said so.
         """
         if not self._restored:
+            self._adopter.look()
             self._undoing.begin()
 
     def _check_may_book(self) -> None:

@@ -24,7 +24,7 @@ from crdt.store.statement import Statement
 
 MAX_QUARANTINED_BYTES: Final = 8 * 1024 * 1024  # of one replica: some months of a bus, with the proofs
 OPEN: Final = ""  # nobody has written the facts again
-SAID: Final = "said"  # the terminal says it has, and that is not here yet
+SAID: Final = "said"  # the terminal has, by its word or because it was replaced, and that is not here yet
 REISSUED: Final = "reissued"  # the terminal has, under its new identity
 ADOPTED: Final = "adopted"  # the hub has, by an operator's decision
 UNDONE: Final = "undone"  # the hub has taken its own back; the terminal's count
@@ -123,6 +123,11 @@ def entries(
     return [_entry(row) for row in _entries(tuple(given)).rows(connection, **given)]
 
 
+def said(connection: Connection, after: bytes, limit: int) -> list[Quarantined]:
+    """Some of those that come again, by hash: those after this one."""
+    return [_entry(row) for row in _SAID.rows(connection, after=after, limit=limit)]
+
+
 def find(connection: Connection, hashes: Collection[bytes]) -> list[Quarantined]:
     """Those of these blocks that are in quarantine, by replica and number."""
     found = [_entry(row) for row in _FIND.run(connection, hashes)]
@@ -207,6 +212,12 @@ _LISTED: Final = select(
     func.length(QUARANTINE.c.counted),  # SQLite reads all of the block to say whether it is NULL
 )
 _LIMIT: Final = "limit"
+_SAID: Final = Statement(
+    select(*(QUARANTINE.c[name] for name in _COLUMNS))
+    .where(QUARANTINE.c.resolution == SAID, QUARANTINE.c.hash > bindparam("after"))
+    .order_by(QUARANTINE.c.hash)
+    .limit(bindparam(_LIMIT, type_=BigInteger))
+)
 _FIND: Final = Lookup(QUARANTINE, "hash", _COLUMNS)
 _IN: Final = Lookup(QUARANTINE, "hash", ("hash",))
 _REASON: Final = Statement(select(QUARANTINE.c.reason).where(QUARANTINE.c.hash == bindparam("hash")))

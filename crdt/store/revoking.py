@@ -15,6 +15,7 @@ from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
+from crdt.store.rewriting import note_coming_again
 
 
 class Applied(NamedTuple):
@@ -36,6 +37,9 @@ def apply_revocations(
     admitted = _readmit(connection, authors, revocations, at_ms)
     if admitted.blocks:
         changes.append(record(connection, admitted.blocks, admitted.facts, admitted.moved))
+    coming = note_coming_again(connection, revocations)
+    if coming:
+        changes.append(Change(0, (), suspects=coming, again=True))
     return Applied(changes, removed, admitted.blocks)
 
 

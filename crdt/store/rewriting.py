@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
 from crdt.facts import CardId, Context, Delta, ReplicaId
+from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.blocks import authors_of, delta_of
+from crdt.store.quarantine import OPEN, SAID, Quarantined
 from crdt.store.schema import HISTORY
 
 _CHUNK: Final = 500
@@ -62,3 +65,19 @@ def is_awaited(connection: Connection, writers: Collection[ReplicaId]) -> bool:
     authors = authors_of(connection, [*awaited, *writers])
     terminals = {authors[replica].terminal for replica in awaited}
     return any(authors[replica].terminal in terminals for replica in writers)
+
+
+def coming_again(entries: Iterable[Quarantined], revocations: Revocations) -> list[Quarantined]:
+    """Entries for the quarantine; those of identities whose terminal writes them again by itself say so."""
+    rewritten = revocations.written_again
+    return [replace(one, resolution=SAID) if one.replica in rewritten else one for one in entries]
+
+
+def note_coming_again(connection: Connection, revocations: Revocations) -> list[ReplicaId]:
+    """The same of what is in quarantine already; of whom something was noted."""
+    open_ = quarantine.authors_with(connection, OPEN)
+    authors = [replica for replica in open_ if replica in revocations.written_again]
+    for replica in authors:
+        hashes = [entry.hash for entry in quarantine.entries(connection, replica, OPEN)]
+        quarantine.resolve(connection, hashes, SAID)
+    return authors

@@ -7,6 +7,7 @@ its tables; private keys are therefore sealed before they go there (ChaCha20-Pol
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from sqlalchemy import Column, Connection, LargeBinary, MetaData, String, Table, select
 
 from crdt.errors import MisuseError, WrongKey
+from crdt.store.swapping import swapped
 
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -66,8 +68,4 @@ class SealedSecrets:
 
     def swap(self, connection: Connection, name: str, former: bytes, value: bytes) -> bytes:
         """Within a write: keep a value in place of `former`; what is kept then. Raises WrongKey."""
-        kept = self.get(connection, name)
-        if kept is not None and kept != former:
-            return kept
-        self.put(connection, name, value)
-        return value
+        return swapped(self.get(connection, name), former, value, partial(self.put, connection, name))

@@ -106,7 +106,7 @@ class ServerWriter:
             connection.execute(_LOCK_ROW).one()
             self._link.worked()
             if guard is not None and not guard.check(connection):
-                return failed(jobs, self._went_back(connection))
+                return failed(jobs, self._stop(connection))
             while jobs and not jobs[0].plain:
                 self._begin(connection, jobs.pop(0), begun)
             self._notify(connection)
@@ -116,8 +116,9 @@ class ServerWriter:
         with self._telling:
             return self._commit(connection, begun, guard)
 
-    def _went_back(self, connection: Connection) -> StoreFailed:
-        """What the guard did is committed, and told to the other processes; nothing else ever is."""
+    def _stop(self, connection: Connection) -> StoreFailed:
+        """The database went back: what the guard did is committed, and told to the other processes; nothing
+        else ever is."""
         self._notify(connection)
         connection.commit()
         failure = self._health.stop(_went_back(self._link.place))

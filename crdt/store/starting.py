@@ -66,7 +66,7 @@ def begin(
     def work(connection: Connection) -> Begun:
         _begin_row(connection, certificate.fleet, entropy)
         if put_back and blocks.authors_of(connection, [certificate.replica]):
-            witness.retire(connection, certificate.replica, entropy(SERIES_BYTES))
+            witness.disown(connection, certificate.replica, entropy(SERIES_BYTES))
         if marks is not None:
             witness.enter(connection, marks, shared=shared)
             expectations.put(connection, _lost(connection, marks.heads, at_ms))

@@ -70,8 +70,9 @@ def enter(connection: Connection, marks: Marks, *, shared: bool) -> None:
     _ENTER.run(connection, nonce=marks.nonce, series=_SERIES.value(connection))
 
 
-def retire(connection: Connection, replica: ReplicaId, series: bytes) -> None:
-    """Within a write: the hub's own chain is not continued under this identity; the settlement begins anew.
+def disown(connection: Connection, replica: ReplicaId, series: bytes) -> None:
+    """Within a write, in a database that was put back: the hub's own chain is not continued under this
+    identity, and the settlement begins anew.
 
     Else a terminal half way through a load would go on after a cursor that means something else here, and a
     card's number might be given again.
@@ -120,7 +121,7 @@ class Witness:
         if series is None:
             raise StoreFailed("there is no ledger in it; is a copy being put back?")
         if series == self._series:  # nobody has found it put back before
-            retire(connection, self._replica, self._entropy(SERIES_BYTES))
+            disown(connection, self._replica, self._entropy(SERIES_BYTES))
         return False
 
     def committed(self) -> None:

@@ -93,10 +93,10 @@ def copied(database: Database, tmp_path: Path) -> Path:
 
 
 async def re_paired(terminal: Terminal, fleet: Fleet) -> ReplicaId:
-    """Pair again; the earlier identity."""
-    before = enrolled(terminal).identity.replica
-    await asyncio.to_thread(terminal.enrol, fleet.enrol())
-    return before
+    """Pair again, as what is compared with the hub if it had to be; the earlier identity."""
+    before = enrolled(terminal).identity
+    await asyncio.to_thread(terminal.enrol, fleet.enrol(), before)
+    return before.replica
 
 
 def uplink_over(terminal: Terminal, line: Line) -> Uplink:

@@ -15,6 +15,7 @@ import pytest_asyncio
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, TerminalId
 from crdt.frames import Message
+from crdt.store import quarantine
 from crdt.store.database import Database
 from crdt.store.marks import Marks
 from edge.addresses import AddressBook
@@ -286,7 +287,7 @@ async def test_a_peer_that_comes_to_the_hub_after_the_renewal_doubles_nothing(
         assert (await Line(hub, rear.terminal).sync()).complete
         assert await balances(hub) == [750, 0, 0]
         (late,) = await asyncio.wrap_future(in_quarantine(hub.ledger))
-        assert (late.reason, late.resolution) == (RefusalCode.REVOKED, "")
+        assert (late.reason, late.resolution) == (RefusalCode.REVOKED, quarantine.SAID)
         assert await agree(rear.terminal, hub)
     finally:
         await asyncio.to_thread(opened.close)

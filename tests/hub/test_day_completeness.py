@@ -14,10 +14,12 @@ from crdt.facts import Context
 from crdt.fleet import FleetSettings
 from crdt.frames import BlockFrame, CertificateFrame, Heads, Status
 from hub.daybook import Daybook, DayPage, GapRow, TerminalDay
+from hub.evidence import Evidence
 from hub.settings import HubSettings
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Terminal
 from tests.hub.test_daybook import DAY, END_MS, HOUR_MS, START_MS, daybook, ride, say_all
+from tests.hub.test_recalling import again
 from tests.hub.test_renewal import renewed
 from tests.hub.test_restoring import at, back_up, put_back, settings, up
 
@@ -57,6 +59,28 @@ async def test_taps_of_a_replaced_identity_that_wait_for_an_operator_are_contest
     await carried(other, old, late)
     found = await row(depot, "Bus 1")
     assert (found.state, found.taps, found.contested) == ("missing", 2, 2)
+
+
+@pytest.mark.parametrize("evidence", ["first", "last"])
+async def test_taps_that_a_replaced_identity_had_are_not_missing_once_they_were_written_again(
+    depot: Depot, evidence: str
+) -> None:
+    """Whichever comes first: nobody has to adopt what counts already, and the day is complete."""
+    old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await old.push(ride(old, START_MS, START_MS + 1))
+    late = [ride(old, START_MS + 2 + number) for number in range(10)]
+    new = await renewed(old)
+    if evidence == "first":
+        await carried(other, old, *late)
+        assert (await row(depot, "Bus 1")).contested == 10
+    await new.push(*(again(new, raw) for raw in late))
+    if evidence == "last":
+        await carried(other, old, *late)
+    await say_all(new)
+    while await Evidence(depot.hub.database, depot.hub.ledger).undecided():  # noqa: ASYNC110  (in the background)
+        await asyncio.sleep(0.01)
+    found = await row(depot, "Bus 1")
+    assert (found.state, found.taps, found.contested) == ("complete", 12, 0)
 
 
 async def test_taps_that_a_replaced_identity_had_named_are_missing(depot: Depot) -> None:

@@ -152,7 +152,10 @@ class Hub:
 
     def revoke(self, cut_offs: Mapping[ReplicaId, int]) -> None:
         """Let what these wrote count up to here, and no further."""
-        self._put_list(Revocations({**self.cut_offs, **cut_offs}, self.revocations.replaced))
+        listed = self.revocations
+        for replica, cut_off in cut_offs.items():
+            listed = listed.with_cut_off(replica, cut_off)
+        self._put_list(listed)
 
     def renew(self, author: Author, before: Collection[ReplicaId]) -> None:
         """Give a terminal its next identity, and end those before, as hub.renewal and hub.pairing do it."""

@@ -18,7 +18,7 @@ from crdt.facts import Context, Delta, Kind
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store import quarantine
-from crdt.store.adopting import Adopter
+from crdt.store.adopting import CHECKED_AT_ONCE, Adopter
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
@@ -228,6 +228,41 @@ def test_of_a_replaced_identity_what_no_other_wrote_is_adopted(fleet: Fleet) -> 
     assert hub.adopt([late[0].hash]).result() == 1
     assert hub.balance(card(1)).result() == 250
     assert hub.books().result().balance
+
+
+@pytest.mark.parametrize("first", ["evidence", "facts"])
+def test_what_a_replaced_identity_had_and_another_wrote_again_needs_nobody(fleet: Fleet, first: str) -> None:
+    """Nobody says of which blocks it was; and many that nobody writes again do not keep one of the others."""
+    hub, now = fleet.hub, renewed(ONE)
+    body = Revocations().with_replaced({ONE.key.replica: 0}).encode()
+    hub.put_document(SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)).result()
+    count = 2 * CHECKED_AT_ONCE + 1
+    blocks = ONE.blocks(facts(*((1, Kind.FARE, -amount) for amount in range(1, count + 1))), [1] * count)
+    last = as_of(list(deltas_of(blocks[-1])), now)
+    later = as_of([*deltas_of(blocks[-1]), *facts(*[(2, Kind.FARE, -1)] * 3)], now)
+    again = [block.raw for block in now.blocks([*last, *later[1:]], [1] * 4)]
+    if first == "evidence":
+        give(hub, *blocks)
+    for raw in again[:1]:
+        hub.merge([raw], [now.certificate]).result()
+    if first == "facts":
+        give(hub, *blocks)
+    for raw in again[1:]:  # each merge of the terminal is an occasion to look at some more
+        hub.merge([raw]).result()
+        fleet.hub.lag().result()
+    await_resolved(hub, {blocks[-1].hash})
+    assert hub.adopt([block.hash for block in blocks]).result() == count - 1
+
+
+def await_resolved(hub: HubLedger, hashes: set[bytes]) -> None:
+    """Wait until these blocks alone are known to be written again."""
+    pause = threading.Event()
+    for _ in range(PATIENCE_S * 100):
+        kept = in_quarantine(hub).result()
+        if {entry.hash for entry in kept if entry.resolution == quarantine.REISSUED} == hashes:
+            return
+        pause.wait(0.01)
+    raise AssertionError(f"{[entry.resolution for entry in kept]}")
 
 
 def number(delta: Delta) -> int:

@@ -192,7 +192,7 @@ async def test_an_overdrawn_card_is_listed_until_it_is_paid(depot: Depot) -> Non
 
 async def test_a_hub_that_was_put_back_says_so_until_somebody_has_read_it(depot: Depot) -> None:
     database, former = depot.hub.database, depot.hub.ledger.replica
-    await asyncio.to_thread(restoring.retire, database, former, lambda seed: seed, 1)
+    await asyncio.to_thread(restoring.take_new_key, database, former, lambda seed: seed, 1)
     async with operator(depot) as person:
         for path in ("/", "/ledger"):
             page = await read(person, path)
