@@ -19,6 +19,7 @@ from crdt.store.completeness import Complete, Completeness, Missing
 from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
 from crdt.store.hub import HubLedger
 from hub.errors import RequestRefused
+from hub.evidence import SilentRow
 from hub.registry import Identities, Registry
 
 HUB_NAME = "hub"  # of taps that the hub has booked for a terminal that will not
@@ -48,6 +49,7 @@ class TerminalDay:
     closed_fares_minor: int
     restated_taps: int  # with what was learnt since
     restated_fares_minor: int
+    silent: Sequence[SilentRow] = ()  # what keeps it open: former identities that nobody can speak for
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,7 @@ def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[R
     closed, restated = _sum(report.figures, replicas), _sum(report.restated, replicas)
     gaps: Sequence[GapRow] = ()
     contested = last_heard_ms = 0
+    silent: Sequence[SilentRow] = ()
     if isinstance(found, Complete):
         state, taps = "complete", found.taps
     elif isinstance(found, Missing):
@@ -229,6 +232,7 @@ def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[R
         gaps = [GapRow(gap.after_tap, gap.first_seq, gap.last_seq) for gap in found.gaps]
     else:
         state, taps, last_heard_ms = "open", found.until, found.last_heard_ms
+        silent = [SilentRow.of(name, one) for one in found.silent]
     return TerminalDay(
         name=name,
         state=state,
@@ -240,6 +244,7 @@ def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[R
         closed_fares_minor=closed.fares_minor,
         restated_taps=restated.taps,
         restated_fares_minor=restated.fares_minor,
+        silent=silent,
     )
 
 

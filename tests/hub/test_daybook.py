@@ -41,8 +41,11 @@ def daybook(depot: Depot, now_ms: int) -> Daybook:
     return Daybook(depot.hub.ledger, depot.served.registry, policy, lambda: now_ms)
 
 
-async def say_all(bus: Terminal) -> None:
-    await bus.exchange(Status({"held": 0}), frontier={bus.key.replica: bus.head} if bus.head.seq else {})
+async def say_all(bus: Terminal, *former: Terminal) -> None:
+    """It has nothing more. `former`: what wrote to its storage before."""
+    named = {one.key.replica: one.head for one in (bus, *former) if one.head.seq}
+    said = {"held": 0, "former": [one.key.replica.hex() for one in former]}
+    await bus.exchange(Status(said), frontier=named)
 
 
 async def test_a_day_is_complete_once_the_terminal_has_said_all_it_has(depot: Depot) -> None:
