@@ -65,7 +65,7 @@ async def test_a_terminal_that_is_paired_anew_with_its_storage_has_its_day(depot
 
 
 async def test_a_terminal_that_was_paired_anew_without_its_storage_leaves_its_day_open(depot: Depot) -> None:
-    """A dead SD card, or another bus under the same name: until an operator gives it up, on the socket too."""
+    """A dead SD card, or another bus under the same name: until an operator gives it up."""
     old = await depot.pair("Bus 1")
     await old.push(ride(old, START_MS))
     new = await depot.pair("Bus 1")
@@ -93,7 +93,7 @@ async def test_what_a_terminal_names_as_its_former_identities_may_be_anything(de
 
 
 async def test_after_a_revocation_no_later_day_waits_for_the_terminal(depot: Depot) -> None:
-    """Taken out of service: what it is known to have written counts up to its cut-off, and it writes no more."""
+    """Taken out of service: it counts up to its cut-off, and has nothing more."""
     old = await depot.pair("Bus 1")
     await old.push(ride(old, START_MS))
     new = await renewed(old)
