@@ -23,7 +23,7 @@ from hub.evidence import SilentRow
 from hub.registry import Identities, Registry
 
 HUB_NAME = "hub"  # of taps that the hub has booked for a terminal that will not
-LOOK_BACK_DAYS = 7  # that are closed by themselves; a hub that was off for longer leaves the rest to a person
+LOOK_BACK_DAYS = 7  # that are closed late by themselves; after a longer pause a person decides about the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +118,14 @@ class Daybook:
         return await self._page(wanted, await self._closed(day))
 
     async def close_old(self, after_h: int) -> list[date]:
-        """Close the days that ended `after_h` hours ago or earlier; those that were closed now."""
+        """Close the days that ended `after_h` hours ago or earlier, LOOK_BACK_DAYS of them; those that were
+        closed now."""
         closed = []
+        due_ms = self._now_ms() - after_h * 3_600_000
+        last = await asyncio.to_thread(day_at, await self._policy(), due_ms)  # not yet: it ends after that
         for back in range(LOOK_BACK_DAYS, 0, -1):
-            wanted = await self.today() - timedelta(days=back)
+            wanted = last - timedelta(days=back)
             day = await self._span(wanted)
-            if self._now_ms() < day.end_ms + after_h * 3_600_000:
-                continue
             report = await asyncio.wrap_future(self._ledger.report(day))
             if report.closed_ms is None and report.figures:
                 await self._closed(day)

@@ -126,6 +126,19 @@ def test_a_day_follows_the_fleets_zone_and_hour() -> None:
     assert span(FleetSettings(timezone="Asia/Kathmandu"), DAY).start_ms == START_MS - (5 * 60 + 45) * 60_000
 
 
+async def test_days_that_were_due_long_ago_are_left_to_a_person_however_late_that_is(depot: Depot) -> None:
+    """As the setting says: seven days after it was due, not after it ended."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, START_MS))
+    await depot.projected()
+    week_h, month_h = 7 * 24, 30 * 24
+    for after_h in (12, month_h):
+        due_ms = END_MS + after_h * HOUR_MS
+        assert await daybook(depot, due_ms - 1).close_old(after_h) == []
+        assert await daybook(depot, due_ms + week_h * HOUR_MS).close_old(after_h) == []
+    assert await daybook(depot, due_ms + week_h * HOUR_MS - 1).close_old(month_h) == [DAY]
+
+
 def test_every_state_of_a_day_has_its_sentence() -> None:
     def row(state: str, taps: int, contested: int = 0) -> TerminalDay:
         return TerminalDay("Bus 1", state, taps, (), contested, 0, 0, 0, 0, 0)
