@@ -69,6 +69,14 @@ class Revocations:
             why = "replaced after a restore" if replica in self.replaced else "revoked"
             raise Revoked(f"the author was {why}; what it wrote after {cut_off} does not count")
 
+    def ends(self, replica: ReplicaId, held_seq: int) -> bool:
+        """Whether a replica was revoked, and all of it that counts is in a chain of this length.
+
+        Of one that was replaced nobody decided what counts of the rest.
+        """
+        cut_off = self.cut_offs.get(replica)
+        return cut_off is not None and replica not in self.replaced and held_seq >= cut_off
+
     def with_cut_off(self, replica: ReplicaId, cut_off: int) -> Self:
         """The list with a replica revoked, or its cut-off moved."""
         return replace(self, cut_offs={**self.cut_offs, replica: cut_off})

@@ -15,6 +15,7 @@ from edge.terminal import Terminal
 from edge.uplink import UplinkStatus
 
 MAX_HISTORY = 20
+MAX_FORMER = 32  # identities of before that are named: a status has 4 KiB
 
 
 class Report:
@@ -93,7 +94,8 @@ class Report:
         enrolment = self._terminal.enrolment
         if enrolment is None:
             return dict.fromkeys((*Status.__annotations__, "fares_version"), 0) | {"suspended": False}
-        return {**enrolment.ledger.status(), "fares_version": enrolment.fares_version}
+        former = [replica.hex() for replica in enrolment.ledger.former(MAX_FORMER)]
+        return {**enrolment.ledger.status(), "fares_version": enrolment.fares_version, "former": former}
 
     def _belongs(self) -> dict[str, Any]:
         enrolment = self._terminal.enrolment

@@ -7,7 +7,8 @@ from urllib.parse import quote
 from hub.cli_operate import Command
 from hub.cli_text import ask_hub, local_time, money_text, say, table
 from hub.daybook import GapRow, TerminalDay
-from hub.daywords import completeness
+from hub.daywords import completeness, silence
+from hub.evidence import SilentRow
 
 
 def add(command: Command) -> None:
@@ -53,13 +54,20 @@ def _show(options: argparse.Namespace, page: dict[str, Any]) -> None:
             for row in map(_row, page["terminals"])
         ],
     )
+    for silent in [one for row in page["terminals"] for one in _row(row).silent]:
+        say(f"  {silent.terminal}: {silence(silent, local_time(silent.heard_ms))},")
+        say(f"    or you give it up: farebox-hub ledger give-up {silent.replica}")
     for one in page["adjustments"]:
         change = f"{one['taps']:+,} taps, {money(-one['fares_minor'])}"
         say(f"  learnt {local_time(one['learnt_ms'])}: {one['name']} {change}")
 
 
 def _row(values: dict[str, Any]) -> TerminalDay:
-    return TerminalDay(**{**values, "gaps": [GapRow(**gap) for gap in values["gaps"]]})
+    rows = {
+        "gaps": [GapRow(**gap) for gap in values["gaps"]],
+        "silent": [SilentRow(**one) for one in values["silent"]],
+    }
+    return TerminalDay(**{**values, **rows})
 
 
 def _changed(row: TerminalDay) -> bool:

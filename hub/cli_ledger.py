@@ -11,7 +11,9 @@ from hub import settings
 from hub.cli_operate import Command
 from hub.cli_text import Bar, ask_hub, local_time, money_text, say, table
 from hub.control_client import download, upload
+from hub.daywords import silence
 from hub.errors import FileTrouble, SetupError
+from hub.evidence import SilentRow
 
 
 def add(command: Command) -> None:
@@ -19,12 +21,13 @@ def add(command: Command) -> None:
     backup = command("backup", _backup, "Copy the ledger, encrypted, while the hub runs.")
     backup.add_argument("file", type=Path, help="where to; it must not be there yet")
     ledger = command("ledger", _ledger, "Courier files in and out; what does not count, and what is missing.")
-    ledger.add_argument("action", choices=["import", "export", "forks", "adopt", "waiting"])
+    ledger.add_argument("action", choices=["import", "export", "forks", "adopt", "waiting", "give-up"])
     ledger.add_argument(
         "file",
         type=Path,
         nargs="?",
-        help="the courier file; with adopt: the hash of the block, as `forks` shows it",
+        help="the courier file; with adopt: the hash of the block, as `forks` shows it; with give-up: the "
+        "replica, as `waiting` shows it",
     )
 
 
@@ -56,6 +59,9 @@ def _ledger(options: argparse.Namespace) -> None:
         return
     if options.action == "adopt":
         _adopt(options)
+        return
+    if options.action == "give-up":
+        _give_up(options)
         return
     if options.file is None:
         raise SetupError(f"Say which file: `farebox-hub ledger {options.action} FILE`.")
@@ -109,11 +115,26 @@ def _adopt(options: argparse.Namespace) -> None:
     say("Should the terminal come after all and write them again, the hub takes its own back.")
 
 
+def _give_up(options: argparse.Namespace) -> None:
+    if options.file is None:
+        raise SetupError("Say whose: `farebox-hub ledger give-up REPLICA`, as `waiting` shows it.")
+    ask_hub(options, "POST", "/ledger/give-up", {"replica": str(options.file)})
+    say("No longer waited for. Should entries of it turn up after all, they are taken and count.")
+
+
 def _waiting(options: argparse.Namespace) -> None:
     rows = ask_hub(options, "GET", "/ledger/waiting")
-    if not rows:
+    silent = [SilentRow(**one) for one in ask_hub(options, "GET", "/ledger/silent")]
+    if rows:
+        _missing(rows)
+    elif not silent:
         say("Nothing is missing: every entry that anybody has named is here.")
-        return
+    for one in silent:
+        say(f"{one.terminal}: {silence(one, local_time(one.heard_ms))},")
+        say(f"  or you give it up: farebox-hub ledger give-up {one.replica}")
+
+
+def _missing(rows: list[dict[str, Any]]) -> None:
     table(
         ["author", "entries", "named by", "", "since", "replica"],
         [

@@ -21,6 +21,8 @@ def ledger_routes() -> list[web.RouteDef]:
         web.get("/ledger/export", export),
         web.get("/ledger/forks", forks),
         web.get("/ledger/waiting", waiting),
+        web.get("/ledger/silent", silent),
+        web.post("/ledger/give-up", give_up),
         web.post("/ledger/adopt", adopt),
     ]
 
@@ -72,6 +74,18 @@ async def forks(request: web.Request) -> web.Response:
 async def waiting(request: web.Request) -> web.Response:
     """GET /ledger/waiting -> evidence.WaitingRow..."""
     return web.json_response([asdict(row) for row in await request.app[EVIDENCE].waiting()])
+
+
+async def silent(request: web.Request) -> web.Response:
+    """GET /ledger/silent -> evidence.SilentRow..."""
+    return web.json_response([asdict(row) for row in await request.app[EVIDENCE].silent()])
+
+
+async def give_up(request: web.Request) -> web.Response:
+    """POST /ledger/give-up {"replica": in hex} -> {}"""
+    body = await json_object(request)
+    await request.app[SERVICE].give_up(str(body.get("replica", "")))
+    return web.json_response({})
 
 
 async def adopt(request: web.Request) -> web.Response:

@@ -19,10 +19,11 @@ from crdt.store.completeness import Complete, Completeness, Missing
 from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
 from crdt.store.hub import HubLedger
 from hub.errors import RequestRefused
+from hub.evidence import SilentRow
 from hub.registry import Identities, Registry
 
 HUB_NAME = "hub"  # of taps that the hub has booked for a terminal that will not
-LOOK_BACK_DAYS = 7  # that are closed by themselves; a hub that was off for longer leaves the rest to a person
+LOOK_BACK_DAYS = 7  # that are closed late by themselves; after a longer pause a person decides about the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class TerminalDay:
     closed_fares_minor: int
     restated_taps: int  # with what was learnt since
     restated_fares_minor: int
+    silent: Sequence[SilentRow] = ()  # what keeps it open: former identities that nobody can speak for
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +118,14 @@ class Daybook:
         return await self._page(wanted, await self._closed(day))
 
     async def close_old(self, after_h: int) -> list[date]:
-        """Close the days that ended `after_h` hours ago or earlier; those that were closed now."""
+        """Close the days that ended `after_h` hours ago or earlier, LOOK_BACK_DAYS of them; those that were
+        closed now."""
         closed = []
+        due_ms = self._now_ms() - after_h * 3_600_000
+        last = await asyncio.to_thread(day_at, await self._policy(), due_ms)  # not yet: it ends after that
         for back in range(LOOK_BACK_DAYS, 0, -1):
-            wanted = await self.today() - timedelta(days=back)
+            wanted = last - timedelta(days=back)
             day = await self._span(wanted)
-            if self._now_ms() < day.end_ms + after_h * 3_600_000:
-                continue
             report = await asyncio.wrap_future(self._ledger.report(day))
             if report.closed_ms is None and report.figures:
                 await self._closed(day)
@@ -222,6 +225,7 @@ def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[R
     closed, restated = _sum(report.figures, replicas), _sum(report.restated, replicas)
     gaps: Sequence[GapRow] = ()
     contested = last_heard_ms = 0
+    silent: Sequence[SilentRow] = ()
     if isinstance(found, Complete):
         state, taps = "complete", found.taps
     elif isinstance(found, Missing):
@@ -229,6 +233,7 @@ def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[R
         gaps = [GapRow(gap.after_tap, gap.first_seq, gap.last_seq) for gap in found.gaps]
     else:
         state, taps, last_heard_ms = "open", found.until, found.last_heard_ms
+        silent = [SilentRow.of(name, one) for one in found.silent]
     return TerminalDay(
         name=name,
         state=state,
@@ -240,6 +245,7 @@ def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[R
         closed_fares_minor=closed.fares_minor,
         restated_taps=restated.taps,
         restated_fares_minor=restated.fares_minor,
+        silent=silent,
     )
 
 

@@ -1,6 +1,7 @@
 """A day's completeness as a sentence: what is here, what is missing, what nobody knows yet."""
 
 from hub.daybook import GapRow, TerminalDay
+from hub.evidence import SilentRow
 
 
 def completeness(row: TerminalDay) -> str:
@@ -8,12 +9,21 @@ def completeness(row: TerminalDay) -> str:
     taps = "no taps" if not row.taps else "tap 1" if row.taps == 1 else f"taps 1\u2013{row.taps:,}"
     if row.state == "complete":
         return f"{taps} complete" if row.taps else "no taps, complete"
+    if row.silent:
+        return f"{taps} so far; later ones of an earlier identity are unknown"
     if row.state == "open":
         return f"{taps} so far; it has not said yet whether there are more"
     missing = [f"{_entries(gap)} after tap {gap.after_tap:,}" for gap in row.gaps]
     if row.contested:
         missing.append(f"{row.contested:,} in quarantine")
     return f"{taps} here; missing: " + ", ".join(missing)
+
+
+def silence(row: SilentRow, heard: str) -> str:
+    """What is known of a former identity, and what ends the waiting. `heard`: the time, in words."""
+    last = f"was last heard {heard}" if row.heard_ms else "was never heard"
+    ends = f"ended at entry {row.last_seq:,}" if row.last_seq else "has no entry here"
+    return f"identity {row.replica} {ends} and {last}: what it wrote later is unknown until it comes"
 
 
 def _entries(gap: GapRow) -> str:

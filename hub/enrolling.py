@@ -3,7 +3,7 @@
 Within the caller's transaction, in which the ledger enrols the author as well: both or neither.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from sqlalchemy import Connection, Select, func, select
 
@@ -99,6 +99,19 @@ def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
     table = tables.client_certificate
     query = select(table.c.replica).where(table.c.paired_as.in_(_paired_as(replica)))
     return {ReplicaId(found) for found in connection.execute(query).scalars()}
+
+
+def unused_renewals(connection: Connection, replicas: Collection[ReplicaId]) -> list[ReplicaId]:
+    """Those of these identities that a renewal gave and that never came, because the answer was lost.
+
+    They wrote nothing: a renewed terminal compares with the hub, as the new identity, before it writes.
+    """
+    table = tables.client_certificate
+    used = select(table.c.replica).where(table.c.used)
+    query = select(table.c.replica).where(
+        table.c.replica.in_(replicas), table.c.paired_as != table.c.replica, table.c.replica.not_in(used)
+    )
+    return [ReplicaId(found) for found in connection.execute(query).scalars()]
 
 
 def former(authors: Mapping[ReplicaId, AuthorCertificate], terminal: TerminalId) -> list[ReplicaId]:

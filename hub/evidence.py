@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Self
 
 from sqlalchemy import Connection, func, select
 
@@ -21,6 +22,7 @@ from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
 from crdt.store.quarantine import OPEN, UNRESOLVED, Listed
 from crdt.store.schema import CARD
+from crdt.store.silent import Silent
 from crdt.store.store import Store
 from hub import restoring
 from hub.excerpt import PAGE_ROWS, Excerpt, existing, offset
@@ -44,6 +46,21 @@ class WaitingRow:
     def entries(self) -> int:
         """How many."""
         return self.last_seq - self.first_seq + 1
+
+
+@dataclass(frozen=True, slots=True)
+class SilentRow:
+    """A former identity of a terminal: nobody can tell what it wrote after it was last heard."""
+
+    terminal: str
+    replica: str
+    last_seq: int  # its last entry that is here; 0: none is
+    heard_ms: int  # when it last said all it had; 0: never
+
+    @classmethod
+    def of(cls, terminal: str, one: Silent) -> Self:
+        """The ledger's, for people."""
+        return cls(terminal, one.replica.hex(), one.held_seq, one.heard_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +143,13 @@ class Evidence:
             )
             for one in await asyncio.wrap_future(self._ledger.waiting())
         ]
+
+    async def silent(self) -> list[SilentRow]:
+        """Former identities of which nobody can tell what they wrote last, by terminal."""
+        authors = self._ledger.authors()
+        found = await asyncio.wrap_future(self._ledger.silent())
+        rows = [SilentRow.of(_name(authors, one.replica), one) for one in found]
+        return sorted(rows, key=lambda row: row.terminal.casefold())
 
     async def quarantine(self, page: int = 1) -> Excerpt[QuarantineRow]:
         """Blocks that do not count: those that somebody has to decide about first, then by author."""

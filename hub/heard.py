@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import NotPermitted
-from crdt.facts import ReplicaId, TerminalId
+from crdt.facts import ID_BYTES, ReplicaId, TerminalId
 from crdt.frames import (
     Ack,
     BlockFrame,
@@ -19,7 +19,9 @@ from crdt.frames import (
     Status,
     Want,
 )
+from crdt.frontier import Frontier
 from crdt.session import Ended, Event, Refused
+from crdt.store.blocks import NO_HEAD
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,15 @@ class Heard:
         """Whether it has nothing but what HELLO names: it says of itself that no tap is left to be sealed."""
         said = None if self.status is None else self.status.values
         return said is not None and not said.get("open") and not said.get("suspended")
+
+    @property
+    def former(self) -> Frontier:
+        """Where its storage has the identities that wrote there before, by its word: STATUS names them, HELLO
+        their heads."""
+        said = None if self.status is None else self.status.values.get("former")
+        named = [_replica(each) for each in said] if isinstance(said, list) else []
+        heads = {} if self.hello is None else self.hello.frontier
+        return {one: heads.get(one, NO_HEAD) for one in named if one is not None}
 
     def take(self, event: Event) -> None:
         """One more event of the session. Raises InputRefused for what a hub does not take."""
@@ -92,3 +103,12 @@ class Heard:
         if len(self.certificates) >= MAX_CERTIFICATES:
             raise NotPermitted(f"At most {MAX_CERTIFICATES} certificates may come in one exchange.")
         self.certificates.append(AuthorCertificate.decode(raw))
+
+
+def _replica(text: object) -> ReplicaId | None:
+    """The id that a terminal wrote in hex; None where it is none."""
+    try:
+        raw = bytes.fromhex(text) if isinstance(text, str) else b""
+    except ValueError:
+        raw = b""
+    return ReplicaId(raw) if len(raw) == ID_BYTES else None

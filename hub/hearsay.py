@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from crdt.facts import ReplicaId
 from crdt.frontier import Frontier
+from crdt.store.expectations import NOWHERE
 from crdt.store.hub import HubLedger
 from hub.heard import Heard
 from hub.waiting import Wait
@@ -26,7 +27,7 @@ class Hearsay:
         beyond = _beyond(frontier, heads)
         said = {replica: head for replica, head in beyond.items() if believed or replica != heard.replica}
         by = heard.replica if believed and heard.said_all else None
-        await self._note(heard, said, heard.name, by)
+        await self._note(heard, said, heard.name, by, heard.former)
         if heard.settled is not None:
             named = heard.settled.frontier
             held = await self._wait(self._ledger.heads(sorted(named)))
@@ -49,7 +50,14 @@ class Hearsay:
         behind = {replica: head for replica, head in behind.items() if replica not in kin}
         return await self._wait(self._ledger.denied(behind))
 
-    async def _note(self, heard: Heard, said: Frontier, source: str, by: ReplicaId | None = None) -> None:
+    async def _note(
+        self,
+        heard: Heard,
+        said: Frontier,
+        source: str,
+        by: ReplicaId | None = None,
+        former: Frontier = NOWHERE,
+    ) -> None:
         """Wait for what it says of its own chains, and keep what it says of others' as its word."""
         speaker, now_ms = self._ledger.authors().get(heard.replica), self._now_ms()
         if speaker is None:
@@ -57,7 +65,7 @@ class Hearsay:
         own = self._kin(heard.replica, said)
         of_itself = {replica: head for replica, head in said.items() if replica in own}
         of_others = {replica: head for replica, head in said.items() if replica not in own}
-        await self._wait(self._ledger.expect(of_itself, source, now_ms, by))
+        await self._wait(self._ledger.expect(of_itself, source, now_ms, by, former))
         await self._wait(self._ledger.claim(of_others, speaker.terminal, source, now_ms))
 
     def _kin(self, replica: ReplicaId, named: Frontier) -> set[ReplicaId]:

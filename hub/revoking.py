@@ -19,11 +19,11 @@ from crdt.errors import MisuseError, RefusalCode
 from crdt.facts import MAX_SEQ, ReplicaId, TerminalId
 from crdt.frontier import MAX_FRONTIER
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
-from crdt.store import papers, quarantine
+from crdt.store import expectations, papers, quarantine
 from crdt.store.amending import Amendment
 from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.hub import HubLedger
-from hub import registry
+from hub import enrolling, registry
 from hub.errors import RequestRefused
 from hub.registry import Registry
 from hub.sealing import Sealer
@@ -55,7 +55,7 @@ class Revoker:
     async def revoke(self, name_or_id: str, cut_off: int | None) -> Revoked:
         """Stop a terminal at once. What all its identities wrote counts up to what the hub holds of each now;
         of the present one up to `cut_off`, where that is given. One that was replaced has ended before, and
-        stays so: a hub that was put back may hold less of it, and the rest counts.
+        stays so: a hub that was put back may hold less of it, and the rest counts. No more is waited for.
 
         Where the list is full it is stopped all the same, and RequestRefused says what that leaves open.
         """
@@ -66,6 +66,8 @@ class Revoker:
             terminal = registry.find(amendment.connection, name_or_id)
             registry.stop(amendment.connection, terminal.terminal, now_ms)
             ends = _held(amendment.connection, _identities(amendment, terminal.terminal))
+            replaced = papers.revocations(amendment.connection).replaced
+            expectations.end(amendment.connection, ends.keys() & replaced)
             given = {} if cut_off is None else {terminal.replica: cut_off}
             try:
                 revocations = papers.revocations(amendment.connection).with_revoked(ends | given)
@@ -115,6 +117,7 @@ class Revoker:
         new = set(replicas) - revocations.cut_offs.keys()
         if not new:
             return
+        expectations.end(amendment.connection, enrolling.unused_renewals(amendment.connection, new))
         try:
             revocations = revocations.with_replaced(_held(amendment.connection, new))
         except MisuseError as error:

@@ -179,7 +179,7 @@ class Service:
         await asyncio.wrap_future(self._ledger.dismiss_flag(*flag))
 
     async def give_up(self, replica: str) -> None:
-        """Wait no longer for entries of an author that nobody will bring any more."""
+        """Wait no longer for entries of an author that nobody will bring any more, known or not."""
         try:
             author = ReplicaId(bytes.fromhex(replica))
         except ValueError:

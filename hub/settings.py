@@ -114,7 +114,8 @@ class HubSettings:
         "days.close_after_h",
         24,
         "How long after its end a day of service is closed by itself, in hours; 0: by hand only. What comes "
-        "later restates it by adjustments.",
+        "later restates it by adjustments. A day that was due more than seven days ago, because the hub was "
+        "off or was put back, is left to a person.",
         whole(0, 24 * 365),
     )
     online_s: int = setting(

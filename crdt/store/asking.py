@@ -33,6 +33,7 @@ from crdt.store.editions import Editions, Installed, PagePull
 from crdt.store.expectations import Waiting
 from crdt.store.flags import Flag
 from crdt.store.futures import done
+from crdt.store.silent import Silent, silent
 from crdt.store.store import Store
 
 
@@ -163,6 +164,12 @@ class LedgerReader:
         """Facts that are known to exist and are not here, by author."""
         return self._database.read(
             lambda connection: expectations.waiting(connection, papers.revocations(connection))
+        )
+
+    def silent(self) -> Future[list[Silent]]:
+        """Former identities of which nobody can tell what they wrote last."""
+        return self._database.read(
+            lambda connection: silent(connection, self.authors(), papers.revocations(connection))
         )
 
     def flags(self) -> Future[list[Flag]]:

@@ -1,4 +1,4 @@
-"""Whether a day's taps are all here: proved by chains without gaps, and by the terminal's word since.
+"""Whether a day's taps are all here: proved by chains without gaps, and by each author's word since.
 
 The hub holds the beginning of every chain without a gap, so nothing can be missing before the last fact it
 holds. What may come after that is known from whoever named how far the chain goes. That the last fact is of a
@@ -9,7 +9,7 @@ it says itself, and by an hour in any case.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import Connection, func, select
@@ -24,6 +24,7 @@ from crdt.store.days import NO_FIGURES, Day, Figures
 from crdt.store.expectations import NOTHING_EXPECTED, Expected
 from crdt.store.quarantine import UNRESOLVED
 from crdt.store.schema import BLOCK, HUB, QUARANTINE
+from crdt.store.silent import Silent
 
 AHEAD_MS: Final = 60 * 60 * 1000  # that a clock may be ahead, however sure it is of itself
 
@@ -60,6 +61,7 @@ class Open:
 
     until: int
     last_heard_ms: int  # when the terminal last said all it had, by the hub's clock; 0: never
+    silent: Sequence[Silent] = ()  # former identities that nobody can speak for
 
 
 Completeness = Complete | Missing | Open
@@ -81,6 +83,10 @@ class Known:
         """Whether facts of it are known to exist that are not here."""
         return self.expected.seq > self.held_seq
 
+    def has_said_all(self, day: Day) -> bool:
+        """Whether it has nothing of the day but what is named."""
+        return self.expected.ended or self.expected.heard_ms >= day.end_ms
+
     def went_on_after(self, day: Day, now_ms: int) -> bool:
         """Whether whatever is missing of it was written after the day.
 
@@ -97,7 +103,7 @@ def judge(day: Day, authors: Sequence[Known], now_ms: int) -> Completeness:
     """The day of a bus that had these identities, in their order. `now_ms`: by the hub's clock."""
     taps, contested = 0, 0
     gaps: list[Gap] = []
-    unheard: list[int] = []
+    unheard: list[Known] = []
     for known in authors:
         taps += known.taps
         contested += known.contested
@@ -105,11 +111,11 @@ def judge(day: Day, authors: Sequence[Known], now_ms: int) -> Completeness:
             continue
         if known.missing and known.expected.at_ms > day.start_ms:
             gaps.append(Gap(known.replica, taps, known.held_seq + 1, known.expected.seq))
-        elif known.missing or known.expected.heard_ms < day.end_ms:
-            unheard.append(known.expected.heard_ms)
+        elif known.missing or not known.has_said_all(day):
+            unheard.append(known)
     if gaps or contested:
         return Missing(taps, tuple(gaps), contested)
-    return Open(taps, min(unheard)) if unheard else Complete(taps)
+    return _open(taps, unheard, authors) if unheard else Complete(taps)
 
 
 def completeness(
@@ -127,6 +133,7 @@ def completeness(
             held_seq = quarantine.examined(connection, replica, held_seq)
         else:
             one = one.limited(revocations.cut_offs.get(replica, one.seq))
+            one = replace(one, ended=one.ended or revocations.ends(replica, held_seq))
         known = Known(
             replica,
             figures.get(replica, NO_FIGURES).plus(_not_projected(connection, replica, day)).taps,
@@ -137,6 +144,16 @@ def completeness(
         )
         authors.append(known)
     return judge(day, authors, now_ms)
+
+
+def _open(taps: int, unheard: Sequence[Known], authors: Sequence[Known]) -> Open:
+    kin = [one.expected for one in authors]
+    silent = [
+        Silent(one.replica, one.held_seq, one.expected.heard_ms)
+        for one in unheard
+        if one.expected.is_silent(kin)
+    ]
+    return Open(taps, min(one.expected.heard_ms for one in unheard), tuple(silent))
 
 
 def _not_projected(connection: Connection, replica: ReplicaId, day: Day) -> Figures:

@@ -2,26 +2,31 @@
 
 A hub that was restored from a backup learns so what it lost; and whether a terminal has told everything it
 has is what a proof of completeness rests on. Nothing here changes a balance.
+
+A terminal's word is of the identity that it speaks as. A former one, which was replaced when the terminal was
+paired anew, ends with the word of whoever has the storage that it wrote to, and all of its chain. Another
+storage, in place of one that was lost or on another bus, knows nothing of what it wrote last.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from sqlalchemy import Connection, select
 
-from crdt.facts import MAX_SEQ, MAX_TEXT_BYTES, ReplicaId, TerminalId
+from crdt.certificate import AuthorCertificate
+from crdt.facts import MAX_SEQ, MAX_TEXT_BYTES, ReplicaId
 from crdt.frontier import Frontier
 from crdt.revocations import Revocations
-from crdt.store import claims, quarantine
+from crdt.store import claims, papers, quarantine
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD, heads_of
-from crdt.store.futures import done
+from crdt.store.futures import done, first
 from crdt.store.schema import EXPECTED
 from crdt.store.sql import Lookup, replacing
 from crdt.store.statement import Statement
@@ -29,9 +34,10 @@ from crdt.store.store import Store
 
 HEARD_EVERY_MS: Final = 60_000  # a terminal speaks more often; written down is every so often
 GIVEN_UP: Final = "given up"  # source of what an operator waits for no longer, whatever the marks say
+NOWHERE: Final[Frontier] = MappingProxyType({})
 
 _PUT: Final = replacing(EXPECTED)
-_COLUMNS: Final = ("replica", "seq", "at_ms", "source", "heard_ms")
+_COLUMNS: Final = ("replica", "seq", "at_ms", "source", "heard_ms", "ended")
 _ALL: Final = Statement(select(*(EXPECTED.c[name] for name in _COLUMNS)))
 _SOME: Final = Lookup(EXPECTED, "replica", _COLUMNS)
 
@@ -43,12 +49,21 @@ class Expected:
     seq: int = 0  # the furthest number named; 0 for none
     at_ms: int = 0  # when it was named first
     source: str = ""
-    heard_ms: int = 0  # when the author's terminal last said all it has; 0 for never
+    heard_ms: int = 0  # when the author last said all it has; 0 for never
+    ended: bool = False  # it writes no more: nothing comes after what is named
 
     def joined(self, other: Expected) -> Expected:
-        """Both together: the further claim, and the other's word, which is the last: a clock may go back."""
+        """Both together: the further claim, and the other's word, which is the last: a clock may go back.
+
+        One that had ended and speaks again goes on.
+        """
         further = other if other.seq > self.seq else self
-        return replace(further, heard_ms=other.heard_ms or self.heard_ms)
+        ended = other.ended or (self.ended and not other.heard_ms)
+        return replace(further, heard_ms=other.heard_ms or self.heard_ms, ended=ended)
+
+    def is_silent(self, kin: Iterable[Expected]) -> bool:
+        """Whether it may have written more than was heard of it, and its terminal goes on as one of `kin`."""
+        return not self.ended and any(one.heard_ms > self.heard_ms and not one.ended for one in kin)
 
     def limited(self, seq: int) -> Expected:
         """With nothing expected beyond this number."""
@@ -78,34 +93,53 @@ class Expectations:
         self._authors = authors
         self._known: dict[ReplicaId, Expected] = database.read_and_wait(read)
         self._mutex = threading.Lock()
-        self._identities: tuple[int, Mapping[TerminalId, Sequence[ReplicaId]]] = (0, {})
 
     def expect(
-        self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None = None
+        self,
+        frontier: Frontier,
+        source: str,
+        at_ms: int,
+        by: ReplicaId | None = None,
+        former: Frontier = NOWHERE,
     ) -> Future[None]:
         """Note what somebody says of how far chains go; done when it is durable. Costs nothing when not new.
 
-        `by`: the author that says so of itself, known from TLS: its terminal has named all it has now. Only
-        enrolled authors are noted. `source`: a short text for people.
+        `by`: the author that says so of itself, known from TLS: it has named all it has now. `former`: where
+        the storage that it writes to has the identities that wrote there before. They end, unless more of
+        them is known here. Only enrolled authors are noted. `source`: a short text for people.
         """
         news = self._news(frontier, source[:MAX_TEXT_BYTES], at_ms, by)
         if not news:
             return done(None)
-        return self._database.write(
-            lambda connection: put(connection, news), after=lambda _none: self._learn(news)
-        )
+        shown = {} if by is None or by not in news else self._not_ended(by, former)
+
+        def work(connection: Connection) -> tuple[None, Collection[ReplicaId]]:
+            put(connection, news)
+            ended = _to_their_ends(connection, shown)
+            end(connection, ended)
+            return None, ended
+
+        def after(result: tuple[None, Collection[ReplicaId]]) -> None:
+            self._learn(news)
+            self._learn({replica: Expected(ended=True) for replica in result[1]})
+
+        return first(self._database.write(work, after=after))
 
     def give_up(self, replica: ReplicaId) -> Future[bool]:
-        """Wait no longer for what is missing of an author, whether anything was: first for what is proven to
-        exist, then for what is only claimed."""
+        """Wait no longer for an author, whether anybody did: for what is proven to exist of it, or else what
+        is only claimed; and for what one whose terminal goes on as another may have written besides."""
 
         def work(connection: Connection) -> bool:
             known = read(connection, [replica]).get(replica, NOTHING_EXPECTED)
             held = heads_of(connection, [replica]).get(replica, NO_HEAD)
-            if known.seq <= held.seq:
-                return claims.give_up(connection, replica, held.seq)
-            _write(connection, {replica: replace(known, seq=held.seq, source=GIVEN_UP)})
-            return True
+            kin = read(connection, kin_of(self._authors.stored(), replica))
+            ends, missing = known.is_silent(kin.values()), known.seq > held.seq
+            if ends or missing:
+                seq, source = (held.seq, GIVEN_UP) if missing else (known.seq, known.source)
+                given_up = replace(known, seq=seq, source=source, ended=known.ended or ends)
+                _write(connection, {replica: given_up})
+            claimed = not missing and claims.give_up(connection, replica, held.seq)
+            return ends or missing or claimed
 
         def after(changed: bool) -> None:
             if changed:
@@ -123,35 +157,39 @@ class Expectations:
                 known = self._known.get(replica, NOTHING_EXPECTED)
                 if head.seq > known.seq and replica in self._authors.seen:
                     news[replica] = Expected(head.seq, at_ms, source)
-            for replica in self._same_terminal(by):
-                known = self._known.get(replica, NOTHING_EXPECTED)
-                if replica in news or abs(at_ms - known.heard_ms) >= HEARD_EVERY_MS:
-                    news[replica] = replace(news.get(replica, NOTHING_EXPECTED), heard_ms=at_ms)
+            if by is not None and by in self._authors.seen:
+                known = self._known.get(by, NOTHING_EXPECTED)
+                if by in news or abs(at_ms - known.heard_ms) >= HEARD_EVERY_MS:
+                    news[by] = replace(news.get(by, NOTHING_EXPECTED), heard_ms=at_ms)
         return news
+
+    def _not_ended(self, by: ReplicaId, former: Frontier) -> Frontier:
+        """Those of these that are identities of the author's terminal, and have not ended yet."""
+        kin = kin_of({one: self._authors.seen[one] for one in {by, *former} & self._authors.seen.keys()}, by)
+        with self._mutex:
+            ended = {one for one in kin if self._known.get(one, NOTHING_EXPECTED).ended}
+        return {replica: former[replica] for replica in kin - ended}
 
     def _learn(self, news: Mapping[ReplicaId, Expected]) -> None:
         with self._mutex:
             for replica, one in news.items():
                 self._known[replica] = self._known.get(replica, NOTHING_EXPECTED).joined(one)
 
-    def _same_terminal(self, by: ReplicaId | None) -> Sequence[ReplicaId]:
-        """All identities of the terminal of an enrolled author."""
-        author = None if by is None else self._authors.seen.get(by)
-        if author is None:
-            return ()
-        if self._identities[0] != len(self._authors.seen):
-            found: defaultdict[TerminalId, list[ReplicaId]] = defaultdict(list)
-            every = list(self._authors.seen.values())
-            for one in every:
-                found[one.terminal].append(one.replica)
-            self._identities = len(every), found
-        return self._identities[1].get(author.terminal, ())
+
+def kin_of(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> set[ReplicaId]:
+    """The other identities of an author's terminal."""
+    mine = authors.get(replica)
+    every = () if mine is None else authors.values()
+    return {one.replica for one in every if mine is not None and one.terminal == mine.terminal} - {replica}
 
 
 def read(connection: Connection, replicas: Collection[ReplicaId] | None = None) -> dict[ReplicaId, Expected]:
     """What is expected of these authors (of all, for None); those of whom nothing is known are left out."""
     rows = _ALL.rows(connection) if replicas is None else _SOME.run(connection, replicas)
-    return {ReplicaId(row[0]): Expected(*row[1:]) for row in rows}
+    return {
+        ReplicaId(replica): Expected(seq, at_ms, source, heard_ms, bool(ended))
+        for replica, seq, at_ms, source, heard_ms, ended in rows
+    }
 
 
 def put(connection: Connection, news: Mapping[ReplicaId, Expected]) -> None:
@@ -159,6 +197,11 @@ def put(connection: Connection, news: Mapping[ReplicaId, Expected]) -> None:
     known = read(connection, news)
     joined = {replica: known.get(replica, NOTHING_EXPECTED).joined(one) for replica, one in news.items()}
     _write(connection, joined)
+
+
+def end(connection: Connection, replicas: Collection[ReplicaId]) -> None:
+    """Take it that these authors write no more, and that nothing is missing but what is known to be."""
+    put(connection, {replica: Expected(ended=True) for replica in replicas})
 
 
 def prove(connection: Connection, shown: Mapping[ReplicaId, int], at_ms: int) -> None:
@@ -196,8 +239,26 @@ def waiting(connection: Connection, revocations: Revocations) -> list[Waiting]:
     return found
 
 
+def _to_their_ends(connection: Connection, shown: Frontier) -> list[ReplicaId]:
+    """Those of these identities that a storage holds as far as anybody knows of them.
+
+    Never one that was replaced because an old copy of its storage was put back: the copy fetches what is here
+    of it, and what the storage wrote since is nowhere.
+    """
+    held, known = heads_of(connection, list(shown)), read(connection, shown)
+    whole = [
+        replica
+        for replica, head in shown.items()
+        if head.seq >= known.get(replica, NOTHING_EXPECTED).seq
+        and (head.seq > held.get(replica, NO_HEAD).seq or head == held.get(replica, NO_HEAD))
+    ]
+    replaced = papers.revocations(connection).replaced if whole else ()
+    return [replica for replica in whole if replica not in replaced]
+
+
 def _write(connection: Connection, rows: Mapping[ReplicaId, Expected]) -> None:
-    _PUT.run(
-        connection,
-        [(replica, one.seq, one.at_ms, one.source, one.heard_ms) for replica, one in rows.items()],
-    )
+    values = [
+        (replica, one.seq, one.at_ms, one.source, one.heard_ms, int(one.ended))
+        for replica, one in rows.items()
+    ]
+    _PUT.run(connection, values)

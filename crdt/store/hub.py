@@ -30,7 +30,7 @@ from crdt.store.chore import Chore
 from crdt.store.claims import Claims
 from crdt.store.days import Day, DayReport
 from crdt.store.editions import Editions, PagePull
-from crdt.store.expectations import Expectations
+from crdt.store.expectations import NOWHERE, Expectations
 from crdt.store.futures import first, second
 from crdt.store.intake import MAX_MERGING_BYTES, Given, Intake
 from crdt.store.listening import Listeners
@@ -253,23 +253,29 @@ class HubLedger(LedgerReader):
         return self._database.read(lambda connection: (arriving(connection), paging(connection)))
 
     def expect(
-        self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None = None
+        self,
+        frontier: Frontier,
+        source: str,
+        at_ms: int,
+        by: ReplicaId | None = None,
+        former: Frontier = NOWHERE,
     ) -> Future[None]:
         """Note how far chains go by the word of their authors' own terminals. Nothing new costs nothing.
 
-        `source`: a short text for people. `by`: the author that speaks, known from TLS: its terminal, under
-        whichever identity, has named everything it has. Authors that are not enrolled are left out.
+        `source`: a short text for people. `by`: the author that speaks, known from TLS: it has named
+        everything it has. `former`: the heads of the identities that wrote to its storage before. Authors
+        that are not enrolled are left out.
         """
-        return self._expectations.expect(frontier, source, at_ms, by)
+        return self._expectations.expect(frontier, source, at_ms, by, former)
 
     def claim(self, frontier: Frontier, claimant: TerminalId, source: str, at_ms: int) -> Future[None]:
         """Note how far chains of others go by a terminal's mere word: told, and no day waits for it."""
         return self._claims.claim(frontier, claimant, source, at_ms)
 
     def give_up(self, replica: ReplicaId) -> Future[bool]:
-        """Wait no longer for what an author is known to have written and nobody brings; an operator decides.
+        """Wait no longer for what an author has written and nobody brings; an operator decides.
 
-        False when nothing is missing of it.
+        Of a former identity also for what nobody can tell. False when nobody waits for anything of it.
         """
         return self._expectations.give_up(replica)
 

@@ -268,7 +268,7 @@ FLAG: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# How far authors' chains are known to go, whoever holds them, and when their terminals last spoke to the hub.
+# How far authors' chains are known to go, whoever holds them, and when they last spoke to the hub.
 EXPECTED: Final = Table(
     "expected",
     METADATA,
@@ -276,7 +276,8 @@ EXPECTED: Final = Table(
     _number("seq"),  # the furthest number anybody named; 0: none
     _number("at_ms"),  # when it was named first
     Column("source", _TEXT, nullable=False),  # by whom
-    _number("heard_ms"),  # when the author's terminal last said all it has; 0: never
+    _number("heard_ms"),  # when the author last said all it has; 0: never
+    Column("ended", SmallInteger, nullable=False),  # 1: it writes no more, see `expectations`
     sqlite_with_rowid=False,
 )
 

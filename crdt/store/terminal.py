@@ -166,6 +166,18 @@ class TerminalLedger:
             lambda _result: self._memory.suspend(),
         )
 
+    def former(self, most: int) -> list[ReplicaId]:
+        """The identities that wrote to this ledger before this one, by id. Where there are more than `most`,
+        those that the hub has ended itself are left out first."""
+
+        def work(connection: Connection) -> list[ReplicaId]:
+            found = own_replicas(connection) - {self.replica}
+            if len(found) > most:
+                found -= papers.revocations(connection).cut_offs.keys()
+            return sorted(found)[:most]
+
+        return self._store.read(work)
+
     def blocks_after(self, seq: int, max_bytes: int, replica: ReplicaId | None = None) -> list[bytes]:
         """Sealed blocks of a replica (None: this one) after `seq`: at most `max_bytes`, but at least one."""
         author = self.replica if replica is None else replica

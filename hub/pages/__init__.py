@@ -37,6 +37,7 @@ _GET = {
     "/ledger": ledger.ledger,
     "/ledger/blocks/{block}": ledger.block,
     "/ledger/waiting/{replica}": ledger.ask_give_up,
+    "/ledger/silent/{replica}": ledger.ask_give_up_silent,
 }
 _POST = {
     "/login": login.log_in,
@@ -50,6 +51,7 @@ _POST = {
     "/ledger/blocks/{block}/adopt": ledger.adopt,
     "/ledger/blocks/{block}/accept": ledger.accept,
     "/ledger/waiting/{replica}": ledger.give_up,
+    "/ledger/silent/{replica}": ledger.give_up_silent,
     "/ledger/flags/{replica}/{code}": ledger.dismiss,
     "/days/{day}/close": days.close,
     "/ledger/notice": ledger.take_notice_away,

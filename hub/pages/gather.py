@@ -38,6 +38,7 @@ async def alerts(request: web.Request) -> dict[str, Any]:
     return {
         "restoration": restoration if restoration is not None and not restoration.seen else None,
         "waiting": await evidence.waiting(),
+        "silent": await evidence.silent(),
         "undecided": await evidence.undecided(),
         "on_ledger": False,
         "put_back": [row for row in rows if row.put_back],

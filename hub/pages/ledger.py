@@ -8,7 +8,7 @@ from aiohttp import web
 
 from hub.errors import RequestRefused
 from hub.events import Topic
-from hub.evidence import QuarantineRow, WaitingRow
+from hub.evidence import QuarantineRow, SilentRow, WaitingRow
 from hub.excerpt import page_number
 from hub.keys import EVIDENCE, EXPOSURES, SERVICE
 from hub.pages.forms import posted
@@ -93,6 +93,17 @@ async def give_up(request: web.Request) -> web.Response:
     raise after("/ledger", "given-up")
 
 
+async def ask_give_up_silent(request: web.Request) -> web.Response:
+    """GET /ledger/silent/{replica}: what it means, and are you sure."""
+    return page(request, "silent.html", {"section": "/ledger", "row": await _silent(request)})
+
+
+async def give_up_silent(request: web.Request) -> web.Response:
+    """POST /ledger/silent/{replica}"""
+    await request.app[SERVICE].give_up((await _silent(request)).replica)
+    raise after("/ledger", "given-up")
+
+
 async def dismiss(request: web.Request) -> web.Response:
     """POST /ledger/flags/{replica}/{code}"""
     await request.app[SERVICE].dismiss(request.match_info["replica"], request.match_info["code"])
@@ -117,3 +128,10 @@ async def _waiting(request: web.Request) -> WaitingRow:
         if row.replica == request.match_info["replica"]:
             return row
     raise RequestRefused("not_waiting", "Nothing is missing of this author.", HTTPStatus.NOT_FOUND)
+
+
+async def _silent(request: web.Request) -> SilentRow:
+    for row in await request.app[EVIDENCE].silent():
+        if row.replica == request.match_info["replica"]:
+            return row
+    raise RequestRefused("not_waiting", "Nobody waits for this identity.", HTTPStatus.NOT_FOUND)

@@ -113,6 +113,7 @@ def _environment() -> Environment:
         "change": lambda number: money.plain(number, 0, signed=True),
         "count": words.count,
         "authors": words.authors,
+        "terminals": words.terminals,
         "place": words.place,
         "state": _state,
     }

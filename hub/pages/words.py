@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crdt.facts import Kind
-from hub.evidence import WaitingRow
+from hub.evidence import SilentRow, WaitingRow
 from hub.overview import TapRow, TerminalRow
 
 Tone = Literal["good", "waiting", "bad", "quiet"]
@@ -85,6 +85,11 @@ def doubt(error_ms: int) -> str:
 def authors(rows: Sequence[WaitingRow]) -> str:
     """Of whom something is missing, in a sentence: "the hub itself, Bus 1 and 4 more"."""
     return names(list(dict.fromkeys("the hub itself" if row.own else row.terminal for row in rows)))
+
+
+def terminals(rows: Sequence[SilentRow]) -> str:
+    """The terminals that these were, in a sentence."""
+    return names(list(dict.fromkeys(row.terminal for row in rows)))
 
 
 def count(number: int, one: str, many: str = "") -> str:

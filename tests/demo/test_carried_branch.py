@@ -1,8 +1,9 @@
 """Both sides' real code: a branch that only another door has is not covered up by the hub's settlement."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,9 +38,14 @@ def hub(tmp_path: Path, fleet: Fleet) -> Iterator[TestHub]:
         yield TestHub(fleet, open_ledger(opened, fleet))
 
 
-async def synced(terminal: Terminal, hub: TestHub) -> Outcome:
+async def synced(
+    terminal: Terminal,
+    hub: TestHub,
+    at_ms: int = 10**12,
+    describe: Callable[[], Mapping[str, Any]] = dict,
+) -> Outcome:
     """A sync run against the hub's real answers."""
-    answerer = Answerer(hub.ledger, 4_096, asyncio.wrap_future, lambda: 10**12)
+    answerer = Answerer(hub.ledger, 4_096, asyncio.wrap_future, lambda: at_ms)
     certificate = enrolled(terminal).identity.certificate
 
     async def exchange(messages: Sequence[Message]) -> Answer:
@@ -50,7 +56,7 @@ async def synced(terminal: Terminal, hub: TestHub) -> Outcome:
         hello = Hello(hub.fleet.id, hub.ledger.replica, answer.frontier)
         return Answer(hello, tuple(answer.messages), None, 1)
 
-    return await Sync(terminal, enrolled(terminal), exchange, dict, Delivery()).run()
+    return await Sync(terminal, enrolled(terminal), exchange, describe, Delivery()).run()
 
 
 @pytest.fixture

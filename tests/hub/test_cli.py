@@ -286,6 +286,8 @@ def test_the_report_of_a_day_and_what_is_missing_are_asked_for(
         assert "No block is in quarantine" in run("ledger", "forks")
         assert "Say which file" in run.sentence("ledger", "import")
         assert "Say which block" in run.sentence("ledger", "adopt")
+        assert "Say whose" in run.sentence("ledger", "give-up")
+        assert "Nothing is missing of this author" in run.sentence("ledger", "give-up", "00" * 16)
         assert "no such block" in run.sentence("ledger", "adopt", "00" * 32)
     finally:
         hub.stop(signal.SIGTERM)

@@ -4,6 +4,7 @@ Issue: "for any bus and day the hub says "taps 1-4,312 complete" or names the mi
 """
 
 import asyncio
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from crdt.facts import Context
 from crdt.fleet import FleetSettings
 from crdt.frames import BlockFrame, CertificateFrame, Heads, Status
 from hub.daybook import Daybook, DayPage, GapRow, TerminalDay
-from hub.evidence import Evidence
+from hub.daywords import completeness
+from hub.evidence import Evidence, SilentRow
 from hub.settings import HubSettings
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Terminal
@@ -51,6 +53,70 @@ async def test_while_taps_are_not_sealed_the_terminal_has_not_said_all(
     assert (await row(depot, "Bus 1")).state == "complete"
 
 
+async def test_a_terminal_that_is_paired_anew_with_its_storage_has_its_day(depot: Depot) -> None:
+    """It brings what the former identity had not sent, and ends it."""
+    old = await depot.pair("Bus 1")
+    await old.push(ride(old, START_MS))
+    late, new = ride(old, START_MS + 1), await depot.pair("Bus 1")
+    await say_all(new, old)
+    assert [(gap.first_seq, gap.last_seq) for gap in (await row(depot, "Bus 1")).gaps] == [(2, 2)]
+    await carried(new, old, late)
+    found = await row(depot, "Bus 1")
+    assert (found.state, found.taps) == ("complete", 2)
+
+
+async def test_a_terminal_that_was_paired_anew_without_its_storage_leaves_its_day_open(depot: Depot) -> None:
+    """A dead SD card, or another bus under the same name: until an operator gives it up."""
+    old = await depot.pair("Bus 1")
+    await old.push(ride(old, START_MS))
+    new = await depot.pair("Bus 1")
+    await new.push(ride(new, START_MS + 1))
+    await say_all(new)
+    found = await row(depot, "Bus 1")
+    assert (found.state, found.taps) == ("open", 2)
+    assert completeness(found) == "taps 1–2 so far; later ones of an earlier identity are unknown"
+    replica = old.key.replica.hex()
+    assert list(found.silent) == [SilentRow("Bus 1", replica, 1, 0)]
+    assert await depot.ask("GET", "/ledger/silent") == [asdict(SilentRow("Bus 1", replica, 1, 0))]
+    await depot.ask("POST", "/ledger/give-up", {"replica": replica})
+    assert (await row(depot, "Bus 1")).state == "complete"
+    assert await depot.ask("GET", "/ledger/silent") == []
+
+
+async def test_what_a_terminal_names_as_its_former_identities_may_be_anything(depot: Depot) -> None:
+    """Invariant 8: of the list in STATUS whatever is no identity of it is left out."""
+    bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await other.push(ride(other, START_MS))
+    former = ["zz", 5, None, "00" * 16, "ab", other.key.replica.hex(), bus.key.replica.hex()]
+    for said in (former, "text", {"a": 1}, 7):
+        await bus.exchange(Status({"former": said}), frontier={other.key.replica: other.head})
+    assert (await row(depot, "Bus 2")).state == "open"
+
+
+async def test_after_a_revocation_no_later_day_waits_for_the_terminal(depot: Depot) -> None:
+    """Taken out of service: it counts up to its cut-off, and has nothing more."""
+    old = await depot.pair("Bus 1")
+    await old.push(ride(old, START_MS))
+    new = await renewed(old)
+    await new.push(ride(new, START_MS + 1))
+    await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 1"})
+    found = await row(depot, "Bus 1")
+    assert (found.state, found.taps) == ("complete", 2)
+    assert (await daybook(depot, END_MS + 48 * HOUR_MS).report("2026-11-22")).terminals == []
+
+
+async def test_a_new_identity_whose_answer_was_lost_keeps_no_day_open(depot: Depot) -> None:
+    """The terminal asks again with other keys; the one that it never had wrote nothing."""
+    old = await depot.pair("Bus 1")
+    await old.push(ride(old, START_MS))
+    await renewed(old)
+    new = await renewed(old)
+    await say_all(new)
+    assert [one.replica for one in (await row(depot, "Bus 1")).silent] == [old.key.replica.hex()]
+    assert await asyncio.wrap_future(depot.hub.ledger.give_up(old.key.replica))
+    assert (await row(depot, "Bus 1")).state == "complete"
+
+
 async def test_taps_of_a_replaced_identity_that_wait_for_an_operator_are_contested(depot: Depot) -> None:
     old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
     await old.push(ride(old, START_MS, START_MS + 1))
@@ -65,7 +131,8 @@ async def test_taps_of_a_replaced_identity_that_wait_for_an_operator_are_contest
 async def test_taps_that_a_replaced_identity_had_are_not_missing_once_they_were_written_again(
     depot: Depot, evidence: str
 ) -> None:
-    """Whichever comes first: nobody has to adopt what counts already, and the day is complete."""
+    """Whichever comes first: nobody has to adopt what counts already. What else the lost storage wrote is for
+    an operator to give up."""
     old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
     await old.push(ride(old, START_MS, START_MS + 1))
     late = [ride(old, START_MS + 2 + number) for number in range(10)]
@@ -80,7 +147,9 @@ async def test_taps_that_a_replaced_identity_had_are_not_missing_once_they_were_
     while await Evidence(depot.hub.database, depot.hub.ledger).undecided():  # noqa: ASYNC110  (in the background)
         await asyncio.sleep(0.01)
     found = await row(depot, "Bus 1")
-    assert (found.state, found.taps, found.contested) == ("complete", 12, 0)
+    assert (found.state, found.taps, found.contested, list(found.gaps)) == ("open", 12, 0, [])
+    await depot.ask("POST", "/ledger/give-up", {"replica": old.key.replica.hex()})
+    assert (await row(depot, "Bus 1")).state == "complete"
 
 
 async def test_taps_that_a_replaced_identity_had_named_are_missing(depot: Depot) -> None:

@@ -41,8 +41,11 @@ def daybook(depot: Depot, now_ms: int) -> Daybook:
     return Daybook(depot.hub.ledger, depot.served.registry, policy, lambda: now_ms)
 
 
-async def say_all(bus: Terminal) -> None:
-    await bus.exchange(Status({"held": 0}), frontier={bus.key.replica: bus.head} if bus.head.seq else {})
+async def say_all(bus: Terminal, *former: Terminal) -> None:
+    """It has nothing more. `former`: what wrote to its storage before."""
+    named = {one.key.replica: one.head for one in (bus, *former) if one.head.seq}
+    said = {"held": 0, "former": [one.key.replica.hex() for one in former]}
+    await bus.exchange(Status(said), frontier=named)
 
 
 async def test_a_day_is_complete_once_the_terminal_has_said_all_it_has(depot: Depot) -> None:
@@ -121,6 +124,19 @@ def test_a_day_follows_the_fleets_zone_and_hour() -> None:
     told = limits(berlin, span(berlin, date(2026, 7, 1)))
     assert told == "1 Jul 2026 03:00 to 2 Jul 2026 03:00, Europe/Berlin"
     assert span(FleetSettings(timezone="Asia/Kathmandu"), DAY).start_ms == START_MS - (5 * 60 + 45) * 60_000
+
+
+async def test_days_that_were_due_long_ago_are_left_to_a_person_however_late_that_is(depot: Depot) -> None:
+    """As the setting says: seven days after it was due, not after it ended."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, START_MS))
+    await depot.projected()
+    week_h, month_h = 7 * 24, 30 * 24
+    for after_h in (12, month_h):
+        due_ms = END_MS + after_h * HOUR_MS
+        assert await daybook(depot, due_ms - 1).close_old(after_h) == []
+        assert await daybook(depot, due_ms + week_h * HOUR_MS).close_old(after_h) == []
+    assert await daybook(depot, due_ms + week_h * HOUR_MS - 1).close_old(month_h) == [DAY]
 
 
 def test_every_state_of_a_day_has_its_sentence() -> None:

@@ -1,4 +1,4 @@
-"""Proof of completeness: "taps 1-4,312 complete" or the missing ranges; late blocks restate a closed day."""
+"""Days of service: closed once, and restated by explicit adjustments when late blocks come."""
 
 import threading
 from collections.abc import Iterator
@@ -9,15 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crdt.block import Block
-from crdt.certificate import Role, issue
 from crdt.documents import SignedDocument
 from crdt.errors import MisuseError
 from crdt.facts import Delta, Kind, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.signing import SigningKey
-from crdt.store.completeness import Complete, Gap, Known, Missing, Open, judge
+from crdt.store.completeness import Complete
 from crdt.store.days import NO_FIGURES, QUARTER_MS, Day, Figures, tally
-from crdt.store.expectations import Expected
 from crdt.store.hub import HubLedger
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, card, deltas_of
@@ -65,136 +62,12 @@ def caught_up(hub: HubLedger) -> None:
     raise AssertionError("the history does not catch up")
 
 
-def expect(hub: HubLedger, block: Block, at_ms: int, by: world.Terminal | None = ONE) -> None:
-    """Somebody says that ONE's chain goes as far as this block; the terminal itself, unless it is None."""
-    hub.expect({ONE.key.replica: block.head}, "HELLO", at_ms, by.key.replica if by else None).result()
-
-
-# ---- Completeness ----
-
-
-def test_a_day_is_open_until_the_terminal_speaks_after_its_end_and_complete_then(fleet: Fleet) -> None:
-    hub, one = fleet.hub, [ONE.key.replica]
-    blocks = ONE.blocks(taps(1, 2, 3), [2])
-    assert hub.completeness(one, DAY).result() == Open(0, 0)
-    hub.merge([block.raw for block in blocks]).result()
-    expect(hub, blocks[1], DAY.start_ms + 4 * HOUR_MS)
-    assert hub.completeness(one, DAY).result() == Open(3, DAY.start_ms + 4 * HOUR_MS)
-    expect(hub, blocks[1], DAY.end_ms)
-    assert hub.completeness(one, DAY).result() == Complete(3)
-    assert hub.completeness(one, NEXT).result() == Open(0, DAY.end_ms)
-
-
-def test_a_fact_of_a_later_day_proves_the_day_before(fleet: Fleet) -> None:
-    """Chains have no gaps: what lies before something held is held."""
-    merge(fleet.hub, ONE.blocks(taps(1, 2, 23.9, 25), [3]))
-    assert fleet.hub.completeness([ONE.key.replica], DAY).result() == Complete(3)
-
-
-def test_missing_facts_are_named(fleet: Fleet) -> None:
-    """A peer that carried them, or the terminal itself, said how far the chain goes."""
-    hub, one = fleet.hub, [ONE.key.replica]
-    blocks = ONE.blocks(taps(1, 2, 3, 4, 25), [2, 2, 1])
-    merge(hub, blocks[:1])
-    expect(hub, blocks[1], DAY.start_ms + 5 * HOUR_MS, by=None)
-    gap = Gap(ONE.key.replica, 1, 3, 4)
-    assert hub.completeness(one, DAY).result() == Missing(1, (gap,), 0)
-    expect(hub, blocks[2], DAY.end_ms + HOUR_MS)
-    gap = Gap(ONE.key.replica, 1, 3, 5)
-    assert hub.completeness(one, DAY).result() == Missing(1, (gap,), 0)
-    merge(hub, blocks[1:3])
-    assert hub.completeness(one, DAY).result() == Complete(4)
-    expect(hub, blocks[3], DAY.end_ms + 3 * HOUR_MS)
-    assert hub.completeness(one, DAY).result() == Missing(4, (Gap(ONE.key.replica, 4, 6, 6),), 0)
-    merge(hub, blocks[3:])
-    assert hub.completeness(one, DAY).result() == Complete(4)
-
-
-def test_what_was_missing_before_the_day_began_is_not_of_the_day(fleet: Fleet) -> None:
-    """Yesterday's gap says nothing of today: it is open, not missing."""
-    blocks = ONE.blocks(taps(1, 2, 3), [2])
-    merge(fleet.hub, blocks[:1])
-    expect(fleet.hub, blocks[1], NEXT.start_ms - HOUR_MS)
-    assert fleet.hub.completeness([ONE.key.replica], NEXT).result() == Open(0, NEXT.start_ms - HOUR_MS)
-
-
-def test_a_bus_day_spans_the_identities_of_a_terminal(fleet: Fleet) -> None:
-    """Re-paired at noon: the new identity names the chain of the old one, and speaks for it."""
-    hub = fleet.hub
-    key = SigningKey(b"A" * 32)
-    terminal, limits = ONE.certificate.terminal, world.ANYTHING
-    certificate = issue(world.FLEET_KEY, terminal, "bus 1", Role.TERMINAL, key.public_key, limits)
-    again = world.Terminal(key, certificate)
-    hub.merge([], [again.certificate]).result()
-    before, later = ONE.blocks(taps(1, 2), []), again.blocks(taps(13, 14, author=again), [])
-    both = [ONE.key.replica, again.key.replica]
-    merge(hub, before + later)
-    expect(hub, before[0], DAY.start_ms + 15 * HOUR_MS, by=again)
-    assert hub.completeness(both, DAY).result() == Open(4, DAY.start_ms + 15 * HOUR_MS)
-    hub.expect({again.key.replica: later[0].head}, "HELLO", DAY.end_ms, by=again.key.replica).result()
-    assert hub.completeness(both, DAY).result() == Complete(4)
-
-
-def test_a_fork_leaves_a_day_contested_until_somebody_resolves_it(fleet: Fleet) -> None:
-    """Facts in quarantine are taps that somebody may have made."""
-    hub = fleet.hub
-    mine = ONE.blocks(taps(1, 2, 25), [])
-    rival = ONE.blocks(taps(1, 3), [])
-    merge(hub, mine)
-    hub.merge([rival[0].raw]).result()
-    assert hub.completeness([ONE.key.replica], DAY).result() == Missing(2, (), 3)
-
-
-def test_the_count_is_exact_while_the_history_lags(fleet: Fleet) -> None:
-    """The proof rests on the record, not on how far the projection is."""
-    blocks = ONE.blocks(taps(*(hour / 10 for hour in range(1, 60)), 25), [3] * 20)
-    merging = fleet.hub.merge([block.raw for block in blocks])
-    merging.result()
-    counted = fleet.hub.completeness([ONE.key.replica], DAY)
-    assert counted.result() == Complete(59)
-    rebuilding = fleet.hub.rebuild()
-    counted = fleet.hub.completeness([ONE.key.replica], DAY)
-    rebuilding.result()
-    assert counted.result() == Complete(59)
-    assert fleet.hub.completeness([ONE.key.replica], DAY).result() == Complete(59)
-
-
-known = st.builds(
-    Known,
-    replica=st.just(ONE.key.replica),
-    taps=st.integers(0, 5),
-    held_seq=st.integers(0, 9),
-    last_ms=st.sampled_from([0, DAY.start_ms, DAY.end_ms - 1, DAY.end_ms]),
-    expected=st.builds(
-        Expected,
-        seq=st.integers(0, 12),
-        at_ms=st.sampled_from([DAY.start_ms, DAY.start_ms + 1, DAY.end_ms]),
-        heard_ms=st.sampled_from([0, DAY.end_ms - 1, DAY.end_ms]),
-    ),
-    contested=st.integers(0, 1),
-)
-
-
-@given(authors=st.lists(known, max_size=4))
-def test_a_day_is_complete_only_when_every_identitys_is_and_never_when_anything_is_missing(
-    authors: list[Known],
-) -> None:
-    found = judge(DAY, authors, DAY.end_ms)
-    each = [judge(DAY, [one], DAY.end_ms) for one in authors]
-    count = sum(one.taps for one in authors)
-    if isinstance(found, Complete):
-        assert found.taps == count
-        assert all(isinstance(one, Complete) for one in each)
-    elif isinstance(found, Open):
-        assert found.until == count
-        assert not any(isinstance(one, Missing) for one in each)
-    else:
-        assert found.taps == count
-        assert any(isinstance(one, Missing) for one in each)
-        assert all(gap.first_seq <= gap.last_seq and 0 <= gap.after_tap <= count for gap in found.gaps)
-
-
-# ---- Closing ----
+def revoke(hub: HubLedger, version: int, revocations: Revocations) -> None:
+    """Put a new list of revocations."""
+    body = revocations.encode()
+    hub.put_document(
+        SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, version, body)
+    ).result()
 
 
 def test_late_blocks_restate_a_closed_day_as_explicit_adjustments(fleet: Fleet) -> None:
@@ -242,19 +115,12 @@ def test_a_revocation_restates_a_closed_day_too_and_back(fleet: Fleet) -> None:
     hub, one = fleet.hub, ONE.key.replica
     merge(hub, ONE.blocks(taps(1, 2, 3), [2]))
     closed = hub.close_day(DAY, 111).result()
-
-    def revoke(version: int, cut_offs: dict[ReplicaId, int]) -> None:
-        body = Revocations(cut_offs).encode()
-        hub.put_document(
-            SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, version, body)
-        ).result()
-
-    revoke(1, {one: 2})
+    revoke(hub, 1, Revocations({one: 2}))
     report = hub.report(DAY).result()
     assert report.figures == closed.figures
     assert report.restated == {one: Figures(2, 1, -250, 250)}
-    assert hub.completeness([one], DAY).result() == Open(1, 0)
-    revoke(2, {})
+    assert hub.completeness([one], DAY).result() == Complete(1)
+    revoke(hub, 2, Revocations())
     caught_up(hub)
     assert hub.report(DAY).result().restated == closed.figures
 

@@ -49,3 +49,28 @@ async def test_today_goes_on_and_yesterday_is_closed_and_restated(depot: Depot) 
         assert "Bus 1 taps 1–2 complete 1 2.50 5.00" in page
         assert "Bus 1 +1 +2.50" in page
         assert (await person.get("/days/never")).status == 400
+
+
+async def test_what_a_lost_storage_wrote_last_is_given_up_on_the_dashboard(depot: Depot) -> None:
+    """A dead SD card does not keep days open for ever, and is told everywhere until then."""
+    old = await depot.pair("Bus 1")
+    now_ms = time.time_ns() // 1_000_000
+    await old.push(ride(old, now_ms - DAY_MS))
+    new = await depot.pair("Bus 1")
+    await new.exchange(Status({"held": 0}))
+    replica = old.key.replica.hex()
+    place = f"/ledger/silent/{replica}"
+    async with operator(depot) as person:
+        assert "What Bus 1 wrote last is not known" in text_of((await person.get("/")).text)
+        page = text_of((await person.get("/days/" + (await depot.ask("GET", "/days/yesterday"))["day"])).text)
+        assert (
+            f"identity {replica} ended at entry 1 and was never heard: what it wrote later is unknown" in page
+        )
+        assert f"Bus 1 {replica} 1 never unknown" in text_of((await person.get("/ledger")).text)
+        assert (await person.post(place, {})).status == 403
+        assert "ends at entry 1" in text_of((await person.get(place)).text)
+        assert (await person.post(place, {}, form=place)).location == "/ledger?done=given-up"
+        assert (await person.get(place)).status == 404
+        page = text_of((await person.get("/ledger")).text)
+        assert "Nothing is missing." in page
+        assert "is not known" not in page

@@ -13,6 +13,7 @@ from hub.evidence import (
     OverdrawnRow,
     QuarantineRow,
     RestorationRow,
+    SilentRow,
     WaitingRow,
 )
 from hub.excerpt import Excerpt
@@ -31,6 +32,7 @@ HOSTILE = [
     "</title><svg/onload=alert(1)>",
 ]
 QUARANTINED = QuarantineRow("ab" * 32, "Bus 1", "02" * 16, 1, 2, -5, False, False, True, "", 0)
+SILENT = SilentRow("?", "02" * 16, 5, 0)
 TOTALS = Totals(1, 2, 3, 2, 1, 4, "ab" * 32, 1, 0)
 
 
@@ -77,6 +79,7 @@ def troubles(text: str) -> dict[str, Any]:
         "on_ledger": False,
         "restoration": RestorationRow(0, seen=False),
         "waiting": [WaitingRow(text, "02" * 16, 1, 9, 0, text, proven=False, own=True)],
+        "silent": [SilentRow(text, "02" * 16, 5, 0)],
         "quarantine": Excerpt([QUARANTINED], 2, 999),
         "undecided": 1,
         "put_back": [terminal(text)],
@@ -160,6 +163,8 @@ PAGES += ["ledger"]
     [
         ("block", {"row": replace(QUARANTINED, terminal="?")}),
         ("give_up", {"row": WaitingRow("?", "02" * 16, 1, 9, 0, "?", proven=False, own=True)}),
+        ("silent", {"row": SILENT}),
+        ("day", {"terminals": [TerminalDay("?", "open", 1, (), 0, 0, 1, -5, 1, -5, [SILENT])]}),
         ("day", {"terminals": [TerminalDay("?", "missing", 1, (), 2, 0, 1, -5, 2, -9)]}),
     ],
 )

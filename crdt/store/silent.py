@@ -1,0 +1,50 @@
+"""Former identities of which nobody can tell what they wrote last: their storage was lost, or is elsewhere.
+
+The hub holds the beginning of their chains. What they wrote since they were last heard is known when it is
+brought, or an operator gives it up: see `expectations`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from crdt.certificate import AuthorCertificate, Role
+from crdt.facts import ReplicaId, TerminalId
+from crdt.revocations import Revocations
+from crdt.store import expectations
+from crdt.store.blocks import NO_HEAD, heads_of
+from crdt.store.expectations import NOTHING_EXPECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Where a former identity ends as far as anybody knows."""
+
+    replica: ReplicaId
+    held_seq: int  # the number of its last fact that is here; 0: none is
+    heard_ms: int  # when it last said all it had; 0: never
+
+
+def silent(
+    connection: Connection, authors: Mapping[ReplicaId, AuthorCertificate], revocations: Revocations
+) -> list[Silent]:
+    """Those of the whole ledger, by replica."""
+    terminals: defaultdict[TerminalId, list[ReplicaId]] = defaultdict(list)
+    for replica, author in authors.items():
+        if author.role is Role.TERMINAL:
+            terminals[author.terminal].append(replica)
+    known = expectations.read(connection)
+    found = []
+    for replicas in terminals.values():
+        kin = [known.get(replica, NOTHING_EXPECTED) for replica in replicas]
+        found += [replica for replica, one in zip(replicas, kin, strict=True) if one.is_silent(kin)]
+    heads = heads_of(connection, found)
+    rows = [
+        Silent(replica, heads.get(replica, NO_HEAD).seq, known.get(replica, NOTHING_EXPECTED).heard_ms)
+        for replica in sorted(found)
+    ]
+    return [row for row in rows if not revocations.ends(row.replica, row.held_seq)]
