@@ -18,6 +18,7 @@ from crdt.store.authors import Authors
 from crdt.store.futures import then
 from crdt.store.markkeeper import Keeper
 from crdt.store.merging import Merged, merge_prepared
+from crdt.store.own_chain import OwnChain
 from crdt.store.recording import Change
 from crdt.store.store import Store
 
@@ -31,13 +32,16 @@ class Intake:
         self,
         database: Store,
         authors: Authors,
+        own: OwnChain,
         keeper: Keeper | None,
         now_ms: Callable[[], int],
         publish: Callable[[Change], None],
     ) -> None:
-        """`publish` hears of every change, on the writer's thread."""
+        """`own`: whether a merge proves the hub put back. `publish` hears of every change, on the writer's
+        thread."""
         self._database = database
         self._authors = authors
+        self._own = own
         self._keeper = keeper
         self._now_ms = now_ms
         self._publish = publish
@@ -60,10 +64,14 @@ class Intake:
     def _commit(self, outcome: Future[MergeReport], prepared: Prepared) -> None:
         at_ms = self._now_ms()
 
-        def work(connection: Connection) -> Merged:
-            return merge_prepared(connection, self._authors, prepared, at_ms)
+        def work(connection: Connection) -> tuple[Merged, bool]:
+            merged = merge_prepared(connection, self._authors, prepared, at_ms)
+            return merged, self._own.look(connection, merged.admitted)
 
-        def after(merged: Merged) -> None:
+        def after(done: tuple[Merged, bool]) -> None:
+            merged, put_back = done
+            if put_back:
+                self._own.proven()
             self._authors.remember(merged.admitted.authors)
             if self._keeper is not None and merged.admitted.moved:
                 self._keeper.note({replica: chain.head for replica, chain in merged.admitted.moved.items()})
@@ -71,7 +79,7 @@ class Intake:
                 self._publish(merged.change)
 
         merging = self._database.write(work, after=after)
-        merging.add_done_callback(then(outcome, lambda merged: outcome.set_result(merged.report)))
+        merging.add_done_callback(then(outcome, lambda done: outcome.set_result(done[0].report)))
 
     def _reserve(self, size: int) -> bool:
         with self._mutex:

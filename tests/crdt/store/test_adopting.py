@@ -115,6 +115,9 @@ def renewed(author: world.Terminal, seed: bytes = b"N") -> world.Terminal:
     return replace(author, key=key, certificate=certificate)
 
 
+LATER = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"L")
+
+
 def as_of(facts_of: list[Delta], author: world.Terminal) -> list[Delta]:
     """The same facts by another author, numbered from 1."""
     return [
@@ -265,22 +268,29 @@ def fork_of(counted: Block, number: int) -> Block:
     return seal(world.HUB_KEY, world.FLEET, [other], counted.header.previous)
 
 
+def succeed(fleet: Fleet) -> None:
+    """The hub is started again, under its new identity."""
+    fleet.hub.close()
+    fleet.hub = HubLedger(
+        fleet.hub_database, world.FLEET_KEY.public_key, LATER.key, LATER.certificate, entropy=fleet._entropy
+    )
+
+
 def undone(fleet: Fleet) -> int:
     """How many facts the hub takes back of what it has adopted."""
-    adopter = Adopter(world.HUB_KEY, world.HUB)
+    adopter = Adopter(LATER.key, LATER.certificate)
     return fleet.hub_database.write_and_wait(lambda connection: adopter.undo(connection, 9)).facts
 
 
 def test_invariant_3_what_is_adopted_of_the_hubs_own_branch_stays(fleet: Fleet) -> None:
     """The adoption is in the history of the hub itself. It is not what tells that it was written again."""
-    hub = fleet.hub
-    lost = fork_of(sold(hub, 1), 2)
-    give(hub, lost)
-    assert hub.adopt([lost.hash]).result() == 1
-    sold(hub, 3)
+    lost = fork_of(sold(fleet.hub, 1), 2)
+    give(fleet.hub, lost)
+    succeed(fleet)
+    assert fleet.hub.adopt([lost.hash]).result() == 1
+    sold(fleet.hub, 3)
     assert undone(fleet) == 0
-    fleet.hub_database.close()
-    fleet.open_hub()
+    succeed(fleet)
     assert undone(fleet) == 0
     assert [fleet.hub.balance(card(number)).result() for number in (1, 2, 3)] == [1000, 1000, 1000]
     resolved(fleet.hub, quarantine.ADOPTED)
@@ -290,9 +300,11 @@ def test_invariant_3_what_is_adopted_of_the_hubs_own_branch_stays(fleet: Fleet) 
 
 def test_what_another_identity_of_the_hub_had_adopted_too_counts_once(fleet: Fleet) -> None:
     """The hub was put back once more, and the operator adopted again before the first adoption came back."""
-    hub, other = fleet.hub, renewed(world.Terminal(world.HUB_KEY, world.HUB), b"O")
-    lost = fork_of(sold(hub, 1), 2)
-    give(hub, lost)
+    other = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"O")
+    lost = fork_of(sold(fleet.hub, 1), 2)
+    give(fleet.hub, lost)
+    succeed(fleet)
+    hub = fleet.hub
     assert hub.adopt([lost.hash]).result() == 1
     earlier = other.blocks(as_of([*deltas_of(lost)], other), [])
     hub.merge([block.raw for block in earlier], [other.certificate]).result()

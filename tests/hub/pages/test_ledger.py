@@ -5,11 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from crdt.block import parse, seal
+from crdt.block import parse
 from crdt.errors import RefusalCode
-from crdt.facts import Delta, Draft, Kind
+from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame, Status
-from crdt.frontier import GENESIS
 from crdt.store import quarantine
 from crdt.store.quarantine import Quarantined
 from hub import restoring
@@ -67,29 +66,6 @@ async def test_a_fork_is_told_and_booked_only_for_a_terminal_that_is_gone(depot:
             assert await balance(depot) == 570
         assert "Booked by the hub, and counted so." in await read(person, "/ledger")
         assert "in quarantine" not in await read(person, "/")
-
-
-async def test_a_fork_of_the_hubs_own_is_told_as_such_and_booked(depot: Depot) -> None:
-    """Nobody is "gone" and nothing comes "by itself"; it stays booked while the hub goes on selling."""
-    ledger = depot.hub.ledger
-    topup = [Draft(Kind.TOPUP, 300)]
-    await asyncio.wrap_future(ledger.append(CARD, topup, 5))
-    key, fleet = depot.hub.authority.ledger_key, depot.hub.authority.fleet
-    lost = seal(key, fleet, [Delta(key.replica, 1, CARD, Kind.TOPUP, 400, 6)], GENESIS)
-    await asyncio.wrap_future(ledger.merge([lost.raw]))
-    place = f"/ledger/blocks/{lost.hash.hex()}"
-    async with operator(depot) as person:
-        page = await read(person, "/ledger")
-        assert "The hub went back, and gave these numbers again" in page
-        assert "writes it again" not in page
-        page = await read(person, place)
-        assert "Compare with the receipts" in page
-        assert "is gone" not in page
-        assert (await person.post(f"{place}/adopt", {}, form=place)).status == 422
-        await person.post(f"{place}/adopt", {"gone": "yes"}, form=place)
-        await asyncio.wrap_future(ledger.append(CARD, topup, 7))
-        assert await balance(depot) == 1000
-        assert "Booked by the hub, and counted so." in await read(person, "/ledger")
 
 
 async def test_every_undecided_block_is_counted_however_many_a_page_shows(depot: Depot) -> None:
