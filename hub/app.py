@@ -30,6 +30,7 @@ from hub.connections import GuardedSite
 from hub.control_ledger import ledger_routes
 from hub.control_settings import settings_routes
 from hub.daybook import Daybook
+from hub.errors import PutBack
 from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
 from hub.evidence import Evidence
 from hub.exposure import Exposures
@@ -107,13 +108,14 @@ async def _serve(
         manager.ready(f"serving on {served.url}")
         say(f"The hub of fleet {hub.authority.fleet.hex()[:8]} is up: {served.url}")
         stopped = asyncio.create_task(stop.wait())
-        failed = asyncio.create_task(until_failed(hub.database))
+        failed = asyncio.create_task(until_failed(hub.database, hub.ledger))
         done, pending = await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
         manager.stopping()
     if failed in done:
         await asyncio.wrap_future(hub.database.read(lambda _connection: None))  # fails in its own words
+        raise PutBack()
 
 
 @dataclass(frozen=True, slots=True)

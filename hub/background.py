@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from crdt.errors import StoreError
+from crdt.store.hub import HubLedger
 from crdt.store.store import Store
 from hub.daybook import Daybook
 from hub.errors import RequestRefused
@@ -55,7 +56,8 @@ async def watchdog(manager: ServiceManager) -> None:
         await asyncio.sleep(manager.ping_every_s)
 
 
-async def until_failed(database: Store) -> None:
-    """Returns when the database has failed: only a fresh start tells what is on disk."""
-    while not database.failed:  # noqa: ASYNC110  (the database's threads tell nobody)
+async def until_failed(database: Store, ledger: HubLedger) -> None:
+    """Returns when the database has failed, as only a fresh start tells what is on disk; or when the ledger
+    turns out to have been put back, as a fresh start takes a new identity."""
+    while not (database.failed or ledger.restored):  # noqa: ASYNC110  (the database's threads tell nobody)
         await asyncio.sleep(FAILURE_POLL_S)

@@ -112,7 +112,7 @@ def _adopt(options: argparse.Namespace) -> None:
         raise SetupError("Say which block: `farebox-hub ledger adopt BLOCK`, its hash as `forks` shows it.")
     done = ask_hub(options, "POST", "/ledger/adopt", {"block": str(options.file)})
     say(f"{done['entries']} entries that the ledger lacked are booked by the hub.")
-    say("Should the terminal come after all and write them again, the hub takes its own back.")
+    say("Should their terminal come after all and write them again, the hub takes its own back.")
 
 
 def _give_up(options: argparse.Namespace) -> None:

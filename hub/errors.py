@@ -5,6 +5,7 @@ HubError
 |- SetupError         the hub cannot start as it stands (not initialised, port in use, key file unsafe)
 |- FileTrouble        a file that a command was given cannot be read or written
 |- HubNotRunning      a command needs the running hub and found none
+|- PutBack            the hub turned out to be an older copy of itself, and has to start again
 `- RequestRefused     somebody asked for something the hub does not do: `.status` is the HTTP status
 """
 
@@ -29,6 +30,19 @@ class FileTrouble(HubError):
 
 class HubNotRunning(HubError):
     """A command needs the running hub and none answers on its control socket."""
+
+
+class PutBack(HubError):
+    """The hub turned out to be an older copy of itself; started again it has another identity."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This hub's whole state was put back from an older copy: somebody brought a block that it has"
+            " signed and does not have. Start the hub again: it goes on under a new identity, and terminals"
+            " bring back taps and top-ups. The Ledger page says what is still missing, and which bookings"
+            " have the number of another one and wait for you. Until all of that is here do not book a top-up"
+            " again: both would count."
+        )
 
 
 class RequestRefused(HubError):

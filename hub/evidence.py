@@ -75,6 +75,7 @@ class QuarantineRow:
     amount_minor: int  # of all its entries
     revoked: bool  # it was written after its terminal was revoked
     replaced: bool  # it came after its author was replaced; else it contradicts the chain that counts
+    own: bool  # whether this hub signed it itself, before it was put back
     proof: bool  # whether the block that it contradicts is kept beside it
     resolution: str  # "" for none yet, else see crdt.store.quarantine
     noted_ms: int
@@ -250,6 +251,7 @@ def _row(
         amount_minor=entry.amount_minor,
         revoked=late and entry.replica not in replaced,
         replaced=late and entry.replica in replaced,
+        own=_is_hub(authors, entry.replica),
         proof=entry.proven,
         resolution=OPEN if entry.resolution in UNRESOLVED else entry.resolution,
         noted_ms=entry.noted_ms,

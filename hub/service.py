@@ -154,7 +154,8 @@ class Service:
     async def adopt(self, block: str) -> int:
         """Book what a quarantined block (by hash, hex) says and the ledger has not; how many entries.
 
-        For a terminal that never will. Should it all the same, the hub takes its own back.
+        For a terminal that never will: should it all the same, the hub takes its own back. And for the hub's
+        own blocks, which nobody writes again.
         """
         found = await quarantined(self._database, block)
         if found is None:

@@ -1,9 +1,10 @@
 """Facts of a branch that does not count, written again by the hub: for a terminal that will not do it itself.
 
-An operator decides so when a terminal is dead. If it comes back all the same and writes them again under its
-new identity, the hub takes its own back: nobody's money is counted twice. Whether a terminal has written a
-fact again is told by its content: one reader takes no two facts of one card in the same millisecond. What it
-says of itself, or that it was replaced, only tells where to look: it may lose what it has not brought yet.
+An operator decides so when a terminal is dead; and of a branch of the hub's own, which nobody else writes
+again. If the terminal comes back all the same and writes them again under its new identity, the hub takes its
+own back: nobody's money is counted twice. Whether a terminal has written a fact again is told by its content:
+one reader takes no two facts of one card in the same millisecond. What it says of itself, or that it was
+replaced, only tells where to look: it may lose what it has not brought yet.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Adopter:
         done: list[tuple[int, Head, Change]] = []
         for entry in quarantine.entries(connection, resolution=quarantine.ADOPTED):
             booked = _booked(connection, entry)
-            written = rewriting.written(connection, entry.replica, booked)
+            written = rewriting.written(connection, entry.replica, booked, apart_from=booked)
             doubled = [delta for delta in booked if Content.of(delta) in written]
             if doubled:
                 done.append(self._take_back(connection, doubled, at_ms))

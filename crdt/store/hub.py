@@ -38,6 +38,7 @@ from crdt.store.markkeeper import Keeper, MarkKeeper
 from crdt.store.marks import Marks
 from crdt.store.neighbours import Neighbours
 from crdt.store.numbers import CardNumbers
+from crdt.store.own_chain import OwnChain
 from crdt.store.ownfacts import OwnFacts
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order
 from crdt.store.standing import HubStanding, judge_standing
@@ -94,7 +95,8 @@ class HubLedger(LedgerReader):
 
         `restored` tells that the database was put back from an old copy, with this key in it: what it booked
         since is not there, so it must not number facts of its own any more, and bookings fail with Restored
-        until the ledger is made anew with another key. Everything else goes on.
+        until the ledger is made anew with another key. Everything else goes on. It may turn out at any time,
+        where the marks were put back too: by a block that somebody brings.
 
         Raises ForeignFleet when the database belongs to another fleet, StoreFailed.
         """
@@ -103,15 +105,16 @@ class HubLedger(LedgerReader):
             raise MisuseError("a hub's certificate is for its own key and fleet")
         begun = begin(database, certificate, marks, entropy, now_ms())
         super().__init__(database, fleet, key, Authors(fleet_public_key, begun.authors), now_ms)
-        self.restored = begun.restored
+        self._chain = OwnChain(key.replica, entropy, retired=begun.restored)
         self._marks = marks
         self._expectations = Expectations(database, self._authors)
         self._claims = Claims(database, self._authors)
         self._keeper = None if marks is None else keeping(marks)
         self._listeners = Listeners()
         self._numbers = CardNumbers()
-        self._intake = Intake(database, self._authors, self._numbers, self._keeper, now_ms, self._publish)
-        self._own = OwnFacts(database, key, certificate, begun.restored, self._keeper, now_ms, self._publish)
+        chain, keeper = self._chain, self._keeper
+        self._intake = Intake(database, self._authors, self._numbers, chain, keeper, now_ms, self._publish)
+        self._own = OwnFacts(database, key, certificate, chain, keeper, now_ms, self._publish)
         self._judging = Chore(
             database,
             overdrawn.judge_some,
@@ -136,6 +139,11 @@ class HubLedger(LedgerReader):
                 witness = Witness(database, marks.nonce, begun.series, key.replica, entropy)
                 database.guard(witness)
                 self._stops += [database.on_others(witness.look), partial(database.guard, None)]
+
+    @property
+    def restored(self) -> bool:
+        """Whether this identity must not write any more; see above."""
+        return self._chain.retired
 
     def close(self) -> None:
         """Write down the last marks. Close it before the database, once nothing is under way; waits."""

@@ -21,6 +21,7 @@ from crdt.store.futures import then
 from crdt.store.markkeeper import Keeper
 from crdt.store.merging import Merged, merge_prepared
 from crdt.store.numbers import CardNumbers
+from crdt.store.own_chain import OwnChain
 from crdt.store.recording import Change
 from crdt.store.store import Store
 
@@ -52,14 +53,17 @@ class Intake:
         database: Store,
         authors: Authors,
         numbers: CardNumbers,
+        own: OwnChain,
         keeper: Keeper | None,
         now_ms: Callable[[], int],
         publish: Callable[[Change], None],
     ) -> None:
-        """`publish` hears of every change, on the writer's thread."""
+        """`own`: whether a merge proves the hub put back. `publish` hears of every change, on the writer's
+        thread."""
         self._database = database
         self._authors = authors
         self._numbers = numbers
+        self._own = own
         self._keeper = keeper
         self._now_ms = now_ms
         self._publish = publish
@@ -93,10 +97,14 @@ class Intake:
     def _commit(self, outcome: Future[tuple[T, MergeReport]], seen: tuple[T, Prepared]) -> None:
         (looked, prepared), at_ms = seen, self._now_ms()
 
-        def work(connection: Connection) -> Merged:
-            return merge_prepared(connection, self._authors, prepared, at_ms)
+        def work(connection: Connection) -> tuple[Merged, bool]:
+            merged = merge_prepared(connection, self._authors, prepared, at_ms)
+            return merged, self._own.look(connection, merged.admitted)
 
-        def after(merged: Merged) -> None:
+        def after(done: tuple[Merged, bool]) -> None:
+            merged, put_back = done
+            if put_back:
+                self._own.proven()
             self._authors.remember(merged.admitted.authors)
             if self._keeper is not None and merged.admitted.moved:
                 self._keeper.note({replica: chain.head for replica, chain in merged.admitted.moved.items()})
@@ -104,7 +112,7 @@ class Intake:
                 self._publish(merged.change)
 
         merging = self._database.write(work, after=after)
-        merging.add_done_callback(then(outcome, lambda merged: outcome.set_result((looked, merged.report))))
+        merging.add_done_callback(then(outcome, lambda done: outcome.set_result((looked, done[0].report))))
 
     def _reserve(self, size: int) -> bool:
         with self._mutex:

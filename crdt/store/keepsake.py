@@ -3,6 +3,9 @@
 They are in the settled balances already, so they take no part in views, sums or digests. All that counts is
 that they can be given back. Their authors are the hub's identities, earlier ones included. What is kept is
 the newest part of a chain, with holes where the terminal was away for long.
+
+A hub that was put back with its marks gives numbers again. Then what is kept contradicts its chain; it is
+evidence for the hub, and kept here until that has it.
 """
 
 from __future__ import annotations
@@ -52,12 +55,19 @@ _AFTER: Final = Statement(
     .order_by(KEEPSAKE.c.first_seq)
     .limit(bindparam("limit"))
 )
+_AT: Final = Statement(
+    select(KEEPSAKE.c.raw)
+    .where(_REPLICA, KEEPSAKE.c.first_seq <= bindparam("seq"))
+    .order_by(KEEPSAKE.c.first_seq.desc())
+    .limit(1)
+)
 _FILLED: Final = Statement(
     select(KEEPSAKE.c.start_bytes + func.length(KEEPSAKE.c.raw))
     .order_by(KEEPSAKE.c.start_bytes.desc())
     .limit(1)
 )
 _DROP: Final = Statement(KEEPSAKE.delete().where(KEEPSAKE.c.start_bytes < bindparam("until")))
+_FORGET: Final = Statement(KEEPSAKE.delete().where(_REPLICA, KEEPSAKE.c.first_seq == bindparam("seq")))
 _PART_BLOCKS: Final = 64  # read at a time
 
 
@@ -112,9 +122,31 @@ class Keepsake:
         """The hub's chains that can be continued from here: each with the head where the hub has to go on."""
         return self._read(lambda connection: _lost(connection, self._hubs()))
 
+    def contradicted(self) -> list[ReplicaId]:
+        """The hub's chains of which the installed settlement includes another branch than what is kept."""
+        return self._read(lambda connection: _contradicted(connection, self._hubs()))
+
+    def forget(self, raws: Sequence[bytes]) -> None:
+        """Keep these blocks no longer: the hub has them as evidence."""
+
+        def work(connection: Connection) -> None:
+            for header in (parse(raw).header for raw in raws):
+                _FORGET.run(connection, replica=header.replica, seq=header.first_seq)
+
+        self._write(work)
+
     def heads(self) -> dict[ReplicaId, Head]:
         """The ends of the chains kept."""
         return self._read(lambda connection: _ends(connection, self._hubs()))
+
+    def block_at(self, replica: ReplicaId, seq: int) -> bytes | None:
+        """The last block kept of a hub that does not begin after `seq`; None where all do."""
+
+        def work(connection: Connection) -> bytes | None:
+            found: bytes | None = _AT.value(connection, replica=replica, seq=seq)
+            return found
+
+        return self._read(work)
 
     def blocks_after(self, replica: ReplicaId, seq: int, max_bytes: int) -> list[bytes]:
         """The blocks kept of a hub from after `seq` on, up to a hole: at most `max_bytes`, but at least one.
@@ -171,9 +203,30 @@ def _lost(connection: Connection, hubs: Sequence[ReplicaId]) -> dict[ReplicaId, 
         head = settled.get(replica, NO_HEAD)
         if head.seq < min(end.seq, cut_offs.get(replica, end.seq)):
             found = _AFTER.row(connection, replica=replica, seq=head.seq, limit=1)
-            if found is not None and found[0] == head.seq + 1:
+            if found is not None and _continues(parse(found[2]), head):
                 lost[replica] = head
     return lost
+
+
+def _contradicted(connection: Connection, hubs: Sequence[ReplicaId]) -> list[ReplicaId]:
+    settled = settled_heads_of(connection, hubs)
+    found = []
+    for replica in _ends(connection, hubs):
+        head = settled.get(replica, NO_HEAD)
+        raw = _AT.value(connection, replica=replica, seq=head.seq + 1)
+        block = None if raw is None else parse(raw)
+        if (
+            block is not None
+            and block.last_seq >= head.seq
+            and block.head != head
+            and not _continues(block, head)
+        ):
+            found.append(replica)
+    return found
+
+
+def _continues(block: Block, head: Head) -> bool:
+    return block.header.first_seq == head.seq + 1 and block.header.previous == head.hash
 
 
 def _ends(connection: Connection, hubs: Iterable[ReplicaId]) -> dict[ReplicaId, Head]:

@@ -9,7 +9,6 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
-from crdt.errors import Restored
 from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import projection, quarantine
@@ -17,6 +16,7 @@ from crdt.store.adopting import Adopter, Adoption
 from crdt.store.chore import Chore
 from crdt.store.futures import then
 from crdt.store.markkeeper import Keeper
+from crdt.store.own_chain import OwnChain
 from crdt.store.recording import Booking, Change, Order, book
 from crdt.store.store import Store
 
@@ -31,16 +31,16 @@ class OwnFacts:
         database: Store,
         key: SigningKey,
         certificate: AuthorCertificate,
-        restored: bool,
+        chain: OwnChain,
         keeper: Keeper | None,
         now_ms: Callable[[], int],
         publish: Callable[[Change], None],
     ) -> None:
-        """`publish` hears of every change, on the writer's thread."""
+        """`chain`: of `key`. `publish` hears of every change, on the writer's thread."""
         self._database = database
         self._key = key
         self._certificate = certificate
-        self._restored = restored
+        self._chain = chain
         self._keeper = keeper
         self._now_ms = now_ms
         self._publish = publish
@@ -56,7 +56,7 @@ class OwnFacts:
         """Book an order, unless its request has booked before."""
 
         def work(connection: Connection) -> tuple[Booking, Head | None, Sequence[Change]]:
-            self._check_may_book()
+            self._chain.check(connection)
             order.check(self._certificate)
             booking, change = book(connection, self._key, self._certificate, order)
             return booking, booking.head, [change] if change is not None else []
@@ -67,7 +67,7 @@ class OwnFacts:
         """Book what these blocks in quarantine say and the ledger does not; how many facts."""
 
         def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
-            self._check_may_book()
+            self._chain.check(connection)
             projection.catch_up(connection, self._now_ms())
             adoption = self._adopter.adopt(connection, hashes)
             return adoption.facts, adoption.head, adoption.changes
@@ -79,16 +79,8 @@ class OwnFacts:
 
         And note what it wrote again of what it said so.
         """
-        if not self._restored:
-            self._adopter.look()
-            self._undoing.begin()
-
-    def _check_may_book(self) -> None:
-        if self._restored:
-            raise Restored(
-                "This hub's ledger was put back from an old copy and books nothing under its old"
-                " identity; give it a new one."
-            )
+        self._adopter.look()
+        self._undoing.begin()
 
     def _write(self, work: Callable[[Connection], tuple[T, Head | None, Sequence[Change]]]) -> Future[T]:
         """Write facts of the hub's own; done when they are durable and marked.
@@ -116,7 +108,7 @@ class OwnFacts:
         return outcome
 
     def _undo_some(self, connection: Connection) -> Adoption:
-        if not quarantine.awaited(connection):
+        if not (quarantine.awaited(connection) and self._chain.may_write(connection)):
             return Adoption(0, None, ())
         projection.catch_up(connection, self._now_ms())
         return self._adopter.undo(connection, self._now_ms())

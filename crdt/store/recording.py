@@ -126,6 +126,7 @@ def book(
         credit_minor += facts.credit_minor()
         certificate.check_allowance(credit_minor)
         change = record(connection, [block], [facts], {key.replica: Chain(head, credit_minor)})
+        change = replace(change, again=False)  # an order is new, also where a fork of the hub's was adopted
         if order.request:
             _PUT_REQUEST.run(connection, [(order.request, key.replica, head.seq)])
     state = balances.state_of(balances.read_card(connection, order.card))

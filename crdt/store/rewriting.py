@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
-from crdt.facts import CardId, Context, Delta, ReplicaId
+from crdt.certificate import AuthorCertificate, Role
+from crdt.facts import CardId, Context, Delta, ReplicaId, TerminalId
 from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.blocks import authors_of, delta_of
@@ -37,15 +38,25 @@ class Content(NamedTuple):
 
 
 def identities(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
-    """All identities of this author's terminal."""
+    """All identities of this author's terminal; of a hub's, all of the fleet's hub, before and after it was
+    put back."""
     authors = authors_of(connection)
-    terminal = authors[replica].terminal
-    return {one for one, author in authors.items() if author.terminal == terminal}
+    place = _place(authors[replica])
+    return {one for one, author in authors.items() if _place(author) == place}
 
 
-def written(connection: Connection, replica: ReplicaId, facts: Iterable[Delta]) -> set[Content]:
-    """The contents of the ledger's facts about the cards of `facts` that this author's terminal wrote."""
-    mine = identities(connection, replica)
+def written(
+    connection: Connection,
+    replica: ReplicaId,
+    facts: Collection[Delta],
+    apart_from: Collection[Delta] = (),
+) -> set[Content]:
+    """The contents of the ledger's facts about the cards of `facts` that this author's terminal wrote.
+
+    `apart_from`: facts that are not looked at. What the hub has adopted of a chain of its own is its writing
+    too, and says nothing of who else has written it.
+    """
+    mine, left_out = identities(connection, replica), {(fact.replica, fact.seq) for fact in apart_from}
     cards = sorted({delta.card for delta in facts})
     found: set[Content] = set()
     for at in range(0, len(cards), _CHUNK):
@@ -53,6 +64,8 @@ def written(connection: Connection, replica: ReplicaId, facts: Iterable[Delta]) 
             HISTORY.c.card.in_(cards[at : at + _CHUNK]), HISTORY.c.replica.in_(mine)
         )
         for replica_of, seq, *fact in connection.execute(query):
+            if (replica_of, seq) in left_out:
+                continue
             found.add(Content.of(delta_of(replica_of, seq, tuple(fact))))
     return found
 
@@ -63,8 +76,8 @@ def is_awaited(connection: Connection, writers: Collection[ReplicaId]) -> bool:
     if not awaited:
         return False
     authors = authors_of(connection, [*awaited, *writers])
-    terminals = {authors[replica].terminal for replica in awaited}
-    return any(authors[replica].terminal in terminals for replica in writers)
+    places = {_place(authors[replica]) for replica in awaited}
+    return any(_place(authors[replica]) in places for replica in writers)
 
 
 def coming_again(entries: Iterable[Quarantined], revocations: Revocations) -> list[Quarantined]:
@@ -81,3 +94,8 @@ def note_coming_again(connection: Connection, revocations: Revocations) -> list[
         hashes = [entry.hash for entry in quarantine.entries(connection, replica, OPEN)]
         quarantine.resolve(connection, hashes, SAID)
     return authors
+
+
+def _place(author: AuthorCertificate) -> TerminalId | Role:
+    """Where an author writes: each identity of a hub has a terminal's id of its own, and there is one hub."""
+    return author.role if author.role is Role.HUB else author.terminal

@@ -32,7 +32,6 @@ _TWICE: Final = (
     "The database went back, and the hub gave the number {seq} again: what it had booked under it counts once"
     " a terminal brings it and you adopt it. Until then look at the receipts."
 )
-_RETIRED: Final = Statement(select(HUB.c.retired))
 _FLEET: Final = Statement(select(HUB.c.fleet))
 
 
@@ -73,7 +72,7 @@ def begin(
             flags.put(connection, _numbered_again(connection, marks.heads), at_ms)
         if blocks.enrol(connection, [certificate])[1]:
             raise second_certificate()
-        retired = _RETIRED.value(connection)
+        retired = witness.retired(connection)
         authors = list(blocks.authors_of(connection).values())
         series = balances.read_standing(connection).series
         return Begun(authors, series, place_of(connection), retired == certificate.replica)

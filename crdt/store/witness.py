@@ -24,6 +24,7 @@ from crdt.store.statement import Statement
 from crdt.store.store import Shared
 
 _SERIES: Final = Statement(select(HUB.c.series))
+_RETIRED: Final = Statement(select(HUB.c.retired))
 _NONCES: Final = Statement(select(PROCESS.c.nonce))
 _HAS: Final = Statement(
     select(PROCESS.c.turn, PROCESS.c.series, select(HUB.c.series).scalar_subquery()).where(
@@ -78,6 +79,12 @@ def disown(connection: Connection, replica: ReplicaId, series: bytes) -> None:
     card's number might be given again.
     """
     connection.execute(HUB.update().values(retired=replica, series=series))
+
+
+def retired(connection: Connection) -> bytes | None:
+    """The identity of the hub's whose chain is not continued, the last one; None where there is none."""
+    found: bytes | None = _RETIRED.value(connection)
+    return found
 
 
 class Witness:

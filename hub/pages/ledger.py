@@ -68,9 +68,7 @@ async def adopt(request: web.Request) -> web.Response:
     """POST /ledger/blocks/{block}/adopt: gone=yes."""
     row = await _block(request)
     if (await posted(request)).text("gone") != "yes":
-        raise RequestRefused(
-            "unsure", "Nothing was booked: tick the box that says that the terminal is gone.", 422
-        )
+        raise RequestRefused("unsure", "Nothing was booked: tick the box if what it says is so.", 422)
     await request.app[SERVICE].adopt(row.block)
     raise after("/ledger", "adopted")
 

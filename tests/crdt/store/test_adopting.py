@@ -14,7 +14,7 @@ from crdt.block import Block, parse, seal
 from crdt.certificate import Limits, Role, issue
 from crdt.documents import SignedDocument
 from crdt.errors import MisuseError, NotPermitted
-from crdt.facts import Context, Delta, Kind
+from crdt.facts import Context, Delta, Draft, Kind, TerminalId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store import quarantine
@@ -26,6 +26,7 @@ from tests.crdt.store.quarantined import in_quarantine
 from tests.crdt.store.stores import NewFleet
 
 ONE, OTHER, _ = world.TERMINALS
+TOPUP = Draft(Kind.TOPUP, 1000)
 PATIENCE_S = 30
 
 
@@ -107,12 +108,14 @@ def test_what_several_branches_share_is_booked_once(fleet: Fleet) -> None:
 
 
 def renewed(author: world.Terminal, seed: bytes = b"N") -> world.Terminal:
-    """The same terminal under another identity."""
+    """The same terminal under another identity; or the hub, whose identities are no terminal's."""
     key, before = SigningKey(seed * 32), author.certificate
-    certificate = issue(
-        world.FLEET_KEY, before.terminal, before.name, Role.TERMINAL, key.public_key, before.limits
-    )
+    terminal = TerminalId(key.replica) if before.role is Role.HUB else before.terminal
+    certificate = issue(world.FLEET_KEY, terminal, before.name, before.role, key.public_key, before.limits)
     return replace(author, key=key, certificate=certificate)
+
+
+LATER = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"L")
 
 
 def as_of(facts_of: list[Delta], author: world.Terminal) -> list[Delta]:
@@ -284,6 +287,64 @@ def test_what_was_said_is_looked_for_when_the_hub_starts(fleet: Fleet) -> None:
     fleet.hub_database.close()
     fleet.open_hub()
     resolved(fleet.hub, quarantine.REISSUED)
+
+
+def sold(hub: HubLedger, number: int) -> Block:
+    """A top-up that the hub books; its block."""
+    head = hub.append(card(number), [TOPUP], 1_000 + number).result().head
+    (raw,) = hub.blocks_after(hub.replica, head.seq - 1, 1 << 20).result()
+    return parse(raw)
+
+
+def fork_of(counted: Block, number: int) -> Block:
+    """What else a hub whose whole machine was put back booked under the number of that block."""
+    seq = counted.header.first_seq
+    other = Delta(world.HUB.replica, seq, card(number), TOPUP.kind, TOPUP.amount_minor, 1_000 + number)
+    return seal(world.HUB_KEY, world.FLEET, [other], counted.header.previous)
+
+
+def succeed(fleet: Fleet) -> None:
+    """The hub is started again, under its new identity."""
+    fleet.hub.close()
+    fleet.hub = HubLedger(
+        fleet.hub_database, world.FLEET_KEY.public_key, LATER.key, LATER.certificate, entropy=fleet._entropy
+    )
+
+
+def undone(fleet: Fleet) -> int:
+    """How many facts the hub takes back of what it has adopted."""
+    adopter = Adopter(LATER.key, LATER.certificate)
+    return fleet.hub_database.write_and_wait(lambda connection: adopter.undo(connection, 9)).facts
+
+
+def test_invariant_3_what_is_adopted_of_the_hubs_own_branch_stays(fleet: Fleet) -> None:
+    """The adoption is in the history of the hub itself. It is not what tells that it was written again."""
+    lost = fork_of(sold(fleet.hub, 1), 2)
+    give(fleet.hub, lost)
+    succeed(fleet)
+    assert fleet.hub.adopt([lost.hash]).result() == 1
+    sold(fleet.hub, 3)
+    assert undone(fleet) == 0
+    succeed(fleet)
+    assert undone(fleet) == 0
+    assert [fleet.hub.balance(card(number)).result() for number in (1, 2, 3)] == [1000, 1000, 1000]
+    resolved(fleet.hub, quarantine.ADOPTED)
+    assert fleet.hub.adopt([lost.hash]).result() == 0
+    assert fleet.hub.books().result().balance
+
+
+def test_what_another_identity_of_the_hub_had_adopted_too_counts_once(fleet: Fleet) -> None:
+    """The hub was put back once more, and the operator adopted again before the first adoption came back."""
+    other = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"O")
+    lost = fork_of(sold(fleet.hub, 1), 2)
+    give(fleet.hub, lost)
+    succeed(fleet)
+    hub = fleet.hub
+    assert hub.adopt([lost.hash]).result() == 1
+    earlier = other.blocks(as_of([*deltas_of(lost)], other), [])
+    hub.merge([block.raw for block in earlier], [other.certificate]).result()
+    resolved(hub, quarantine.UNDONE)
+    settled(hub, 1000, on=2)
 
 
 def test_what_a_revoked_author_wrote_is_not_adopted(fleet: Fleet) -> None:

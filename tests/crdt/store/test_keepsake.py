@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from crdt.block import Block, parse
+from crdt.block import Block, parse, seal
 from crdt.certificate import AuthorCertificate, Role, issue
 from crdt.documents import SignedDocument
 from crdt.errors import BadSignature, ChainBroken, NotPermitted, UnknownAuthor
@@ -16,6 +16,7 @@ from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import CardRow, Cursor, beginning, seal_page
 from crdt.signing import SigningKey
 from crdt.store import keepsake
+from crdt.store.blocks import NO_HEAD
 from crdt.store.keepsake import Keepsake
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, OpenTerminal, card
@@ -214,6 +215,33 @@ def test_who_was_away_for_long_begins_anew_near_the_end(
     assert kept.lost() == {HUB: chain[0].head}
     settle(one, {HUB: chain[2].head}, b"V" * 16)
     assert kept.lost() == {}
+
+
+def test_what_the_settlement_contradicts_is_known_and_is_no_chain_to_go_on_with(fleet: Fleet) -> None:
+    """The hub was put back unnoticed: the settlement has other blocks with these numbers. Whether it ends at
+    the end of a block that is kept, before all of them, within one or at the last one's end."""
+    one, chain = fleet.terminals[0], sell(3)
+    deltas = [Delta(HUB, seq, card(1), Kind.TOPUP, 1000, 5_000) for seq in range(4, 7)]
+    pair = seal(world.HUB_KEY, world.FLEET, deltas[:2], chain[-1].hash)
+    last = seal(world.HUB_KEY, world.FLEET, deltas[2:], pair.hash)
+    settle(one, {HUB: last.head})
+    kept = knowing(one)
+    assert kept.keep(raws([*chain, pair, last])) == 5
+    assert kept.contradicted() == []
+    for number, head in enumerate((NO_HEAD, *(block.head for block in (*chain, pair, last)))):
+        settle(one, {HUB: head} if head.seq else {}, bytes([number + 1]) * 16)
+        assert kept.contradicted() == [], "it is as far as there, and knows nothing else"
+        assert kept.lost() == ({HUB: head} if head.seq < 6 else {})
+        if head.seq:
+            settle(one, {HUB: Head(head.seq, b"h" * 32)}, bytes([number + 11]) * 16)
+            assert (kept.contradicted(), kept.lost()) == ([HUB], {})
+    settle(one, {HUB: Head(4, pair.hash)}, b"W" * 16)
+    assert (kept.contradicted(), kept.lost()) == ([HUB], {})
+    settle(one, {HUB: Head(9, b"h" * 32)}, b"X" * 16)
+    assert kept.contradicted() == [], "what is beyond all that is kept does not tell"
+    assert kept.block_at(HUB, 5) == pair.raw
+    kept.forget(raws([chain[2], pair, last]))
+    assert (kept.block_at(HUB, 9), kept.heads()) == (chain[1].raw, {HUB: chain[1].head})
 
 
 def test_every_identity_that_the_hub_had_is_kept(fleet: Fleet) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from crdt.block import Block
+from crdt.block import Block, seal
 from crdt.certificate import Role, issue
 from crdt.documents import SignedDocument
-from crdt.errors import Restored, StoreFailed
+from crdt.errors import RefusalCode, Restored, StoreFailed
 from crdt.facts import Delta, Draft, Kind, TerminalId
 from crdt.frontier import GENESIS, Head
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
@@ -28,6 +28,7 @@ from crdt.store.marks import Marks
 from crdt.store.standing import HubStanding
 from tests.crdt import world
 from tests.crdt.store.fleet import KEY, card
+from tests.crdt.store.quarantined import in_quarantine
 
 ONE, OTHER, _ = world.TERMINALS
 TOPUP = Draft(Kind.TOPUP, 1000)
@@ -74,15 +75,19 @@ class Depot:
         self.hub.close()
         self.database.close()
 
-    def back_up(self) -> None:
-        """Copy the database, and nothing else."""
+    def back_up(self, *others: str) -> None:
+        """Copy the database, and nothing else but these files."""
         self.stop()
         shutil.copy(self.directory / "hub.db", self.directory / "backup")
+        for other in others:
+            shutil.copy(self.directory / other, self.directory / f"{other}.backup")
         self.open()
 
-    def restore(self) -> None:
-        """Put the copy back."""
+    def restore(self, *others: str) -> None:
+        """Put the copy back, and those of these files."""
         self.stop()
+        for other in others:
+            shutil.copy(self.directory / f"{other}.backup", self.directory / other)
         for left in self.directory.glob("hub.db-*"):
             left.unlink()
         shutil.copy(self.directory / "backup", self.directory / "hub.db")
@@ -143,6 +148,68 @@ def test_invariant_5_a_restored_hub_does_not_number_facts_of_its_own_again(depot
     assert not depot.hub.merge(lost).result().refused
     assert depot.hub.balance(card(1)).result() == 3000
     assert depot.hub.waiting().result() == []
+
+
+@pytest.mark.parametrize("again", [0, 1, 3], ids=["booked nothing", "as many", "more"])
+@pytest.mark.parametrize("told", [0, 1], ids=["of the first", "of the second alone"])
+def test_invariant_5_a_hub_put_back_with_its_marks_is_told_by_a_block_of_its_own(
+    depot: Depot, again: int, told: int
+) -> None:
+    """The whole machine was put back. The block continues the chain as it is, lies beyond it or beside it.
+
+    The identity ends with it, for good, and what was acknowledged counts once when all of it has come.
+    """
+    depot.back_up("marks")
+    for number in (1, 2):
+        depot.hub.append(card(number), [TOPUP], 5).result()
+    lost = depot.hub.blocks_after(depot.hub.replica, 0, 1 << 20).result()
+    series = depot.hub.page(bytes(SERIES_BYTES), 0, START, 1).result().series
+    depot.restore("marks")
+    for number in range(again):
+        depot.hub.append(card(3), [TOPUP], 6 + number).result()
+    assert not depot.is_restored(), "nothing can tell yet"
+    depot.hub.merge(lost[told:]).result()
+    for _ in range(2):
+        assert depot.is_restored()
+        with pytest.raises(Restored):
+            depot.hub.append(card(4), [TOPUP], 9).result()
+        with pytest.raises(Restored):
+            depot.hub.adopt([b"?" * 32]).result()
+        depot.hub.close()
+        depot.start()
+    depot.hub.close()
+    depot.start(NEW_KEY, NEW_HUB)
+    assert not depot.is_restored()
+    assert depot.hub.page(bytes(SERIES_BYTES), 0, START, 1).result().series != series
+    if told and not again:
+        (waits,) = depot.hub.waiting().result()
+        assert (waits.replica, waits.held_seq, waits.expected_seq) == (world.HUB.replica, 0, 2)
+    depot.hub.merge(lost).result()
+    assert depot.hub.waiting().result() == []
+    depot.hub.adopt([entry.hash for entry in in_quarantine(depot.hub).result()]).result()
+    balances = [depot.hub.balance(card(number)).result() for number in (1, 2, 3)]
+    assert balances == [1000, 1000, again * 1000]
+    assert depot.hub.append(card(4), [TOPUP], 9).result().state.balance_minor == 1000
+    assert depot.hub.books().result().balance
+
+
+def test_invariant_8_what_is_not_signed_by_the_hub_ends_no_identity(depot: Depot) -> None:
+    """Neither a head that somebody makes up, nor a forged block, nor one of an earlier identity."""
+    chain = depot.hub.append(card(1), [TOPUP], 5).result().head
+    own, beyond = depot.hub.replica, Head(chain.seq + 9, b"?" * 32)
+    depot.hub.expect({own: beyond}, "bus 1", 50, by=ONE.key.replica).result()
+    depot.hub.claim({own: beyond}, ONE.certificate.terminal, "bus 1", 50).result()
+    lost = Delta(own, chain.seq + 1, card(2), TOPUP.kind, TOPUP.amount_minor, 5)
+    signed = seal(world.HUB_KEY, world.FLEET, [lost], chain.hash).raw
+    forged = signed[:-1] + bytes([signed[-1] ^ 1])
+    (refusal,) = depot.hub.merge([forged]).result().refused
+    assert refusal.error.code is RefusalCode.BAD_SIGNATURE
+    assert not depot.is_restored()
+    depot.hub.close()
+    depot.start(NEW_KEY, NEW_HUB)
+    depot.hub.merge([signed]).result()
+    assert not depot.is_restored(), "it goes on under another identity by now"
+    assert depot.hub.append(card(2), [TOPUP], 6).result().head.seq == 1
 
 
 def test_a_backup_put_back_is_noticed_though_nothing_was_booked_since(depot: Depot) -> None:

@@ -212,6 +212,41 @@ def test_invariant_5_what_a_process_that_lost_nothing_numbered_again_is_a_fork_k
         assert hub.books().result().balance
 
 
+def test_invariant_5_a_server_put_back_with_all_marks_is_told_by_a_block_of_the_hubs_own(
+    lasting: Server, tmp_path: Path
+) -> None:
+    """Images of all machines were put back: nothing else tells. Every process stops, whichever was told."""
+    url, names = lasting.fresh(), ("one", "other")
+    with hub_on(url, tmp_path / "one"), hub_on(url, tmp_path / "other"):
+        pass
+    dump = Dump(lasting, url)
+    for name in names:
+        shutil.copy(tmp_path / name, tmp_path / f"image of {name}")
+    with hub_on(url, tmp_path / "one") as one:
+        book(one, 1)
+        lost = one.blocks_after(world.HUB.replica, 0, 1 << 20).result()
+    dump.put_back()
+    for name in names:
+        shutil.copy(tmp_path / f"image of {name}", tmp_path / name)
+    with hub_on(url, tmp_path / "one") as one, hub_on(url, tmp_path / "other") as other:
+        assert book(one, 2) == 1
+        (refusal,) = other.merge(lost).result().refused
+        assert refusal.error.code is RefusalCode.FORK_DETECTED
+        refused(other, 3)
+        refused(one, 4)
+    with hub_on(url, tmp_path / "one") as one:
+        assert one.restored
+    with (
+        hub_on(url, tmp_path / "one", NEW_KEY, NEW_HUB) as one,
+        hub_on(url, tmp_path / "other", NEW_KEY, NEW_HUB) as other,
+    ):
+        assert not (one.restored or other.restored), "one new identity is enough"
+        (kept,) = in_quarantine(one).result()
+        other.adopt([kept.hash]).result()
+        assert [book(one, 5), book(other, 6)] == [2, 3]
+        assert [one.balance(card(number)).result() for number in (1, 2, 5, 6)] == [1000] * 4
+
+
 @pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "absent"])
 def test_a_process_whose_marks_are_damaged_counts_as_put_back_and_a_new_one_does_not(
     lasting: Server, tmp_path: Path, damaged: bool

@@ -31,7 +31,7 @@ HOSTILE = [
     "' autofocus onfocus='alert(1)",
     "</title><svg/onload=alert(1)>",
 ]
-QUARANTINED = QuarantineRow("ab" * 32, "Bus 1", "02" * 16, 1, 2, -5, False, False, True, "", 0)
+QUARANTINED = QuarantineRow("ab" * 32, "Bus 1", "02" * 16, 1, 2, -5, False, False, False, True, "", 0)
 SILENT = SilentRow("?", "02" * 16, 5, 0)
 TOTALS = Totals(1, 2, 3, 2, 1, 4, "ab" * 32, 1, 0)
 
