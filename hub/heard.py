@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import NotPermitted
@@ -24,6 +25,7 @@ from crdt.session import Ended, Event, Refused
 log = logging.getLogger(__name__)
 
 MAX_CERTIFICATES = 1024  # in one exchange; each costs a signature verification
+KEPT_CERTIFICATES = 20_000  # of all exchanges, decoded and not verified: one for each terminal of a hub
 
 
 @dataclass(slots=True)
@@ -91,4 +93,10 @@ class Heard:
     def _certificate(self, raw: bytes) -> None:
         if len(self.certificates) >= MAX_CERTIFICATES:
             raise NotPermitted(f"At most {MAX_CERTIFICATES} certificates may come in one exchange.")
-        self.certificates.append(AuthorCertificate.decode(raw))
+        self.certificates.append(_decoded(raw))
+
+
+@lru_cache(KEPT_CERTIFICATES)
+def _decoded(raw: bytes) -> AuthorCertificate:
+    """A terminal brings the same one with each block, byte for byte. Raises InputRefused."""
+    return AuthorCertificate.decode(raw)

@@ -21,7 +21,7 @@ from crdt.revocations import Revocations
 from crdt.store import claims, quarantine
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD, heads_of
-from crdt.store.futures import done
+from crdt.store.futures import NOTHING
 from crdt.store.schema import EXPECTED
 from crdt.store.sql import Lookup, replacing
 from crdt.store.statement import Statement
@@ -90,7 +90,7 @@ class Expectations:
         """
         news = self._news(frontier, source[:MAX_TEXT_BYTES], at_ms, by)
         if not news:
-            return done(None)
+            return NOTHING
         return self._database.write(
             lambda connection: put(connection, news), after=lambda _none: self._learn(news)
         )
