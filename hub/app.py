@@ -249,6 +249,8 @@ def _live_events(ledger: HubLedger, bus: EventBus) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def changed(change: Change) -> None:
+        if not bus.heard:  # waking the event loop for nobody costs as much as a small merge
+            return
         told = change.replicas or change.history or change.suspects
         topic = Topic.LEDGER if told else Topic.CARDS
         cards = tuple(map(card_text, change.cards)) if len(change.cards) <= MAX_EVENT_SUBJECTS else ()

@@ -45,6 +45,11 @@ class EventBus:
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
 
+    @property
+    def heard(self) -> bool:
+        """Whether anybody would hear an event now; for any thread."""
+        return bool(self._subscriptions)
+
     def publish(self, topic: Topic, subjects: tuple[str, ...] = ()) -> None:
         """Tell every subscriber; never waits, never raises for a slow one."""
         if len(subjects) > MAX_EVENT_SUBJECTS:

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import NotPermitted
@@ -26,6 +27,7 @@ from crdt.store.blocks import NO_HEAD
 log = logging.getLogger(__name__)
 
 MAX_CERTIFICATES = 1024  # in one exchange; each costs a signature verification
+KEPT_CERTIFICATES = 20_000  # of all exchanges, decoded and not verified: one for each terminal of a hub
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ class Heard:
     def _certificate(self, raw: bytes) -> None:
         if len(self.certificates) >= MAX_CERTIFICATES:
             raise NotPermitted(f"At most {MAX_CERTIFICATES} certificates may come in one exchange.")
-        self.certificates.append(AuthorCertificate.decode(raw))
+        self.certificates.append(_decoded(raw))
 
 
 def _replica(text: object) -> ReplicaId | None:
@@ -112,3 +114,9 @@ def _replica(text: object) -> ReplicaId | None:
     except ValueError:
         raw = b""
     return ReplicaId(raw) if len(raw) == ID_BYTES else None
+
+
+@lru_cache(KEPT_CERTIFICATES)
+def _decoded(raw: bytes) -> AuthorCertificate:
+    """A terminal brings the same one with each block, byte for byte. Raises InputRefused."""
+    return AuthorCertificate.decode(raw)

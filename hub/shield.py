@@ -9,6 +9,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from crdt.errors import InputRefused, RefusalCode, StoreError
+from crdt.protocol import SYNC
 from hub.bodies import FORM, form_fields
 from hub.connections import Guard
 from hub.errors import RequestRefused
@@ -113,7 +114,12 @@ async def operators_only(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`: security headers on everything."""
+    """For `on_response_prepare`: security headers on everything that a browser may show.
+
+    An exchange is none of that; it is asked for often, and a bus pays for its bytes.
+    """
+    if request.path == SYNC:
+        return
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if not request.path.startswith("/static/"):

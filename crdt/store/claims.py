@@ -19,7 +19,7 @@ from sqlalchemy import Connection, select
 from crdt.facts import MAX_TEXT_BYTES, ReplicaId, TerminalId
 from crdt.frontier import Frontier
 from crdt.store.authors import Authors
-from crdt.store.futures import done
+from crdt.store.futures import NOTHING
 from crdt.store.schema import CLAIMED
 from crdt.store.sql import Lookup, replacing
 from crdt.store.statement import Statement
@@ -66,7 +66,7 @@ class Claims:
                 if replica in self._authors.seen and head.seq > self._known.get((replica, claimant), 0)
             ]
         if not news:
-            return done(None)
+            return NOTHING
         return self._database.write(
             lambda connection: _put(connection, news), after=lambda _: self._learn(news)
         )

@@ -192,6 +192,7 @@ class Editions:
             began_s = self._cpu_clock()
             edition = self._edition
             if edition is None or not self._is_current(edition):
+                self._edition = None  # whatever stops this half way, what it was made of is of no use
                 edition = self._edition = renewed(connection, edition, self._clock())
                 self._remember(edition)
             page = self._page(connection, edition, pull)

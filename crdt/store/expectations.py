@@ -26,7 +26,7 @@ from crdt.revocations import Revocations
 from crdt.store import claims, papers, quarantine
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD, heads_of
-from crdt.store.futures import done, first
+from crdt.store.futures import NOTHING, first
 from crdt.store.schema import EXPECTED
 from crdt.store.sql import Lookup, replacing
 from crdt.store.statement import Statement
@@ -110,7 +110,7 @@ class Expectations:
         """
         news = self._news(frontier, source[:MAX_TEXT_BYTES], at_ms, by)
         if not news:
-            return done(None)
+            return NOTHING
         shown = {} if by is None or by not in news else self._not_ended(by, former)
 
         def work(connection: Connection) -> tuple[None, Collection[ReplicaId]]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+
+NOTHING: Final[Future[None]] = Future()
+"""A future that has its result, for all who have nothing to wait for: making one costs several locks."""
+NOTHING.set_running_or_notify_cancel()
+NOTHING.set_result(None)
 
 
 def done(result: T) -> Future[T]:

@@ -20,7 +20,7 @@ from crdt.ledger import MergeReport
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import balances, blocks, days, flags, overdrawn, papers, projection, quarantine
+from crdt.store import balances, days, flags, overdrawn, papers, projection, quarantine
 from crdt.store.admission import Suspicion
 from crdt.store.amending import Amendment
 from crdt.store.asking import LedgerReader, Totals
@@ -41,7 +41,7 @@ from crdt.store.numbers import CardNumbers
 from crdt.store.own_chain import OwnChain
 from crdt.store.ownfacts import OwnFacts
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order
-from crdt.store.standing import HubStanding, judge_standing
+from crdt.store.standing import HubStanding, arrival
 from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
 from crdt.store.witness import Witness
@@ -352,14 +352,8 @@ class HubLedger(LedgerReader):
     def _arriving(
         self, replica: ReplicaId, frontier: Frontier
     ) -> Callable[[Connection], tuple[HubStanding, Frontier]]:
-        mark, named = self._mark(replica), sorted({replica, *frontier})
-
-        def work(connection: Connection) -> tuple[HubStanding, Frontier]:
-            heads = blocks.heads_of(connection, named)
-            held = heads.get(replica, blocks.NO_HEAD)
-            return judge_standing(connection, held, frontier.get(replica), mark), heads
-
-        return work
+        mark = self._mark(replica)
+        return lambda connection: arrival(connection, replica, frontier, mark)
 
     def _mark(self, replica: ReplicaId) -> Head:
         return NO_HEAD if self._marks is None else self._marks.head(replica) or NO_HEAD

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from crdt.frontier import Head
-from crdt.store.blocks import NO_HEAD
+from crdt.facts import ReplicaId
+from crdt.frontier import Frontier, Head
+from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.quarantine import is_forked
 
 
@@ -17,6 +18,15 @@ class HubStanding:
 
     restored: bool  # the author is behind or beside it: it needs a new identity
     ours: Head  # as far as the hub has it, or had it before it was restored itself; seq 0: not at all
+
+
+def arrival(
+    connection: Connection, replica: ReplicaId, frontier: Frontier, mark: Head
+) -> tuple[HubStanding, Frontier]:
+    """What a hub thinks of an author that names these heads, and its own heads of all of them."""
+    heads = heads_of(connection, sorted({replica, *frontier}))
+    held = heads.get(replica, NO_HEAD)
+    return judge_standing(connection, held, frontier.get(replica), mark), heads
 
 
 def judge_standing(connection: Connection, held: Head, head: Head | None, mark: Head) -> HubStanding:

@@ -67,7 +67,7 @@ class Result:
     made: int = 0  # taps
     acknowledged: int = 0  # of those taps
     exchanges: int = 0  # that were answered to the end
-    refused: int = 0
+    refused: int = 0  # or not answered
     requests: int = 0
     cards: int = 0  # in settlement pages
     received_bytes: int = 0
@@ -205,8 +205,11 @@ class Player:
             f"POST {SYNC} HTTP/1.1\r\nHost: {self._place}\r\nContent-Type: {CONTENT_TYPE}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        answer = await self._line.ask(head.encode() + body)
         result.requests += 1
+        try:
+            answer = await self._line.ask(head.encode() + body)
+        except OSError:  # the hub has closed the connection at that moment
+            return None, None
         result.received_bytes += len(answer.body)
         return skimmed(answer.body) if answer.status == 200 else None, answer.retry_after_s
 

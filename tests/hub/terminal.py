@@ -40,6 +40,7 @@ class Refused(Exception):
     status: int
     code: str
     message: str
+    retry_after: str | None = None
 
 
 def spki_sha256(certificate_der: bytes) -> bytes:
@@ -191,7 +192,8 @@ class Terminal:
         async with http.post(self.url + SYNC, data=io.BytesIO(body), headers=headers) as response:
             if response.status != 200:
                 error = await response.json()
-                raise Refused(response.status, error["error"], error["message"])
+                again = response.headers.get("Retry-After")
+                raise Refused(response.status, error["error"], error["message"], again)
             session = self.session()
             return session.receive_data(await response.read()) + session.receive_eof()
 

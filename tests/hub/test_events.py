@@ -24,6 +24,15 @@ async def test_every_subscriber_hears_what_happens_while_it_listens() -> None:
     bus.publish(Topic.LEDGER)
 
 
+async def test_somebody_hears_while_a_page_is_open() -> None:
+    """What the ledger tells is not brought to the event loop for nobody, and for whoever is there."""
+    bus = EventBus()
+    heard = [bus.heard]
+    with bus.subscribe():
+        heard.append(bus.heard)
+    assert [*heard, bus.heard] == [False, True, False]
+
+
 async def test_a_waiting_subscriber_is_woken() -> None:
     bus = EventBus()
     with bus.subscribe() as events:

@@ -20,9 +20,11 @@ from crdt.frames import (
     Status,
 )
 from crdt.frontier import Head
+from crdt.protocol import CONTENT_TYPE, IDENTIFY, SYNC
 from crdt.session import Ended
 from crdt.settlement import beginning, verify_page
 from hub import tables
+from hub.shield import HEADERS
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, Refused, first, reference
 
@@ -79,6 +81,17 @@ async def test_a_pull_brings_the_signed_settlement_and_the_fares(depot: Depot) -
     (row,) = page.rows
     assert (row.card, row.state.balance_minor, row.hotlisted) == (CARD, 1750, True)
     assert page.heads[terminal.key.replica] == terminal.head
+
+
+async def test_an_exchange_has_no_headers_that_are_for_browsers(depot: Depot) -> None:
+    """A bus pays for its bytes; whatever a browser may show has them all the same."""
+    terminal = await depot.pair()
+    async with terminal.connect() as http:
+        headers = {"Content-Type": CONTENT_TYPE}
+        async with http.post(depot.url + SYNC, data=terminal.encode(), headers=headers) as answer:
+            assert set(answer.headers) == {"Content-Type", "Content-Length", "Date", "Server"}
+        async with http.get(depot.url + IDENTIFY) as answer:
+            assert set(HEADERS) <= set(answer.headers)
 
 
 async def test_a_terminal_that_begins_anew_is_told_who_signs_the_settlement(depot: Depot) -> None:

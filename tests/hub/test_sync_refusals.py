@@ -276,6 +276,7 @@ async def test_a_connection_that_breaks_off_within_a_body_is_an_everyday_thing(
 
 @pytest.mark.parametrize("founded", ["sync.exchanges = 1\n"], indirect=True)
 async def test_more_exchanges_than_places_are_told_to_come_again(depot: Depot) -> None:
+    """And when, in whole seconds; nothing of it was read, and a terminal leaves the hub alone until then."""
     slow, quick = await depot.pair("Bus 1"), await depot.pair("Bus 2")
     begun, go_on = asyncio.Event(), asyncio.Event()
 
@@ -303,6 +304,7 @@ async def test_more_exchanges_than_places_are_told_to_come_again(depot: Depot) -
                 await quick.exchange()
             except Refused as refused:
                 assert (refused.status, refused.code) == (503, "busy")
+                assert refused.retry_after == "1"
                 break
         go_on.set()
         async with await posting as response:
