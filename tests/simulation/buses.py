@@ -325,12 +325,7 @@ class Bus:
     def check(self, cards: Iterable[CardId]) -> None:
         """The view of these cards, and the sums of what is held, are exactly what they have to be."""
         self._hear_of_revoked()
-        settled, spans = self.installed(), self.spans()
-        self.believed = {  # what is settled is not believed any more, also where that settlement is lost
-            replica: (max(first, settled.reach.get(replica, 0) + 1), last)
-            for replica, (first, last) in self.believed.items()
-            if last > settled.reach.get(replica, 0)
-        }
+        settled, spans = self.note_settled(), self.spans()
         seen = dict(spans)
         for replica, part in self.believed.items():
             seen[replica] = [*seen.get(replica, ()), part]
@@ -347,6 +342,16 @@ class Bus:
         held = self._oracle.held(settled, spans)
         told = self.ledger.held()
         expect(told == (len(held), sum(fact.amount_minor for fact in held)), f"{self.name} holds {told}")
+
+    def note_settled(self) -> Snapshot:
+        """The settlement that shows: what it has is not believed any more, also where it is lost again."""
+        settled = self.installed()
+        self.believed = {
+            replica: (max(first, settled.reach.get(replica, 0) + 1), last)
+            for replica, (first, last) in self.believed.items()
+            if last > settled.reach.get(replica, 0)
+        }
+        return settled
 
     def _hear_of_revoked(self) -> None:
         """Nothing counts here of a revoked author beyond its cut-off, once this terminal has the list."""
