@@ -167,8 +167,9 @@ class Pairing:
         author = authors.get(ReplicaId(wanted.restored))
         if author is None or author.role is not Role.TERMINAL or author.terminal != wanted.claimed:
             return []
-        group = enrolling.since_pairing(amendment.connection, author.replica)
-        self._revoker.replace(amendment, group | {author.replica})
+        group = enrolling.since_pairing(amendment.connection, author.replica) | {author.replica}
+        enrolling.end_unused(amendment.connection, group)
+        self._revoker.replace(amendment, group)
         return enrolling.former(authors, author.terminal)
 
     def _enter(
