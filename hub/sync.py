@@ -22,7 +22,7 @@ from crdt.session import Refused, Session
 from crdt.store.hub import HubLedger
 from crdt.store.store import Store
 from hub import reissues
-from hub.answering import Answerer
+from hub.answering import Answer, Answerer
 from hub.callers import Callers, serial_of_caller
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
@@ -69,14 +69,18 @@ class Sync:
             raise RequestRefused(
                 "content_type", f"A sync request is {CONTENT_TYPE}.", HTTPStatus.UNSUPPORTED_MEDIA_TYPE
             )
-        with self._turns.taken(serial_of_caller(request)):
+        caller = serial_of_caller(request)
+        with self._turns.taken(caller):
             client = await self._callers.admitted(request)
             session = Session(self._ledger.fleet, self._ledger.replica)
             heard = await _hear(request, session, client)
             if heard.refused is not None or heard.hello is None:
                 return self._refuse(session, client, heard)
             with self._turns.pace.answering():
-                body = await self._answer(session, client, heard, request.remote or "")
+                answer = await self._answer(client, heard, request.remote or "")
+            if answer.goes_on:
+                self._turns.goes_on(caller)
+            body = session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
         return web.Response(body=body, content_type=CONTENT_TYPE)
 
     async def identify(self, request: web.Request) -> web.Response:
@@ -86,7 +90,7 @@ class Sync:
             {"fleet": self._ledger.fleet.hex(), "protocol": PROTOCOL_VERSION, "certificate": standing}
         )
 
-    async def _answer(self, session: Session, client: Client, heard: Heard, address: str) -> bytes:
+    async def _answer(self, client: Client, heard: Heard, address: str) -> Answer:
         answer = await self._answerer.answer(heard)
         status = None if heard.status is None else heard.status.values
         await self._registry.saw(
@@ -103,7 +107,7 @@ class Sync:
         if answer.report is not None:
             await self._settle(answer.report)
             self._log(client, answer.report)
-        return session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
+        return answer
 
     async def _settle(self, report: MergeReport) -> None:
         """Evidence may be of blocks that the terminal said before it has written again."""

@@ -92,6 +92,13 @@ class Turns:
             if not self._taken[who]:
                 del self._taken[who]
 
+    def goes_on(self, who: str) -> None:
+        """What it has begun takes another exchange: for that it is let in as one whose turn has come.
+
+        Else a settlement of several pages would never be whole where each page has to wait for a turn.
+        """
+        self._turns[who] = self._clock()
+
     def _room(self, who: str, now_s: float) -> int:
         """How many exchanges may be in progress for this one to begin."""
         if self._last_s + LONGEST_S < now_s:  # whoever was told to come again is late by now

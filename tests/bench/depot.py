@@ -67,7 +67,7 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Exchanges a second that were answered to the end."""
+        """Exchanges a second that were answered."""
         return self.came.exchanges / self.seconds
 
     @property

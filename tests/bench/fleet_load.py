@@ -35,7 +35,7 @@ from crdt.frontier import GENESIS, Head
 from crdt.numbering import shorten
 from crdt.protocol import CONTENT_TYPE, SYNC
 from crdt.revocations import REVOKED_DOCUMENT
-from crdt.settlement import beginning
+from crdt.settlement import Cursor, beginning
 from crdt.signing import SigningKey
 from crdt.terminal_document import TerminalDocument
 from edge.backoff import Backoff
@@ -66,7 +66,7 @@ class Result:
 
     made: int = 0  # taps
     acknowledged: int = 0  # of those taps
-    exchanges: int = 0  # that were answered to the end
+    exchanges: int = 0  # that were answered
     refused: int = 0  # or not answered
     requests: int = 0
     cards: int = 0  # in settlement pages
@@ -102,6 +102,7 @@ class Player:
         self._sealed: list[float] = []  # those that are, and that the hub has not acknowledged
         self._blocks: list[Message] = []  # of these
         self._installed: deque[tuple[float, int]] = deque([(0.0, given["position"])])
+        self._staged: tuple[int, Cursor] | None = None  # of a settlement that is not whole: base, and how far
         self._line = Line()
 
     async def connect(self, host: str, port: int, context: ssl.SSLContext) -> None:
@@ -138,8 +139,10 @@ class Player:
     async def _speak(self, now_s: float, began_s: float, behind_s: float, result: Result) -> float | None:
         """One exchange, and as many more as the settlement has pages; how long to wait after a refusal."""
         self._seal()
-        base = self._base(now_s - behind_s)
-        after, blocks = beginning(base), self._blocks
+        if self._staged is None:
+            base = self._base(now_s - behind_s)
+            self._staged = base, beginning(base)
+        (base, after), blocks = self._staged, self._blocks
         while True:
             answer, retry_after_s = await self._exchange(
                 Pull(self._series, base, after, self._documents), blocks, result
@@ -153,12 +156,14 @@ class Player:
                 self._acknowledged(began_s, result)
             blocks = []
             result.cards += answer.cards
+            result.exchanges += 1
             if answer.final:
                 break
             after = answer.until
+            self._staged = base, after
+        self._staged = None
         self._backoff.reset()
         self._installed.append((time.perf_counter(), answer.position))
-        result.exchanges += 1
         return None
 
     def _base(self, before_s: float) -> int:

@@ -138,6 +138,22 @@ def test_half_of_the_places_are_kept_for_those_whose_turn_has_come() -> None:
             pass
 
 
+def test_a_settlement_that_was_begun_goes_on_while_others_wait() -> None:
+    """Each of its pages would else be a turn later, and more would have changed than one page holds."""
+    clock = Clock()
+    turns = Turns(4, clock)
+    with ExitStack() as stack:
+        for name in "abcd":
+            stack.enter_context(turns.taken(name))
+        refused(turns, "refused")
+        turns.goes_on("a")
+    with turns.taken("new 1"), turns.taken("new 2"):
+        refused(turns, "b")
+        with turns.taken("a"):
+            pass
+        refused(turns, "a")
+
+
 def test_a_terminal_has_two_exchanges_at_a_time() -> None:
     turns = Turns(64, Clock())
     with ExitStack() as stack:
