@@ -43,9 +43,7 @@ class TerminalRow:
     address: str  # where it last came from; "" if unknown
     restored_ms: int | None  # when its storage was found to be an old copy; None: never since it was paired
     renewed_ms: int | None  # when it took another identity because of that
-    earlier_ms: int | None = (
-        None  # when another computer last came with an old certificate of it
-    )
+    earlier_ms: int | None = None  # when another computer last came with an old certificate of it
 
     @property
     def put_back(self) -> bool:
