@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, func, select
 from crdt.certificate import AuthorCertificate
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
+from crdt.store import expectations
 from hub import tables
 from hub.authority import ClientCertificate
 from hub.errors import RequestRefused
@@ -101,17 +102,16 @@ def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
     return {ReplicaId(found) for found in connection.execute(query).scalars()}
 
 
-def unused_renewals(connection: Connection, replicas: Collection[ReplicaId]) -> list[ReplicaId]:
-    """Those of these identities that a renewal gave and that never came, because the answer was lost.
-
-    They wrote nothing: a renewed terminal compares with the hub, as the new identity, before it writes.
+def end_unused(connection: Connection, replicas: Collection[ReplicaId]) -> None:
+    """Wait for nothing of those of these identities that a renewal gave and that never came: its answer was
+    lost. They wrote nothing: a renewed terminal compares with the hub, as the new identity, before it writes.
     """
     table = tables.client_certificate
     used = select(table.c.replica).where(table.c.used)
     query = select(table.c.replica).where(
         table.c.replica.in_(replicas), table.c.paired_as != table.c.replica, table.c.replica.not_in(used)
     )
-    return [ReplicaId(found) for found in connection.execute(query).scalars()]
+    expectations.end(connection, [ReplicaId(found) for found in connection.execute(query).scalars()])
 
 
 def former(authors: Mapping[ReplicaId, AuthorCertificate], terminal: TerminalId) -> list[ReplicaId]:

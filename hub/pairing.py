@@ -168,6 +168,7 @@ class Pairing:
         if author is None or author.role is not Role.TERMINAL or author.terminal != wanted.claimed:
             return []
         group = enrolling.since_pairing(amendment.connection, author.replica)
+        enrolling.end_unused(amendment.connection, group)
         self._revoker.replace(amendment, group | {author.replica})
         return enrolling.former(authors, author.terminal)
 

@@ -124,6 +124,7 @@ class Renewal:
         known = _known(connection, client, replica)
         enrolling.renew(connection, client, replica, tls, now_ms)
         before = enrolling.since_pairing(connection, client.replica) - {replica}
+        enrolling.end_unused(connection, before)
         self._revoker.replace(amendment, before)
         author = known or self._author(connection, client, before, wanted.public_key)
         amendment.enrol(author)

@@ -22,7 +22,7 @@ from crdt.store import expectations, papers, quarantine
 from crdt.store.amending import Amendment
 from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.hub import HubLedger
-from hub import enrolling, registry
+from hub import registry
 from hub.errors import RequestRefused
 from hub.registry import Registry
 from hub.sealing import Sealer
@@ -112,7 +112,6 @@ class Revoker:
         new = set(replicas) - revocations.cut_offs.keys()
         if not new:
             return
-        expectations.end(amendment.connection, enrolling.unused_renewals(amendment.connection, new))
         try:
             revocations = revocations.with_replaced(_held(amendment.connection, new))
         except MisuseError as error:
