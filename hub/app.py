@@ -208,7 +208,7 @@ def _terminal_routes(
     documents: TerminalDocuments,
 ) -> list[web.RouteDef]:
     settings = hub.settings
-    callers = Callers(registry)
+    callers = Callers(registry, now_ms)
     turns = Turns(settings.exchanges, time.monotonic)
     lost = Recall(hub.ledger, Sealer(hub.authority.fleet, hub.authority.ledger_key), asyncio.wrap_future)
     sync = Sync(

@@ -1,20 +1,23 @@
 """Who asks: the terminal behind a request's TLS certificate, as the registry has it at this moment."""
 
 import ssl
+from collections.abc import Callable
 from functools import lru_cache
 
 from aiohttp import web
 
 from crdt.errors import Revoked, UnknownAuthor
 from hub.authority import serial_of
-from hub.registry import MAX_TERMINALS, REVOKED, Client, Registry
+from hub.registry import MAX_TERMINALS, REPLACED, REVOKED, Client, Registry
 
 
 class Callers:
     """Looks up the certificate of every request: TLS looks at one only when a connection is made."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, now_ms: Callable[[], int]) -> None:
+        """`now_ms`: the hub's clock."""
         self._registry = registry
+        self._now_ms = now_ms
 
     async def admitted(self, request: web.Request) -> Client:
         """The caller. UnknownAuthor or Revoked when it may not go on."""
@@ -22,6 +25,8 @@ class Callers:
         if client is None:
             raise UnknownAuthor("This hub did not issue the certificate; pair the terminal again.")
         if client.stopped:
+            if client.stopped == REPLACED:
+                self._registry.turned_away[client.terminal] = self._now_ms()
             why = "was revoked" if client.stopped == REVOKED else "has a newer certificate than this one"
             raise Revoked(f"The terminal {client.name} {why}.")
         return client

@@ -103,10 +103,8 @@ def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
 
 
 def end_unused(connection: Connection, replicas: Collection[ReplicaId]) -> None:
-    """Wait for nothing of those of these identities that a renewal gave and that never came, because the
-    answer was lost.
-
-    They wrote nothing: a renewed terminal compares with the hub, as the new identity, before it writes.
+    """Wait for nothing of those of these identities that a renewal gave and that never came: its answer was
+    lost. They wrote nothing: a renewed terminal compares with the hub, as the new identity, before it writes.
     """
     table = tables.client_certificate
     used = select(table.c.replica).where(table.c.used)

@@ -19,6 +19,8 @@ from hub.registry import Registry, Terminal
 MAX_ROWS = 500  # most rows one call returns
 REST = 10  # of the sums over the whole ledger: how much longer than they took they are left alone
 
+CHANGING_MS = 120_000  # that a terminal may take to change to a new certificate
+
 _SEPARATORS = str.maketrans("", "", " :-\t")
 
 
@@ -41,6 +43,7 @@ class TerminalRow:
     address: str  # where it last came from; "" if unknown
     restored_ms: int | None  # when its storage was found to be an old copy; None: never since it was paired
     renewed_ms: int | None  # when it took another identity because of that
+    earlier_ms: int | None = None  # when another computer last came with an old certificate of it
 
     @property
     def put_back(self) -> bool:
@@ -192,7 +195,14 @@ class Overview:
             address=row.address,
             restored_ms=row.restored_ms,
             renewed_ms=row.renewed_ms,
+            earlier_ms=self._earlier_ms(row),
         )
+
+    def _earlier_ms(self, row: Terminal) -> int | None:
+        """Not of the terminal itself, which may have an exchange under way while it changes certificates."""
+        at_ms = self._registry.turned_away.get(row.terminal, 0)
+        since_ms = max(row.paired_ms, row.renewed_ms or 0) + CHANGING_MS
+        return at_ms if row.revoked_ms is None and at_ms > since_ms else None
 
     def _online(self, row: Terminal) -> bool:
         seen_ms = row.seen_ms

@@ -78,6 +78,9 @@ class Registry:
     def __init__(self, database: Store) -> None:
         self._database = database
         self.sightings = Sightings(database)
+        self.turned_away: dict[TerminalId, int] = {}
+        """When somebody last came with a certificate of a terminal that a newer one has replaced, in ms;
+        since this process began."""
         self._clients: Remembered[str, Client] = Remembered(database)
 
     async def client(self, serial: str) -> Client | None:

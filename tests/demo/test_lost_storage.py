@@ -20,7 +20,7 @@ from edge.terminal import Terminal
 from tests.demo.test_carried_branch import synced
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
-from tests.edge.doors import Door, compared, doors
+from tests.edge.doors import Door, compared, doors, revoked
 from tests.edge.program import Bus
 from tests.edge.test_uplink import enrolled, ride
 from tests.edge.testhub import TestHub, open_ledger
@@ -143,3 +143,16 @@ async def test_a_new_storage_speaks_not_for_the_one_that_was_lost(
     assert (silent.replica, silent.heard_ms, day.until) == (front.replica, EARLY_MS, 1 + carried)
     assert await asyncio.wrap_future(hub.ledger.give_up(front.replica))
     assert await found(hub, front.replica, again.replica) == Complete(1 + carried)
+
+
+def test_of_many_former_identities_those_that_the_hub_ended_are_not_named(front: Front, fleet: Fleet) -> None:
+    """A status has room for some; nobody speaks for one that was replaced or revoked."""
+    former = [front.replica]
+    for _ in range(3):
+        front.pair()
+        former.append(front.replica)
+    ledger = enrolled(front.terminal).ledger
+    assert ledger.former(9) == sorted(former[:3])
+    ledger.put_document(revoked(fleet, {former[0]: 0, former[1]: 0}))
+    assert ledger.former(2) == [former[2]]
+    assert ledger.former(3) == sorted(former[:3])

@@ -15,9 +15,11 @@ from crdt.facts import Kind
 from crdt.frames import Pull
 from crdt.protocol import PAIR_FINISH, PAIR_START
 from crdt.signing import SigningKey
+from hub import tables
 from hub.invites import Invites
 from hub.pairing import MAX_OPEN
 from tests.hub.conftest import Depot
+from tests.hub.pages.world import operator, text_of
 from tests.hub.terminal import CARD, Refused, Terminal, attempt, first, post_json, stranger
 from tests.hub.tls import new_tls_key
 
@@ -167,6 +169,25 @@ async def test_the_same_name_is_the_same_terminal_with_a_new_replica(depot: Depo
     await new.push(new.taps(-100))
     (row,) = await depot.ask("GET", "/terminals")
     assert (row["terminal"], row["head_seq"]) == (new.certificate.terminal.hex(), 1)
+
+
+async def test_another_computer_with_an_earlier_certificate_is_told(depot: Depot) -> None:
+    """Two buses paired under one name: the first is refused from then on, and its operator has to know. What
+    a terminal says under its old certificate while it changes to the new one is nothing to tell."""
+    first = await depot.pair("Bus 1")
+    await (await depot.pair("Bus 1")).exchange()
+    with pytest.raises(Refused, match="has a newer certificate"):
+        await first.exchange()
+    (row,) = await depot.ask("GET", "/terminals")
+    assert row["earlier_ms"] is None
+    paired_long_ago = tables.terminal.update().values(paired_ms=0)
+    await asyncio.wrap_future(depot.hub.database.write(lambda sql: sql.execute(paired_long_ago) and None))
+    (row,) = await depot.ask("GET", "/terminals")
+    assert row["earlier_ms"] > 0
+    async with operator(depot) as person:
+        page = text_of((await person.get(f"/terminals/{row['terminal']}")).text)
+        assert "another computer with an earlier certificate of this name still calls" in page
+        assert "another computer calls under this name" in text_of((await person.get("/terminals")).text)
 
 
 async def test_a_re_paired_terminal_hands_in_what_its_old_replica_held(depot: Depot) -> None:

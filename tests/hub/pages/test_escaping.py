@@ -53,6 +53,7 @@ def terminal(text: str) -> TerminalRow:
         address=text,
         restored_ms=None,
         renewed_ms=None,
+        earlier_ms=5,
     )
 
 
