@@ -2,9 +2,10 @@
 
 An operator decides so when a terminal is dead; and of a branch of the hub's own, which nobody else writes
 again. If the terminal comes back all the same and writes them again under its new identity, the hub takes its
-own back: nobody's money is counted twice. Whether a terminal has written a fact again is told by its content:
-one reader takes no two facts of one card in the same millisecond. What it says of itself, or that it was
-replaced, only tells where to look: it may lose what it has not brought yet.
+own back: nobody's money is counted twice. So it does with what it had adopted before it was put back, once
+that comes. Whether a fact is written again is told by its content: one reader takes no two facts of one card
+in the same millisecond. What a terminal says of itself, or that it was replaced, only tells where to look: it
+may lose what it has not brought yet.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Adopter:
         return Adoption(sum(count for count, _, _ in done), done[-1][1] if done else None, changes)
 
     def undo(self, connection: Connection, at_ms: int) -> Adoption:
-        """Take back what was adopted and is in the ledger by its terminal now. `at_ms`: now.
+        """Take back what was adopted and is in the ledger otherwise now. `at_ms`: now.
 
         And note of some of what a terminal says it has written again that it has. The history has to have
         caught up.

@@ -1,4 +1,8 @@
-"""Which facts a terminal has written under any of its identities, found by their content in the history."""
+"""Which facts are in the ledger again under another identity, found by their content in the history.
+
+Of their terminal, which writes again what it lost; or of the hub, which had adopted them before it was put
+back.
+"""
 
 from __future__ import annotations
 
@@ -51,17 +55,17 @@ def written(
     facts: Collection[Delta],
     apart_from: Collection[Delta] = (),
 ) -> set[Content]:
-    """The contents of the ledger's facts about the cards of `facts` that this author's terminal wrote.
+    """The contents of the ledger's facts about the cards of `facts` by this author's terminal or the hub.
 
-    `apart_from`: facts that are not looked at. What the hub has adopted of a chain of its own is its writing
-    too, and says nothing of who else has written it.
+    `apart_from`: facts that are not looked at, such as what the hub has adopted itself.
     """
-    mine, left_out = identities(connection, replica), {(fact.replica, fact.seq) for fact in apart_from}
+    writers = identities(connection, replica) | _hubs(connection)
+    left_out = {(fact.replica, fact.seq) for fact in apart_from}
     cards = sorted({delta.card for delta in facts})
     found: set[Content] = set()
     for at in range(0, len(cards), _CHUNK):
         query = select(*(HISTORY.c[name] for name in _COLUMNS)).where(
-            HISTORY.c.card.in_(cards[at : at + _CHUNK]), HISTORY.c.replica.in_(mine)
+            HISTORY.c.card.in_(cards[at : at + _CHUNK]), HISTORY.c.replica.in_(writers)
         )
         for replica_of, seq, *fact in connection.execute(query):
             if (replica_of, seq) in left_out:
@@ -71,12 +75,13 @@ def written(
 
 
 def is_awaited(connection: Connection, writers: Collection[ReplicaId]) -> bool:
-    """Whether one of these may have written again what the hub adopted from its terminal, or was told of."""
+    """Whether one of these may have written again what the hub adopted from its terminal, or was told of; or
+    is a hub's identity, which may have adopted it before."""
     awaited = quarantine.awaited(connection)
     if not awaited:
         return False
     authors = authors_of(connection, [*awaited, *writers])
-    places = {_place(authors[replica]) for replica in awaited}
+    places = {Role.HUB, *(_place(authors[replica]) for replica in awaited)}
     return any(_place(authors[replica]) in places for replica in writers)
 
 
@@ -94,6 +99,10 @@ def note_coming_again(connection: Connection, revocations: Revocations) -> list[
         hashes = [entry.hash for entry in quarantine.entries(connection, replica, OPEN)]
         quarantine.resolve(connection, hashes, SAID)
     return authors
+
+
+def _hubs(connection: Connection) -> set[ReplicaId]:
+    return {replica for replica, author in authors_of(connection).items() if author.role is Role.HUB}
 
 
 def _place(author: AuthorCertificate) -> TerminalId | Role:

@@ -347,6 +347,28 @@ def test_what_another_identity_of_the_hub_had_adopted_too_counts_once(fleet: Fle
     settled(hub, 1000, on=2)
 
 
+@pytest.mark.parametrize("back_first", [True, False])
+def test_what_the_hub_had_adopted_before_it_was_put_back_counts_once(fleet: Fleet, back_first: bool) -> None:
+    """Invariant 3: the backup knows nothing of it, so the operator adopts again, before it comes or after."""
+    hub, earlier = fleet.hub, renewed(world.Terminal(world.HUB_KEY, world.HUB), b"O")
+    branch = ONE.blocks(COMMON + THEIRS, [])
+    give(hub, *ONE.blocks(COMMON + MINE, []))
+    give(hub, *branch)
+    adopted = [block.raw for block in earlier.blocks(as_of(THEIRS, earlier), [])]
+    if back_first:
+        hub.merge(adopted, [earlier.certificate]).result()
+        assert hub.adopt([branch[0].hash]).result() == 0
+        resolved(hub, quarantine.REISSUED)
+    else:
+        assert hub.adopt([branch[0].hash]).result() == 3
+        hub.merge(adopted, [earlier.certificate]).result()
+        resolved(hub, quarantine.UNDONE)
+    settled(hub, 250 - 70)
+    settled(hub, -200, on=2)
+    assert hub.balance(card(3)).result() == 500
+    assert hub.books().result().balance
+
+
 def test_what_a_revoked_author_wrote_is_not_adopted(fleet: Fleet) -> None:
     """It comes back when the cut-off is moved; adopted it would count twice then."""
     blocks = ONE.blocks(COMMON, [])
