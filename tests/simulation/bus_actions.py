@@ -9,6 +9,7 @@ from tests.simulation.meetings import exported, meet
 from tests.simulation.oracle import expect
 
 if TYPE_CHECKING:
+    from tests.simulation.buses import Bus
     from tests.simulation.world import World
 
 
@@ -196,16 +197,18 @@ def copy_unsent(world: World) -> None:
 
 
 def restore_storage(world: World) -> None:
-    """The image is put in, once in a world: what only that storage had is gone, and the world is told so."""
+    """The image is put in, in a world once without and once with a promise that was not taken up: what only
+    that storage had is gone, and the world is told so."""
     copied = [bus for bus in world.present() if bus.copy is not None]
-    if not copied or world.restored or world.faults.stale:  # an old answer hides what the hub has
+    copied = [bus for bus in copied if _is_promised(bus) not in world.restored]
+    if not copied or world.faults.stale:  # an old answer hides what the hub has
         return
     bus = world.random.choice(copied)
     held = world.oracle.hub.reach.get(bus.replica, 0)
     others = [other for other in world.buses if other is not bus]
     if any(other.reach().get(bus.replica, 0) > held for other in others):
         return  # two chains that nobody has judged: whichever comes to the hub first counts
-    world.restored = True
+    world.restored.add(_is_promised(bus))
     world.sticks = []
     for other in others:
         other.forget(bus.replica)
@@ -215,6 +218,34 @@ def restore_storage(world: World) -> None:
     bus.restore_storage(held, with_marks=with_marks)
     world.note(bus.name, "with marks" if with_marks else "", bus.branch is not None)
     bus.check(world.cards)
+
+
+def copy_promised(world: World) -> None:
+    """The hub promises a new identity to terminals with old storage, which then go out of reach; and somebody
+    makes an image of the SD card."""
+    for bus in world.present():
+        if bus.ledger.suspended and bus.promised is None and world.random.random() < PAIRED:
+            world.promise(bus)
+        if bus.promised is not None:
+            bus.copy_storage()
+            world.note(bus.name)
+            bus.check(world.cards)
+
+
+def go_on_promised(world: World) -> None:
+    """A terminal takes up what it was promised, sells, and brings some of that."""
+    for bus in world.present():
+        if bus.copy is not None and bus.copy.promised is not None:
+            world.sync(bus)
+            bus.tap(world.cards[0])
+            if world.random.random() < DELIVERED:
+                world.sync(bus)
+            bus.check(world.cards)
+            world.note(bus.name)
+
+
+def _is_promised(bus: Bus) -> bool:
+    return bus.copy is not None and bus.copy.promised is not None
 
 
 MAX_RIDES = 8

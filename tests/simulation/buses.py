@@ -58,6 +58,7 @@ class Bus:
         self._out_of_reach: list[bytes] = []  # the same while it has not ended
         self._paired_as = 0  # which of its identities the last pairing gave it
         self._nonces = 0
+        self._branches = 0
         self._revoked: set[ReplicaId] = set()  # as far as the last look knew
         self._oracle = oracle
         self._loop = loop
@@ -139,7 +140,7 @@ class Bus:
     def pair_anew(self) -> None:
         """Give the terminal its next identity; what the old one wrote stays to be sent."""
         self.ledger.retire()
-        self._become_next()
+        self._become(self.next_author)
         self._paired_as = len(self.replicas) - 1
         self._out_of_reach = []
         self.start()
@@ -153,16 +154,22 @@ class Bus:
         self._paired_as = len(self.replicas)
         self._loop.run(take_up(cast(Any, self), cast(Any, self.promised), exchange))
 
+    def promise(self, renew: Callable[[], None]) -> None:
+        """The same by a renewal, and before it has taken anything up it is out of reach."""
+        renew()
+        self._promise()
+
     def _promise(self) -> None:
         self.promised = Promised(Identity(self.next_author), tuple(self.replicas))
 
     def renew(self) -> None:
         """Go on as a new identity, which takes over what the suspended one could not seal."""
         self.lost, self._out_of_reach = self.lost + self._out_of_reach, []
-        before, promised, self.promised = self.replica, self.promised, None
+        before, promised, copy, self.promised = self.replica, self.promised, self.copy, None
         assert promised is not None
         sealed = self.disk.rows("SELECT coalesce(max(seq), 0) FROM head WHERE replica = ?", before)[0][0]
-        self._become_next()
+        self._become(promised.identity.author)
+        self.copy = copy if copy is not None and copy.promised is promised else None
         self.identity = promised.identity
         self.believed = {}
         try:
@@ -174,44 +181,62 @@ class Bus:
         self._took_over(before, sealed)
 
     def _took_over(self, before: ReplicaId, sealed: int) -> None:
-        """What the new identity has is what the old one could not seal: some of it known, some apart."""
+        """What the new identity has is what the old one could not seal: some of it known, some apart.
+
+        Where other storage has written as it already, as the hub knows, all that is another branch again.
+        """
         apart = [] if self.branch is None else self._oracle.facts[self.branch.name]
         moved = [*self._oracle.facts[before][sealed:], *apart]
         facts = [fact_of(row) for row in self.disk.rows(_OPEN)]
-        expect(Counter(facts) == Counter(moved), f"{self.name} took over {facts}, not {moved}")
+        known = self._oracle.facts[self.replica]
+        expect(
+            Counter(facts) == Counter(moved) - Counter(known), f"{self.name} took over {facts}, not {moved}"
+        )
         del self._oracle.facts[before][sealed:]
-        self._oracle.begin(self.replica, facts)
-        self._oracle.acknowledge(self.replica)
         self.branch = None
+        if known:
+            self._go_apart(facts)
+        else:
+            self._oracle.begin(self.replica, facts)
+            self._oracle.acknowledge(self.replica)
+
+    def _go_apart(self, facts: list[Fact]) -> None:
+        self._branches += 1
+        self.branch = Branch(ReplicaId(b"branch %d %d" % (self.number, self._branches)))
+        self._oracle.facts[self.branch.name] = list(facts)
 
     def copy_storage(self) -> None:
-        """Make an image of the SD card."""
-        if self.branch is None and self.promised is None:
+        """Make an image of the SD card; of restored storage only while an identity is promised."""
+        if self.branch is None or self.promised is not None:
             facts = len(self._oracle.facts[self.replica])
-            self.copy = Card(self.disk.image(), self.marks, self.fares_version, facts)
+            image, who = self.disk.image(), self.author
+            self.copy = Card(image, self.marks, self.fares_version, facts, who, self.promised)
 
     def restore_storage(self, held_elsewhere: int, *, with_marks: bool) -> None:
         """Put the image in and start; `held_elsewhere`: how far somebody else has this identity's chain.
 
         Facts that were in the storage taken out, and nowhere else, are gone with it. `with_marks`: the whole
-        card was copied, so the terminal itself cannot know.
+        card was copied, so the terminal itself cannot know. Where it was made with a promise that has been
+        taken up since, the terminal is the identity before once more, and that one's number 1 is given.
         """
         copy = self.copy
         assert copy is not None
-        self.promised = None
+        taken_up = self.author is not copy.author
         sealed = self.sealed(held_elsewhere)
         self.disk.put_back(copy.image)
         kept = self.sealed(held_elsewhere)
-        self._out_of_reach = [raw for raw in sealed if raw not in kept]
+        lasts = taken_up and not held_elsewhere  # the hub never ends what it never heard of
+        self._out_of_reach = [] if lasts else [raw for raw in sealed if raw not in kept]
         if with_marks:
             self.marks = copy.marks
         self.fares_version = copy.fares_version
         self.fares = FARES[(copy.fares_version - 1) % len(FARES)]
         facts = self._oracle.facts[self.replica]
-        last_seq = max(copy.facts, held_elsewhere)
+        last_seq = held_elsewhere if taken_up else max(copy.facts, held_elsewhere)
         for seq in range(last_seq + 1, len(facts) + 1):
             del self._oracle.named[self.replica, seq]  # nobody ever saw them
         del facts[last_seq:]
+        self.author, self.promised = copy.author, copy.promised
         self._boot()
         behind = held_elsewhere > copy.facts
         expect(
@@ -219,8 +244,7 @@ class Bus:
             f"{self.name} did not notice that its storage is old",
         )
         if self.ledger.suspended or behind:
-            self.branch = Branch(ReplicaId(b"branch %d" % self.number))
-            self._oracle.facts[self.branch.name] = []
+            self._go_apart(self._local()[1] if copy.promised is not None else [])
         self._find()
 
     def tap(self, card: CardId) -> Verdict:
@@ -377,10 +401,10 @@ class Bus:
             expect(now.at_ms >= self._last.at_ms, f"the time of {self.name} ran backwards within an epoch")
         self._last = now
 
-    def _become_next(self) -> None:
-        self.author = self.next_author
+    def _become(self, who: Author) -> None:
+        self.author = who
         self.identity = Identity(self.author)
-        self.replicas.append(self.author.replica)
+        self.replicas += [who.replica] if who.replica not in self.replicas else []
         self.copy = None
         self._oracle.begin(self.replica, [])
         self._oracle.acknowledge(self.replica)

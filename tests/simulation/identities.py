@@ -46,6 +46,8 @@ class Card:
     marks: bytes
     fares_version: int
     facts: int  # how many this identity had written
+    author: Author  # who it wrote as
+    promised: Promised | None  # what the hub had given, and it had not taken up
 
 
 @dataclass(frozen=True)

@@ -395,6 +395,14 @@ MUTATIONS: Final = (
         theme=STORAGE,
     ),
     mutation(
+        "a copy with a promised identity is not compared with what that one has written",
+        120,
+        comparing._Comparison.ask_kin,
+        "{*self.promised.former, self.promised.identity.replica}",
+        "{*self.promised.former}",
+        theme=STORAGE,
+    ),
+    mutation(
         "what a list of revocations took out of a replaced identity is not written again",
         30,
         reissue.set_aside,

@@ -43,7 +43,7 @@ def bound(world: World, card: CardId) -> int:
         fact.amount_minor for fact in ever if fact.kind is not Kind.OPENING and fact.amount_minor > 0
     )
     believed_minor = policy(world).opening_balance_minor + paid_in
-    groups = [Group(FOR_EVER_MS)] * (len(world.buses) + world.restored)
+    groups = [Group(FOR_EVER_MS)] * (len(world.buses) + len(world.restored))
     standing = Standing(_given(world, card), believed_minor)
     return exposure(policy(world), groups, [standing]).per_card_minor
 

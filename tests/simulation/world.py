@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
@@ -76,7 +76,7 @@ class World:
         self.now_ms = START_MS
         self.bookings = 0
         self.sharer: Bus | None = None  # whose blocks somebody else carries for certain
-        self.restored = False  # whether a terminal's storage was put back
+        self.restored: set[bool] = set()  # a terminal's storage was put back: without, with a promise
 
     def run(self) -> None:
         """Play, heal, compare."""
@@ -154,7 +154,8 @@ class World:
 
         async def exchange(messages: Sequence[Message]) -> Answer:
             expect(next(left, None) is not None, f"{bus.name} syncs without end")
-            return await self.network.exchange(bus.number, bus.speaks_as, messages)
+            promised = bus.promised is not None
+            return await self.network.exchange(bus.number, bus.speaks_as, messages, fresh=promised)
 
         if cuts:
             self._maybe_cut(bus, 14)
@@ -181,7 +182,8 @@ class World:
         before = bus.replica
 
         async def exchange(messages: Sequence[Message]) -> Answer:
-            return await self.network.exchange(bus.number, bus.speaks_as, messages)
+            promised = bus.promised is not None
+            return await self.network.exchange(bus.number, bus.speaks_as, messages, fresh=promised)
 
         try:
             bus.pair_restored(exchange, lambda: self._renew(bus))
@@ -189,6 +191,11 @@ class World:
             self.note(type(error).__name__)
             return
         self._met_anew(bus, before)
+
+    def promise(self, bus: Bus) -> None:
+        """The hub gives a terminal a new identity, and that goes out of reach."""
+        with suppress(UplinkError):
+            bus.promise(lambda: self._renew(bus))
 
     def _renew(self, bus: Bus) -> None:
         self.network.renew(bus.number, bus.next_author, bus.since_pairing)
