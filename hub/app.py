@@ -178,7 +178,7 @@ def build(hub: Hub, bus: EventBus, url: str, registry: Registry) -> tuple[web.Ap
     about = About(hub.authority.fleet.hex(), settings.announce_name, url, VERSION)
     evidence = Evidence(database, ledger)
     daybook = Daybook(ledger, registry, service.policy, now_ms)
-    exposures = Exposures(database, registry, service.policy, settings.online_s, now_ms, time.monotonic)
+    exposures = Exposures(database, registry, settings.online_s, now_ms, time.monotonic)
     for each in (app, control_app):
         each[EVIDENCE] = evidence
         each[EXPOSURES], each[DAYBOOK] = exposures, daybook
