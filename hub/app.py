@@ -16,7 +16,7 @@ from aiohttp import web
 
 from crdt.certificate import Limits
 from crdt.facts import Kind
-from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
+from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, REVOKED_LIST, SYNC
 from crdt.store.hub import Change, HubLedger
 from crdt.store.store import Store
 from hub import control, founding, pages, server
@@ -57,6 +57,7 @@ from hub.recalling import Recall
 from hub.registry import Registry
 from hub.renewal import RATE_WINDOW_S as RENEWAL_WINDOW_S
 from hub.renewal import Renewal
+from hub.revoked_list import RevokedList
 from hub.sealing import Sealer
 from hub.service import Author, Service
 from hub.sessions import Sessions
@@ -230,6 +231,7 @@ def _terminal_routes(
     return [
         web.post(SYNC, sync.sync),
         web.get(IDENTIFY, sync.identify),
+        web.get(REVOKED_LIST, RevokedList(hub.ledger, callers).get),
         web.post(PAIR_START, pairing.start),
         web.post(PAIR_FINISH, pairing.finish),
         web.post(RENEW, renewal.renew),
