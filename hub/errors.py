@@ -5,6 +5,7 @@ HubError
 |- SetupError         the hub cannot start as it stands (not initialised, port in use, key file unsafe)
 |- FileTrouble        a file that a command was given cannot be read or written
 |- HubNotRunning      a command needs the running hub and found none
+|- HubFailed          the running hub failed at what a command asked for
 `- RequestRefused     somebody asked for something the hub does not do: `.status` is the HTTP status
 """
 
@@ -29,6 +30,10 @@ class FileTrouble(HubError):
 
 class HubNotRunning(HubError):
     """A command needs the running hub and none answers on its control socket."""
+
+
+class HubFailed(HubError):
+    """The running hub failed at what a command asked for and does not say why: a bug, which its log shows."""
 
 
 class RequestRefused(HubError):
