@@ -203,9 +203,7 @@ def span(policy: FleetSettings, wanted: date) -> Day:
         start = end = -1
     try:
         return Day(int(start) * 1000, int(end) * 1000)
-    except (
-        MisuseError
-    ) as error:  # before 1970, or by clocks that are not at quarters of an hour
+    except MisuseError as error:  # before 1970, or by clocks that are not at quarters of an hour
         raise RequestRefused("day", f"{wanted} is no day of service.") from error
 
 

@@ -195,7 +195,11 @@ def test_a_day_at_the_depot(
     changed = run("fleet", "set", "flat_fare=3.10", "route_fares=7=1.80,Airport=4.20")
     assert "flat_fare = 3.10\nroute_fares = 7=1.80, Airport=4.20\n" in changed
     assert run("fleet") == changed
-    assert "Bus 1 is revoked" in run("terminals", "revoke", "Bus 1")
+    beyond = run("terminals", "revoke", "Bus 1", "--cut-off", "99999")
+    assert "Later ones up to 99999 count as they" in beyond
+    revoked = run("terminals", "revoke", "Bus 1")
+    assert "Bus 1 is revoked" in revoked
+    assert "count as they" not in revoked
     assert re.search(r"^Bus 1 +revoked", run("terminals"), re.M)
     monkeypatch.setenv("FAREBOX_OPERATOR_PASSWORD", "another one")
     assert "changed" in run("password")
