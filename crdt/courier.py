@@ -10,7 +10,7 @@ proves itself. Importing again changes nothing.
 from hashlib import sha256
 from typing import Final
 
-from crdt.errors import Malformed
+from crdt.errors import Malformed, RefusalCode
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Heads, Hello
 from crdt.frontier import MAX_FRONTIER, Frontier, Head, parts
@@ -18,6 +18,12 @@ from crdt.session import Event, Refused, Session
 
 MAGIC: Final = b"farebox courier v1\n"
 CHECKSUM_BYTES: Final = 32
+NO_COURIER_FILE: Final = (
+    "this is not a courier file; farebox-tech export and farebox-hub ledger export make one"
+)
+OTHER_FLEET: Final = (
+    "this courier file is of another fleet; import it at the hub that its terminals are paired with"
+)
 MAX_COURIER_BYTES: Final = 64 * 2**30
 MAX_COURIER_FRAMES: Final = 2**31
 
@@ -100,7 +106,8 @@ class CourierReader:
             self._magic += data[:wanted]
             data = data[wanted:]
             if not MAGIC.startswith(self._magic):
-                return [self._refused("this is not a courier file")]
+                self._over = True
+                return [Refused(RefusalCode.UNSUPPORTED, NO_COURIER_FILE)]
         return self._checked(self._session.receive_data(data))
 
     def _checked(self, events: list[Event]) -> list[Event]:
@@ -115,6 +122,8 @@ class CourierReader:
             taken.append(event)
             if isinstance(event, Refused):
                 self._over = True
+                if event.code is RefusalCode.FOREIGN_FLEET:
+                    return [*taken[:-1], Refused(event.code, OTHER_FLEET)]
             elif self._told or not isinstance(event, Hello | CertificateFrame | BlockFrame):
                 refused = self._refused(f"a {type(event).__name__} is not for a courier file")
                 return [*taken[:-1], refused]

@@ -13,12 +13,14 @@ TXT_REPLICA: Final = "replica"  # of a peer: its replica id, 32 hex digits
 TXT_VEHICLE: Final = "vehicle"  # of a peer: which vehicle it is on, a text; empty where nobody said
 DEFAULT_PORT: Final = 8443
 
-# HTTPS. SYNC, RENEW and IDENTIFY want the terminal's client certificate; PAIR_* come before there is one.
+# HTTPS. All want the terminal's client certificate, but for PAIR_*, which come before there is one.
 SYNC: Final = "/api/v1/sync"  # POST, CONTENT_TYPE both ways: one session each way
 PAIR_START: Final = "/api/v1/pair/start"  # POST JSON {nameplate, message} -> {session, message}
 PAIR_FINISH: Final = "/api/v1/pair/finish"  # POST JSON {session, request} -> {response}
 # POST JSON {public_key, csr, reissued, and where there is one forgotten} -> as a pairing's answer, unsealed
 RENEW: Final = "/api/v1/renew"
 IDENTIFY: Final = "/api/v1/identify"  # GET -> JSON about the hub
+# GET -> CONTENT_TYPE, a session of HELLO and the signed list; also for a terminal that was revoked
+REVOKED_LIST: Final = "/api/v1/revoked"
 CONTENT_TYPE: Final = "application/vnd.farebox.sync"
 MAX_JSON_BYTES: Final = 64 * 1024  # a pairing request or answer

@@ -17,11 +17,12 @@ from http import HTTPStatus
 from typing import Any, Self
 
 import aiohttp
+from aiohttp import hdrs
 
 from crdt.errors import RefusalCode
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import MAX_EXCHANGE_BYTES, Hello, Message, Refusal
-from crdt.protocol import CONTENT_TYPE, MAX_JSON_BYTES, SYNC
+from crdt.protocol import CONTENT_TYPE, MAX_JSON_BYTES, REVOKED_LIST, SYNC
 from crdt.session import Ended, Event, Refused, Session
 from crdt.tlsnames import HUB_TLS_NAME, replica_tls_name
 from edge.addresses import HubAddress
@@ -119,13 +120,25 @@ class ExchangeClient:
         """Send `messages` (HELLO first), return the answer. Raises UplinkError; never returns a part."""
         session = Session(self._fleet, self._replica)
         body = b"".join(session.send(message) for message in messages)
+        return await self._answered(session, hdrs.METH_POST, address, SYNC, body)
+
+    async def revoked_list(self, address: HubAddress) -> tuple[Message, ...]:
+        """The fleet's list of revoked identities and its signer, which a hub gives to those on it as well.
+        Raises UplinkError."""
+        session = Session(self._fleet, self._replica)
+        return (await self._answered(session, hdrs.METH_GET, address, REVOKED_LIST, None)).messages
+
+    async def _answered(
+        self, session: Session, method: str, address: HubAddress, path: str, body: bytes | None
+    ) -> Answer:
         began_s = self._clock_s()
         async with (
             translated(address, self._other_side.word),
-            self._http.post(
-                address.url(SYNC),
+            self._http.request(
+                method,
+                address.url(path),
                 data=body,
-                headers={"Content-Type": CONTENT_TYPE},
+                headers={} if body is None else {hdrs.CONTENT_TYPE: CONTENT_TYPE},
                 proxy=self._proxy,
                 allow_redirects=False,
                 server_hostname=self._other_side.tls_name,

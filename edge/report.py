@@ -93,7 +93,8 @@ class Report:
     def _numbers(self) -> dict[str, Any]:
         enrolment = self._terminal.enrolment
         if enrolment is None:
-            return dict.fromkeys((*Status.__annotations__, "fares_version"), 0) | {"suspended": False}
+            no = dict.fromkeys(("suspended", "revoked"), False)
+            return dict.fromkeys((*Status.__annotations__, "fares_version"), 0) | no
         former = [replica.hex() for replica in enrolment.ledger.former(MAX_FORMER)]
         return {**enrolment.ledger.status(), "fares_version": enrolment.fares_version, "former": former}
 

@@ -23,6 +23,7 @@ from edge.words import (
     NOT_PAIRED,
     NOT_PERMITTED,
     READER_FAILED,
+    REVOKED,
     STORE_FAILED,
     words_for,
 )
@@ -161,6 +162,8 @@ class TapPath:
             return Signal.OUT_OF_SERVICE, STORE_FAILED
         if enrolment is None:
             return Signal.OUT_OF_SERVICE, NOT_PAIRED
+        if enrolment.ledger.revoked:
+            return Signal.OUT_OF_SERVICE, REVOKED
         if enrolment.fares is None:
             return Signal.OUT_OF_SERVICE, NO_FARES
         return READY
@@ -179,7 +182,7 @@ class TapPath:
             return
         try:
             with self._terminal.using() as enrolment:
-                if enrolment is None or enrolment.fares is None:
+                if enrolment is None or enrolment.fares is None or enrolment.ledger.revoked:
                     self._out_of_service(card)
                     return
                 self._tap(CardId(card), enrolment)

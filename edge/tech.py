@@ -131,6 +131,10 @@ def _tell_peers(said: Json) -> str:
 
 
 _UNPAIRED = "no: `farebox-hub invite` prints a code, `farebox-tech pair CODE` pairs this terminal"
+_REVOKED = (
+    "REVOKED by an operator. Cards are refused until it is paired anew: `farebox-hub invite` prints a code,"
+    " `farebox-tech pair CODE` pairs this terminal. What it had not sent by then waits for the operator."
+)
 _SUSPENDED = (
     "AN OLD COPY WAS PUT BACK. Taps are taken and kept; at the next sync with the hub they go up under a new"
     " identity by themselves. Nothing to do but to see that the terminal reaches its hub."
@@ -142,6 +146,7 @@ def _tell_status(said: Json) -> str:
     rows = {
         "terminal": f"{said['name']} (route {said['route'] or '-'}, door {said['door'] or '-'})",
         "paired": f"fleet {said['fleet']}, replica {said['replica']}" if said["paired"] else _UNPAIRED,
+        "service": _REVOKED if said["revoked"] else "-",
         "uplink": f"online, hub at {said['hub']}" if said["online"] else f"offline: {said['trouble']}",
         "disputed": said["disputed"] or "nothing",
         "storage": _SUSPENDED if said["suspended"] else "as this terminal left it",

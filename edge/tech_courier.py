@@ -19,7 +19,7 @@ from crdt.courier import MAGIC, CourierReader
 from crdt.errors import InputRefused
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import BlockFrame, Hello
-from crdt.frontier import Frontier
+from crdt.frontier import Frontier, joined
 from crdt.session import Event, Refused
 from edge.errors import ControlError
 from edge.local import DELTAS_HEADER, UNSEALED_HEADER, Json, ask, exchange, give
@@ -41,8 +41,7 @@ class Tally:
         self.blocks = 0
         self.trouble = ""
         """Why it cannot be read on, a sentence."""
-        self.claimed: Frontier = {}
-        """What the exporter held."""
+        self._claimed: Frontier = {}
 
     def take(self, data: bytes) -> None:
         """The next bytes."""
@@ -52,11 +51,18 @@ class Tally:
         """The file's end; `trouble` says whether it came too early."""
         self._count(self._reader.receive_eof())
 
+    @property
+    def covered(self) -> Frontier:
+        """How far the file, or an earlier one that it goes on from, has each chain: what its terminal held
+        then, and what the file itself has, for the hub's own blocks are only kept and not held. All of it
+        once the end was read."""
+        return joined(self._claimed, self._reader.heads or {})
+
     def _count(self, events: list[Event]) -> None:
         for event in events:
             match event:
                 case Hello(frontier=frontier):
-                    self.claimed = frontier
+                    self._claimed = frontier
                 case BlockFrame(raw):
                     self.blocks += 1
                     with suppress(InputRefused):
@@ -67,8 +73,9 @@ class Tally:
 
 def export_file(path: Path, options: Namespace) -> Json:
     """Write a courier file; `unsealed` taps are not in it. Raises ControlError with a sentence; then no new
-    file is there."""
+    file is there. One that is there already stays as it is."""
     status = _paired(path)
+    _not_there(options.file)
     body = json.dumps({"after": _after(options.since, status)}).encode()
     tally = Tally(status)
     with exchange(path, "POST", "/export", body) as response, _new_file(options.file) as file:
@@ -158,7 +165,7 @@ def _after(since: str, status: Json) -> dict[str, int] | None:
     tally.end()
     if tally.trouble:
         raise ControlError(f"{earlier} cannot say what to leave out: {tally.trouble}.")
-    return {replica.hex(): head.seq for replica, head in tally.claimed.items()}
+    return {replica.hex(): head.seq for replica, head in tally.covered.items()}
 
 
 def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -189,12 +196,15 @@ def _new_file(path: Path) -> Iterator[FileIO]:
     """A file that appears as `path`, on the disk for good, when the block ends well; else not at all."""
     part = path.with_name(f".{path.name}.part")
     with _writing(path):
-        file = part.open("wb", buffering=0)  # so that closing it has nothing left to write
+        part.unlink(missing_ok=True)
+        # Unbuffered, so that closing it has nothing left to write. For its owner: who rode where is in it.
+        file = FileIO(part, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
     try:
         with file:
             yield file
             with _writing(path):
                 os.fsync(file.fileno())
+        _not_there(path)
         with _writing(path):
             part.replace(path)
             _sync_directory(path.absolute().parent)
@@ -202,6 +212,14 @@ def _new_file(path: Path) -> Iterator[FileIO]:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def _not_there(path: Path) -> None:
+    """Another bus's export may have the name."""
+    with _writing(path):
+        there = path.exists()
+    if there:
+        raise ControlError(f"{path} is there already and was not touched. Name another.")
 
 
 def _write(file: FileIO, data: bytes) -> None:

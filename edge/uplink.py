@@ -11,13 +11,23 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from crdt.errors import LedgerError
+from crdt.errors import InputRefused, LedgerError
 from crdt.frames import Message
 from crdt.protocol import RENEW
+from edge import revoked_list
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
 from edge.clock import TerminalClock
-from edge.errors import EdgeError, HubBusy, HubDistrusted, HubUnreachable, Superseded, UplinkError
+from edge.delivery import is_cut_off
+from edge.errors import (
+    EdgeError,
+    HubBusy,
+    HubDistrusted,
+    HubRefused,
+    HubUnreachable,
+    Superseded,
+    UplinkError,
+)
 from edge.exchange import Answer
 from edge.identity import Identity
 from edge.renewal import renewed_identity
@@ -37,6 +47,7 @@ class Client(Protocol):
     async def __aexit__(self, *error: object) -> None: ...
     async def exchange(self, address: HubAddress, messages: Sequence[Message]) -> Answer: ...
     async def ask(self, address: HubAddress, path: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
+    async def revoked_list(self, address: HubAddress) -> tuple[Message, ...]: ...
 
 
 Wait = Callable[[asyncio.Event, float], Awaitable[object]]
@@ -202,7 +213,25 @@ class Uplink:
 
         exchange = self._exchange(client, address)
         run = Sync(self._terminal, enrolment, exchange, self._describe, self._delivery, retry, renew, former)
-        return await run.run()
+        try:
+            return await run.run()
+        except HubRefused as error:
+            if is_cut_off(error):
+                await self._hear_who_is_revoked(enrolment, client, address)
+            raise
+
+    async def _hear_who_is_revoked(self, enrolment: Enrolment, client: Client, address: HubAddress) -> None:
+        """Keep the hub's list, by which the terminal takes itself out of service."""
+        identity = enrolment.identity
+
+        def keep(messages: Sequence[Message]) -> None:
+            with self._terminal.syncing(identity):
+                revoked_list.learn(identity, enrolment.ledger, messages)
+
+        try:
+            await asyncio.to_thread(keep, await client.revoked_list(address))
+        except (UplinkError, InputRefused) as error:
+            log.warning("who was revoked is not known: %s", error)
 
     def _exchange(self, client: Client, address: HubAddress) -> Exchange:
         async def exchange(messages: Sequence[Message]) -> Answer:

@@ -11,6 +11,7 @@ from hardware.feedback import Signal
 NOT_PAIRED = "Out of service: not paired yet"
 STARTING = "Out of service: starting"
 STOPPED = "Out of service: stopped"
+REVOKED = "Out of service: revoked by the operator, it has to be paired anew"
 NO_FARES = "Out of service: waiting for the fares"
 NOT_PERMITTED = "Out of service: the fare is beyond what this terminal may take"
 STORE_FAILED = "Out of service: the ledger cannot be written"

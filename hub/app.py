@@ -16,7 +16,7 @@ from aiohttp import web
 
 from crdt.certificate import Limits
 from crdt.facts import Kind
-from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
+from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, REVOKED_LIST, SYNC
 from crdt.store.hub import Change, HubLedger
 from crdt.store.store import Store
 from hub import control, founding, pages, server
@@ -58,6 +58,7 @@ from hub.recalling import Recall
 from hub.registry import Registry
 from hub.renewal import RATE_WINDOW_S as RENEWAL_WINDOW_S
 from hub.renewal import Renewal
+from hub.revoked_list import RevokedList
 from hub.sealing import Sealer
 from hub.service import Author, Service
 from hub.sessions import Sessions
@@ -180,7 +181,7 @@ def build(hub: Hub, bus: EventBus, url: str, registry: Registry) -> tuple[web.Ap
     about = About(hub.authority.fleet.hex(), settings.announce_name, url, VERSION)
     evidence = Evidence(database, ledger)
     daybook = Daybook(ledger, registry, service.policy, now_ms)
-    exposures = Exposures(database, registry, service.policy, settings.online_s, now_ms, time.monotonic)
+    exposures = Exposures(database, registry, settings.online_s, now_ms, time.monotonic)
     for each in (app, control_app):
         each[EVIDENCE] = evidence
         each[EXPOSURES], each[DAYBOOK] = exposures, daybook
@@ -232,6 +233,7 @@ def _terminal_routes(
     return [
         web.post(SYNC, sync.sync),
         web.get(IDENTIFY, sync.identify),
+        web.get(REVOKED_LIST, RevokedList(hub.ledger, callers).get),
         web.post(PAIR_START, pairing.start),
         web.post(PAIR_FINISH, pairing.finish),
         web.post(RENEW, renewal.renew),

@@ -3,12 +3,20 @@
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
 from aiohttp import web
 
 from crdt.errors import Revoked, UnknownAuthor
 from hub.authority import serial_of
 from hub.registry import MAX_TERMINALS, REPLACED, REVOKED, Client, Registry
+
+# What a caller is told whose certificate has ended, and what it takes to go on.
+STOPPED: Final = {
+    REVOKED: "was revoked: it takes no fares until it is paired anew (farebox-hub invite).",
+    REPLACED: "has a newer certificate than this one: it was paired since, maybe on another device. "
+    "If this one is to go on, pair it anew (farebox-hub invite).",
+}
 
 
 class Callers:
@@ -27,8 +35,7 @@ class Callers:
         if client.stopped:
             if client.stopped == REPLACED:
                 self._registry.turned_away[client.terminal] = self._now_ms()
-            why = "was revoked" if client.stopped == REVOKED else "has a newer certificate than this one"
-            raise Revoked(f"The terminal {client.name} {why}.")
+            raise Revoked(f"The terminal {client.name} {STOPPED[client.stopped]}")
         return client
 
     async def standing(self, request: web.Request) -> str:

@@ -178,10 +178,12 @@ def _tell(done: dict[str, Any]) -> None:
         numbers = f"{gap['first_seq']} to {gap['last_seq']}"
         say(f"  missing of {gap['author']}: {numbers} (replica {gap['replica']})")
     if done["trouble"]:
-        raise FileTrouble(
-            f"{done['trouble'][:1].upper()}{done['trouble'][1:]}. What is said above is in the ledger. "
-            "Copy the file once more and import it again: nothing counts twice."
+        again = (
+            " What is said above is in the ledger. Copy the file once more and import it again: "
+            "nothing counts twice."
         )
+        sentence = f"{done['trouble'][:1].upper()}{done['trouble'][1:]}."
+        raise FileTrouble(sentence + again * done["damaged"])
 
 
 def _save(options: argparse.Namespace, target: str, what: str) -> int:

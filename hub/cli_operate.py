@@ -120,8 +120,18 @@ def _stop(options: argparse.Namespace) -> None:
         say(f"{done['name']} is revoked, and every terminal hears of it. What it wrote counts up to:")
     for replica, seq in done["cut_offs"].items():
         say(f"  {seq} of {replica}")
+    _say_what_is_to_come(options, done["name"])
     say("Later entries that still turn up lie in quarantine and change no balance. To count them after all:")
     say(f"`farebox-hub terminals accept {done['name']!r}`. Pairing it again brings the terminal back.")
+
+
+def _say_what_is_to_come(options: argparse.Namespace, name: str) -> None:
+    """A cut-off beyond what the hub holds trusts whoever has the terminal; a slip of a digit does, too."""
+    rows = ask_hub(options, "GET", "/terminals")
+    held_seq = next((row["head_seq"] for row in rows if row["name"] == name), 0)
+    if options.cut_off is not None and options.cut_off > held_seq:
+        say(f"The hub holds {held_seq} of the last one. Later ones up to {options.cut_off} count as they")
+        say("come, whoever has the terminal now. If they should not, give the cut-off again, lower.")
 
 
 def _fleet(options: argparse.Namespace) -> None:

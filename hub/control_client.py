@@ -4,12 +4,12 @@ import http.client
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hub.errors import FileTrouble, HubNotRunning, RequestRefused
+from hub.errors import FileTrouble, HubFailed, HubNotRunning, RequestRefused
 
 TIMEOUT_S = 30.0
 FILE_TIMEOUT_S = 900.0  # a backup of a large ledger takes its time before it begins
@@ -60,14 +60,16 @@ def upload(path: Path, target: str, file: BinaryIO, size: int, progress: Progres
 
     with _answering(path, FILE_TIMEOUT_S) as connection:
         headers = {"Content-Type": "application/octet-stream"}
-        connection.request("POST", target, pieces(), headers, encode_chunked=True)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has read enough, and its answer says why
+            connection.request("POST", target, pieces(), headers, encode_chunked=True)
         response = connection.getresponse()
         _check(response)
         return json.loads(response.read())
 
 
 def ask(path: Path, method: str, target: str, body: Mapping[str, object] | None = None) -> Any:
-    """The hub's answer. HubNotRunning when nobody answers at `path`, RequestRefused when the answer is no."""
+    """The hub's answer. HubNotRunning when nobody answers at `path`, RequestRefused when the answer is no,
+    HubFailed when it says nothing that could be understood."""
     with _answering(path, TIMEOUT_S) as connection:
         payload = None if body is None else json.dumps(body)
         connection.request(method, target, payload, {"Content-Type": "application/json"})
@@ -93,10 +95,18 @@ def _read(file: BinaryIO) -> bytes:
 
 
 def _check(response: http.client.HTTPResponse) -> None:
-    """RequestRefused unless the hub does what it was asked."""
-    if response.status != HTTPStatus.OK:
+    """RequestRefused unless the hub does what it was asked; HubFailed where it does not say why."""
+    if response.status == HTTPStatus.OK:
+        return
+    try:
         answer = json.loads(response.read())
-        raise RequestRefused(str(answer.get("error", "")), str(answer.get("message", "")), response.status)
+        code, sentence = str(answer["error"]), str(answer["message"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise HubFailed(
+            f"The hub runs, but it failed at this (HTTP {response.status}). Its log says why "
+            "(journalctl -u farebox-hub). Look whether it was done before you ask again."
+        ) from error
+    raise RequestRefused(code, sentence, response.status)
 
 
 @contextmanager
@@ -104,15 +114,26 @@ def _answering(path: Path, timeout_s: float) -> Iterator[http.client.HTTPConnect
     """A connection to the hub; HubNotRunning where nobody answers, or nobody any more."""
     connection = _UnixConnection(path, timeout_s)
     try:
+        _connect(connection, path)
         yield connection
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise HubNotRunning(
+            f"The hub at {path} broke off, or took longer than {timeout_s:.0f} s. Look whether it runs, and "
+            "into its log (journalctl -u farebox-hub); and whether this was done before you ask again."
+        ) from error
+    finally:
+        connection.close()
+
+
+def _connect(connection: http.client.HTTPConnection, path: Path) -> None:
+    try:
+        connection.connect()
     except PermissionError as error:
         raise HubNotRunning(
             f"The hub's control socket {path} is for the hub's own user and root. Run this with sudo."
         ) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except OSError as error:
         raise HubNotRunning(
             f"No running hub answers at {path}. Start it with `farebox-hub run`, "
             "or name the settings of the running one with --settings."
         ) from error
-    finally:
-        connection.close()

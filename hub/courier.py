@@ -8,11 +8,12 @@ it came.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.courier import CourierReader, CourierWriter
-from crdt.errors import InputRefused
+from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import Frontier, Head, missing
@@ -22,6 +23,10 @@ from crdt.store.hub import HubLedger
 BATCH_BYTES = 1024 * 1024  # of blocks and certificates in one merge
 BATCH_ITEMS = 4096
 MAX_TOLD = 20  # refusals told one by one; the rest are counted
+
+
+# Why a file cannot be read, whatever copy of it: what is in it is not for this hub.
+OF_NO_USE: Final = frozenset({RefusalCode.FOREIGN_FLEET, RefusalCode.UNSUPPORTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Imported:
     refused: int = 0  # blocks and certificates
     refusals: list[str] = field(default_factory=list)  # why, of the first ones
     missing: list[Missing] = field(default_factory=list)
-    trouble: str = ""  # the file is damaged or cut short; what came before it counts
+    trouble: str = ""  # why the file was not read to its end; what came before counts
+    damaged: bool = False  # and whether another copy of it may be read further
 
     def refuse(self, sentence: str) -> None:
         """Note one that was refused."""
@@ -88,6 +94,7 @@ class Import:
                     self._bytes += len(raw)
                 case Refused():
                     self._done.trouble = event.text
+                    self._done.damaged = event.code not in OF_NO_USE
                 case _:
                     pass
             items = len(self._blocks) + len(self._certificates)

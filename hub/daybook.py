@@ -13,6 +13,7 @@ from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
 from crdt.certificate import AuthorCertificate, Role
+from crdt.errors import MisuseError
 from crdt.facts import ReplicaId
 from crdt.fleet import FleetSettings
 from crdt.store.completeness import Complete, Completeness, Missing
@@ -203,9 +204,10 @@ def span(policy: FleetSettings, wanted: date) -> Day:
         )
     except (ValueError, OverflowError):
         start = end = -1
-    if start < 0:
-        raise RequestRefused("day", f"{wanted} is no day of service.")
-    return Day(int(start) * 1000, int(end) * 1000)
+    try:
+        return Day(int(start) * 1000, int(end) * 1000)
+    except MisuseError as error:  # before 1970, or by clocks that are not at quarters of an hour
+        raise RequestRefused("day", f"{wanted} is no day of service.") from error
 
 
 def day_at(policy: FleetSettings, at_ms: int) -> date:

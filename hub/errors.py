@@ -6,6 +6,7 @@ HubError
 |- FileTrouble        a file that a command was given cannot be read or written
 |- HubNotRunning      a command needs the running hub and found none
 |- PutBack            the hub turned out to be an older copy of itself, and has to start again
+|- HubFailed          the running hub failed at what a command asked for
 `- RequestRefused     somebody asked for something the hub does not do: `.status` is the HTTP status
 """
 
@@ -43,6 +44,10 @@ class PutBack(HubError):
             " have the number of another one and wait for you. Until all of that is here do not book a top-up"
             " again: both would count."
         )
+
+
+class HubFailed(HubError):
+    """The running hub failed at what a command asked for and does not say why: a bug, which its log shows."""
 
 
 class RequestRefused(HubError):

@@ -1,37 +1,40 @@
 """The exposure of the fleet as it stands: `crdt.exposure` with what the hub knows of its terminals and cards.
 
-Each terminal that is not online is a group of its own, since it settled last; those online hear of each other
-through the hub and are one group. What an offline terminal may believe of a card is the balance now, and what
-was taken from it since that terminal settled.
+Each terminal that is not online is a group of its own, since it settled last, and judges by the most generous
+rules that were published since those it has. Nobody knows when it will be back, so its time limits only what
+cards can owe by now. Those online hear of each other through the hub and are one group. What an offline
+terminal may believe of a card is the balance now, and what was taken from it since that terminal settled.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
 
 from sqlalchemy import Connection, func, select
 
-from crdt.exposure import Exposure, Group, Standing, exposure
-from crdt.fleet import FleetSettings
+from crdt.exposure import Group, Rules, Standing, exposure
 from crdt.store.schema import CARD, HISTORY
 from crdt.store.store import Store
+from hub.published import Published, published, version_in
 from hub.registry import Registry, Terminal
 
-LONG_MS = 10 * 365 * 86_400_000  # of those online: what they let cards ride for until the others come back
 REST = 20  # how much longer than it took the figure is left alone: it reads every card
 
 
 @dataclass(frozen=True, slots=True)
 class ExposureView:
-    """What cards can come to owe at most, beyond what they owe now, until all are back. Minor units."""
+    """What known cards can come to owe at most, beyond what they owe by what the hub holds. Minor units."""
 
     offline: int  # terminals that are away
     longest_ms: int  # the longest time one of them has been away; 0 when none is
-    per_card_minor: int
-    per_new_card_minor: int  # of a card that nobody has met
-    fleet_minor: int  # of all cards that are known
-    in_touch_minor: int  # of it what is left when every terminal is online: rides that the policy lends
-    unlent_minor: int  # of it what is left when the policy lends no ride
+    lends: bool  # whether a terminal in touch lets a card ride once into the negative
+    fleet_minor: int  # of all cards, however long those terminals stay away
+    by_now_minor: int  # of it what they may have let cards ride for already
+    in_touch_minor: int  # of it what is left when every terminal is online
+    unlent_minor: int  # of it what is left when terminals online lend no ride
+    per_card_minor: int  # of one card, however long
+    per_new_card_minor: int  # of a card that nobody has met, however long
 
     @property
     def offline_minor(self) -> int:
@@ -46,14 +49,12 @@ class Exposures:
         self,
         database: Store,
         registry: Registry,
-        policy: Callable[[], Awaitable[FleetSettings]],
         online_s: int,
         now_ms: Callable[[], int],
         monotonic: Callable[[], float],
     ) -> None:
         self._database = database
         self._registry = registry
-        self._policy = policy
         self._online_ms = online_s * 1000
         self._now_ms = now_ms
         self._monotonic = monotonic
@@ -71,41 +72,51 @@ class Exposures:
             return self._known
 
     async def _compute(self) -> ExposureView:
-        now_ms, policy = self._now_ms(), await self._policy()
+        now_ms = self._now_ms()
         terminals = [row for row in await self._registry.terminals() if row.revoked_ms is None]
         away = [row for row in terminals if now_ms - (row.seen_ms or 0) > self._online_ms]
         since = min((row.settled_fact for row in away), default=None)
-        cards = await asyncio.wrap_future(self._database.read(lambda sql: standings(sql, since)))
-        return await asyncio.to_thread(judge, policy, terminals, away, cards, now_ms)
+
+        def work(connection: Connection) -> tuple[Published, list[Standing]]:
+            return published(connection), standings(connection, since)
+
+        rules, cards = await asyncio.wrap_future(self._database.read(work))
+        return await asyncio.to_thread(judge, rules, terminals, away, cards, now_ms)
 
 
 def judge(
-    policy: FleetSettings,
+    rules: Published,
     terminals: Sequence[Terminal],
     away: Sequence[Terminal],
     cards: Sequence[Standing],
     now_ms: int,
 ) -> ExposureView:
     """The figures, from terminals that are not revoked and those of them that are away. Pure."""
-    together = [Group(LONG_MS)] if len(terminals) > len(away) else []
+    gone = {row.terminal for row in away}
+    present = [row for row in terminals if row.terminal not in gone]
+    here = reduce(Rules.joined, (_rules(rules, row) for row in present), rules.newest)
+    together = [Group(here, in_touch=True)] if present else []
+    strict = [Group(here._replace(lends=False), in_touch=True)] if present else []
     times = [max(0, now_ms - (row.settled_ms or row.paired_ms)) for row in away]
-    groups = [*together, *map(Group, times)]
-    opening_minor = policy.opening_balance_minor
-    # A terminal that settled before a card was met gives it its opening balance once more.
-    believed = [one._replace(believed_minor=max(one.believed_minor, opening_minor)) for one in cards]
-    known = believed if away else list(cards)
-    worst = exposure(policy, groups, known)
-    in_touch: Exposure = exposure(policy, [Group(LONG_MS)] if terminals else [], cards)
-    unlent = exposure(replace(policy, negative_ride=False), groups, known)
+    apart = [Group(_rules(rules, row)) for row in away]
+    worst = exposure([*together, *apart], cards)
+    timed = [group._replace(offline_ms=ms) for group, ms in zip(apart, times, strict=True)]
     return ExposureView(
         offline=len(away),
         longest_ms=max(times, default=0),
+        lends=here.lends,
+        fleet_minor=worst.fleet_minor,
+        by_now_minor=exposure(timed, cards).fleet_minor,
+        in_touch_minor=exposure([Group(here, in_touch=True)] if terminals else [], cards).fleet_minor,
+        unlent_minor=exposure([*strict, *apart], cards).fleet_minor,
         per_card_minor=worst.per_card_minor,
         per_new_card_minor=worst.per_new_card_minor,
-        fleet_minor=worst.fleet_minor,
-        in_touch_minor=min(in_touch.fleet_minor, worst.fleet_minor),
-        unlent_minor=unlent.fleet_minor,
     )
+
+
+def _rules(rules: Published, terminal: Terminal) -> Rules:
+    """By which it may judge. One that never came has none yet, and is given the newest when it does."""
+    return rules.newest if terminal.seen_ms is None else rules.since(version_in(terminal.status))
 
 
 def standings(connection: Connection, since: int | None) -> list[Standing]:

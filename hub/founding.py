@@ -21,7 +21,7 @@ from crdt.store.lock import ProcessLock
 from crdt.store.marks import Marks
 from crdt.store.server import ServerDatabase
 from crdt.store.store import Store
-from hub import restoring, tables
+from hub import published, restoring, tables
 from hub import settings as hub_settings
 from hub.authority import Authority, Secrets, new_secrets
 from hub.errors import SetupError
@@ -166,7 +166,7 @@ def open_ledger(
             authority = Authority(replace(secrets, ledger_key=seed))
             ledger = _ledger(settings, database, authority)
         _sign_documents(database, ledger, authority)
-        _set_floor(ledger)
+        _follow_fares(database, ledger)
         yield authority, ledger
     finally:
         ledger.close()
@@ -218,11 +218,13 @@ def _sign_documents(database: Store, ledger: HubLedger, authority: Authority) ->
         _seal(ledger, authority, REVOKED_DOCUMENT, revoked.version + 1, revoked.body)
 
 
-def _set_floor(ledger: HubLedger) -> None:
-    """Which cards owe more than the rules let them depends on the fares."""
+def _follow_fares(database: Store, ledger: HubLedger) -> None:
+    """Which cards owe more than the rules let them depends on the fares, and what terminals may let them."""
     fares = ledger.document(FLEET_DOCUMENT).result()
     if fares is not None:
-        ledger.set_floor(FleetDocument.load(fares.body).settings.floor_minor).result()
+        settings = FleetDocument.load(fares.body).settings
+        ledger.set_floor(settings.floor_minor).result()
+        database.write(lambda connection: published.note(connection, fares.version, settings)).result()
 
 
 def _seal(ledger: HubLedger, authority: Authority, name: str, version: int, body: bytes) -> None:

@@ -23,7 +23,7 @@ from crdt.store.hub import HubLedger
 from crdt.store.quarantine import UNRESOLVED
 from crdt.store.recording import Money
 from crdt.store.store import Store
-from hub import restoring
+from hub import published, restoring
 from hub.errors import RequestRefused, SetupError
 from hub.events import EventBus, Topic
 from hub.evidence import quarantined
@@ -232,8 +232,9 @@ class Service:
         def work(amendment: Amendment) -> bool:
             if amendment.document(FLEET_DOCUMENT) != document:
                 return False
-            self._sealer.put(amendment, FLEET_DOCUMENT, changed.body)
+            version = self._sealer.put(amendment, FLEET_DOCUMENT, changed.body)
             amendment.set_floor(changed.settings.floor_minor)
+            published.note(amendment.connection, version, changed.settings)
             return True
 
         return await asyncio.wrap_future(self._ledger.amend(work))

@@ -76,6 +76,16 @@ restored_hub = Table(
     Column("seen", Boolean, nullable=False),  # an operator took the notice away
 )
 
+published_rules = Table(  # of every version of the settings; terminals that are away have earlier ones
+    "hub_published_rules",
+    metadata,
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("fare_minor", BigInteger, nullable=False),  # these are `crdt.exposure.Rules`
+    Column("lends", Boolean, nullable=False),
+    Column("opening_minor", BigInteger, nullable=False),
+    Column("window_ms", BigInteger, nullable=False),
+)
+
 reissued = Table(
     "hub_reissued",
     metadata,

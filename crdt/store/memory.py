@@ -18,6 +18,7 @@ from crdt.columns import Columns
 from crdt.facts import CardId, CardView, Delta, Kind, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import REFUSED, UNMET
+from crdt.store import papers
 from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest_first
 from crdt.store.held import FARE, RECENT_FARES, Held, RecentFares, held_beyond
 from crdt.store.peers_open import PeersOpen
@@ -44,6 +45,7 @@ class Snapshot:
     chain: Chain  # this replica's, sealed
     segment: list[SegmentRow]
     suspended: bool
+    revoked: bool
     standing: Standing
     settled: Frontier
     held: Held
@@ -58,6 +60,7 @@ class Memory:
     segment: list[SegmentRow]  # what is not sealed yet
     last_seq: int  # the number of the last delta written here
     suspended: bool
+    revoked: bool  # whether an operator has ended this replica, as far as it has heard
     standing: Standing
     held: Held
     foreign_blocks: int
@@ -181,6 +184,7 @@ class Memory:
         self.segment = snapshot.segment
         self.last_seq = self.head.seq + len(self.segment)
         self.suspended = snapshot.suspended
+        self.revoked = snapshot.revoked
         self.standing = snapshot.standing
         self.held = snapshot.held
         self.foreign_blocks = snapshot.foreign_blocks
@@ -198,6 +202,7 @@ def read_snapshot(connection: Connection, replica: ReplicaId) -> Snapshot:
         chain=chains_of(connection, [replica]).get(replica, NO_CHAIN),
         segment=segment,
         suspended=bool(_SUSPENDED.value(connection)),
+        revoked=replica in papers.revocations(connection).revoked,
         standing=standing,
         settled=settled,
         held=held_beyond(connection, settled, segment),

@@ -20,6 +20,7 @@ class Status(TypedDict):
     quarantined: int  # blocks that do not count
     credit_left: int  # minor units of credit that this identity may still give
     suspended: bool  # nothing is sealed until a new identity takes over
+    revoked: bool  # an operator has ended this identity
 
 
 def status_of(memory: Memory, allowance_minor: int) -> Status:
@@ -36,4 +37,5 @@ def status_of(memory: Memory, allowance_minor: int) -> Status:
             quarantined=memory.quarantined,
             credit_left=allowance_minor - memory.credit_minor,
             suspended=memory.suspended,
+            revoked=memory.revoked,
         )

@@ -61,7 +61,7 @@ class TerminalLedger:
 
     The thread that taps calls `transact`; `seal`, `blocks_after` and `install` are for the thread that syncs.
     Any of them may run at the same time; a tap goes first. They wait for the disk, so none is for an event
-    loop, except `held`, `own_head`, `settled`, `status` and `last_at_ms`, which answer from memory.
+    loop, except `held`, `own_head`, `settled`, `status`, `revoked` and `last_at_ms`: they answer from memory.
     """
 
     def __init__(
@@ -158,6 +158,12 @@ class TerminalLedger:
     def suspended(self) -> bool:
         """Whether nothing is sealed until a new identity takes over; taps go on into the open segment."""
         return self._memory.suspended
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the list of revocations held here says that an operator has ended this identity; what it
+        writes then counts nowhere unless somebody accepts it. Not so where it was only replaced."""
+        return self._memory.revoked
 
     def suspend(self) -> None:
         """Seal nothing any more: somebody said that this identity was used by another copy of this ledger."""

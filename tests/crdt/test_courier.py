@@ -139,10 +139,10 @@ def test_garbage_gives_one_refusal_and_then_silence(garbage: bytes, begin: int, 
     ("data", "code"),
     [
         pytest.param(b"", RefusalCode.MALFORMED, id="an empty file"),
-        pytest.param(b"PK\x03\x04" + bytes(100), RefusalCode.MALFORMED, id="a zip file"),
-        pytest.param(FILE[len(MAGIC) :], RefusalCode.MALFORMED, id="a session and no file"),
+        pytest.param(b"PK\x03\x04" + bytes(100), RefusalCode.UNSUPPORTED, id="a zip file"),
+        pytest.param(FILE[len(MAGIC) :], RefusalCode.UNSUPPORTED, id="a session and no file"),
         pytest.param(
-            b"farebox courier v2\n" + FILE[len(MAGIC) :], RefusalCode.MALFORMED, id="another version"
+            b"farebox courier v2\n" + FILE[len(MAGIC) :], RefusalCode.UNSUPPORTED, id="another version"
         ),
         pytest.param(
             b"".join(written(BLOCKS, FleetId(b"f" * 16))), RefusalCode.FOREIGN_FLEET, id="another fleet's"

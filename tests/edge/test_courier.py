@@ -13,7 +13,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from crdt.courier import CourierReader
-from crdt.facts import CardId
+from crdt.facts import CardId, Draft, Kind
 from crdt.frames import BlockFrame
 from crdt.store.database import Database
 from edge import tech
@@ -21,7 +21,7 @@ from edge.control import Controls, bind, control_app
 from edge.courier import Export
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
-from tests.edge.doors import Door, digests, doors
+from tests.edge.doors import AT_MS, Door, digests, doors
 from tests.edge.test_relay import hub_on, synced
 
 CARD, OTHER_CARD = CardId(b"\x04\x01\x02\x03"), CardId(b"\x04\x09\x09\x09")
@@ -172,10 +172,51 @@ async def test_since_leaves_out_what_an_earlier_file_has(
     capsys.readouterr()
     assert await farebox_tech(sockets[0], "export", second, "--since", first) == 0
     assert said(capsys)["taps"] == 1
-    assert await farebox_tech(sockets[0], "export", second, "--since", "settlement") == 0
+    third = tmp_path / "third"
+    assert await farebox_tech(sockets[0], "export", third, "--since", "settlement") == 0
     assert said(capsys)["taps"] == 3, "nothing is settled"
-    assert await farebox_tech(sockets[0], "export", second, "--since", sockets[0]) == 1
+    assert await farebox_tech(sockets[0], "export", tmp_path / "fourth", "--since", sockets[0]) == 1
     assert "cannot be read" in capsys.readouterr().err
+
+
+async def test_since_leaves_out_what_an_earlier_file_has_of_the_hubs_blocks(
+    two: list[Door],
+    sockets: list[Path],
+    hub_database: Database,
+    fleet: Fleet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They are kept for the hub and not held: 16 MiB of them went onto the stick each time."""
+    hub = await hub_on(hub_database, fleet)
+    for count, name, since in ((1, "first", ""), (0, "second", "first"), (1, "third", "first")):
+        if count:
+            await asyncio.wrap_future(hub.ledger.append(CARD, [Draft(Kind.TOPUP, 500)], AT_MS))
+            assert (await synced(two[0], hub)).complete
+        earlier = str(tmp_path / since) if since else ""
+        assert await farebox_tech(sockets[0], "export", tmp_path / name, "--since", earlier) == 0
+        assert said(capsys)["blocks"] == count
+
+
+async def test_an_export_takes_no_other_ones_place(
+    sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next bus's ledger is not to replace this one's, on the technician's stick."""
+    stick = tmp_path / "stick"
+    assert await farebox_tech(sockets[0], "export", stick) == 0
+    first = stick.read_bytes()
+    assert await farebox_tech(sockets[1], "export", stick) == 1
+    assert "is there already and was not touched. Name another." in capsys.readouterr().err
+    assert stick.read_bytes() == first
+    assert parts_in(tmp_path) == []
+
+
+async def test_an_export_is_for_its_owner_alone(sockets: list[Path], tmp_path: Path) -> None:
+    """Cards and rides are in it; also where an export that was killed has left its part."""
+    stick = tmp_path / "stick"
+    (tmp_path / ".stick.part").write_bytes(b"left over")
+    assert await farebox_tech(sockets[0], "export", stick) == 0
+    assert stick.stat().st_mode & 0o777 == 0o600
 
 
 async def test_taps_that_an_old_copy_may_not_seal_are_told_as_not_in_the_file(
@@ -189,7 +230,7 @@ async def test_taps_that_an_old_copy_may_not_seal_are_told_as_not_in_the_file(
     assert await farebox_tech(sockets[0], "export", stick) == 1
     answer = said(capsys)
     assert (answer["taps"], answer["unsealed"]) == (0, author.ledger.status()["open"]) == (0, 2)
-    await asyncio.to_thread(tech.main, ["--socket", str(sockets[0]), "export", str(stick)])
+    await asyncio.to_thread(tech.main, ["--socket", str(sockets[0]), "export", f"{stick}2"])
     told = capsys.readouterr().out
     assert "2 TAPS ARE NOT IN IT" in told
     assert "old copy was put back" in told
@@ -198,19 +239,17 @@ async def test_taps_that_an_old_copy_may_not_seal_are_told_as_not_in_the_file(
 async def test_a_full_stick_gets_a_sentence_and_no_file(
     two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The file that was there before is untouched."""
     author = two[0]
     for number in range(300):
         await asyncio.to_thread(author.ride, CardId(number.to_bytes(7, "big")))
     await asyncio.to_thread(author.ledger.seal)
     stick = tmp_path / "stick"
-    stick.write_bytes(b"earlier")
     with capped_files(1024):
         assert await farebox_tech(sockets[0], "export", stick) == 1
     told = capsys.readouterr().err
     assert "cannot be written" in told
     assert "The taps are safe" in told
-    assert stick.read_bytes() == b"earlier"
+    assert not stick.exists()
     assert parts_in(tmp_path) == []
 
 

@@ -58,6 +58,9 @@ class Line:
     async def ask(self, _address: HubAddress, _path: str, _request: Mapping[str, Any]) -> dict[str, Any]:
         raise HubUnreachable("No hub answers.")
 
+    async def revoked_list(self, _address: HubAddress) -> tuple[Message, ...]:
+        raise HubUnreachable("No hub answers.")
+
     async def carry(self, messages: Sequence[Message]) -> Answer:
         self.exchanges += 1
         blocks = [message.raw for message in messages if isinstance(message, BlockFrame | ShortBlockFrame)]

@@ -38,7 +38,7 @@ from crdt.frames import (
 )
 from crdt.frontier import Frontier
 from crdt.pairing import HubPairing, PairingCode
-from crdt.protocol import CONTENT_TYPE, IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, SYNC
+from crdt.protocol import CONTENT_TYPE, IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, REVOKED_LIST, SYNC
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Session
 from crdt.settlement import MAX_PAGE_ROWS
@@ -103,6 +103,7 @@ class TestHub:
             [
                 web.post(SYNC, self._sync),
                 web.get(IDENTIFY, self._identify),
+                web.get(REVOKED_LIST, self._revoked_list),
                 web.post(RENEW, self._renew),
                 web.post(PAIR_START, self._pair_start),
                 web.post(PAIR_FINISH, self._pair_finish),
@@ -189,6 +190,10 @@ class TestHub:
 
     async def _identify(self, _request: web.Request) -> web.Response:
         return web.json_response({"fleet": self.fleet.id.hex()})
+
+    async def _revoked_list(self, _request: web.Request) -> web.Response:
+        document = [] if self.revoked is None else [DocumentFrame(self.revoked.encode())]
+        return answer([Hello(self.fleet.id, self.ledger.replica), *document])
 
     async def _renew(self, request: web.Request) -> web.Response:
         assert request.transport is not None

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from crdt.courier import CourierWriter
+from crdt.facts import FleetId, ReplicaId
 from crdt.store.database import Database
 from hub import founding
 from hub.authority import Authority, new_secrets
@@ -193,7 +195,11 @@ def test_a_day_at_the_depot(
     changed = run("fleet", "set", "flat_fare=3.10", "route_fares=7=1.80,Airport=4.20")
     assert "flat_fare = 3.10\nroute_fares = 7=1.80, Airport=4.20\n" in changed
     assert run("fleet") == changed
-    assert "Bus 1 is revoked" in run("terminals", "revoke", "Bus 1")
+    beyond = run("terminals", "revoke", "Bus 1", "--cut-off", "99999")
+    assert "Later ones up to 99999 count as they" in beyond
+    revoked = run("terminals", "revoke", "Bus 1")
+    assert "Bus 1 is revoked" in revoked
+    assert "count as they" not in revoked
     assert re.search(r"^Bus 1 +revoked", run("terminals"), re.M)
     monkeypatch.setenv("FAREBOX_OPERATOR_PASSWORD", "another one")
     assert "changed" in run("password")
@@ -252,10 +258,45 @@ def test_backup_and_courier_files_are_made_once_and_taken_again(
         assert "0 new blocks with 0 entries; 1 were here before" in again
         assert "This is not a courier file" in run.sentence("ledger", "import", str(tmp_path / "backup"))
         assert "cannot be read" in run.sentence("ledger", "import", str(tmp_path / "nowhere"))
+        (tmp_path / "foreign").write_bytes(
+            CourierWriter(FleetId(bytes(16)), ReplicaId(bytes(16))).beginning({})
+        )
+        foreign = run.sentence("ledger", "import", str(tmp_path / "foreign"))
+        assert "import it at the hub that its terminals are paired with" in foreign
+        assert "once more" not in foreign, "another copy is of the same fleet"
+        (tmp_path / "short").write_bytes((tmp_path / "ledger").read_bytes()[:-1])
+        assert "Copy the file once more" in run.sentence("ledger", "import", str(tmp_path / "short"))
     finally:
         hub.stop(signal.SIGTERM)
     with Database.open(tmp_path / "backup", read_key(tmp_path / "hub.key", {})) as database:
         assert founding.is_founded(database)
+
+
+def test_a_large_file_that_the_hub_reads_no_further_gets_its_answer(
+    hub: HubProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stops reading at the first bytes; more of the file is on its way when it answers."""
+    run = Shell(hub, capsys)
+    hub.start()
+    try:
+        with (tmp_path / "film").open("wb") as file:
+            file.write(b"no courier file")
+            file.truncate(8 * 2**30)  # sparse; more than anybody sends before the hub hangs up
+        assert "This is not a courier file" in run.sentence("ledger", "import", str(tmp_path / "film"))
+    finally:
+        hub.stop(signal.SIGTERM)
+
+
+def test_a_day_that_no_clock_can_tell_is_refused(hub: HubProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    """Liberia was three quarters of an hour and thirty seconds off until 1972."""
+    run = Shell(hub, capsys)
+    hub.start()
+    try:
+        run("fleet", "set", "timezone=Africa/Monrovia")
+        assert "1970-06-01 is no day of service" in run.sentence("report", "1970-06-01")
+        assert "No terminal has taps on this day" in run("report", "yesterday")
+    finally:
+        hub.stop(signal.SIGTERM)
 
 
 def test_a_file_that_broke_off_is_not_left_behind(hub: HubProcess, tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ async def test_a_bad_file_changes_nothing(depot: Depot, damage: str) -> None:
     bad["foreign"] = foreign.beginning({}) + foreign.end({})
     done = await bring(depot, bad[damage])
     assert done["trouble"] or done["refused"]
+    assert done["damaged"] is (damage in ("nothing", "flipped"))
     assert done["blocks"] == 0
     assert await asyncio.wrap_future(depot.hub.ledger.heads()) == {}
 

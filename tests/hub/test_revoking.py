@@ -3,15 +3,18 @@
 import asyncio
 import threading
 
+import aiohttp
 import pytest
 from sqlalchemy import Connection
 
 from crdt.block import parse
+from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Pull
 from crdt.frontier import MAX_FRONTIER
+from crdt.protocol import REVOKED_LIST
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Event
 from crdt.store.database import Database
@@ -19,7 +22,7 @@ from crdt.store.jobs import Rank
 from hub.errors import RequestRefused
 from tests.crdt.store.quarantined import in_quarantine
 from tests.hub.conftest import Depot
-from tests.hub.terminal import CARD, Refused, Terminal, first
+from tests.hub.terminal import CARD, Refused, Terminal, first, stranger
 from tests.hub.test_renewal import renewed
 
 PATIENCE_S = 60
@@ -193,6 +196,28 @@ async def test_a_full_list_of_revocations_does_not_let_a_thief_go_on(depot: Depo
     assert row["revoked"]
     with pytest.raises(Refused, match="was revoked"):
         await stolen.push(stolen.taps(-250))
+
+
+async def test_a_revoked_terminal_is_given_the_list_that_says_so(depot: Depot) -> None:
+    """By which it takes itself out of service; strangers are given nothing."""
+    stolen = await depot.pair("Bus 9")
+    await revoke(depot, "Bus 9")
+    with pytest.raises(Refused, match="was revoked: it takes no fares until it is paired anew"):
+        await stolen.exchange(Pull())
+    async with stolen.connect() as http, http.get(depot.url + REVOKED_LIST) as response:
+        assert response.status == 200
+        session = stolen.session()
+        events = session.receive_data(await response.read()) + session.receive_eof()
+    document = SignedDocument.decode(first(events, "DocumentFrame").raw)
+    signer = AuthorCertificate.decode(first(events, "CertificateFrame").raw)
+    document.verify(signer.verify(stolen.fleet_public_key))
+    assert stolen.key.replica in Revocations.decode(document.body).revoked
+    connector = aiohttp.TCPConnector(ssl=stranger())
+    async with (
+        aiohttp.ClientSession(connector=connector) as http,
+        http.get(depot.url + REVOKED_LIST) as response,
+    ):
+        assert response.status == 403
 
 
 # ---- A fork whose terminal is gone ----

@@ -1,6 +1,7 @@
 """What an operator does, over the real control socket: money exactly and once, cards, terminals, fares."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from crdt.facts import MAX_AMOUNT_MINOR, Kind
 from crdt.fleet import FleetSettings
 from hub.control_client import ask
-from hub.errors import HubNotRunning, RequestRefused
+from hub.errors import HubFailed, HubNotRunning, RequestRefused
 from hub.fleettext import as_text, format_money, from_text, parse_money
 from hub.overview import Overview, parse_card
 from tests.hub.conftest import Depot
@@ -232,6 +233,29 @@ async def test_a_command_without_a_hub_says_so(depot: Depot) -> None:
     nowhere = depot.hub.settings.state_directory / "nowhere.sock"
     with pytest.raises(HubNotRunning, match="farebox-hub run"):
         await asyncio.to_thread(ask, nowhere, "GET", "/status")
+
+
+async def test_a_hub_that_runs_and_fails_is_not_called_stopped(tmp_path: Path) -> None:
+    """Who is told to start it would do that, and be told that it runs."""
+    path = tmp_path / "control.sock"
+    for answer, error, says in (
+        (b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\n\r\noops", HubFailed, "HTTP 500"),
+        (b"", HubNotRunning, "broke off"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", HubNotRunning, "broke off"),
+    ):
+
+        async def fail(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = answer
+        ) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+
+        async with await asyncio.start_unix_server(fail, path):
+            with pytest.raises(error, match=says) as failure:
+                await asyncio.to_thread(ask, path, "GET", "/status")
+        assert "Start it" not in str(failure.value)
+        path.unlink(missing_ok=True)
 
 
 async def test_sums_are_made_again_after_every_change(depot: Depot) -> None:

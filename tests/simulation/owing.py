@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from functools import reduce
+from typing import TYPE_CHECKING
 
-from crdt.exposure import Group, Standing, exposure
+from crdt.exposure import Group, Rules, Standing, exposure
 from crdt.facts import CardId, Kind
-from crdt.fleet import FleetSettings
 from tests.simulation.authors import FARES
 from tests.simulation.oracle import expect
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
-
-FOR_EVER_MS: Final = 10**12
 
 
 def check_exposure(world: World) -> None:
@@ -42,23 +39,16 @@ def bound(world: World, card: CardId) -> int:
     paid_in = sum(
         fact.amount_minor for fact in ever if fact.kind is not Kind.OPENING and fact.amount_minor > 0
     )
-    believed_minor = policy(world).opening_balance_minor + paid_in
-    groups = [Group(FOR_EVER_MS)] * (len(world.buses) + len(world.restored))
-    standing = Standing(_given(world, card), believed_minor)
-    return exposure(policy(world), groups, [standing]).per_card_minor
+    most = rules(world)
+    groups = [Group(most)] * (len(world.buses) + len(world.restored))
+    standing = Standing(_given(world, card), most.opening_minor + paid_in)
+    return exposure(groups, [standing]).per_card_minor
 
 
-def policy(world: World) -> FleetSettings:
-    """The most generous of all settings there were; passback limits nothing, for clocks jump."""
-    used = [FARES[(version - 1) % len(FARES)] for version in range(1, world.hub.published + 1)] or [FARES[0]]
-    return replace(
-        FARES[0],
-        flat_fare_minor=max(FARES[0].flat_fare_minor, *(one.flat_fare_minor for one in used)),
-        opening_balance_minor=max(
-            FARES[0].opening_balance_minor, *(one.opening_balance_minor for one in used)
-        ),
-        passback_window_s=0,
-    )
+def rules(world: World) -> Rules:
+    """The most generous of all that there were."""
+    used = [FARES[(version - 1) % len(FARES)] for version in range(1, world.hub.published + 1)]
+    return reduce(Rules.joined, map(Rules.of, used), Rules.of(FARES[0]))
 
 
 def _given(world: World, card: CardId) -> int:

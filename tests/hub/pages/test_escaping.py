@@ -86,7 +86,7 @@ def troubles(text: str) -> dict[str, Any]:
         "put_back": [terminal(text)],
         "flags": Excerpt([FlagRow(text, "02" * 16, "fork_detected", 0, text)], 1, 1),
         "overdrawn": Excerpt([OverdrawnRow("DEADBEEF", -5)], 1, 2),
-        "exposure": ExposureView(1, 2, 3, 4, 5, 4, 3),
+        "exposure": ExposureView(1, 2, True, 5, 1, 4, 3, 4, 5),
         "allowance": Allowance(1, 2),
         "day": "2026-11-21",
         "before": "2026-11-20",

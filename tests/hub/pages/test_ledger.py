@@ -222,3 +222,16 @@ async def test_exposure_counts_terminals_that_are_away(depot: Depot) -> None:
         page = await read(person, "/ledger")
         assert "At most in all 2.50 EUR" in page  # one lent ride of one card
         assert "One card at most 2.50 EUR" in page
+        assert "By lent rides 2.50 EUR each card may ride once into the negative" in page
+
+
+async def test_exposure_says_no_ride_is_lent_where_the_policy_lends_none(depot: Depot) -> None:
+    bus = await depot.pair("Bus 1")
+    await bus.push(bus.taps(1000, kind=Kind.OPENING))
+    await depot.ask("POST", "/fleet", {"negative_ride": "no"})
+    await bus.exchange(Status({"fares_version": (await depot.ask("GET", "/fleet"))["version"]}))
+    async with operator(depot) as person:
+        page = await read(person, "/ledger")
+        assert "At most in all 0.00 EUR" in page
+        assert "By lent rides 0.00 EUR no card may ride into the negative" in page
+        assert "Lend no ride" not in page

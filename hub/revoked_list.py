@@ -1,0 +1,36 @@
+"""Who was revoked, for terminals to ask, one that was revoked itself too: it takes itself out of service."""
+
+import asyncio
+
+from aiohttp import web
+
+from crdt.errors import UnknownAuthor
+from crdt.frames import CertificateFrame, DocumentFrame
+from crdt.protocol import CONTENT_TYPE
+from crdt.revocations import REVOKED_DOCUMENT
+from crdt.session import Session
+from crdt.store.hub import HubLedger
+from hub.callers import Callers
+
+ISSUED = frozenset({"good", "revoked", "replaced"})  # standings of a certificate of this hub
+
+
+class RevokedList:
+    """Gives the list as it is signed, to whomever this hub has ever paired."""
+
+    def __init__(self, ledger: HubLedger, callers: Callers) -> None:
+        self._ledger = ledger
+        self._callers = callers
+
+    async def get(self, request: web.Request) -> web.Response:
+        """GET REVOKED_LIST: HELLO and, where there is a list, its signer's certificate and the list."""
+        if await self._callers.standing(request) not in ISSUED:
+            raise UnknownAuthor("This is for terminals that were paired with this hub.")
+        session = Session(self._ledger.fleet, self._ledger.replica)
+        body = session.hello({})
+        document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
+        if document is not None:
+            signer = self._ledger.authors()[document.signer]
+            body += session.send(CertificateFrame(signer.encode()))
+            body += session.send(DocumentFrame(document.encode()))
+        return web.Response(body=body, content_type=CONTENT_TYPE)

@@ -1,0 +1,124 @@
+"""A terminal that an operator has revoked takes itself out of service as soon as the signed list says so."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from crdt.documents import SignedDocument
+from crdt.facts import ReplicaId
+from crdt.frames import Message
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
+from crdt.store.database import Database
+from edge.addresses import AddressBook
+from edge.errors import AnswerRefused
+from edge.terminal import Terminal
+from edge.words import REVOKED
+from hardware.emulator.pty_line import EmulatedReader, PtyLine
+from hardware.feedback import Signal
+from tests.edge.authority import Fleet
+from tests.edge.conftest import FARES, Passenger, document
+from tests.edge.doors import Door, compared, doors, revoked
+from tests.edge.test_taps import taking_taps, tap
+from tests.edge.test_uplink import enrolled, running, uplink_of
+from tests.edge.testhub import TestHub, open_ledger
+
+OTHER = "04000000000001"
+
+
+@pytest.fixture
+async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
+    ledger = await asyncio.to_thread(open_ledger, hub_database, fleet)
+    return TestHub(fleet, ledger, document=document(fleet, FARES))
+
+
+@pytest.fixture
+def line() -> Iterator[PtyLine]:
+    with EmulatedReader() as line:
+        yield line
+
+
+@pytest.fixture
+def two(tmp_path: Path, fleet: Fleet) -> Iterator[list[Door]]:
+    with doors(tmp_path, fleet) as found:
+        yield found
+
+
+async def refuse(_request: web.Request, _honest: Sequence[Message]) -> web.Response:
+    """As a hub does that has revoked whoever asks."""
+    return web.json_response({"error": "revoked", "message": "The terminal was revoked."}, status=403)
+
+
+def listed(fleet: Fleet, body: Revocations, version: int) -> SignedDocument:
+    return SignedDocument.seal(fleet.hub_key, fleet.id, REVOKED_DOCUMENT, version, body.encode())
+
+
+def test_a_terminal_that_knows_it_was_revoked_takes_no_taps(
+    paired: Terminal, fleet: Fleet, line: PtyLine, passenger: Passenger
+) -> None:
+    """What it took would wait in quarantine, and the passenger would have paid for nothing."""
+    with taking_taps(paired, line, passenger):
+        tap(line, passenger, Signal.ACCEPTED)
+        last_seq = enrolled(paired).ledger.status()["head_seq"]
+        before = enrolled(paired).identity.certificate.terminal
+        enrolled(paired).ledger.put_document(revoked(fleet, {enrolled(paired).ledger.replica: last_seq}))
+        assert passenger.sees(Signal.OUT_OF_SERVICE) == REVOKED
+        assert tap(line, passenger, Signal.OUT_OF_SERVICE, OTHER) == REVOKED
+        assert enrolled(paired).ledger.status()["head_seq"] == last_seq
+        assert enrolled(paired).ledger.status()["revoked"]
+        paired.enrol(fleet.enrol(terminal=before))
+        passenger.sees(Signal.READY)
+        tap(line, passenger, Signal.ACCEPTED, "04000000000002")
+
+
+def test_it_knows_so_after_a_restart_too(paired: Terminal, database: Database, fleet: Fleet) -> None:
+    enrolled(paired).ledger.put_document(revoked(fleet, {enrolled(paired).ledger.replica: 0}))
+    assert enrolled(Terminal(database)).ledger.revoked
+
+
+def test_a_terminal_that_the_list_no_longer_names_is_in_service_again(paired: Terminal, fleet: Fleet) -> None:
+    ledger = enrolled(paired).ledger
+    ledger.put_document(revoked(fleet, {ledger.replica: 0}))
+    ledger.put_document(listed(fleet, NONE_REVOKED, 2))
+    assert not ledger.revoked
+
+
+def test_an_identity_that_was_only_replaced_stays_in_service(paired: Terminal, fleet: Fleet) -> None:
+    """Its terminal goes on by itself: taps are kept, and written again under the next identity."""
+    ledger = enrolled(paired).ledger
+    replaced = NONE_REVOKED.with_replaced({ledger.replica: 0})
+    ledger.put_document(listed(fleet, replaced, 1))
+    assert not ledger.revoked
+    ledger.put_document(listed(fleet, replaced.with_revoked({ledger.replica: 0}), 2))
+    assert ledger.revoked
+
+
+async def test_a_hub_that_refuses_it_gives_it_the_list(
+    paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
+) -> None:
+    """A refusal is a word, which takes nobody out of service; the list is signed."""
+    ledger = enrolled(paired).ledger
+    hub.misbehave = refuse
+    async with hub.serving(tmp_path) as address:
+        uplink = uplink_of(paired, AddressBook(address, None))
+        async with running(uplink):
+            assert not (await uplink.sync_now()).online
+            assert not ledger.revoked
+            hub.revoked = listed(Fleet(9), Revocations({ledger.replica: 0}), 1)
+            await uplink.sync_now()
+            assert not ledger.revoked, "the list of another fleet"
+            hub.revoked = revoked(fleet, {ReplicaId(bytes(16)): 0, ledger.replica: 0})
+            status = await uplink.sync_now()
+            assert enrolled(paired).ledger.revoked
+            assert "was revoked" in status.trouble
+
+
+async def test_it_hears_of_it_from_a_peer(two: list[Door], fleet: Fleet) -> None:
+    """Which believes it no more, and hands it the list all the same."""
+    door, stolen = two
+    await asyncio.to_thread(door.ledger.put_document, revoked(fleet, {stolen.replica: 0}))
+    with pytest.raises(AnswerRefused, match="revoked"):
+        await compared(door, stolen)
+    assert stolen.ledger.revoked
