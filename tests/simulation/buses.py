@@ -29,6 +29,7 @@ from tests.simulation.wall import Wall
 ROUTE: Final = "12"
 _OPEN: Final = "SELECT * FROM open_delta ORDER BY seq"
 _OPEN_SEQ: Final = "SELECT seq FROM open_delta"
+_STANDS: Final = "SELECT series, position FROM terminal"
 _LAST: Final = "SELECT coalesce(max(last_seq), 0) FROM block WHERE replica = ?"
 _BEYOND: Final = "SELECT raw FROM block WHERE replica = ? AND last_seq > ? ORDER BY first_seq"
 
@@ -322,7 +323,7 @@ class Bus:
 
     def installed(self) -> Snapshot:
         """The settlement that shows."""
-        series, position = self.disk.rows("SELECT series, position FROM terminal")[0]
+        series, position = self.disk.rows(_STANDS)[0]
         if position == 0:
             return Snapshot()
         snapshot = self._oracle.history.get((series, position))
@@ -370,8 +371,9 @@ class Bus:
     def _committing(self) -> None:
         """What a settlement includes is not believed any more, also where an older one replaces it again."""
         self.power()
-        if self.believed:
-            reach = self.installed().reach
+        settled = self._oracle.history.get(self.disk.rows(_STANDS)[0]) if self.believed else None
+        if settled is not None:  # else a hub that has just started has not told that position yet
+            reach = settled.reach
             self.believed = {
                 replica: (max(first, reach.get(replica, 0) + 1), last)
                 for replica, (first, last) in self.believed.items()
