@@ -369,7 +369,15 @@ class Bus:
 
     def note_settled(self) -> Snapshot:
         """The settlement that shows: what it has is not believed any more, also where it is lost again."""
-        settled = self.installed()
+        return self._note(self.installed())
+
+    def glance(self) -> None:
+        """The same in the middle of a run, when a hub that just started may not have told its position."""
+        settled = self._oracle.history.get(self.disk.rows("SELECT series, position FROM terminal")[0])
+        if settled is not None:
+            self._note(settled)
+
+    def _note(self, settled: Snapshot) -> Snapshot:
         self.believed = {
             replica: (max(first, settled.reach.get(replica, 0) + 1), last)
             for replica, (first, last) in self.believed.items()

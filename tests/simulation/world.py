@@ -154,7 +154,7 @@ class World:
 
         async def exchange(messages: Sequence[Message]) -> Answer:
             expect(next(left, None) is not None, f"{bus.name} syncs without end")
-            bus.note_settled()  # an old answer may take it back in this very run
+            bus.glance()  # an old answer may take it back in this very run
             promised = bus.promised is not None
             return await self.network.exchange(bus.number, bus.speaks_as, messages, fresh=promised)
 
