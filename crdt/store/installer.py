@@ -82,7 +82,10 @@ class Installer:
         with self._one_at_a_time:
             self._check(page)
             if page.final and self._is_small(page):
+                broken_off = self._memory.standing.staged_generation
                 self._show(page, _NOTHING_BUILT)
+                if broken_off:
+                    self.tidy_later()
                 return True
             for at in range(0, max(1, len(page.heads), 0 if page.base else len(page.rows)), CHUNK_ROWS):
                 self._stage(page, at)

@@ -487,17 +487,18 @@ def test_another_hub_means_a_full_load_that_replaces(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_full_load_that_begins_anew_has_nothing_of_the_one_that_broke_off(fleet: Fleet) -> None:
+@pytest.mark.parametrize("count", [2, 5])
+def test_a_full_load_that_begins_anew_has_nothing_of_the_one_that_broke_off(fleet: Fleet, count: int) -> None:
     """Invariant 6: what another hub, or the same one before it was put back, had begun to give is void."""
     one, other = fleet.terminals
     for number in range(12):
         other.tap(card(number))
     fleet.push(other)
     assert not fleet.pull_one(one, limit=6)
-    rows = [CardRow(card(number), 70, 0) for number in range(20, 25)]
+    rows = [CardRow(card(number), 70, 0) for number in range(20, 20 + count)]
     assert one.ledger.install(_page(b"N" * 16, rows, position=1))
     assert not any(one.ledger.view(card(number)).known for number in range(12))
-    assert [one.ledger.view(row.card).balance_minor for row in rows] == [70] * 5
+    assert [one.ledger.view(row.card).balance_minor for row in rows] == [70] * count
     tidied(one)
 
 
