@@ -5,7 +5,7 @@ before blocks and open taps, between peers too.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 
 from crdt.certificate import AuthorCertificate, Role
 from crdt.documents import SignedDocument
@@ -86,7 +86,7 @@ def take(
     """Verify a list that somebody brought, and keep it; whether it is newer. Raises InputRefused.
 
     A hub that was put back has forgotten whom it had ended since, and hears of it by the list held here: so
-    the list of another hub key replaces it only where it names them all.
+    the list of another hub key replaces it only where it says all of that.
     """
     document = SignedDocument.decode(raw)
     if document.name != REVOKED_DOCUMENT:
@@ -96,11 +96,4 @@ def take(
     if signer is None:
         raise UnknownAuthor("it is not signed by a hub that this terminal knows")
     document.verify(signer.verify(identity.fleet_public_key))
-    held = ledger.document(REVOKED_DOCUMENT)
-    if held is not None and held.signer != document.signer and _ended(held) - _ended(document):
-        return False
-    return keep(ledger, document, signer)
-
-
-def _ended(document: SignedDocument) -> Set[ReplicaId]:
-    return Revocations.decode(document.body).cut_offs.keys()
+    return not forgets(ledger, document) and keep(ledger, document, signer)

@@ -102,6 +102,13 @@ def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
     return {ReplicaId(found) for found in connection.execute(query).scalars()}
 
 
+def unpaired(connection: Connection, replicas: Collection[ReplicaId]) -> set[ReplicaId]:
+    """Those of these identities that no pairing or renewal gave that is known here: the hub was put back."""
+    table = tables.client_certificate
+    known = connection.execute(select(table.c.replica).where(table.c.replica.in_(replicas))).scalars()
+    return {*replicas} - {ReplicaId(found) for found in known}
+
+
 def end_unused(connection: Connection, replicas: Collection[ReplicaId]) -> None:
     """Wait for nothing of those of these identities that a renewal gave and that never came: its answer was
     lost. They wrote nothing: a renewed terminal compares with the hub, as the new identity, before it writes.

@@ -125,22 +125,30 @@ class Renewal:
             raise Revoked(f"The terminal {client.name} was revoked.")
         known = _known(connection, client, replica)
         enrolling.renew(connection, client, replica, tls, now_ms)
-        before = (enrolling.since_pairing(connection, client.replica) | forgotten) - {replica}
-        enrolling.end_unused(connection, before)
-        self._revoker.replace(amendment, before)
-        author = known or self._author(connection, client, before, wanted.public_key)
+        paired = enrolling.since_pairing(connection, client.replica) - {replica}
+        enrolling.end_unused(connection, paired | forgotten)
+        self._revoker.replace(amendment, paired | forgotten)
+        unpaired = forgotten | enrolling.unpaired(connection, former)
+        author = known or self._author(connection, client, paired, unpaired, wanted.public_key)
         amendment.enrol(author)
         reissues.note(connection, client.terminal, wanted.reissued)
         return Enrolled(client.terminal, author, tls, former)
 
     def _author(
-        self, connection: Connection, client: Client, before: Collection[ReplicaId], public_key: bytes
+        self,
+        connection: Connection,
+        client: Client,
+        paired: Collection[ReplicaId],
+        unpaired: Collection[ReplicaId],
+        public_key: bytes,
     ) -> AuthorCertificate:
-        """A new author's certificate. `before`: the identities that ended, which give no credit any more."""
-        authors = blocks.authors_of(connection, list(before))
+        """A new author's certificate. `paired`: the identities since the pairing, which end: they give no
+        credit any more. `unpaired`: those of which the hub has forgotten the pairing: what they were allowed
+        counts for nothing, and what they gave is off the allowance too."""
+        authors = blocks.authors_of(connection, list(paired))
         if client.replica not in authors:
             raise RequestRefused("no_author", "This identity is not known here; pair the terminal again.")
-        chains = blocks.chains_of(connection, list(before))
+        chains = blocks.chains_of(connection, sorted({*paired, *unpaired}))
         given_minor = sum(chain.credit_minor for chain in chains.values())
         # The pairing's limits: each renewal's are those, with less allowance.
         limits = max((author.limits for author in authors.values()), key=lambda one: one.allowance_minor)

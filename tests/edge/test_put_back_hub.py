@@ -14,6 +14,7 @@ from crdt.frames import CertificateFrame, DocumentFrame, Message, Pull
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store.database import Database
+from edge import revoked_list
 from edge.errors import HubUnreachable
 from edge.exchange import Answer
 from edge.terminal import Terminal
@@ -132,3 +133,20 @@ async def test_a_hub_that_signs_with_another_key_and_has_lost_nothing_is_told_no
     put_back.revoked = listed(put_back.fleet, 9, Revocations({THIEF: 5, ReplicaId(b"u" * 16): 1}))
     assert (await Line(put_back, paired).sync()).complete
     assert put_back.lists == []
+
+
+@pytest.mark.parametrize(
+    "less",
+    [Revocations({THIEF: 9}, {THIEF}, {THIEF}), Revocations({THIEF: 5}, {THIEF}), NONE_REVOKED],
+    ids=["a later end", "no word that it was revoked", "nothing"],
+)
+async def test_a_list_that_says_less_and_comes_by_a_peer_is_not_taken(
+    paired: Terminal, put_back: PutBack, fleet: Fleet, less: Revocations
+) -> None:
+    """The same rule on every way: the hub that signed it has to be told before."""
+    enrolment = enrolled(paired)
+    held = listed(fleet, 3, Revocations({THIEF: 5}, {THIEF}, {THIEF}))
+    await asyncio.to_thread(enrolment.ledger.put_document, held)
+    raw, papers = listed(put_back.fleet, 9, less).encode(), [put_back.fleet.hub_certificate]
+    assert not await asyncio.to_thread(revoked_list.take, enrolment.identity, enrolment.ledger, raw, papers)
+    assert await asyncio.to_thread(enrolment.ledger.document, REVOKED_DOCUMENT) == held

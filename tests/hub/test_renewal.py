@@ -17,9 +17,10 @@ from crdt.protocol import RENEW
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from hub import tables
+from hub.app import Hub
 from hub.errors import RequestRefused
 from tests.crdt.store.quarantined import in_quarantine
-from tests.hub.conftest import Depot
+from tests.hub.conftest import Depot, running
 from tests.hub.terminal import CARD, Refused, Terminal, first, post_json
 from tests.hub.tls import client_context, new_tls_key
 
@@ -198,6 +199,35 @@ async def test_a_new_identity_is_no_new_allowance(depot: Depot) -> None:
     assert new.certificate.limits == replace(
         old.certificate.limits, allowance_minor=old.certificate.limits.allowance_minor - 2000
     )
+
+
+async def test_a_forgotten_identity_brings_back_no_limits_of_an_earlier_pairing(founded: Hub) -> None:
+    """Invariant 10: its certificate travels with blocks, so anybody has it; what it allows has ended."""
+    async with running(founded) as depot:
+        first = await depot.pair("Bus 7")
+    strict = replace(founded, settings=replace(founded.settings, max_credit_minor=0, allowance_minor=0))
+    async with running(strict) as depot:
+        now = await depot.pair("Bus 7", claimed=first.certificate.terminal)
+        given = await ask(now, forgotten=first.certificate.encode().hex())
+    new = AuthorCertificate.decode(bytes.fromhex(given["certificate"]))
+    assert new.limits == now.certificate.limits != first.certificate.limits
+
+
+async def test_what_a_forgotten_identity_gave_is_off_the_allowance_for_good(depot: Depot) -> None:
+    """Invariant 10: also with the renewals after, and though it belongs to no pairing that the hub knows."""
+    old, carrier = await depot.pair("Bus 7"), await depot.pair("Bus 8")
+    key, limits = SigningKey(os.urandom(32)), old.certificate.limits
+    certificate = depot.hub.authority.terminal_certificate(
+        old.certificate.terminal, "Bus 7", key.public_key, limits
+    )
+    forgotten = replace(old, key=key, certificate=certificate, chain=[], head=Head(0, GENESIS))
+    block = forgotten.taps(1500, 500, kind=Kind.OPENING)
+    await carrier.exchange(CertificateFrame(certificate.encode()), BlockFrame(block))
+    given = await ask(old, forgotten=certificate.encode().hex())
+    left = AuthorCertificate.decode(bytes.fromhex(given["certificate"])).limits.allowance_minor
+    assert left == limits.allowance_minor - 2000
+    again = (await renewed(await renewed(old))).certificate.limits.allowance_minor
+    assert again == left
 
 
 async def test_the_same_request_again_gets_the_same_author(depot: Depot) -> None:
