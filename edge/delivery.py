@@ -72,6 +72,8 @@ class Delivery:
     """Why it did not."""
     keepsake: Pause = field(default_factory=Pause)
     """Before the hub is asked for its own blocks again; shorter with each run that finds nothing new."""
+    hearing: Pause = field(default_factory=Pause)
+    """Before a hub that refuses this terminal is asked once more for the list of who was revoked."""
     unwanted: dict[ReplicaId, Unwanted] = field(default_factory=dict)
     """Of the hub's own chains, by their author."""
 

@@ -216,7 +216,8 @@ class Uplink:
         try:
             return await run.run()
         except HubRefused as error:
-            if is_cut_off(error):
+            if is_cut_off(error) and not enrolment.ledger.revoked and self._delivery.hearing.is_over():
+                self._delivery.hearing.begin()
                 await self._hear_who_is_revoked(enrolment, client, address)
             raise
 

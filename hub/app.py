@@ -233,7 +233,7 @@ def _terminal_routes(
     return [
         web.post(SYNC, sync.sync),
         web.get(IDENTIFY, sync.identify),
-        web.get(REVOKED_LIST, RevokedList(hub.ledger, callers).get),
+        web.get(REVOKED_LIST, RevokedList(hub.ledger, callers, turns).get),
         web.post(PAIR_START, pairing.start),
         web.post(PAIR_FINISH, pairing.finish),
         web.post(RENEW, renewal.renew),

@@ -10,7 +10,8 @@ from crdt.protocol import CONTENT_TYPE
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.session import Session
 from crdt.store.hub import HubLedger
-from hub.callers import Callers
+from hub.callers import Callers, serial_of_caller
+from hub.turns import Turns
 
 ISSUED = frozenset({"good", "revoked", "replaced"})  # standings of a certificate of this hub
 
@@ -18,14 +19,20 @@ ISSUED = frozenset({"good", "revoked", "replaced"})  # standings of a certificat
 class RevokedList:
     """Gives the list as it is signed, to whomever this hub has ever paired."""
 
-    def __init__(self, ledger: HubLedger, callers: Callers) -> None:
+    def __init__(self, ledger: HubLedger, callers: Callers, turns: Turns) -> None:
+        """`turns`: it takes a place among the exchanges, for it may be as large."""
         self._ledger = ledger
         self._callers = callers
+        self._turns = turns
 
     async def get(self, request: web.Request) -> web.Response:
         """GET REVOKED_LIST: HELLO and, where there is a list, its signer's certificate and the list."""
-        if await self._callers.standing(request) not in ISSUED:
-            raise UnknownAuthor("This is for terminals that were paired with this hub.")
+        with self._turns.taken(serial_of_caller(request)):
+            if await self._callers.standing(request) not in ISSUED:
+                raise UnknownAuthor("This is for terminals that were paired with this hub.")
+            return web.Response(body=await self._body(), content_type=CONTENT_TYPE)
+
+    async def _body(self) -> bytes:
         session = Session(self._ledger.fleet, self._ledger.replica)
         body = session.hello({})
         document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
@@ -33,4 +40,4 @@ class RevokedList:
             signer = self._ledger.authors()[document.signer]
             body += session.send(CertificateFrame(signer.encode()))
             body += session.send(DocumentFrame(document.encode()))
-        return web.Response(body=body, content_type=CONTENT_TYPE)
+        return body

@@ -47,7 +47,7 @@ places = st.one_of(
     st.tuples(st.just(b""), st.binary(min_size=16, max_size=16)),
 )
 cursors = st.one_of(
-    st.builds(Cursor, st.integers(0, 2**63 - 1)),
+    st.integers(0, 2**63 - 1).map(Cursor),
     st.builds(lambda position, place: Cursor(position, *place), st.integers(1, 2**63 - 1), places),
     st.builds(
         lambda place, since: Cursor(0, *place)._replace(since=since), places, st.integers(1, 2**63 - 2)

@@ -68,7 +68,7 @@ def test_a_terminal_that_knows_it_was_revoked_takes_no_taps(
         assert tap(line, passenger, Signal.OUT_OF_SERVICE, OTHER) == REVOKED
         assert enrolled(paired).ledger.status()["head_seq"] == last_seq
         assert enrolled(paired).ledger.status()["revoked"]
-        paired.enrol(fleet.enrol(terminal=before))
+        paired.enrol(fleet.enrol(terminal=before), enrolled(paired).identity)
         passenger.sees(Signal.READY)
         tap(line, passenger, Signal.ACCEPTED, "04000000000002")
 
@@ -98,7 +98,8 @@ def test_an_identity_that_was_only_replaced_stays_in_service(paired: Terminal, f
 async def test_a_hub_that_refuses_it_gives_it_the_list(
     paired: Terminal, fleet: Fleet, hub: TestHub, tmp_path: Path
 ) -> None:
-    """A refusal is a word, which takes nobody out of service; the list is signed."""
+    """A refusal is a word, which takes nobody out of service; the list is signed. It is asked for more and
+    more seldom, and not any more once it says so."""
     ledger = enrolled(paired).ledger
     hub.misbehave = refuse
     async with hub.serving(tmp_path) as address:
@@ -107,12 +108,18 @@ async def test_a_hub_that_refuses_it_gives_it_the_list(
             assert not (await uplink.sync_now()).online
             assert not ledger.revoked
             hub.revoked = listed(Fleet(9), Revocations({ledger.replica: 0}), 1)
-            await uplink.sync_now()
+            for _ in range(2):
+                await uplink.sync_now()
             assert not ledger.revoked, "the list of another fleet"
+            assert hub.lists_given == 2
             hub.revoked = revoked(fleet, {ReplicaId(bytes(16)): 0, ledger.replica: 0})
-            status = await uplink.sync_now()
+            for _ in range(3):
+                status = await uplink.sync_now()
             assert enrolled(paired).ledger.revoked
             assert "was revoked" in status.trouble
+            for _ in range(9):
+                await uplink.sync_now()
+            assert hub.lists_given == 3
 
 
 async def test_it_hears_of_it_from_a_peer(two: list[Door], fleet: Fleet) -> None:

@@ -64,6 +64,7 @@ class TestHub:
     page_rows: int = MAX_PAGE_ROWS
     document: SignedDocument | None = None
     revoked: SignedDocument | None = None
+    lists_given: int = 0
     want_bytes: int = 512 * 1024
     """Of blocks, in an answer to a WANT."""
     misbehave: Misbehaviour | None = None
@@ -192,6 +193,7 @@ class TestHub:
         return web.json_response({"fleet": self.fleet.id.hex()})
 
     async def _revoked_list(self, _request: web.Request) -> web.Response:
+        self.lists_given += 1
         document = [] if self.revoked is None else [DocumentFrame(self.revoked.encode())]
         return answer([Hello(self.fleet.id, self.ledger.replica), *document])
 
