@@ -332,9 +332,10 @@ class Bus:
         return snapshot
 
     def agrees(self) -> bool:
-        """Whether the hub has all of this ledger, evidence too, and the newest settlement shows."""
+        """Whether the hub has all of this ledger, evidence too, and the newest settlement shows; not so while
+        it needs a new identity, under which it may write something again."""
         given = self.ledger.held()[0] == 0 and not self.ledger.quarantined(1)
-        return given and self.installed() == self._oracle.hub
+        return given and not self.ledger.suspended and self.installed() == self._oracle.hub
 
     def believe(self, peer: Bus) -> None:
         """Count what a peer has written and not sealed, until either of the two starts again."""
