@@ -10,7 +10,7 @@ may lose what it has not brought yet.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,9 +25,11 @@ from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import blocks, papers, quarantine, rewriting
 from crdt.store.blocks import Chain
+from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import Content
+from crdt.store.rounds import Rounds, Search
 from crdt.store.schema import REQUEST
 
 CHECKED_AT_ONCE: Final = 8  # entries in one background transaction
@@ -40,17 +42,29 @@ class Adoption:
     facts: int  # booked by the hub now
     head: Head | None  # of the hub's own chain after it; None: nothing was booked
     changes: Sequence[Change]
-    more: bool = False
+    left: Sequence[Search] = ()  # what `undo` has still to look through
+
+    @property
+    def more(self) -> bool:
+        """Whether `undo` has to go on."""
+        return bool(self.left)
 
 
 class Adopter:
     """Writes as the hub."""
 
-    def __init__(self, key: SigningKey, certificate: AuthorCertificate) -> None:
+    def __init__(
+        self,
+        key: SigningKey,
+        certificate: AuthorCertificate,
+        authors: Callable[[Connection], Mapping[ReplicaId, AuthorCertificate]],
+    ) -> None:
+        """`authors`: within a write, everybody who is enrolled; cheap where nothing has changed."""
         self._key = key
         self._certificate = certificate
-        self._looked_at = b""  # of the blocks that come again, in the order of their hashes, the last one
-        self._rounds = 0  # through all of them that are still to be begun or finished
+        self._authors = authors
+        self._known = Kin({})
+        self._rounds = Rounds()
 
     def adopt(self, connection: Connection, hashes: Collection[bytes]) -> Adoption:
         """Book what these blocks in quarantine say and the ledger does not, each fact once, as it was.
@@ -66,9 +80,10 @@ class Adopter:
             for entry in entries
         ):
             raise MisuseError("what a revoked author wrote comes back when its cut-off is moved")
+        kin = self._kin(connection)
         done: list[tuple[int, Head, Change]] = []
         for entry in entries:
-            facts = _lost(connection, entry)
+            facts = _lost(connection, kin, entry)
             if facts:
                 done.append(self._book(connection, self._as_permitted(facts), entry.hash.hex()))
             how = quarantine.ADOPTED if facts else quarantine.REISSUED
@@ -79,41 +94,49 @@ class Adopter:
         return Adoption(sum(count for count, _, _ in done), done[-1][1] if done else None, changes)
 
     def undo(self, connection: Connection, at_ms: int) -> Adoption:
-        """Take back what was adopted and is in the ledger otherwise now. `at_ms`: now.
+        """Take back some of what was adopted and is in the ledger otherwise now. `at_ms`: now.
 
-        And note of some of what a terminal says it has written again that it has. The history has to have
-        caught up.
+        And note of some of what a terminal says it has written again that it has. Looks only where `look`
+        said. The history has to have caught up. Call `settle` once it is durable.
         """
+        kin = self._kin(connection)
+        found, left = self._rounds.part(connection, kin, CHECKED_AT_ONCE)
         done: list[tuple[int, Head, Change]] = []
-        for entry in quarantine.entries(connection, resolution=quarantine.ADOPTED):
-            booked = _booked(connection, entry)
-            written = rewriting.written(connection, entry.replica, booked, apart_from=booked)
-            doubled = [delta for delta in booked if Content.of(delta) in written]
-            if doubled:
-                done.append(self._take_back(connection, doubled, at_ms))
-            if booked and len(doubled) == len(booked):
-                quarantine.resolve(connection, [entry.hash], quarantine.UNDONE)
-        return Adoption(
-            sum(count for count, _, _ in done),
-            done[-1][1] if done else None,
-            [change for _, _, change in done],
-            more=self._note_written(connection),
-        )
+        for entry in found:
+            if entry.resolution == quarantine.ADOPTED:
+                done += self._undo(connection, kin, entry, at_ms)
+            elif _is_here(connection, kin, entry):
+                quarantine.resolve(connection, [entry.hash], quarantine.REISSUED)
+        changes = [change for _, _, change in done]
+        return Adoption(sum(count for count, _, _ in done), done[-1][1] if done else None, changes, left)
 
-    def look(self) -> None:
-        """What comes again may be here now: `undo` has to look at all of it once more."""
-        self._rounds = 2 if self._looked_at else 1  # a round that has begun has seen some of it too early
+    def look(self, came: Iterable[ReplicaId]) -> None:
+        """What these authors write again may be here now: `undo` has to look at their terminals' once more.
 
-    def _note_written(self, connection: Connection) -> bool:
-        """Look whether what terminals write again of some blocks is here; whether to go on with others."""
-        said = quarantine.said(connection, self._looked_at, CHECKED_AT_ONCE)
-        here = [entry.hash for entry in said if _is_here(connection, entry)]
-        quarantine.resolve(connection, here, quarantine.REISSUED)
-        if len(said) == CHECKED_AT_ONCE:
-            self._looked_at = said[-1].hash
-            return True
-        self._looked_at, self._rounds = b"", max(0, self._rounds - 1)
-        return self._rounds > 0
+        For one of the hub's it looks at everybody's.
+        """
+        self._rounds.look(came)
+
+    def settle(self, undone: Adoption) -> None:
+        """What `undo` did is durable."""
+        self._rounds.settle(undone.left)
+
+    def _kin(self, connection: Connection) -> Kin:
+        authors = self._authors(connection)
+        if self._known.authors is not authors:
+            self._known = Kin(authors)
+        return self._known
+
+    def _undo(
+        self, connection: Connection, kin: Kin, entry: Quarantined, at_ms: int
+    ) -> list[tuple[int, Head, Change]]:
+        """Take back what was adopted of one block, as far as it is here otherwise."""
+        booked = _booked(connection, entry)
+        written = rewriting.written(connection, kin, entry.replica, booked, apart_from=booked)
+        doubled = [delta for delta in booked if Content.of(delta) in written]
+        if booked and len(doubled) == len(booked):
+            quarantine.resolve(connection, [entry.hash], quarantine.UNDONE)
+        return [self._take_back(connection, doubled, at_ms)] if doubled else []
 
     def _take_back(
         self, connection: Connection, booked: Sequence[Delta], at_ms: int
@@ -128,11 +151,11 @@ class Adopter:
             )
             for delta in booked
         ]
-        done = self._book(connection, facts, "")
-        own, last_seq = self._key.replica, done[1].seq
+        count, head, change = self._book(connection, facts, "")
+        own, last_seq = self._key.replica, head.seq
         rows = [{"id": _undoing(delta), "replica": own, "seq": last_seq} for delta in booked]
         connection.execute(insert(REQUEST), rows)
-        return done
+        return count, head, replace(change, again=False)  # what takes back is nobody's fact written again
 
     def _as_permitted(self, facts: Sequence[Delta]) -> list[Delta]:
         """The facts as they were, or what the hub may write that moves the same money."""
@@ -169,21 +192,21 @@ def _facts(entry: Quarantined) -> list[Delta]:
     return list(blocks.facts_of(block).deltas(entry.replica, entry.first_seq))
 
 
-def _lost(connection: Connection, entry: Quarantined) -> list[Delta]:
+def _lost(connection: Connection, kin: Kin, entry: Quarantined) -> list[Delta]:
     """The facts of a block in quarantine that the ledger has from nobody."""
-    written = rewriting.written(connection, entry.replica, _facts(entry))
-    written |= _adopted_elsewhere(connection, entry.replica)
+    written = rewriting.written(connection, kin, entry.replica, _facts(entry))
+    written |= _adopted_elsewhere(connection, kin, entry.replica)
     lost = unheld(_facts(entry), _counted(connection, entry))
     return [delta for delta in lost if Content.of(delta) not in written]
 
 
-def _is_here(connection: Connection, entry: Quarantined) -> bool:
+def _is_here(connection: Connection, kin: Kin, entry: Quarantined) -> bool:
     """Whether the ledger has all that a block in quarantine says. One fact tells that most are not."""
     if entry.reason is RefusalCode.REVOKED:
         last = _facts(entry)[-1:]
-        if Content.of(last[0]) not in rewriting.written(connection, entry.replica, last):
+        if Content.of(last[0]) not in rewriting.written(connection, kin, entry.replica, last):
             return False
-    return not _lost(connection, entry)
+    return not _lost(connection, kin, entry)
 
 
 def _counted(connection: Connection, entry: Quarantined) -> list[Delta]:
@@ -199,11 +222,14 @@ def _counted(connection: Connection, entry: Quarantined) -> list[Delta]:
     return found
 
 
-def _adopted_elsewhere(connection: Connection, replica: ReplicaId) -> set[Content]:
+def _adopted_elsewhere(connection: Connection, kin: Kin, replica: ReplicaId) -> set[Content]:
     """The contents of what was adopted of other identities of this author's terminal."""
-    others = rewriting.identities(connection, replica) - {replica}
-    adopted = quarantine.entries(connection, resolution=quarantine.ADOPTED)
-    return {Content.of(fact) for entry in adopted if entry.replica in others for fact in _facts(entry)}
+    return {
+        Content.of(fact)
+        for other in kin.identities(replica) - {replica}
+        for entry in quarantine.entries(connection, other, quarantine.ADOPTED)
+        for fact in _facts(entry)
+    }
 
 
 def _undoing(delta: Delta) -> str:

@@ -114,7 +114,7 @@ class HubLedger(LedgerReader):
         self._numbers = CardNumbers()
         chain, keeper = self._chain, self._keeper
         self._intake = Intake(database, self._authors, self._numbers, chain, keeper, now_ms, self._publish)
-        self._own = OwnFacts(database, key, certificate, chain, keeper, now_ms, self._publish)
+        self._own = OwnFacts(database, key, certificate, chain, keeper, now_ms, self._publish, self._authors)
         self._judging = Chore(
             database,
             overdrawn.judge_some,
@@ -127,7 +127,7 @@ class HubLedger(LedgerReader):
         if sharing:
             self._editions = Editions(self._seal, shared=isinstance(database, Shared))
         self._judging.begin()
-        self._own.undo()
+        self._own.undo([key.replica])
         if not isinstance(database, Shared):
             self._documents = database.read_and_wait(_documents)
         else:
@@ -306,10 +306,17 @@ class HubLedger(LedgerReader):
 
         In the background it is found out whether they are here. Until then they may be adopted.
         """
-        return self._database.write(
-            lambda connection: quarantine.resolve(connection, hashes, quarantine.SAID),
-            after=lambda _count: self._own.undo(),
-        )
+        authors: set[ReplicaId] = set()
+
+        def work(connection: Connection) -> int:
+            authors.update(entry.replica for entry in quarantine.find(connection, hashes))
+            return quarantine.resolve(connection, hashes, quarantine.SAID)
+
+        def after(count: int) -> None:
+            if count:
+                self._own.undo(authors)
+
+        return self._database.write(work, after=after)
 
     def adopt(self, hashes: Collection[bytes]) -> Future[int]:
         """Book the facts of these quarantined blocks that the ledger lacks as the hub's own; how many.
@@ -377,7 +384,7 @@ class HubLedger(LedgerReader):
             if change.replicas:
                 self._projection.follow()
             if change.again:
-                self._own.undo()
+                self._own.undo([*change.replicas, *change.suspects])
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self._listeners.tell(Change(0, cards, history=True))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
+from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import projection, quarantine
 from crdt.store.adopting import Adopter, Adoption
+from crdt.store.authors import Authors
 from crdt.store.chore import Chore
 from crdt.store.futures import then
 from crdt.store.markkeeper import Keeper
@@ -35,6 +37,7 @@ class OwnFacts:
         keeper: Keeper | None,
         now_ms: Callable[[], int],
         publish: Callable[[Change], None],
+        authors: Authors,
     ) -> None:
         """`chain`: of `key`. `publish` hears of every change, on the writer's thread."""
         self._database = database
@@ -44,7 +47,7 @@ class OwnFacts:
         self._keeper = keeper
         self._now_ms = now_ms
         self._publish = publish
-        self._adopter = Adopter(key, certificate)
+        self._adopter = Adopter(key, certificate, authors.every)
         self._undoing = Chore(
             database,
             self._undo_some,
@@ -74,12 +77,12 @@ class OwnFacts:
 
         return self._write(work)
 
-    def undo(self) -> None:
-        """Take back, in the background, what was adopted and its terminal wrote again, if there is any.
+    def undo(self, came: Iterable[ReplicaId]) -> None:
+        """Take back, in the background, what was adopted of these authors' terminals and they wrote again.
 
-        And note what it wrote again of what it said so.
+        And note what they wrote again of what they said so. For the hub itself: of everybody's.
         """
-        self._adopter.look()
+        self._adopter.look(came)
         self._undoing.begin()
 
     def _write(self, work: Callable[[Connection], tuple[T, Head | None, Sequence[Change]]]) -> Future[T]:
@@ -114,6 +117,7 @@ class OwnFacts:
         return self._adopter.undo(connection, self._now_ms())
 
     def _undone(self, undone: Adoption) -> None:
+        self._adopter.settle(undone)
         if self._keeper is not None and undone.head is not None:
             self._keeper.note({self._key.replica: undone.head})
         for change in undone.changes:

@@ -123,9 +123,12 @@ def entries(
     return [_entry(row) for row in _entries(tuple(given)).rows(connection, **given)]
 
 
-def said(connection: Connection, after: bytes, limit: int) -> list[Quarantined]:
-    """Some of those that come again, by hash: those after this one."""
-    return [_entry(row) for row in _SAID.rows(connection, after=after, limit=limit)]
+def part(
+    connection: Connection, replica: ReplicaId, resolution: str, after: bytes, limit: int
+) -> list[Quarantined]:
+    """Some of a replica's blocks of which this became, by hash: those after this one."""
+    given = {"replica": replica, "resolution": resolution, "after": after, _LIMIT: limit}
+    return [_entry(row) for row in _PART.rows(connection, **given)]
 
 
 def find(connection: Connection, hashes: Collection[bytes]) -> list[Quarantined]:
@@ -212,9 +215,13 @@ _LISTED: Final = select(
     func.length(QUARANTINE.c.counted),  # SQLite reads all of the block to say whether it is NULL
 )
 _LIMIT: Final = "limit"
-_SAID: Final = Statement(
+_PART: Final = Statement(
     select(*(QUARANTINE.c[name] for name in _COLUMNS))
-    .where(QUARANTINE.c.resolution == SAID, QUARANTINE.c.hash > bindparam("after"))
+    .where(
+        QUARANTINE.c.resolution == bindparam("resolution"),
+        QUARANTINE.c.replica == bindparam("replica"),
+        QUARANTINE.c.hash > bindparam("after"),
+    )
     .order_by(QUARANTINE.c.hash)
     .limit(bindparam(_LIMIT, type_=BigInteger))
 )

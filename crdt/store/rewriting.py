@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select
 
-from crdt.certificate import AuthorCertificate, Role
-from crdt.facts import CardId, Context, Delta, ReplicaId, TerminalId
+from crdt.certificate import Role
+from crdt.facts import CardId, Context, Delta, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.blocks import authors_of, delta_of
+from crdt.store.kin import Kin, place
 from crdt.store.quarantine import OPEN, SAID, Quarantined
 from crdt.store.schema import HISTORY
 
@@ -41,16 +42,9 @@ class Content(NamedTuple):
         return cls(delta.card, delta.amount_minor, delta.at_ms, delta.context)
 
 
-def identities(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
-    """All identities of this author's terminal; of a hub's, all of the fleet's hub, before and after it was
-    put back."""
-    authors = authors_of(connection)
-    place = _place(authors[replica])
-    return {one for one, author in authors.items() if _place(author) == place}
-
-
 def written(
     connection: Connection,
+    kin: Kin,
     replica: ReplicaId,
     facts: Collection[Delta],
     apart_from: Collection[Delta] = (),
@@ -59,7 +53,7 @@ def written(
 
     `apart_from`: facts that are not looked at, such as what the hub has adopted itself.
     """
-    writers = identities(connection, replica) | _hubs(connection)
+    writers = kin.identities(replica) | kin.hubs
     left_out = {(fact.replica, fact.seq) for fact in apart_from}
     cards = sorted({delta.card for delta in facts})
     found: set[Content] = set()
@@ -81,8 +75,8 @@ def is_awaited(connection: Connection, writers: Collection[ReplicaId]) -> bool:
     if not awaited:
         return False
     authors = authors_of(connection, [*awaited, *writers])
-    places = {Role.HUB, *(_place(authors[replica]) for replica in awaited)}
-    return any(_place(authors[replica]) in places for replica in writers)
+    places = {Role.HUB, *(place(authors[replica]) for replica in awaited)}
+    return any(place(authors[replica]) in places for replica in writers)
 
 
 def coming_again(entries: Iterable[Quarantined], revocations: Revocations) -> list[Quarantined]:
@@ -99,12 +93,3 @@ def note_coming_again(connection: Connection, revocations: Revocations) -> list[
         hashes = [entry.hash for entry in quarantine.entries(connection, replica, OPEN)]
         quarantine.resolve(connection, hashes, SAID)
     return authors
-
-
-def _hubs(connection: Connection) -> set[ReplicaId]:
-    return {replica for replica, author in authors_of(connection).items() if author.role is Role.HUB}
-
-
-def _place(author: AuthorCertificate) -> TerminalId | Role:
-    """Where an author writes: each identity of a hub has a terminal's id of its own, and there is one hub."""
-    return author.role if author.role is Role.HUB else author.terminal

@@ -102,7 +102,7 @@ QUARANTINE: Final = Table(
     Column("raw", _RAW, nullable=False),  # after what lists show: SQLite reads a row from its beginning
     Column("counted", _RAW),  # the block it contradicts; NULL: none
     Index("quarantine_by_replica", "replica", "first_seq"),
-    Index("quarantine_by_resolution", "resolution"),
+    Index("quarantine_by_resolution", "resolution", "replica", "hash"),
     sqlite_with_rowid=False,
 )
 

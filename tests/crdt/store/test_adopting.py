@@ -11,14 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crdt.block import Block, parse, seal
-from crdt.certificate import Limits, Role, issue
+from crdt.certificate import AuthorCertificate, Limits, Role, issue
 from crdt.documents import SignedDocument
 from crdt.errors import MisuseError, NotPermitted
 from crdt.facts import Context, Delta, Draft, Kind, TerminalId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store import quarantine
-from crdt.store.adopting import CHECKED_AT_ONCE, Adopter
+from crdt.store.adopting import CHECKED_AT_ONCE, Adopter, Adoption
+from crdt.store.blocks import authors_of
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
@@ -28,6 +29,7 @@ from tests.crdt.store.stores import NewFleet
 ONE, OTHER, _ = world.TERMINALS
 TOPUP = Draft(Kind.TOPUP, 1000)
 PATIENCE_S = 30
+MANY_STEPS = 100
 
 
 @pytest.fixture
@@ -268,6 +270,95 @@ def await_resolved(hub: HubLedger, hashes: set[bytes]) -> None:
     raise AssertionError(f"{[entry.resolution for entry in kept]}")
 
 
+def late(hub: HubLedger, count: int) -> list[Block]:
+    """So many blocks, of one fare each, that come of an identity after it was replaced."""
+    body = Revocations().with_replaced({ONE.key.replica: 0}).encode()
+    hub.put_document(SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)).result()
+    blocks = ONE.blocks(facts(*((1, Kind.FARE, -amount) for amount in range(1, count + 1))), [1] * count)
+    give(hub, *blocks)
+    return blocks
+
+
+def enrolled(hub: HubLedger, count: int) -> None:
+    """So many terminals more, of which nothing comes."""
+    keys = [SigningKey(bytes([1, place]) * 16) for place in range(count)]
+    certificates = [
+        issue(
+            world.FLEET_KEY,
+            TerminalId(key.replica),
+            "",
+            Role.TERMINAL,
+            key.public_key,
+            ONE.certificate.limits,
+        )
+        for key in keys
+    ]
+    hub.merge([], certificates).result()
+
+
+def test_looking_for_late_blocks_does_not_read_the_certificates_of_everybody(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every write of the hub waits for that meanwhile, so a block must not cost more in a large fleet."""
+    hub, now, many = fleet.hub, renewed(ONE), 60
+    enrolled(hub, many)
+    last = late(hub, 2 * CHECKED_AT_ONCE + 1)[-1]
+    again = [block.raw for block in now.blocks(as_of(list(deltas_of(last)), now), [])]
+    read: list[bytes] = []
+    decode = AuthorCertificate.decode
+
+    def noted(raw: bytes) -> AuthorCertificate:
+        read.append(raw)
+        return decode(raw)
+
+    monkeypatch.setattr(AuthorCertificate, "decode", noted)
+    hub.merge(again, [now.certificate]).result()
+    await_resolved(hub, {last.hash})
+    assert len(read) < many
+
+
+def test_a_round_over_what_nobody_writes_again_ends_and_rests(fleet: Fleet) -> None:
+    """Once for each time that something of that terminal's came, however long it takes."""
+    parts, now = 3, renewed(ONE)
+    late(fleet.hub, parts * CHECKED_AT_ONCE - 1)
+    fleet.hub.merge([], [now.certificate]).result()
+    adopter = Adopter(world.HUB_KEY, world.HUB, authors_of)
+    assert len(steps(fleet, adopter)) == 1
+    adopter.look([OTHER.key.replica])
+    assert len(steps(fleet, adopter)) == 1
+    adopter.look([now.key.replica])
+    assert len(steps(fleet, adopter)) == parts
+    assert len(steps(fleet, adopter)) == 1
+    adopter.look([now.key.replica])
+    adopter.settle(fleet.hub_database.write_and_wait(lambda connection: adopter.undo(connection, 9)))
+    adopter.look([now.key.replica])
+    adopter.look([now.key.replica])
+    assert len(steps(fleet, adopter)) <= 2 * parts
+    assert len(steps(fleet, adopter)) == 1
+
+
+def test_what_was_adopted_is_compared_in_parts(fleet: Fleet) -> None:
+    """Of years of adoptions no one transaction looks at all."""
+    parts = 3
+    blocks = late(fleet.hub, parts * CHECKED_AT_ONCE - 1)
+    fleet.hub.adopt([block.hash for block in blocks]).result()
+    adopter = Adopter(world.HUB_KEY, world.HUB, authors_of)
+    adopter.look([ONE.key.replica])
+    assert len(steps(fleet, adopter)) == parts
+
+
+def test_a_step_that_was_not_durable_is_taken_again(fleet: Fleet) -> None:
+    """Invariant 3: what it would have taken back is not forgotten."""
+    late(fleet.hub, 2 * CHECKED_AT_ONCE)
+    adopter = Adopter(world.HUB_KEY, world.HUB, authors_of)
+    adopter.look([ONE.key.replica])
+    first, second = (
+        fleet.hub_database.write_and_wait(lambda connection: adopter.undo(connection, 9)) for _ in range(2)
+    )
+    assert first.more
+    assert first == second
+
+
 def number(delta: Delta) -> int:
     """Which of the test's cards."""
     return int.from_bytes(delta.card[1:], "big")
@@ -313,8 +404,20 @@ def succeed(fleet: Fleet) -> None:
 
 def undone(fleet: Fleet) -> int:
     """How many facts the hub takes back of what it has adopted."""
-    adopter = Adopter(LATER.key, LATER.certificate)
-    return fleet.hub_database.write_and_wait(lambda connection: adopter.undo(connection, 9)).facts
+    adopter = Adopter(LATER.key, LATER.certificate, authors_of)
+    adopter.look([LATER.key.replica])
+    return sum(step.facts for step in steps(fleet, adopter))
+
+
+def steps(fleet: Fleet, adopter: Adopter) -> list[Adoption]:
+    """What it does until it rests."""
+    done = []
+    for _ in range(MANY_STEPS):
+        done.append(fleet.hub_database.write_and_wait(lambda connection: adopter.undo(connection, 9)))
+        adopter.settle(done[-1])
+        if not done[-1].more:
+            return done
+    raise AssertionError("it does not rest")
 
 
 def test_invariant_3_what_is_adopted_of_the_hubs_own_branch_stays(fleet: Fleet) -> None:
@@ -389,7 +492,7 @@ def test_invariant_10_the_hub_adopts_within_its_own_limits(fleet: Fleet) -> None
     key = SigningKey(b"M" * 32)
     limits = Limits(frozenset({Kind.ADJUSTMENT}), 1_000, 1_000)
     modest = issue(world.FLEET_KEY, world.HUB.terminal, "depot", Role.HUB, key.public_key, limits)
-    adopter = Adopter(key, modest)
+    adopter = Adopter(key, modest, authors_of)
     adopted = fleet.hub_database.write_and_wait(lambda connection: adopter.adopt(connection, [fares[0].hash]))
     assert adopted.facts == 1
     (raw,) = fleet.hub.blocks_after(key.replica, 0, 1 << 20).result()

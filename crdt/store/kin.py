@@ -1,0 +1,46 @@
+"""Who else may have written what an author wrote: the other identities of its terminal, and the hub's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from crdt.certificate import AuthorCertificate, Role
+from crdt.facts import ReplicaId, TerminalId
+
+Place = TerminalId | Role
+
+_NOBODY: Final[frozenset[ReplicaId]] = frozenset()
+
+
+class Kin:
+    """Of everybody who is enrolled at one instant; asked of many authors, each at the cost of one."""
+
+    def __init__(self, authors: Mapping[ReplicaId, AuthorCertificate]) -> None:
+        self.authors = authors
+        self._at: dict[Place, set[ReplicaId]] = {}
+        for replica, author in authors.items():
+            self._at.setdefault(place(author), set()).add(replica)
+
+    @property
+    def hubs(self) -> AbstractSet[ReplicaId]:
+        """All identities of the fleet's hub, before and after it was put back."""
+        return self._at.get(Role.HUB, _NOBODY)
+
+    def identities(self, replica: ReplicaId) -> AbstractSet[ReplicaId]:
+        """All identities of this author's terminal, or `hubs` for one of them; of a stranger none."""
+        author = self.authors.get(replica)
+        return _NOBODY if author is None else self._at[place(author)]
+
+    def concerned(self, came: Iterable[ReplicaId]) -> AbstractSet[ReplicaId]:
+        """Whose facts these authors may have written again: their own terminals', for a hub everybody's."""
+        came = set(came)
+        if came & self.hubs:
+            return self.authors.keys()
+        return _NOBODY.union(*(self.identities(replica) for replica in came))
+
+
+def place(author: AuthorCertificate) -> Place:
+    """Where an author writes: each identity of a hub has a terminal's id of its own, and there is one hub."""
+    return author.role if author.role is Role.HUB else author.terminal
