@@ -247,14 +247,15 @@ def _problem(page: Page) -> str | None:
         return f"a settlement page has at most {MAX_PAGE_ROWS} cards and {MAX_PAGE_HEADS} heads"
     if any(head.seq == 0 and head != GONE for head in page.heads.values()):
         return "a settled head of no facts has no hash"
-    something = page.rows or page.heads or page.ends_inventory
+    looked_on = page.until.since > 0 and not page.final  # in an inventory, where nothing may be left of it
+    something = page.rows or page.heads or page.ends_inventory or looked_on
     advances = page.after < page.until if something else page.after == page.until
     if not advances or page.until.position > max(page.position, page.after.position):
         return "a settlement page's cursors do not match its changes and position"
     if not _goes_on(page):
         return "an inventory is of a full load, and of one position to its end"
     if not page.final and not something:
-        return "only the final settlement page may be empty"
+        return "only a final settlement page, or one of an inventory, may be empty"
     return None
 
 

@@ -82,7 +82,7 @@ class Answer:
     report: MergeReport | None = None  # None: nothing was brought
     restored: bool | None = None  # the terminal's storage is older than what it sealed; None: it did not say
     settled: int | None = None  # the position that the terminal has installed, by its word
-    goes_on: bool = False  # whether there is more of the settlement, for the next exchange
+    goes_on: bool = False  # whether some of the settlement was given, and the next exchange gives more
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Answerer:
             report=report,
             restored=restored is not None if said else None,
             settled=page.base if page is not None and not page.restarts else None,
-            goes_on=page is not None and not page.final,
+            goes_on=page is not None and not page.final and bool(page.rows or page.heads),
         )
 
     def _restored(self, heard: Heard, standing: HubStanding) -> Restored | None:

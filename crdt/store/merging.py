@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from crdt.certificate import Role
 from crdt.errors import RefusalCode
 from crdt.ledger import MergeReport
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store import expectations, flags, papers, quarantine
 from crdt.store.admission import Admitted, Prepared, Suspicion, admit
 from crdt.store.authors import Authors
+from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import coming_again
 
@@ -42,7 +45,7 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
         quarantine.take_out(connection, [block.hash for block in admitted.blocks])
     if admitted.ahead:
         expectations.prove(connection, admitted.ahead, at_ms)
-    kept = quarantine.put(connection, coming_again(admitted.evidence, revocations), at_ms)
+    kept = _keep(connection, authors, revocations, coming_again(admitted.evidence, revocations), at_ms)
     new = flags.put(connection, [*admitted.suspicions, *_too_many(connection, admitted)], at_ms)
     suspects = {replica for replica, _ in new} | {entry.replica for entry in kept}
     if suspects:
@@ -51,6 +54,28 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
     if change is not None and any(entry.resolution == quarantine.SAID for entry in kept):
         change = replace(change, again=True)
     return Merged(admitted, change)
+
+
+def _keep(
+    connection: Connection,
+    authors: Authors,
+    revocations: Revocations,
+    evidence: Iterable[Quarantined],
+    at_ms: int,
+) -> list[Quarantined]:
+    """Put it into quarantine; returns what was kept.
+
+    Other branches of a hub's chain have no share to fill, but for what follows its cut-off. They are what a
+    hub that was put back has lost: who kept them for it drops them once they are refused as a fork, and only
+    a hub of the fleet can have signed them.
+    """
+    lost, other = list[Quarantined](), list[Quarantined]()
+    for entry in evidence:
+        is_hub = authors.seen[entry.replica].role is Role.HUB
+        stands = entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)
+        (lost if is_hub and stands else other).append(entry)
+    kept = quarantine.put(connection, lost, at_ms, bounded=False)
+    return kept + quarantine.put(connection, other, at_ms)
 
 
 def _too_many(connection: Connection, admitted: Admitted) -> list[Suspicion]:

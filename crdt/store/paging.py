@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Connection, Dialect, Select, and_, bindparam,
 
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
-from crdt.settlement import START, CardRow, Cursor, beginning, card_rows
+from crdt.settlement import START, UNMET, CardRow, Cursor, beginning, card_rows
 from crdt.store.balances import NOTHING, ROW, Standing, is_made, read_standing
 from crdt.store.schema import CARD, HEAD, LISTED
 from crdt.store.sql import beyond
@@ -44,14 +44,15 @@ def _heads_after(dialect: Dialect) -> Select[Any]:
     return query.order_by(*place).limit(bindparam("limit", type_=BigInteger))
 
 
-def _row_of_inventory() -> Select[Any]:
-    """Cards by id that had their last change until a position. One without facts and flag says nothing."""
-    here = (CARD.c.card > bindparam("card", type_=CARD.c.card.type), CARD.c.position <= _SINCE, not_(NOTHING))
-    return select(*ROW).where(*here).order_by(CARD.c.card).limit(bindparam("limit", type_=BigInteger))
+def _cards_by_id() -> Select[Any]:
+    """Cards after an id, whatever is to be said of them: so many are read, and no more."""
+    after = CARD.c.card > bindparam("card", type_=CARD.c.card.type)
+    query = select(CARD.c.position, *ROW).where(after)
+    return query.order_by(CARD.c.card).limit(bindparam("limit", type_=BigInteger))
 
 
 def _heads_of_inventory() -> Select[Any]:
-    """Heads by replica that last moved until a position."""
+    """Heads by replica that last moved until a position. All are looked at: there is one for each author."""
     after = HEAD.c.replica > bindparam("replica", type_=HEAD.c.replica.type)
     query = select(HEAD.c.replica, HEAD.c.seq, HEAD.c.hash)
     query = query.where(after, HEAD.c.position <= _SINCE, HEAD.c.seq > 0)
@@ -59,9 +60,10 @@ def _heads_of_inventory() -> Select[Any]:
 
 
 _SINCE: Final = bindparam("since", type_=BigInteger)
-_INVENTORY_ROWS: Final = Statement(_row_of_inventory())
+_CARDS_BY_ID: Final = Statement(_cards_by_id())
 _INVENTORY_HEADS: Final = Statement(_heads_of_inventory())
 _ROW_OF_CARD: Final = itemgetter(slice(1, None))  # of (position, *ROW)
+_FLAGS: Final = 1 + [column.name for column in ROW].index("flags")  # of the same
 
 _ROWS_AFTER: Final = Statement(_rows_after)
 _HEADS_AFTER: Final = Statement(_heads_after)
@@ -119,20 +121,27 @@ def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor,
 
 
 def _inventory(connection: Connection, standing: Standing, after: Cursor, limit: int) -> Answer:
-    """The page of an inventory after a place in it; with START it begins."""
+    """The page of an inventory after a place in it; with START it begins.
+
+    At most `limit` cards are looked at, for anybody may ask from any place in an old inventory, of which no
+    card may be left: then there is nothing on the page, and the cursor moves all the same.
+    """
     since = after.since or standing.position
-    heads, rows = list[Sequence[Any]](), list[Sequence[Any]]()
+    heads, looked = list[Sequence[Any]](), list[Sequence[Any]]()
     if not after.card:
         heads += _INVENTORY_HEADS.rows(connection, replica=after.replica, since=since, limit=limit + 1)
     if len(heads) <= limit:
-        rows += _INVENTORY_ROWS.rows(connection, card=after.card, since=since, limit=limit + 1)
-    ends = max(len(heads), len(rows)) <= limit
-    heads, rows = heads[:limit], rows[:limit]
+        looked += _CARDS_BY_ID.rows(connection, card=after.card, limit=limit + 1)
+    ends = max(len(heads), len(looked)) <= limit
+    heads, looked = heads[:limit], looked[:limit]
+    # What has changed since is left to its place. Given here too, a card that nobody had listed before could
+    # be taken off the hotlist without a word: see `never_listed`.
+    rows = [row[1:] for row in looked if row[0] <= since and row[_FLAGS] != UNMET]
     until = after
     if ends and standing.position > since:
         until = beginning(since)
-    elif rows:
-        until = Cursor(0, card=rows[-1][0], since=since)
+    elif rows or (looked and not ends):
+        until = Cursor(0, card=looked[-1][1], since=since)
     elif heads:
         until = Cursor(0, replica=heads[-1][0], since=since)
     return Answer(

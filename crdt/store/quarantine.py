@@ -1,7 +1,7 @@
 """Quarantine: signed blocks that do not count, kept as evidence and for what has to become of their facts.
 
 A block gets here when it cannot be in the chain that counts (a fork), or when its author was revoked before.
-Only blocks whose signature was verified may be put here, and of each replica only so much, so that nobody
+Only blocks whose signature was verified may be put here, and of each terminal only so much, so that nobody
 fills the disk with them: what comes beyond is refused all the same, and not kept.
 """
 
@@ -90,8 +90,8 @@ def put(
 ) -> list[Quarantined]:
     """Keep what is not here yet and fits its author's share; returns what was kept, in order.
 
-    `noted_ms`: by the caller's clock, for people. `bounded` is False for what leaves the record: it must not
-    be lost, and there is no more of it than there was.
+    `noted_ms`: by the caller's clock, for people. `bounded` is False for what leaves the record, and for what
+    a hub has lost of its own: it must not be lost, and there is no more of it than there was.
     """
     given = {entry.hash: entry for entry in entries}
     held = hashes_in(connection, given)

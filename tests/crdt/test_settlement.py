@@ -61,7 +61,7 @@ def page(rows: Sequence[CardRow] = ROWS, heads: dict[ReplicaId, Head] = HEADS, *
 class HubModel:
     """The hub's rule in a few lines: cards and heads in one order, by the place of their last change.
 
-    Of a full load, what had it when that began comes first, by its id.
+    Of a full load, what had it when that began comes first, by its id: so many are looked at for a page.
     """
 
     def __init__(self) -> None:
@@ -83,16 +83,17 @@ class HubModel:
         return {card: row for card, (_, row) in self.changed.items()}
 
     def page(self, base: int, after: Cursor, limit: int) -> Page:
-        places = [Cursor(at, card) for card, (at, _) in self.changed.items()]
-        places += [Cursor(at, replica=replica) for replica, (at, _) in self.heads.items()]
+        changes = [(at, Cursor(at, card)) for card, (at, _) in self.changed.items()]
+        changes += [(at, Cursor(at, replica=replica)) for replica, (at, _) in self.heads.items()]
         since = after.since or self.position
         inventory = base == after.position == 0
         if inventory:
-            places = [Cursor(0, each.card, each.replica, since) for each in places if each.position <= since]
-        left = sorted(place for place in places if place > after)
-        part = left[:limit]
-        until = part[-1] if part else after
-        if inventory and len(part) == len(left) and since < self.position:
+            changes = [(at, Cursor(0, place.card, place.replica, since)) for at, place in changes]
+        left = sorted((place, at) for at, place in changes if place > after)
+        looked = left[:limit]
+        part = [place for place, at in looked if not inventory or at <= since]
+        until = looked[-1][0] if looked else after
+        if inventory and looked == left and since < self.position:
             until = beginning(since)
         return seal_page(
             HUB_KEY,
@@ -108,7 +109,7 @@ class HubModel:
                 for place in part
                 if place.replica
             },
-            final=len(part) == len(left) and (not inventory or since == self.position),
+            final=looked == left and (not inventory or since == self.position),
         )
 
 
@@ -238,6 +239,11 @@ BAD_PARTS: list[dict[str, Any]] = [
     {"until": Cursor(7, b"card")},
     {"until": Cursor(4, b"")},
     {"rows": [], "heads": {}, "until": Cursor(5, b"card")},
+    {"rows": [], "heads": {}, "base": 0, "until": Cursor(0, b"card", since=6), "after": START},
+    {
+        **{"rows": [], "heads": {}, "base": 0, "final": False},
+        **{"until": Cursor(0, b"card", since=6), "after": Cursor(0, b"card", since=6)},
+    },
     {"rows": [], "heads": {}, "final": False},
     {"until": Cursor(0, b"card", since=6), "after": START},
     {"base": 0, "until": Cursor(0, b"card"), "after": START},

@@ -25,10 +25,12 @@ from crdt.frames import (
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.numbering import shorten
 from crdt.session import Ended, Event
-from crdt.settlement import Page
+from crdt.settlement import Cursor, Page
 from crdt.store.completeness import Complete
 from crdt.store.days import QUARTER_MS, Day
-from hub.answering import MAX_OWN_BYTES, MAX_WANTED_BYTES
+from hub.answering import MAX_OWN_BYTES, MAX_WANTED_BYTES, Answerer
+from hub.heard import Heard
+from hub.waiting import result_of
 from tests.crdt.store.quarantined import in_quarantine
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, NOON_MS, Terminal, first, reference
@@ -280,3 +282,21 @@ async def test_an_open_segment_is_for_peers_and_not_for_a_hub(depot: Depot) -> N
     terminal = await depot.pair()
     events = await terminal.exchange(OpenSegment(Head(0, GENESIS), 0, b""))
     assert first(events, "Refusal").code is RefusalCode.NOT_PERMITTED
+
+
+# ---- Whose turn it is next ----
+
+
+async def test_invariant_8_only_who_was_given_something_goes_on(depot: Depot) -> None:
+    """A turn of one's own is for a settlement that gets further, and not for asking from an old place."""
+    terminal = await depot.pair()
+    await terminal.push(terminal.taps(-250))
+    await terminal.push(terminal.taps(-250))
+    (page,) = await terminal.pull()
+    assert page.position == 2
+    await asyncio.wrap_future(depot.hub.ledger.set_hotlisted(CardId(b"last card"), True))
+    for after, goes_on in ((Cursor(0, bytes(4), since=1), False), (Cursor(0, bytes(4), since=2), True)):
+        heard = Heard(terminal.key.replica, "bus", None)
+        heard.pull = Pull(page.series, 0, after)
+        answer = await Answerer(depot.hub.ledger, 1, result_of).answer(heard)
+        assert answer.goes_on is goes_on

@@ -339,6 +339,55 @@ def test_a_full_load_gives_what_was_there_by_id_and_then_what_changed(hub: HubLe
     assert heads == hub.heads().result()
 
 
+@pytest.mark.parametrize("last", [{"replica": bytes(15) + b"\1"}, {"card": card(2)}])
+def test_invariant_8_a_page_looks_at_so_many_cards_however_old_the_inventory_is(
+    hub: HubLedger, last: dict[str, bytes]
+) -> None:
+    """Anybody may ask from any place in one, of which no card may be left: that must not read them all."""
+    merge(hub, *ONE.blocks(fares(ONE, [1]), []))
+    merge(hub, *OTHER.blocks(fares(OTHER, list(range(1, 10))), []))
+    asked = Cursor(0, **last, since=1)
+    page = verify_page(hub.page(b"S" * 16, 0, asked, 3).result(), world.HUB)
+    at = 3 if "replica" in last else 5
+    assert (page.rows, page.final, page.until) == ((), False, Cursor(0, card(at), since=1))
+    given, heads = set[CardId](), set[bytes]()
+    while not page.final:
+        page = verify_page(hub.page(b"S" * 16, 0, page.until, 3).result(), world.HUB)
+        given |= {row.card for row in page.rows}
+        heads |= {*page.heads}
+    assert given == {card(number) for number in range(1, 10)}
+    assert heads == {OTHER.key.replica}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_invariant_6_a_full_load_is_exact_whatever_is_listed_and_ridden_meanwhile(
+    new_fleet: NewFleet, limit: int
+) -> None:
+    """Cards before and behind the cursor, met and unmet, go on the hotlist and off it between its pages."""
+    fleet = new_fleet(1)
+    hub, one = fleet.hub, fleet.terminals[0]
+    hub.merge([], world.CERTIFICATES).result()
+    numbers = range(1, 13)
+    merge(hub, *OTHER.blocks(fares(OTHER, list(range(2, 9))), []))
+    for number in (1, 9, 12):
+        hub.set_hotlisted(card(number), True).result()
+    listed = {1, 9, 12}
+    for step in range(3 * len(numbers)):
+        if fleet.pull_one(one, limit):
+            break
+        number = 1 + 5 * step % len(numbers)
+        for each in (number, len(numbers) + 1 - number):
+            listed ^= {each}
+            assert hub.set_hotlisted(card(each), each in listed).result()
+        if step % 3 == 0:
+            hub.append(card(number), [TOPUP], 5).result()
+    while not fleet.pull_one(one, limit):
+        pass
+    assert {number for number in numbers if one.ledger.view(card(number)).hotlisted} == listed
+    assert one.ledger.digest() == hub.digest().result()
+    fleet.close()
+
+
 def test_increments_start_after_the_installed_position(hub: HubLedger) -> None:
     merge(hub, *ONE.blocks(fares(ONE, [1, 2, 3]), []))
     merge(hub, *OTHER.blocks(fares(OTHER, [2, 9]), []))
@@ -412,6 +461,25 @@ def test_a_card_taken_off_the_hotlist_while_one_is_paging_is_taken_off_there(
         done = fleet.pull_one(one, limit)
     fleet.pull(one, limit)
     assert [one.ledger.view(card(number)).hotlisted for number in range(1, 5)] == [True, False, True, False]
+    fleet.close()
+
+
+def test_a_card_listed_and_taken_off_again_while_one_loads_is_not_left_refused(new_fleet: NewFleet) -> None:
+    """On the list when the inventory passed it, and off it afterwards: the load has either both or none."""
+    fleet = new_fleet(1)
+    hub, one = fleet.hub, fleet.terminals[0]
+    merge(hub, *OTHER.blocks(fares(OTHER, [1, 2, 3]), []))
+    assert not fleet.pull_one(one, 1)
+    hub.append(card(1), [TOPUP], 5).result()
+    assert hub.set_hotlisted(card(9), True).result()
+    page = fleet.next_page(one, 1)
+    while not page.ends_inventory:
+        fleet.install(one, page)
+        page = fleet.next_page(one, 1)
+    fleet.install(one, page)
+    assert hub.set_hotlisted(card(9), False).result()
+    fleet.pull(one, 1)
+    assert not one.ledger.view(card(9)).hotlisted
     fleet.close()
 
 

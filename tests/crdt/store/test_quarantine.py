@@ -7,17 +7,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crdt.block import Block, seal
-from crdt.certificate import Limits
+from crdt.certificate import Limits, Role, issue
+from crdt.documents import SignedDocument
 from crdt.errors import (
     BadSignature,
     ChainBroken,
     ForkDetected,
     NotPermitted,
     RefusalCode,
+    Revoked,
     UnknownAuthor,
 )
-from crdt.facts import Delta, Kind
+from crdt.facts import Delta, Draft, Kind, TerminalId
+from crdt.frontier import GENESIS
 from crdt.ledger import Ledger, MergeReport
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.signing import SigningKey
 from crdt.store import quarantine
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
@@ -156,6 +161,40 @@ def test_invariant_8_an_author_has_only_so_much_room_in_quarantine(
     rival = OTHER.blocks(fares(1, 1, -7, OTHER), [])[0]
     merge(hub, theirs, rival)
     assert len(in_quarantine(hub).result()) == 4
+
+
+def test_invariant_8_what_a_hub_has_lost_of_its_own_is_kept_however_much_it_is(
+    hub: HubLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal drops its copy once the hub refuses it as a fork: that has to mean that the hub has it."""
+    own = world.HUB_KEY.replica
+    hub.append(card(1), [Draft(Kind.TOPUP, 1_000)], 5).result()
+    lost: list[Block] = []
+    for seq in range(1, 4):
+        previous = lost[-1].hash if lost else GENESIS
+        topup = Delta(own, seq, card(2), Kind.TOPUP, 700, 4)
+        lost.append(seal(world.HUB_KEY, world.FLEET, [topup], previous))
+    mine, rival = ONE.blocks(fares(1, 1), [])[0], ONE.blocks(fares(1, 1, -7), [])[0]
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", 0)
+    assert errors(merge(hub, *lost, mine, rival)) == [ForkDetected] * 4
+    assert {entry.hash for entry in in_quarantine(hub).result()} == {block.hash for block in lost}
+    full = [flag.replica for flag in hub.flags().result() if flag.code is RefusalCode.TOO_LARGE]
+    assert full == [ONE.key.replica]
+
+
+def test_invariant_8_what_follows_a_hubs_cut_off_has_only_so_much_room(
+    hub: HubLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has stolen the key signs with it. It is refused as revoked, and so no copy is dropped."""
+    key, place = SigningKey(b"f" * 32), TerminalId(b"former hub".ljust(16))
+    certificate = issue(world.FLEET_KEY, place, "depot", Role.HUB, key.public_key, world.ANYTHING)
+    former = world.Terminal(key, certificate)
+    hub.merge([], [certificate]).result()
+    body = Revocations({key.replica: 0}).encode()
+    hub.put_document(SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)).result()
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", 0)
+    assert errors(merge(hub, *former.blocks(fares(1, 1, author=former), []))) == [Revoked]
+    assert in_quarantine(hub).result() == []
 
 
 def test_a_flag_can_be_dismissed_and_comes_back_when_it_recurs(hub: HubLedger) -> None:
