@@ -74,13 +74,13 @@ def store_of(hub: HubLedger) -> ServerDatabase:
     return hub._database
 
 
-def until(true: Callable[[], bool]) -> None:
+def until(true: Callable[[], bool], every_s: float = 0.01) -> None:
     """Wait for something that another thread, process or server does."""
     pause = threading.Event()
-    for _ in range(PATIENCE_S * 100):
+    for _ in range(int(PATIENCE_S / every_s)):
         if true():
             return
-        pause.wait(0.01)
+        pause.wait(every_s)
     raise AssertionError("it does not come")
 
 
@@ -182,7 +182,7 @@ def test_a_cursor_skips_nothing_while_a_commit_is_held_back(url: str, server: Se
         booking = store_of(slow).write(book_slowly)
         assert held.wait(PATIENCE_S)
         merging = quick.merge([blocks_of(1, 1)[0].raw], [ONE.certificate])
-        until(lambda: waits_for_a_lock(server))
+        until(lambda: waits_for_a_lock(server), LOCKS_SHOWN_S)
         reader.pull(onlooker)
         assert not merging.done()
         assert reader.ordinals == []
@@ -194,6 +194,9 @@ def test_a_cursor_skips_nothing_while_a_commit_is_held_back(url: str, server: Se
         assert len(reader.ordinals) == 2
         assert reader.cards[card(1)].balance_minor == 1000 - 10
         assert reader.digest() == onlooker.digest().result()
+
+
+LOCKS_SHOWN_S = 0.25  # InnoDB brings its list of transactions up to date when nobody has read it for 0.1 s
 
 
 def waits_for_a_lock(server: Server) -> bool:
