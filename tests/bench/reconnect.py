@@ -11,6 +11,7 @@ from typing import Final
 from crdt.facts import CardId, CardView, Context, Draft, Kind
 from crdt.frames import Message, encode_frame
 from crdt.store.database import Database
+from crdt.store.editions import MAX_AGE_S
 from edge.addresses import AddressBook, HubAddress, parse_address
 from edge.enrolling import Enroller, Way
 from edge.exchange import Answer, ExchangeClient, Limits
@@ -72,6 +73,9 @@ async def _reconnect(
     began = time.perf_counter()
     sent_bytes = await _sync(terminal, enrolment, address)
     seconds = time.perf_counter() - began
+    if enrolment.ledger.held()[0]:
+        await asyncio.sleep(MAX_AGE_S)  # so old a page may be that the busy hub gave
+        await _sync(terminal, enrolment, address)
     assert enrolment.ledger.held() == (0, 0), "the hub's settlement does not include every tap"
     return seconds, sent_bytes
 
