@@ -2,8 +2,8 @@
 
 import heapq
 import random
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -124,12 +124,19 @@ def test_it_keeps_its_turn_however_often_it_asks() -> None:
         assert [refused(turns, name) for name in ("a", "b", "b", "b", "a")] == [1, 2, 2, 2, 1]
 
 
-def test_half_of_the_places_are_kept_for_those_whose_turn_has_come() -> None:
-    clock = Clock()
-    turns = Turns(4, clock)
+@contextmanager
+def crowded(turns: Turns) -> Iterator[None]:
+    """All four places are taken."""
     with ExitStack() as stack:
         for name in "abcd":
             stack.enter_context(turns.taken(name))
+        yield
+
+
+def test_half_of_the_places_are_kept_for_those_whose_turn_has_come() -> None:
+    clock = Clock()
+    turns = Turns(4, clock)
+    with crowded(turns):
         refused(turns, "refused")
     clock.now_s += 1
     with turns.taken("new 1"), turns.taken("new 2"):
@@ -142,9 +149,7 @@ def test_a_settlement_that_was_begun_goes_on_while_others_wait() -> None:
     """Each of its pages would else be a turn later, and more would have changed than one page holds."""
     clock = Clock()
     turns = Turns(4, clock)
-    with ExitStack() as stack:
-        for name in "abcd":
-            stack.enter_context(turns.taken(name))
+    with crowded(turns):
         refused(turns, "refused")
         turns.goes_on("a")
     with turns.taken("new 1"), turns.taken("new 2"):
