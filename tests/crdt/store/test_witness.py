@@ -180,21 +180,23 @@ def test_invariant_5_what_one_process_finds_stops_every_process(lasting: Server,
 def test_invariant_5_what_a_process_that_lost_nothing_numbered_again_is_a_fork_kept_as_evidence(
     lasting: Server, tmp_path: Path
 ) -> None:
-    """A standby that lagged behind took over, and nobody who lost something has written since: so the hub's
-    chain went on, and two acknowledged top-ups have one number. The operator is told, once, as soon as the
-    process that lost one starts; and both are kept when a terminal brings that."""
+    """A standby that lagged behind took over, and the process that lost something ended before it saw that.
+
+    So the hub's chain went on, and two acknowledged top-ups have one number. The operator is told, once, as
+    soon as that process starts again; and both are kept when a terminal brings what was lost."""
     url = lasting.fresh()
-    with hub_on(url, tmp_path / "one") as one, hub_on(url, tmp_path / "other") as other:
-        book(one, 1)
-        dump = Dump(lasting, url)
-        assert book(one, 2) == 2
-        lost = one.blocks_after(world.HUB.replica, 1, 1 << 20).result()
+    with hub_on(url, tmp_path / "other") as other:
+        with hub_on(url, tmp_path / "one") as one:
+            book(one, 1)
+            dump = Dump(lasting, url)
+            assert book(one, 2) == 2
+            lost = one.blocks_after(world.HUB.replica, 1, 1 << 20).result()
         dump.put_back()
         assert book(other, 3) == 2
-        refused(one, 4)
+        assert other.flags().result() == []
+        with hub_on(url, tmp_path / "one") as one:
+            assert one.restored
         refused(other, 5)
-    with hub_on(url, tmp_path / "other", NEW_KEY, NEW_HUB) as hub:
-        assert hub.flags().result() == []
     with hub_on(url, tmp_path / "one", NEW_KEY, NEW_HUB) as hub:
         (flag,) = hub.flags().result()
         assert (flag.replica, flag.code, flag.seq) == (world.HUB.replica, RefusalCode.FORK_DETECTED, 2)
