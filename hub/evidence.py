@@ -20,8 +20,8 @@ from crdt.settlement import OVERDRAWN
 from crdt.store import quarantine
 from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
+from crdt.store.hub_schema import CARD
 from crdt.store.quarantine import OPEN, UNRESOLVED, Listed
-from crdt.store.schema import CARD
 from crdt.store.silent import Silent
 from crdt.store.store import Store
 from hub import restoring

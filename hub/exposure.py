@@ -14,7 +14,7 @@ from functools import reduce
 from sqlalchemy import Connection, func, select
 
 from crdt.exposure import Group, Rules, Standing, exposure
-from crdt.store.schema import CARD, HISTORY
+from crdt.store.hub_schema import CARD, HISTORY
 from crdt.store.store import Store
 from hub.published import Published, published, version_in
 from hub.registry import Registry, Terminal

@@ -25,12 +25,12 @@ from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import blocks, papers, quarantine, rewriting
 from crdt.store.blocks import Chain
+from crdt.store.hub_schema import REQUEST
 from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import Content
 from crdt.store.rounds import Rounds, Search
-from crdt.store.schema import REQUEST
 
 CHECKED_AT_ONCE: Final = 8  # entries in one background transaction
 

@@ -14,8 +14,8 @@ from crdt.columns import Columns
 from crdt.errors import MisuseError
 from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind
 from crdt.settlement import HOTLISTED, OVERDRAWN, UNMET, CardRow
+from crdt.store.hub_schema import CARD, HUB, LISTED, RUN
 from crdt.store.projection import remaining_openings, still_mentioned
-from crdt.store.schema import CARD, HUB, LISTED, RUN
 from crdt.store.sql import Lookup, replacing, total
 from crdt.store.statement import Statement
 

@@ -19,9 +19,9 @@ from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
 from crdt.store.reissue import renumber
-from crdt.store.schema import IDENTITY, OPEN_DELTA, TERMINAL, TERMINAL_METADATA
 from crdt.store.settled import Standing
 from crdt.store.statement import Statement
+from crdt.store.terminal_schema import IDENTITY, OPEN_DELTA, TERMINAL, TERMINAL_METADATA
 
 _BEFORE: Final = Statement(select(TERMINAL.c.nonce, TERMINAL.c.replica))
 _WHO: Final = Statement(select(TERMINAL.c.fleet, TERMINAL.c.replica, TERMINAL.c.suspended))

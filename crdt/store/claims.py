@@ -20,7 +20,7 @@ from crdt.facts import MAX_TEXT_BYTES, ReplicaId, TerminalId
 from crdt.frontier import Frontier
 from crdt.store.authors import Authors
 from crdt.store.futures import NOTHING
-from crdt.store.schema import CLAIMED
+from crdt.store.hub_schema import CLAIMED
 from crdt.store.sql import Lookup, replacing
 from crdt.store.statement import Statement
 from crdt.store.store import Store

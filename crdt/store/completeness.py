@@ -22,8 +22,9 @@ from crdt.store import days, expectations, quarantine
 from crdt.store.blocks import NO_HEAD, facts_of, heads_of, last_block
 from crdt.store.days import NO_FIGURES, Day, Figures
 from crdt.store.expectations import NOTHING_EXPECTED, Expected
+from crdt.store.hub_schema import HUB
 from crdt.store.quarantine import UNRESOLVED
-from crdt.store.schema import BLOCK, HUB, QUARANTINE
+from crdt.store.schema import BLOCK, QUARANTINE
 from crdt.store.silent import Silent
 
 AHEAD_MS: Final = 60 * 60 * 1000  # that a clock may be ahead, however sure it is of itself

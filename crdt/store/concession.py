@@ -38,8 +38,9 @@ from crdt.store.blocks import (
 )
 from crdt.store.quarantine import REISSUED, Quarantined
 from crdt.store.rewriting import Content
-from crdt.store.schema import BLOCK, HEAD, TERMINAL
+from crdt.store.schema import BLOCK, HEAD
 from crdt.store.settled import settled_heads_of
+from crdt.store.terminal_schema import TERMINAL
 
 
 class Conceded(NamedTuple):

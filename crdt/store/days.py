@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from crdt.errors import MisuseError
 from crdt.facts import Delta, Kind, ReplicaId
-from crdt.store.schema import DAY, DAY_ADJUSTMENT, DAY_FIGURE, QUARTER
+from crdt.store.hub_schema import DAY, DAY_ADJUSTMENT, DAY_FIGURE, QUARTER
 from crdt.store.sql import ADDED, Bulk, total
 from crdt.store.statement import Statement
 

@@ -26,9 +26,10 @@ from crdt.facts import CardId, ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import UNMET, CardRow, Cursor, Page, beginning
 from crdt.store.balances import is_made, read_standing
+from crdt.store.hub_schema import CARD, HISTORY
 from crdt.store.paging import Answer, answer_pull
 from crdt.store.recent import Changed, Recent
-from crdt.store.schema import CARD, HEAD, HISTORY
+from crdt.store.schema import HEAD
 from crdt.store.sql import beyond
 from crdt.store.statement import Rows, Statement
 

@@ -27,7 +27,7 @@ from crdt.store import claims, papers, quarantine
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.futures import NOTHING, first
-from crdt.store.schema import EXPECTED
+from crdt.store.hub_schema import EXPECTED
 from crdt.store.sql import Lookup, replacing
 from crdt.store.statement import Statement
 from crdt.store.store import Store

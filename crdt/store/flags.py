@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.store.admission import Suspicion
-from crdt.store.schema import FLAG
+from crdt.store.hub_schema import FLAG
 from crdt.store.sql import Bulk
 
 FlagKey = tuple[ReplicaId, RefusalCode]

@@ -26,10 +26,10 @@ from crdt.ledger import RefusedInput
 from crdt.store import papers
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD
-from crdt.store.schema import KEEPSAKE
 from crdt.store.settled import settled_heads_of
 from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
+from crdt.store.terminal_schema import KEEPSAKE
 
 MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
 """Of all blocks kept: 90,000 top-ups, or 18 days of a depot that sells 5,000 a day; little for an SD card."""

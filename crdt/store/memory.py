@@ -22,9 +22,10 @@ from crdt.store import papers
 from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest_first
 from crdt.store.held import FARE, RECENT_FARES, Held, RecentFares, held_beyond
 from crdt.store.peers_open import PeersOpen
-from crdt.store.schema import BLOCK, IDENTITY, OPEN_DELTA, QUARANTINE, TERMINAL
+from crdt.store.schema import BLOCK, QUARANTINE
 from crdt.store.settled import SettledRow, Standing, read_standing, settled_heads
 from crdt.store.statement import Statement
+from crdt.store.terminal_schema import IDENTITY, OPEN_DELTA, TERMINAL
 
 Fare = tuple[CardId, int]  # a card, and when it paid, in ms
 

@@ -21,8 +21,9 @@ from crdt.store import flags
 from crdt.store.authors import Authors
 from crdt.store.balances import read_standing
 from crdt.store.flags import FlagKey
+from crdt.store.hub_schema import CARD, HISTORY, HUB
 from crdt.store.recording import Change
-from crdt.store.schema import BLOCK, CARD, HEAD, HISTORY, HUB
+from crdt.store.schema import BLOCK, HEAD
 from crdt.store.sql import beyond
 from crdt.store.statement import Statement
 from crdt.store.store import Shared

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from crdt.facts import MAX_CARD_BYTES, CardId
 from crdt.store.balances import Met, read_standing
-from crdt.store.schema import CARD
+from crdt.store.hub_schema import CARD
 
 _SLOT: Final = 1 + MAX_CARD_BYTES  # a length, and the id
 

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, func, select
 from crdt.errors import MisuseError
 from crdt.settlement import OVERDRAWN
 from crdt.store import balances
+from crdt.store.hub_schema import CARD, HUB
 from crdt.store.recording import Change
-from crdt.store.schema import CARD, HUB
 
 STEP_CARDS: Final = 2_000  # of one background transaction
 

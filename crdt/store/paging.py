@@ -17,7 +17,8 @@ from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import START, UNMET, CardRow, Cursor, beginning, card_rows
 from crdt.store.balances import NOTHING, ROW, Standing, is_made, read_standing
-from crdt.store.schema import CARD, HEAD, LISTED
+from crdt.store.hub_schema import CARD, LISTED
+from crdt.store.schema import HEAD
 from crdt.store.sql import beyond
 from crdt.store.statement import Statement
 

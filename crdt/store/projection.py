@@ -15,7 +15,8 @@ from crdt.numbering import cards_of
 from crdt.store import days
 from crdt.store.blocks import delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
-from crdt.store.schema import BLOCK, HISTORY, HUB
+from crdt.store.hub_schema import HISTORY, HUB
+from crdt.store.schema import BLOCK
 from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
 from crdt.store.store import Store

@@ -15,7 +15,8 @@ from crdt.store.blocks import facts_of, newest_first
 from crdt.store.held import RECENT_FARES
 from crdt.store.memory import Memory
 from crdt.store.owned import Owned
-from crdt.store.schema import BLOCK, IDENTITY, SETTLED_HEAD, TERMINAL
+from crdt.store.schema import BLOCK
+from crdt.store.terminal_schema import IDENTITY, SETTLED_HEAD, TERMINAL
 
 CHUNK_BLOCKS: Final = 64  # of one transaction: a tap waits for one at most
 _OWN: Final = BLOCK.c.replica.in_(select(IDENTITY.c.replica))

@@ -19,7 +19,7 @@ from crdt.store import balances, blocks, rewriting
 from crdt.store.balances import Met
 from crdt.store.blocks import Chain
 from crdt.store.flags import FlagKey
-from crdt.store.schema import REQUEST
+from crdt.store.hub_schema import REQUEST
 from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
 

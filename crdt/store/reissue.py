@@ -22,7 +22,7 @@ from crdt.store.evidence import DELIVERED, TOLD
 from crdt.store.memory import open_segment
 from crdt.store.quarantine import OPEN, REISSUED
 from crdt.store.rewriting import Content
-from crdt.store.schema import OPEN_DELTA, TERMINAL
+from crdt.store.terminal_schema import OPEN_DELTA, TERMINAL
 
 _WRITTEN: Final = ((OPEN, REISSUED), (DELIVERED, TOLD))
 

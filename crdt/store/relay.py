@@ -47,8 +47,9 @@ from crdt.store.blocks import (
 )
 from crdt.store.memory import count_quarantined, own_replicas
 from crdt.store.record import Record
-from crdt.store.schema import BLOCK, TERMINAL
+from crdt.store.schema import BLOCK
 from crdt.store.settled import numbers_of, read_standing, settled_heads_of
+from crdt.store.terminal_schema import TERMINAL
 
 CHUNK_BLOCKS: Final = 16  # of one transaction: a tap waits for one at most
 

@@ -17,9 +17,9 @@ from crdt.facts import CardId, Context, Delta, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.blocks import authors_of, delta_of
+from crdt.store.hub_schema import HISTORY
 from crdt.store.kin import Kin, place
 from crdt.store.quarantine import OPEN, SAID, Quarantined
-from crdt.store.schema import HISTORY
 
 _CHUNK: Final = 500
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")

@@ -17,8 +17,8 @@ from crdt.store import blocks
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
-from crdt.store.schema import OPEN_DELTA
 from crdt.store.statement import Statement
+from crdt.store.terminal_schema import OPEN_DELTA
 from crdt.store.trouble import Trouble
 
 MAX_SEAL_DELTAS: Final = 2 * NOMINAL_BLOCK_DELTAS  # of one block, when sealing was late

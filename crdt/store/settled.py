@@ -23,9 +23,9 @@ from crdt.errors import MisuseError
 from crdt.facts import CardId, CardState, ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import NO_SERIES, START, Cursor, beginning
-from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED, STAGED_HEAD, TERMINAL, inserting
 from crdt.store.sql import Lookup
 from crdt.store.statement import Statement
+from crdt.store.terminal_schema import SETTLED, SETTLED_HEAD, STAGED, STAGED_HEAD, TERMINAL, inserting
 
 SMALL_ROWS: Final = 500  # an increment of at most this many cards is written where it shows, with the swap
 CHUNK_ROWS: Final = 1_000  # neighbouring rows of one background transaction: a tap waits for one at most

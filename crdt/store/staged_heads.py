@@ -15,9 +15,10 @@ from crdt.facts import ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import GONE
 from crdt.store.connection import driver_connection
-from crdt.store.schema import HEAD, SETTLED_HEAD, STAGED_HEAD, inserting
+from crdt.store.schema import HEAD
 from crdt.store.sql import Lookup
 from crdt.store.statement import Statement
+from crdt.store.terminal_schema import SETTLED_HEAD, STAGED_HEAD, inserting
 
 _STAGE: Final = inserting(STAGED_HEAD)
 _PUT: Final = inserting(SETTLED_HEAD, or_replace=True)

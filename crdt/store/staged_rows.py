@@ -16,9 +16,9 @@ from sqlalchemy import Connection, func, select
 
 from crdt.settlement import CardRow
 from crdt.store.connection import driver_connection
-from crdt.store.schema import STAGED, inserting
 from crdt.store.staged_heads import last_head_run
 from crdt.store.statement import Statement
+from crdt.store.terminal_schema import STAGED, inserting
 
 SEGMENT_ROWS: Final = 20  # 945 bytes with the key: what SQLite stores within a page of 4 KiB, four to a page
 BATCH_SEGMENTS: Final = 200  # read at a time: about two megabytes as rows

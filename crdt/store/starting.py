@@ -18,9 +18,9 @@ from crdt.store.admission import Suspicion
 from crdt.store.authors import second_certificate
 from crdt.store.blocks import NO_HEAD
 from crdt.store.expectations import GIVEN_UP, NOTHING_EXPECTED, Expected
+from crdt.store.hub_schema import HUB, HUB_METADATA
 from crdt.store.marks import Marks
 from crdt.store.neighbours import Place, place_of
-from crdt.store.schema import HUB, METADATA
 from crdt.store.statement import Statement
 from crdt.store.store import Shared, Store
 
@@ -53,7 +53,7 @@ def begin(
     at_ms: int,
 ) -> Begun:
     """Load a ledger, or make it; waits. Raises ForeignFleet, NotPermitted or StoreFailed."""
-    database.create(METADATA)
+    database.create(HUB_METADATA)
     put_back = False
     shared = isinstance(database, Shared)
     if marks is not None:

@@ -14,8 +14,8 @@ from crdt.errors import MisuseError, NotPermitted
 from crdt.facts import MAX_AT_MS, CardId, CardView, Context, Draft
 from crdt.store.blocks import SegmentRow
 from crdt.store.memory import Memory
-from crdt.store.schema import OPEN_DELTA, inserting
 from crdt.store.settled import FIND, SettledRow
+from crdt.store.terminal_schema import OPEN_DELTA, inserting
 from crdt.store.writer import Direct
 
 _INSERT: Final = inserting(OPEN_DELTA)

@@ -41,11 +41,11 @@ from crdt.store.memory import own_replicas
 from crdt.store.owned import Owned
 from crdt.store.quarantine import Quarantined
 from crdt.store.relaying import Relaying
-from crdt.store.schema import TERMINAL
 from crdt.store.sealing import Sealer
 from crdt.store.settled import read_standing, settled_heads, settled_heads_of
 from crdt.store.status import Status, status_of
 from crdt.store.tapping import Tapping
+from crdt.store.terminal_schema import TERMINAL
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from sqlalchemy import BigInteger, Connection, bindparam, exists, select
 from crdt.errors import StoreFailed
 from crdt.facts import ReplicaId
 from crdt.settlement import SERIES_BYTES
+from crdt.store.hub_schema import HUB, PROCESS
 from crdt.store.marks import Marks
-from crdt.store.schema import HUB, PROCESS
 from crdt.store.statement import Statement
 from crdt.store.store import Shared
 

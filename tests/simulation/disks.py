@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from crdt.store.connection import driver_connection
+from crdt.store.hub_schema import HUB_METADATA
 from crdt.store.inline import InlineDatabase
-from crdt.store.schema import METADATA
+from crdt.store.terminal_schema import TERMINAL_METADATA
 
 Image = dict[str, list[tuple[Any, ...]]]  # the rows of every table that has any
 
@@ -19,7 +20,8 @@ class Disk:
 
     def __init__(self) -> None:
         self._database = InlineDatabase.open(None, b"")
-        self._database.create(METADATA)
+        for metadata in (HUB_METADATA, TERMINAL_METADATA):  # a hub's or a terminal's
+            self._database.create(metadata)
         self._raw = driver_connection(self._database.connection)
         names = self._raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         self._tables = sorted(name for (name,) in names)

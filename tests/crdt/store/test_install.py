@@ -16,8 +16,8 @@ from crdt.frontier import Frontier
 from crdt.settlement import NO_SERIES, START, CardRow, Cursor, Page, beginning, seal_page
 from crdt.store import installer, memory, settled, staged_rows
 from crdt.store.installer import Installer
-from crdt.store.schema import SETTLED, SETTLED_HEAD, STAGED
 from crdt.store.terminal import TerminalLedger
+from crdt.store.terminal_schema import SETTLED, SETTLED_HEAD, STAGED
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, OpenTerminal, card
 

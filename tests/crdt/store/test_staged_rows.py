@@ -12,8 +12,8 @@ from sqlalchemy.pool import StaticPool
 from crdt.facts import MAX_AMOUNT_MINOR, MAX_CARD_NUMBER, CardId
 from crdt.settlement import REFUSED, CardRow
 from crdt.store import staged_rows
-from crdt.store.schema import STAGED
 from crdt.store.staged_rows import Row, merged, stage_rows, staged_places
+from crdt.store.terminal_schema import STAGED
 
 # Few distinct cards, of all lengths, many the beginning of another: runs overlap and order is hard.
 cards = st.builds(

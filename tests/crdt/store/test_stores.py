@@ -31,8 +31,9 @@ from sqlalchemy.exc import IntegrityError
 from crdt.block import MAX_BLOCK_BYTES
 from crdt.errors import MisuseError, Overloaded, StoreFailed
 from crdt.facts import MAX_AMOUNT_MINOR
+from crdt.store.hub_schema import CARD, HUB_METADATA
 from crdt.store.jobs import MAX_PENDING
-from crdt.store.schema import BLOCK, CARD, METADATA, QUARANTINE
+from crdt.store.schema import BLOCK, QUARANTINE
 from crdt.store.sql import ADDED, GIVEN, LARGER, LOOKUP_KEYS, Bulk, Lookup, beyond, replacing, total
 from crdt.store.statement import Statement
 from crdt.store.store import Store
@@ -63,7 +64,7 @@ def store(open_store: Callable[[], Store]) -> Iterator[Store]:
     """An open database with the tables of these tests and of the ledger."""
     with open_store() as store:
         store.create(TABLES)
-        store.create(METADATA)
+        store.create(HUB_METADATA)
         yield store
 
 

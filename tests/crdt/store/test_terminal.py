@@ -15,8 +15,8 @@ from crdt.errors import ForeignFleet, MisuseError, NotPermitted
 from crdt.facts import CardId, CardView, Context, Draft, Kind
 from crdt.frontier import GENESIS, Head
 from crdt.store.database import Database
-from crdt.store.schema import OPEN_DELTA
 from crdt.store.terminal import TerminalLedger
+from crdt.store.terminal_schema import OPEN_DELTA
 from tests.crdt import world
 from tests.crdt.store.fleet import KEY, OpenTerminal, added_up, card, deltas_of
 

@@ -11,8 +11,10 @@ from sqlalchemy import Connection, Table
 from crdt.block import NOMINAL_BLOCK_DELTAS
 from crdt.facts import Draft, Kind
 from crdt.store.database import Database
-from crdt.store.schema import BLOCK, HISTORY, SETTLED_HEAD
+from crdt.store.hub_schema import HISTORY
+from crdt.store.schema import BLOCK
 from crdt.store.store import Store
+from crdt.store.terminal_schema import SETTLED_HEAD
 from crdt.store.trouble import Trouble
 from tests.crdt.store.fleet import Fleet, card
 

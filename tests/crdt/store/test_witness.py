@@ -17,8 +17,8 @@ from crdt.facts import Draft, Kind
 from crdt.settlement import NO_SERIES, START, beginning
 from crdt.signing import SigningKey
 from crdt.store.hub import HubLedger
+from crdt.store.hub_schema import PROCESS
 from crdt.store.marks import Marks
-from crdt.store.schema import PROCESS
 from crdt.store.server import ServerDatabase
 from tests.crdt import world
 from tests.crdt.store.dumps import Dump
