@@ -6,8 +6,8 @@ writes when), `writer` and `reader`, `database` (the whole of it: open, write, r
 `inline_direct` (the same without threads), `backup`. The server: `store` and `swapping` (what both have in
 common), `server_url` (where it is), `link` (a connection that is made again), `server_writer` (groups under a
 lock), `watch` (what other processes write), `sealed` (secrets there), `server` (the whole of it). The tables:
-`schema` (of both ledgers), `terminal_schema`, `hub_schema`, `statement` (what runs often), `sql` (many rows at
-once, for every database), `blocks` (the record), `quarantine`, `papers` (signed documents). Beside them:
+`schema` (of both ledgers), `terminal_schema`, `hub_schema`, `statement` (what runs often), `sql` (many rows
+at once, for every database), `blocks` (the record), `quarantine`, `papers` (signed documents). Beside them:
 `marks`, `chore` (work in the background), `trouble` (logs what fails unseen).
 
 Then the two ledgers. `terminal`, the public face, on a `local` store: `beginning`, `memory` with `held` and
