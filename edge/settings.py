@@ -6,24 +6,29 @@ compares the two. A file that cannot be used as it stands stops the start with o
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from crdt.facts import MAX_TEXT_BYTES, text_fits
-from edge.addresses import HubAddress, parse_address
+from edge.addresses import HubAddress
+from edge.checkers import (
+    Checker,
+    feedback,
+    flag,
+    hub_address,
+    one_of,
+    path,
+    port,
+    proxy,
+    reader,
+    seconds,
+    state_directory,
+    text,
+)
 from edge.errors import SettingsError
-from hardware.devices import parse_reader_spec
-from hardware.errors import BadSpec
 
 MAX_FILE_BYTES = 64 * 1024
-MAX_STATE_DIRECTORY_BYTES = 90
-"""A Unix socket's path holds 107 bytes on Linux, and control.sock lies in the state directory."""
-
-Checker = Callable[[object, Path], Any]
-"""(value from the file, directory of the file) -> the value to use; ValueError(what is expected)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,95 +73,6 @@ class Settings:
         return self.state_directory / "marks"
 
 
-def _text(least_bytes: int) -> Checker:
-    def check(value: object, _directory: Path) -> str:
-        if not isinstance(value, str) or len(value) < least_bytes or not text_fits(value):
-            raise ValueError(f"text of {least_bytes} to {MAX_TEXT_BYTES} bytes without control characters")
-        return value
-
-    return check
-
-
-def _path(value: object, directory: Path) -> Path:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("a path")
-    return (directory / value).resolve()
-
-
-def _state_directory(value: object, directory: Path) -> Path:
-    path = _path(value, directory)
-    if len(bytes(path)) > MAX_STATE_DIRECTORY_BYTES:
-        raise ValueError(f"a path of at most {MAX_STATE_DIRECTORY_BYTES} bytes, for the control socket in it")
-    return path
-
-
-def _reader(value: object, _directory: Path) -> str:
-    expected = '"uart:PATH", "i2c" or "spi:CE0", with ",reset=PIN" where that is wired'
-    try:
-        parse_reader_spec(value if isinstance(value, str) else "")
-    except BadSpec:
-        raise ValueError(expected) from None
-    return str(value)
-
-
-def _feedback(value: object, _directory: Path) -> str:
-    kind = value.partition(",")[0] if isinstance(value, str) else ""
-    if kind == "gpio" or value in ("console", "none"):
-        return str(value)
-    raise ValueError(
-        '"gpio" (with ",green=17,red=27,amber=22,buzzer=18" for other pins), "console" or "none"'
-    )
-
-
-def _one_of(*choices: str) -> Checker:
-    def check(value: object, _directory: Path) -> str:
-        if not isinstance(value, str) or value not in choices:
-            raise ValueError("one of " + ", ".join(f'"{choice}"' for choice in choices))
-        return value
-
-    return check
-
-
-def _flag(value: object, _directory: Path) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false")  # noqa: TRY004  (a checker's one way to say no)
-    return value
-
-
-def _port(value: object, _directory: Path) -> int:
-    if type(value) is not int or not 0 <= value <= 65_535:
-        raise ValueError("a TCP port from 0 to 65535; 0 is any that is free")
-    return value
-
-
-def _seconds(least: float, most: float) -> Checker:
-    def check(value: object, _directory: Path) -> float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not least <= value <= most:  # type: ignore[operator]  # `number` has just said so
-            raise ValueError(f"a number of seconds from {least:g} to {most:g}")
-        return float(value)  # type: ignore[arg-type]  # as above
-
-    return check
-
-
-def _hub_address(value: object, _directory: Path) -> HubAddress | None:
-    if not isinstance(value, str):
-        raise ValueError('an address such as "hub.local:8443", or ""')  # noqa: TRY004  (as above)
-    return parse_address(value) if value else None
-
-
-def _proxy(value: object, _directory: Path) -> str:
-    expected = 'a URL such as "http://127.0.0.1:3128", or ""'
-    try:
-        parts = urlsplit(value if isinstance(value, str) else "?")
-        usable = value == "" or (parts.scheme == "http" and parts.hostname and parts.port)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError(expected)
-    return str(value)
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One row of the table; `default` None means that the file has to give it."""
@@ -177,74 +93,83 @@ SETTINGS: tuple[Setting, ...] = (
         "state_directory",
         "/var/lib/farebox-edge",
         "Where the ledger and the control socket lie. Relative paths count from the settings file.",
-        _state_directory,
+        state_directory,
     ),
-    Setting("terminal.name", None, 'What people call this terminal: "Bus 12 front".', _text(1)),
+    Setting("terminal.name", None, 'What people call this terminal: "Bus 12 front".', text(1)),
     Setting(
         "terminal.route",
         "",
         "The route it runs on; decides the fare where the fleet has one for it.",
-        _text(0),
+        text(0),
     ),
-    Setting("terminal.door", "", "The door it stands at, for reports.", _text(0)),
+    Setting("terminal.door", "", "The door it stands at, for reports.", text(0)),
     Setting(
         "terminal.vehicle",
         "",
         "The vehicle it is on, the same text at each of its doors: they tell each other every tap at once.",
-        _text(0),
+        text(0),
     ),
     Setting(
         "store.key_file",
         "/etc/farebox/edge.key",
         "The ledger's key, made at the first start. A systemd credential farebox-ledger-key wins.",
-        _path,
+        path,
     ),
-    Setting("reader.device", "uart:/dev/serial0", 'The card reader: "uart:PATH", "i2c" or "spi".', _reader),
+    Setting("reader.device", "uart:/dev/serial0", 'The card reader: "uart:PATH", "i2c" or "spi".', reader),
     Setting(
         "feedback.device",
         "gpio",
         'Light and sound: "gpio", or "console" for text.',
-        _feedback,
+        feedback,
     ),
     Setting(
         "hub.address",
         "",
         'A fixed address of the hub, "host:port"; tried beside what the LAN says.',
-        _hub_address,
+        hub_address,
     ),
-    Setting("discovery.enabled", True, "Look for the hub on the LAN by zeroconf.", _flag),
+    Setting("discovery.enabled", True, "Look for the hub on the LAN by zeroconf.", flag),
     Setting(
-        "peers.enabled", True, "Talk to other terminals of the fleet on the LAN, also without a hub.", _flag
+        "peers.enabled",
+        True,
+        "Talk to other terminals of the fleet on the LAN, also without a hub.",
+        flag,
     ),
-    Setting("peers.port", 0, "The TCP port at which they are answered; 0 is any that is free.", _port),
+    Setting("peers.port", 0, "The TCP port at which they are answered; 0 is any that is free.", port),
     Setting(
         "peers.seal_after_s",
         60.0,
         "How long taps may wait to be sealed and copied to another door of the vehicle.",
-        _seconds(0.1, 86_400),
+        seconds(0.1, 86_400),
     ),
     Setting(
         "peers.visit_s",
         60.0,
         "About how long between two visits to terminals of other vehicles.",
-        _seconds(0.1, 86_400),
+        seconds(0.1, 86_400),
     ),
-    Setting("uplink.proxy", "", 'An HTTP proxy on the way to the hub, "http://host:port".', _proxy),
+    Setting("uplink.proxy", "", 'An HTTP proxy on the way to the hub, "http://host:port".', proxy),
     Setting(
-        "uplink.heartbeat_s", 30.0, "Longest silence towards the hub while nobody taps.", _seconds(1, 86_400)
+        "uplink.heartbeat_s",
+        30.0,
+        "Longest silence towards the hub while nobody taps.",
+        seconds(1, 86_400),
     ),
-    Setting("uplink.backoff_min_s", 1.0, "First wait after a failed exchange.", _seconds(0.05, 3_600)),
+    Setting("uplink.backoff_min_s", 1.0, "First wait after a failed exchange.", seconds(0.05, 3_600)),
     Setting(
         "uplink.backoff_max_s",
         60.0,
         "Longest wait after many failed exchanges, or because a busy hub asks for it.",
-        _seconds(0.05, 86_400),
+        seconds(0.05, 86_400),
     ),
-    Setting("uplink.timeout_s", 60.0, "Longest time one exchange may take in all.", _seconds(1, 3_600)),
+    Setting("uplink.timeout_s", 60.0, "Longest time one exchange may take in all.", seconds(1, 3_600)),
     Setting(
-        "uplink.read_timeout_s", 15.0, "Longest silence of the hub within an exchange.", _seconds(0.1, 600)
+        "uplink.read_timeout_s",
+        15.0,
+        "Longest silence of the hub within an exchange.",
+        seconds(0.1, 600),
     ),
-    Setting("log.level", "info", "How much is logged.", _one_of("debug", "info", "warning", "error")),
+    Setting("log.level", "info", "How much is logged.", one_of("debug", "info", "warning", "error")),
 )
 
 
