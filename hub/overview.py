@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from crdt.certificate import AuthorCertificate
 from crdt.facts import MAX_CARD_BYTES, MIN_CARD_BYTES, CardId, Delta, Kind, ReplicaId
 from crdt.frontier import Head
-from crdt.store.hub import Change, HubLedger
-from crdt.store.hub import Totals as LedgerTotals
+from crdt.store.hub import HubLedger
 from hub.errors import RequestRefused
 from hub.registry import Registry, Terminal
+from hub.sums import Sums
 
 MAX_ROWS = 500  # most rows one call returns
-REST = 10  # of the sums over the whole ledger: how much longer than they took they are left alone
-
 CHANGING_MS = 120_000  # that a terminal may take to change to a new certificate
 
 _SEPARATORS = str.maketrans("", "", " :-\t")
@@ -222,38 +220,6 @@ class Overview:
             counting = max(openings, key=lambda delta: delta.amount_minor, default=None)
             voided |= {(delta.replica, delta.seq) for delta in openings if delta is not counting}
         return voided
-
-
-class Sums:
-    """The sums over the whole ledger, kept until it changes."""
-
-    def __init__(self, ledger: HubLedger, monotonic: Callable[[], float]) -> None:
-        self._ledger = ledger
-        self._monotonic = monotonic
-        self._known: tuple[LedgerTotals, bytes] | None = None
-        self._fresh = False
-        self._not_before_s = 0.0
-        self._one_at_a_time = asyncio.Lock()
-
-    def changed(self, _change: Change) -> None:
-        """The ledger changed (said on any thread)."""
-        self._fresh = False
-
-    async def get(self) -> tuple[LedgerTotals, bytes]:
-        """Totals and digest, of the same instant."""
-        async with self._one_at_a_time:
-            if self._known is None or (not self._fresh and self._monotonic() >= self._not_before_s):
-                self._known = await self._read()
-            return self._known
-
-    async def _read(self) -> tuple[LedgerTotals, bytes]:
-        began_s = self._monotonic()
-        self._fresh = True  # before reading: what changes from now on may not be in it
-        totals = await asyncio.wrap_future(self._ledger.totals())
-        digest = await asyncio.wrap_future(self._ledger.digest())
-        now_s = self._monotonic()
-        self._not_before_s = now_s + REST * (now_s - began_s)
-        return totals, digest
 
 
 def parse_card(text: str) -> CardId:
