@@ -12,7 +12,7 @@ at once, for every database), `blocks` (the record), `quarantine`, `papers` (sig
 
 Then the two ledgers. `terminal`, the public face, on a `local` store: `beginning`, `memory` with `held` and
 `peers_open`, `owned` (the database in its hands); `tapping` and `sealing`; `settled`, `installer` and
-`pruning`; `relaying` with `relay`; `conceding` with `concession`, `reissue` and `evidence`; `keepsake`;
+`pruning`; `relaying` with `relay`, `passing_on`; `conceding` with `concession`, `reissue` and `evidence`; `keepsake`;
 `view` and `status`. `hub` with `starting`, `markkeeper`, `authors`, `intake`, `record`, `admission`,
 `merging`, `recording`, `balances`, `numbers`, `editions` (pages that many terminals are given), `overdrawn`,
 `own_chain` (whether the hub may go on with it), `ownfacts`, `adopting`, `rounds`, `rewriting`, `kin`,

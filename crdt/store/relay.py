@@ -1,4 +1,4 @@
-"""Blocks of others on a terminal: taken in as a hub does, held until they are settled, and passed on.
+"""Blocks of others on a terminal: taken in as a hub does, and held until they are settled.
 
 A terminal does not hold every chain from its beginning: what its settlement includes it need not hold, and
 what was settled long ago it deletes. So a chain goes on at its settled head, and may lack blocks before that.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from crdt.block import Block
 from crdt.certificate import AuthorCertificate
@@ -25,10 +25,9 @@ from crdt.errors import (
     UnknownAuthor,
 )
 from crdt.facts import MAX_SEQ, Delta, ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame, OpenSegment, ShortBlockFrame, Want
+from crdt.frames import OpenSegment
 from crdt.frontier import Frontier, Head
 from crdt.ledger import RefusedInput
-from crdt.numbering import cards_of, shorten
 from crdt.store import papers, quarantine
 from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
@@ -36,8 +35,6 @@ from crdt.store.blocks import (
     NO_CHAIN,
     NO_HEAD,
     Chain,
-    authors_of,
-    blocks_after,
     chains_of,
     heads_of,
     overlapping,
@@ -47,8 +44,7 @@ from crdt.store.blocks import (
 )
 from crdt.store.memory import count_quarantined, own_replicas
 from crdt.store.record import Record
-from crdt.store.schema import BLOCK
-from crdt.store.settled import numbers_of, read_standing, settled_heads_of
+from crdt.store.settled import settled_heads_of
 from crdt.store.terminal_schema import TERMINAL
 
 CHUNK_BLOCKS: Final = 16  # of one transaction: a tap waits for one at most
@@ -124,67 +120,6 @@ def take_in(
     return taken
 
 
-def answer(connection: Connection, want: Want, max_bytes: int) -> list[CertificateFrame | BlockFrame]:
-    """What is held beyond what somebody else has: at most `max_bytes` of blocks, but at least one.
-
-    Replica by replica, each with its certificate first. Chains that the other cannot continue, because what
-    lies between was deleted here after it was settled, come last: they must not keep the others back.
-    """
-    heads = heads_of(connection)
-    asked = [replica for replica in sorted(heads) if want.others or replica in want.after]
-    lacking = [replica for replica in asked if heads[replica].seq > want.after.get(replica, 0)]
-    first = _first_after(connection, lacking, want)
-    frames: list[CertificateFrame | BlockFrame] = []
-    for replica in sorted(lacking, key=lambda each: (first.get(each, 0) > want.after.get(each, 0) + 1, each)):
-        raws = blocks_after(connection, replica, want.after.get(replica, 0), max(1, max_bytes))
-        if not raws:
-            continue
-        if frames and len(raws[0]) > max_bytes:
-            break
-        certificate = authors_of(connection, [replica])[replica]
-        frames += [CertificateFrame(certificate.encode()), *map(BlockFrame, raws)]
-        max_bytes -= sum(map(len, raws))
-        if max_bytes <= 0:
-            break
-    return frames
-
-
-def lacking(connection: Connection) -> dict[ReplicaId, int]:
-    """Of each chain that has a gap beyond the settlement: the last number before it.
-
-    A hub that was put back from a backup settles less than it did, and what it had settled need not be held.
-    """
-    heads = heads_of(connection)
-    settled = settled_heads_of(connection, list(heads))
-    found = {}
-    for replica, head in heads.items():
-        until = settled.get(replica, NO_HEAD).seq
-        for span in overlapping(connection, replica, until + 1, head.seq) if head.seq > until else ():
-            if span.first_seq > until + 1:
-                break
-            until = span.last_seq
-        if until < head.seq:
-            found[replica] = until
-    return found
-
-
-def pruned_until(connection: Connection) -> dict[ReplicaId, int]:
-    """Of each chain that is not held from its beginning: the last number before what is held."""
-    query = select(BLOCK.c.replica, func.min(BLOCK.c.first_seq)).group_by(BLOCK.c.replica)
-    return {ReplicaId(replica): first - 1 for replica, first in connection.execute(query) if first > 1}
-
-
-def shortened(connection: Connection, given: Sequence[Block]) -> list[ShortBlockFrame | BlockFrame]:
-    """The blocks, in short form where that is shorter."""
-    cards = list({card for block in given for card in cards_of(block)})
-    numbers = numbers_of(connection, read_standing(connection), cards)
-    shorts = [shorten(block, numbers) for block in given]
-    return [
-        BlockFrame(block.raw) if short is None else ShortBlockFrame(short)
-        for block, short in zip(given, shorts, strict=True)
-    ]
-
-
 def open_facts(author: AuthorCertificate, segment: OpenSegment) -> Sequence[Delta]:
     """The facts of a peer's open segment. Raises Malformed or NotPermitted."""
     if not segment.count:
@@ -221,16 +156,6 @@ def follows(
     credit_minor += sum(max(0, fact.amount_minor) for fact in facts if fact.seq > head.seq)
     author.check_allowance(credit_minor)
     return head
-
-
-def _first_after(connection: Connection, replicas: Sequence[ReplicaId], want: Want) -> dict[ReplicaId, int]:
-    """The first number of each replica that is held as a block after what is wanted."""
-    first = {}
-    for replica in replicas:
-        after = BLOCK.c.last_seq > want.after.get(replica, 0)
-        query = select(func.min(BLOCK.c.first_seq)).where(BLOCK.c.replica == replica, after)
-        first[replica] = connection.execute(query).scalar_one() or 0
-    return first
 
 
 def _parted(

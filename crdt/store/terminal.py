@@ -29,7 +29,7 @@ from crdt.ledger import MergeReport
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import Cursor, Page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import blocks, evidence, papers, pruning, relay, view
+from crdt.store import blocks, evidence, papers, passing_on, pruning, view
 from crdt.store.beginning import start
 from crdt.store.conceding import Chain, Conceding
 from crdt.store.concession import Conceded
@@ -229,19 +229,19 @@ class TerminalLedger:
         At least one block if there is any. What was deleted after it was settled cannot be sent: see
         `pruned_until`. Somebody without that settlement will refuse what follows (CHAIN_BROKEN).
         """
-        return self._store.read(lambda connection: relay.answer(connection, want, max_bytes))
+        return self._store.read(lambda connection: passing_on.answer(connection, want, max_bytes))
 
     def lacking(self) -> dict[ReplicaId, int]:
         """Of each chain that has a gap beyond the settlement: the last number before it."""
-        return self._store.read(relay.lacking)
+        return self._store.read(passing_on.lacking)
 
     def pruned_until(self) -> dict[ReplicaId, int]:
         """Of each chain that is not held from its beginning: the last number before what is held."""
-        return self._store.read(relay.pruned_until)
+        return self._store.read(passing_on.pruned_until)
 
     def short_blocks(self, raws: Sequence[bytes]) -> list[ShortBlockFrame | BlockFrame]:
         """These blocks with their cards as numbers, where the settlement gave any. For the hub it is of."""
-        return self._store.read(lambda connection: relay.shortened(connection, list(map(parse, raws))))
+        return self._store.read(lambda connection: passing_on.shortened(connection, list(map(parse, raws))))
 
     def open_segment(self) -> OpenSegment:
         """What is written here and not sealed, for a peer. From memory; never waits."""
