@@ -180,7 +180,7 @@ def build(hub: Hub, bus: EventBus, url: str, registry: Registry) -> tuple[web.Ap
     app[ERROR_PAGE] = pages.error_page
     about = About(hub.authority.fleet.hex(), settings.announce_name, url, VERSION)
     evidence = Evidence(database, ledger)
-    daybook = Daybook(ledger, registry, service.policy, now_ms)
+    daybook = Daybook(ledger, registry, service.fleet.policy, now_ms)
     exposures = Exposures(database, registry, settings.online_s, now_ms, time.monotonic)
     for each in (app, control_app):
         each[EVIDENCE] = evidence
@@ -223,7 +223,7 @@ def _terminal_routes(
         hub.ledger,
         hub.authority,
         invites,
-        service.enrolment,
+        service.fleet.enrolment,
         RateLimit(settings.pairings_per_minute, RATE_WINDOW_S, time.monotonic),
         service.revoker,
         now_ms,

@@ -129,14 +129,14 @@ async def top_up(request: web.Request) -> web.Response:
 
 async def fleet(request: web.Request) -> web.Response:
     """GET /fleet"""
-    return _answer(asdict(await request.app[SERVICE].fleet()))
+    return _answer(asdict(await request.app[SERVICE].fleet.show()))
 
 
 async def set_fleet(request: web.Request) -> web.Response:
     """POST /fleet {name: text}, see hub.fleettext"""
     body = await json_object(request)
     changes = {name: _text(body, name) for name in body}
-    return _answer(asdict(await request.app[SERVICE].set_fleet(changes)))
+    return _answer(asdict(await request.app[SERVICE].fleet.change(changes)))
 
 
 async def day(request: web.Request) -> web.Response:

@@ -59,7 +59,7 @@ PASSBACK_S: Final = 3
 
 
 def fleet_changes(passback_s: int) -> Mapping[str, str]:
-    """The demo's fares and policy, as texts by the names that `Service.set_fleet` takes."""
+    """The demo's fares and policy, as texts by the names that `FleetDesk.change` takes."""
     routes = [bus for bus in BUSES if bus.fare_minor != FLAT_FARE_MINOR]
     return MappingProxyType(
         {

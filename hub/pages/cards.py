@@ -13,6 +13,7 @@ from crdt.errors import StoreError
 from crdt.facts import MAX_AMOUNT_MINOR
 from hub.errors import RequestRefused
 from hub.events import Topic
+from hub.fleet_desk import FleetView
 from hub.keys import OVERVIEW, SERVICE
 from hub.overview import MAX_ROWS, CardRow
 from hub.pages import money
@@ -21,7 +22,6 @@ from hub.pages.gather import money_format
 from hub.pages.live import LiveView
 from hub.pages.notices import after, notice
 from hub.pages.render import page
-from hub.service import FleetView
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ async def top_up(request: web.Request) -> web.Response:
     """POST /cards/{card}/topup: booked once, however often the form arrives."""
     form = await posted(request)
     uid = _path_card(request)
-    fleet = await request.app[SERVICE].fleet()
+    fleet = await request.app[SERVICE].fleet.show()
     exponent = fleet.exponent
     amount_minor = form.read("amount", lambda text: money.parse(text, exponent, 1, MAX_AMOUNT_MINOR))
     if amount_minor is None:

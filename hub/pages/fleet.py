@@ -10,12 +10,12 @@ from aiohttp import web
 from crdt.facts import MAX_AMOUNT_MINOR, text_fits
 from crdt.fleet import MAX_PASSBACK_S, MAX_RETENTION_DAYS, MAX_ROUTE_FARES, REFUSE, REGISTER
 from hub.errors import RequestRefused
+from hub.fleet_desk import FleetView
 from hub.keys import SERVICE
 from hub.pages import money
 from hub.pages.forms import FieldError, Form, posted, whole_number
 from hub.pages.notices import after, notice
 from hub.pages.render import page
-from hub.service import FleetView
 
 AMOUNTS = ("flat_fare", "opening_balance", "low_balance")
 WHOLE_NUMBERS = (
@@ -37,7 +37,7 @@ class Line:
 
 async def fleet(request: web.Request) -> web.Response:
     """GET /fleet"""
-    view = await request.app[SERVICE].fleet()
+    view = await request.app[SERVICE].fleet.show()
     fares = [Line(*fare) for fare in _route_fares(view.values["route_fares"]).items()]
     return _page(request, view, _stored(view), fares)
 
@@ -45,7 +45,7 @@ async def fleet(request: web.Request) -> web.Response:
 async def save(request: web.Request) -> web.Response:
     """POST /fleet: all of it or nothing."""
     form = await posted(request)
-    view = await request.app[SERVICE].fleet()
+    view = await request.app[SERVICE].fleet.show()
     changes = _policy(form, view.exponent)
     lines = _lines(form, view.exponent)
     if form.text("version") != str(view.version):
@@ -56,7 +56,7 @@ async def save(request: web.Request) -> web.Response:
     if not form.errors and not any(line.error for line in lines):
         changes["route_fares"] = "\n".join(f"{line.route}={line.fare}" for line in lines if line.route)
         try:
-            await request.app[SERVICE].set_fleet(changes)
+            await request.app[SERVICE].fleet.change(changes)
         except RequestRefused as refusal:
             form.errors[""] = str(refusal)
         else:

@@ -26,7 +26,7 @@ def now_ms() -> int:
 
 async def money_format(request: web.Request) -> dict[str, Any]:
     """The context every page with an amount needs: ``currency`` and ``exponent``."""
-    fleet = await request.app[SERVICE].fleet()
+    fleet = await request.app[SERVICE].fleet.show()
     return {"currency": fleet.currency, "exponent": fleet.exponent}
 
 

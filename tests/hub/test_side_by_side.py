@@ -36,8 +36,8 @@ def services(depot: Depot) -> list[Service]:
 
 async def test_settings_that_are_changed_at_once_are_all_changed(services: list[Service]) -> None:
     changes = [{"flat_fare": "3.10"}, {"low_balance": "7.00"}, {"day_starts_at_h": "4"}]
-    await asyncio.gather(*(each.set_fleet(change) for each, change in zip(services, changes, strict=True)))
-    values = (await services[0].fleet()).values
+    await asyncio.gather(*(each.fleet.change(change) for each, change in zip(services, changes, strict=True)))
+    values = (await services[0].fleet.show()).values
     assert {name: values[name] for change in changes for name in change} == {
         name: value for change in changes for name, value in change.items()
     }
