@@ -25,7 +25,8 @@ from edge.control import Controls, bind, control_app
 from edge.discovery import Discovery
 from edge.enrolling import Enroller, Way
 from edge.errors import EdgeError, ReaderTrouble
-from edge.exchange import ExchangeClient, Limits
+from edge.exchange import ExchangeClient
+from edge.https import Limits
 from edge.identity import Identity
 from edge.notify import ServiceManager
 from edge.peering import Peering

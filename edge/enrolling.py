@@ -10,7 +10,8 @@ from crdt.pairing import PairingCode
 from edge.addresses import AddressBook, HubAddress
 from edge.comparing import take_up
 from edge.errors import EdgeError, HubUnreachable, NotCompared, PairingError, UplinkError
-from edge.exchange import ExchangeClient, Limits
+from edge.exchange import ExchangeClient
+from edge.https import Limits
 from edge.identity import new_keys
 from edge.pairing import Pairing, parse_code
 from edge.promised import Promised

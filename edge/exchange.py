@@ -1,16 +1,13 @@
 """One exchange with the hub or a peer: one POST, a sync session each way, everything about it bounded.
 
-What can go wrong with networks, proxies, TLS and strangers becomes one of these errors here, each a sentence:
-HubUnreachable, HubDistrusted, HubRefused, HubBusy, AnswerRefused.
+What can go wrong is one of the errors of https.py, HubBusy, or AnswerRefused for what is no session.
 """
 
 import asyncio
-import json
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -22,34 +19,12 @@ from aiohttp import hdrs
 from crdt.errors import RefusalCode
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import MAX_EXCHANGE_BYTES, Hello, Message, Refusal
-from crdt.protocol import CONTENT_TYPE, MAX_JSON_BYTES, REVOKED_LIST, SYNC
+from crdt.protocol import CONTENT_TYPE, REVOKED_LIST, SYNC
 from crdt.session import Ended, Event, Refused, Session
 from crdt.tlsnames import HUB_TLS_NAME, replica_tls_name
 from edge.addresses import HubAddress
-from edge.errors import (
-    AnswerRefused,
-    HubBusy,
-    HubDistrusted,
-    HubRefused,
-    HubTooSlow,
-    HubUnreachable,
-    UplinkError,
-)
-
-CONNECT_TIMEOUT_S = 10.0
-KEPT_S = 70.0
-"""How long a connection is kept without an exchange: a hub keeps it for 75 s unless set otherwise, and a
-handshake costs it as much as an exchange, and a terminal more data."""
-MAX_SENTENCE_CHARS = 300
-"""Of another machine's words, in an error of ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Longest time for a whole exchange, and longest silence within one."""
-
-    total_s: float
-    read_s: float
+from edge.errors import AnswerRefused, HubBusy, HubRefused, UplinkError
+from edge.https import Limits, object_in, open_http, refusal_of, shown, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,93 +141,9 @@ class ExchangeClient:
             return await object_in(response, self._other_side.word)
 
 
-def open_http(context: ssl.SSLContext, limits: Limits) -> aiohttp.ClientSession:
-    """An HTTP client that does nothing by itself: no cookies, no environment, nothing unpacked; all timed."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context, limit=1, keepalive_timeout=KEPT_S),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(
-            total=limits.total_s,
-            sock_connect=min(CONNECT_TIMEOUT_S, limits.total_s),
-            sock_read=limits.read_s,
-        ),
-        headers={"Accept-Encoding": "identity", "User-Agent": "farebox-edge"},
-        auto_decompress=False,
-        trust_env=False,
-    )
-
-
-@asynccontextmanager
-async def translated(address: HubAddress, word: str = HUB.word) -> AsyncIterator[None]:
-    """Turns what aiohttp and ssl raise into this package's errors."""
-    try:
-        yield
-    except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-        raise HubDistrusted(
-            f"What answers at {address} is not this fleet's {word}, or does not take this terminal's"
-            f" certificate ({_reason(error)})."
-        ) from error
-    except (
-        aiohttp.ClientPayloadError,
-        aiohttp.ClientResponseError,
-        aiohttp.http.HttpProcessingError,
-    ) as error:
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            raise HubUnreachable(
-                f"The proxy does not reach {address} ({error.status} {error.message})."
-            ) from error
-        raise AnswerRefused(
-            RefusalCode.MALFORMED, f"it is damaged or cut short ({_reason(error)})"
-        ) from error
-    except TimeoutError as error:
-        raise HubTooSlow(f"The {word} at {address} took too long to answer.") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise HubUnreachable(f"No {word} answers at {address} ({_reason(error)}).") from error
-
-
-async def object_in(response: aiohttp.ClientResponse, word: str = HUB.word) -> dict[str, Any]:
-    """The JSON object in an answer. Raises HubRefused for an error, AnswerRefused for anything else."""
-    if response.status != HTTPStatus.OK:
-        raise await refusal_of(response, word)
-    raw = await read_at_most(response, MAX_JSON_BYTES)
-    try:
-        answer = json.loads(raw)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        raise AnswerRefused(RefusalCode.MALFORMED, "it is not a JSON object")
-    return answer
-
-
-async def refusal_of(response: aiohttp.ClientResponse, word: str = HUB.word) -> HubRefused:
-    """What an error answer says, made safe to show: {"error", "message"} or the bare HTTP status."""
-    raw = await read_at_most(response, MAX_JSON_BYTES)
-    try:
-        said = json.loads(raw)
-        code, text = str(said["error"]), str(said["message"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        code, text = "", f"HTTP {response.status} {response.reason}"
-    return HubRefused(f"The {word} refused: {shown(text)}", shown(code))
-
-
 def refusal_in(refusal: Refusal, word: str = HUB.word) -> HubRefused:
     """A refusal within an answer as an error."""
     return HubRefused(f"The {word} refused: {shown(refusal.text)}", refusal.code.name.lower())
-
-
-def shown(text: str) -> str:
-    """Another machine's words, made safe and short enough for a sentence of ours."""
-    return "".join(c if c.isprintable() else "?" for c in text)[:MAX_SENTENCE_CHARS]
-
-
-async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """The body. Raises AnswerRefused as soon as there is more of it than `limit_bytes`."""
-    received = bytearray()
-    async for chunk in response.content.iter_any():
-        received += chunk
-        if len(received) > limit_bytes:
-            raise AnswerRefused(RefusalCode.TOO_LARGE, f"it is larger than {limit_bytes} bytes")
-    return bytes(received)
 
 
 async def _receive(response: aiohttp.ClientResponse, session: Session) -> list[Event]:
@@ -296,7 +187,3 @@ def _date_ms(response: aiohttp.ClientResponse) -> int | None:
         return round(parsedate_to_datetime(response.headers["Date"]).timestamp() * 1000)
     except (KeyError, ValueError, TypeError, OverflowError):
         return None
-
-
-def _reason(error: BaseException) -> str:
-    return shown(str(error) or type(error).__name__)

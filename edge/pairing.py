@@ -26,7 +26,7 @@ from edge.errors import (
     IdentityError,
     PairingRefused,
 )
-from edge.exchange import Limits, object_in, open_http, read_at_most, translated
+from edge.https import Limits, object_in, open_http, read_at_most, translated
 from edge.identity import Keys, checked
 from edge.promised import Promised, former_in
 from edge.tls import stranger_context

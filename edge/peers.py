@@ -18,7 +18,8 @@ from crdt.frames import Message
 from edge.addresses import HubAddress
 from edge.backoff import Backoff
 from edge.errors import EdgeError, Superseded
-from edge.exchange import Answer, ExchangeClient, Limits, peer
+from edge.exchange import Answer, ExchangeClient, peer
+from edge.https import Limits
 from edge.peer_announce import PeerRecord
 from edge.peer_answering import PeerAnswer
 from edge.peer_sync import PeerSync

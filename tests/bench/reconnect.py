@@ -14,7 +14,8 @@ from crdt.store.database import Database
 from crdt.store.editions import MAX_AGE_S
 from edge.addresses import AddressBook, HubAddress, parse_address
 from edge.enrolling import Enroller, Way
-from edge.exchange import Answer, ExchangeClient, Limits
+from edge.exchange import Answer, ExchangeClient
+from edge.https import Limits
 from edge.sync import Sync
 from edge.terminal import Enrolment, Terminal
 from edge.tls import client_context

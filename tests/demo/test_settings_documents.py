@@ -25,7 +25,8 @@ from crdt.store.schema import DOCUMENT
 from crdt.terminal_document import TERMINAL_SETTING_NAMES
 from edge.addresses import HubAddress
 from edge.errors import HubUnreachable
-from edge.exchange import Answer, ExchangeClient, Limits
+from edge.exchange import Answer, ExchangeClient
+from edge.https import Limits
 from edge.identity import new_keys
 from edge.pairing import Pairing, parse_code
 from edge.sync import Delivery, Outcome, Sync

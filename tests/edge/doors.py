@@ -14,7 +14,8 @@ from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store.database import Database
 from crdt.store.terminal import TerminalLedger
 from edge.addresses import HubAddress
-from edge.exchange import Answer, ExchangeClient, Limits, peer
+from edge.exchange import Answer, ExchangeClient, peer
+from edge.https import Limits
 from edge.identity import Identity
 from edge.pace import Pace
 from edge.peer_answering import PeerAnswer

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.backoff import Backoff
-from edge.exchange import KEPT_S
+from edge.https import KEPT_S
 from edge.settings import SETTINGS
 from hub.settings import HubSettings
 from hub.turns import LONGEST_S

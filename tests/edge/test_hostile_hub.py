@@ -39,7 +39,8 @@ from edge.errors import (
     LedgerBehind,
     UplinkError,
 )
-from edge.exchange import ExchangeClient, Limits
+from edge.exchange import ExchangeClient
+from edge.https import Limits
 from edge.identity import Identity
 from edge.sync import Sync
 from edge.terminal import Terminal

@@ -15,7 +15,7 @@ from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.enrolling import Enroller, Way
 from edge.errors import CodeRefused, HubImpostor, HubUnreachable, PairedElsewhere, PairingRefused
-from edge.exchange import Limits
+from edge.https import Limits
 from edge.identity import Identity, load_identity, new_keys
 from edge.pairing import OneKey, Pairing, parse_code
 from edge.terminal import Terminal

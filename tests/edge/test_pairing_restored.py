@@ -24,7 +24,7 @@ from crdt.store.marks import Marks
 from edge.addresses import AddressBook, HubAddress
 from edge.enrolling import Enroller, Way
 from edge.errors import NotCompared
-from edge.exchange import Limits
+from edge.https import Limits
 from edge.terminal import Terminal
 from tests.crdt.store.quarantined import in_quarantine
 from tests.edge.authority import Fleet

@@ -14,7 +14,8 @@ from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.enrolling import Enroller, Way
 from edge.errors import HubUnreachable
-from edge.exchange import ExchangeClient, Limits
+from edge.exchange import ExchangeClient
+from edge.https import Limits
 from edge.sync import Sync
 from edge.terminal import Terminal
 from edge.tls import client_context

@@ -16,7 +16,8 @@ from crdt.settlement import MAX_PAGE_ROWS
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
-from edge.exchange import ExchangeClient, Limits
+from edge.exchange import ExchangeClient
+from edge.https import Limits
 from edge.identity import Identity
 from edge.terminal import Enrolment, Terminal
 from edge.tls import client_context
