@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,52 +86,80 @@ async def _serve(
     manager: ServiceManager,
 ) -> None:
     stop = _stop_signal()
-    addresses = AddressBook(settings.hub_address, await asyncio.to_thread(_proven_hub, database))
-    clock = await asyncio.to_thread(_clock, terminal)
-    way = Way(Limits(settings.uplink_timeout_s, settings.uplink_read_timeout_s), settings.uplink_proxy)
+    kept = await asyncio.to_thread(_kept, settings, database, terminal)
+    await _Parts(settings, database, terminal, feedback, kept).run(stop, listener, manager)
 
-    def keep_proven(address: HubAddress) -> None:
-        database.put_secret(PROVEN_HUB, str(address).encode())
 
-    report = Report(settings, terminal, clock.read, lambda: taps.reader)
-    uplink = _uplink(settings, terminal, addresses, report, clock, way, keep_proven)
-    peering = _peering(settings, terminal)
-    own = await asyncio.to_thread(OwnSettings, settings, terminal)
-    place = Place(settings.terminal_route, settings.terminal_door)
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the disk has from the starts before."""
 
-    def tapped() -> None:
-        peering.tapped()
-        uplink.tapped()
+    hub: HubAddress | None
+    clock: TerminalClock
+    own: OwnSettings
 
-    taps = TapPath(terminal, clock, lambda: open_reader(own.reader_device), feedback, place, tapped)
-    enroller = Enroller(terminal, addresses, settings.terminal_name, way, keep_proven, os.urandom)
 
-    def hinted(hints: Iterable[HubAddress]) -> None:
-        known = list(hints)
-        uplink.hinted(known)
-        enroller.hinted()
+class _Parts:
+    """The parts of the running terminal, each given those that it works with. In the event loop."""
 
-    controls = Controls(report, uplink, enroller.pair, peering.status, terminal, own)
-    runner = web.AppRunner(control_app(controls), access_log=None)
-    taps.start()
-    try:
-        await runner.setup()
-        await web.SockSite(runner, listener).start()
-        manager.ready(f"{settings.terminal_name}: ready")
+    def __init__(
+        self, settings: Settings, database: Database, terminal: Terminal, feedback: Feedback, kept: _Kept
+    ) -> None:
+        self._settings = settings
+        self._terminal = terminal
+        self._clock = kept.clock
+        addresses = AddressBook(settings.hub_address, kept.hub)
+        way = Way(Limits(settings.uplink_timeout_s, settings.uplink_read_timeout_s), settings.uplink_proxy)
+
+        def keep_proven(address: HubAddress) -> None:
+            database.put_secret(PROVEN_HUB, str(address).encode())
+
+        place = Place(settings.terminal_route, settings.terminal_door)
+        own = kept.own
+        self._taps = TapPath(
+            terminal, self._clock, lambda: open_reader(own.reader_device), feedback, place, self._tapped
+        )
+        report = Report(settings, terminal, self._clock.read, lambda: self._taps.reader)
+        self._uplink = _uplink(settings, terminal, addresses, report, self._clock, way, keep_proven)
+        self._peering = _peering(settings, terminal)
+        self._enroller = Enroller(terminal, addresses, settings.terminal_name, way, keep_proven, os.urandom)
+        self._controls = Controls(
+            report, self._uplink, self._enroller.pair, self._peering.status, terminal, own
+        )
+
+    async def run(self, stop: asyncio.Event, listener: socket.socket, manager: ServiceManager) -> None:
+        """Be the terminal until `stop`; raise what ends a part before."""
+        runner = web.AppRunner(control_app(self._controls), access_log=None)
+        self._taps.start()
+        try:
+            await runner.setup()
+            await web.SockSite(runner, listener).start()
+            manager.ready(f"{self._settings.terminal_name}: ready")
+            await _until(stop, self._jobs(manager))
+            manager.stopping()
+        finally:
+            await runner.cleanup()
+            await asyncio.to_thread(self._taps.stop)
+
+    def _jobs(self, manager: ServiceManager) -> list[Coroutine[Any, Any, None]]:
         jobs: list[Coroutine[Any, Any, None]] = [
-            uplink.run(),
-            _watch(terminal, taps, manager),
-            Pruning(terminal, clock.read).run(),
+            self._uplink.run(),
+            _watch(self._terminal, self._taps, manager),
+            Pruning(self._terminal, self._clock.read).run(),
         ]
-        if settings.discovery_enabled:
-            jobs.append(Discovery(hinted, lambda: _fleet(terminal)).run())
-        if settings.peers_enabled:
-            jobs.append(peering.run())
-        await _until(stop, jobs)
-        manager.stopping()
-    finally:
-        await runner.cleanup()
-        await asyncio.to_thread(taps.stop)
+        if self._settings.discovery_enabled:
+            jobs.append(Discovery(self._hinted, lambda: _fleet(self._terminal)).run())
+        if self._settings.peers_enabled:
+            jobs.append(self._peering.run())
+        return jobs
+
+    def _tapped(self) -> None:
+        self._peering.tapped()
+        self._uplink.tapped()
+
+    def _hinted(self, hints: Iterable[HubAddress]) -> None:
+        self._uplink.hinted(list(hints))
+        self._enroller.hinted()
 
 
 def _uplink(
@@ -196,6 +225,10 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
+
+
+def _kept(settings: Settings, database: Database, terminal: Terminal) -> _Kept:
+    return _Kept(_proven_hub(database), _clock(terminal), OwnSettings(settings, terminal))
 
 
 def _clock(terminal: Terminal) -> TerminalClock:
