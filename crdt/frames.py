@@ -5,31 +5,22 @@ bounds their size; whoever uses one parses and verifies it, so that one bad bloc
 session.
 """
 
-import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self, get_args
 
-from crdt.block import MAX_BLOCK_BYTES, MAX_PAYLOAD_BYTES
+from crdt.block import MAX_BLOCK_BYTES
 from crdt.certificate import MAX_CERTIFICATE_BYTES
-from crdt.columns import MAX_BLOCK_DELTAS
-from crdt.documents import MAX_SIGNED_DOCUMENT_BYTES, MAX_VERSION
+from crdt.documents import MAX_SIGNED_DOCUMENT_BYTES
 from crdt.errors import InputRefused, Malformed, MisuseError, RefusalCode, TooLarge
 from crdt.facts import ID_BYTES, MAX_SEQ, FleetId, ReplicaId
-from crdt.frontier import GENESIS, MAX_FRONTIER, Frontier, Head, read_frontier, write_frontier
+from crdt.frontier import MAX_FRONTIER, Frontier, read_frontier, write_frontier
+from crdt.open_segment import OpenSegment
 from crdt.protocol import PROTOCOL_VERSION
-from crdt.settlement import (
-    MAX_PAGE_BYTES,
-    MAX_POSITION,
-    NO_SERIES,
-    SERIES_BYTES,
-    START,
-    Cursor,
-    read_cursor,
-    write_cursor,
-)
-from crdt.signing import HASH_BYTES
+from crdt.pull import Pull
+from crdt.settlement import MAX_PAGE_BYTES
+from crdt.terminal_status import Status
 from crdt.wire import Reader, Writer
 
 _HEADER: Final = struct.Struct(">BI")
@@ -38,9 +29,7 @@ MAX_FRAME_BYTES: Final = 1024 * 1024  # header included
 MAX_EXCHANGE_BYTES: Final = 4 * 1024 * 1024  # one session, one way
 MAX_EXCHANGE_FRAMES: Final = 8192
 MAX_EXCHANGE_DELTAS: Final = 65_536  # in the blocks of one exchange: a month of a bus is 37,500
-MAX_STATUS_BYTES: Final = 4096
 MAX_REFUSAL_BYTES: Final = 1 + 512
-MAX_DOCUMENTS: Final = 8  # that a terminal names in a PULL
 _MAX_FRONTIER_BYTES: Final = MAX_FRAME_BYTES - FRAME_HEADER_BYTES
 
 
@@ -76,35 +65,6 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    """What a terminal says of itself, for the operator: names and JSON values. Never decides anything."""
-
-    TYPE: ClassVar[int] = 2
-    MAX_BODY_BYTES: ClassVar[int] = MAX_STATUS_BYTES
-
-    values: Mapping[str, object]
-
-    def body(self) -> bytes:
-        """A JSON object in UTF-8, at most MAX_STATUS_BYTES."""
-        try:
-            return _json(dict(self.values))
-        except (TypeError, ValueError) as error:
-            raise MisuseError("a status is made of JSON values") from error
-
-    @classmethod
-    def from_body(cls, body: bytes) -> Self:
-        """The message in `body`. Malformed unless it is a JSON object of 64-bit integers and real text."""
-        try:
-            values = json.loads(body.decode(), parse_int=_int64)
-            _json(values)  # refuses infinities, and half surrogate pairs, which no database takes
-        except (ValueError, RecursionError) as error:
-            raise Malformed("a status is not JSON") from error
-        if not isinstance(values, dict):
-            raise Malformed("a status is not a JSON object")
-        return cls(values)
-
-
-@dataclass(frozen=True, slots=True)
 class _Sealed:
     raw: bytes
 
@@ -132,44 +92,6 @@ class BlockFrame(_Sealed):
 
     TYPE: ClassVar[int] = 4
     MAX_BODY_BYTES: ClassVar[int] = MAX_BLOCK_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Pull:
-    """A terminal asks for settlement pages, from where it stands, and for newer documents."""
-
-    TYPE: ClassVar[int] = 5
-    MAX_BODY_BYTES: ClassVar[int] = 1024
-
-    series: bytes = NO_SERIES  # of the installed (or half staged) settlement
-    base: int = 0  # the installed position
-    after: Cursor = START  # the last cursor staged
-    documents: Mapping[str, int] = field(default_factory=dict)  # the version held of each, by name
-
-    def body(self) -> bytes:
-        """Series 16, base varint, cursor, count of documents u8, of each by name: text, version varint."""
-        if len(self.documents) > MAX_DOCUMENTS:
-            raise MisuseError(f"a terminal names at most {MAX_DOCUMENTS} documents")
-        writer = Writer().raw(self.series).varint(self.base)
-        write_cursor(writer, self.after)
-        writer.uint(len(self.documents), 1)
-        for name in sorted(self.documents):
-            writer.text(name).varint(self.documents[name])
-        return writer.done()
-
-    @classmethod
-    def from_body(cls, body: bytes) -> Self:
-        """The message in `body`."""
-        reader = Reader(body)
-        series, base, after = reader.raw(SERIES_BYTES), reader.varint(0, MAX_POSITION), read_cursor(reader)
-        documents: dict[str, int] = {}
-        for _ in range(reader.uint(1, 0, MAX_DOCUMENTS)):
-            name = reader.text()
-            if documents and name <= max(documents):
-                raise Malformed("the documents are not in ascending order")
-            documents[name] = reader.varint(0, MAX_VERSION)
-        reader.end()
-        return cls(series, base, after, documents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,39 +210,6 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenSegment:
-    """What the speaker has written after its last sealed block: facts that are durable and not signed yet.
-
-    To a peer that knows the speaker from TLS. It believes them of the speaker's replica only, keeps them in
-    memory only, and drops them for the next OpenSegment or for the block that seals them.
-    """
-
-    TYPE: ClassVar[int] = 12
-    MAX_BODY_BYTES: ClassVar[int] = 64 + MAX_PAYLOAD_BYTES
-
-    after: Head  # the speaker's sealed head; Head(0, GENESIS) before the first block
-    count: int  # deltas; 0 when everything is sealed
-    payload: bytes  # of them, as `columns.encode` makes it; empty for none
-
-    def body(self) -> bytes:
-        """Seq varint, hash 32, count u16, payload."""
-        return (
-            Writer().varint(self.after.seq).raw(self.after.hash).uint(self.count, 2).raw(self.payload).done()
-        )
-
-    @classmethod
-    def from_body(cls, body: bytes) -> Self:
-        """The message in `body`; the payload is not looked at."""
-        reader = Reader(body)
-        after = Head(reader.varint(0, MAX_SEQ), reader.raw(HASH_BYTES))
-        count = reader.uint(2, 0, MAX_BLOCK_DELTAS)
-        payload = reader.rest()
-        if bool(count) != bool(payload) or (after.seq == 0) != (after.hash == GENESIS):
-            raise Malformed("the open segment does not say what it follows, or what is in it")
-        return cls(after, count, payload)
-
-
-@dataclass(frozen=True, slots=True)
 class Heads:
     """The speaker knows of blocks up to these heads, whether it holds them or not.
 
@@ -384,15 +273,3 @@ def frame_type(header: bytes) -> tuple[type[Message], int]:
     if length > message_type.MAX_BODY_BYTES:
         raise TooLarge(f"a {message_type.__name__} has at most {message_type.MAX_BODY_BYTES} bytes")
     return message_type, length
-
-
-def _json(values: object) -> bytes:
-    text = json.dumps(values, allow_nan=False, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return text.encode()
-
-
-def _int64(digits: str) -> int:
-    value = int(digits)
-    if not -(2**63) <= value < 2**63:
-        raise ValueError("an integer is too large")
-    return value

@@ -23,18 +23,18 @@ from crdt.frames import (
     Heads,
     Hello,
     Message,
-    OpenSegment,
     PageFrame,
-    Pull,
     Refusal,
     ShortBlockFrame,
-    Status,
     Want,
     encode_frame,
     frame_type,
 )
 from crdt.frontier import Frontier, missing
+from crdt.open_segment import OpenSegment
 from crdt.protocol import PROTOCOL_VERSION
+from crdt.pull import Pull
+from crdt.terminal_status import Status
 
 
 class State(Enum):

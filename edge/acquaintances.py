@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import NotPermitted, Revoked, UnknownAuthor
 from crdt.facts import ReplicaId, TerminalId
-from crdt.frames import OpenSegment
+from crdt.open_segment import OpenSegment
 from crdt.store.terminal import TerminalLedger
 
 MAX_MET = 64

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
-from crdt.frames import Hello, Message, Pull
+from crdt.frames import Hello, Message
+from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store.blocks import NO_HEAD
 from crdt.store.conceding import Chain

@@ -19,12 +19,12 @@ from crdt.frames import (
     DocumentFrame,
     Hello,
     Message,
-    OpenSegment,
-    Pull,
     Refusal,
     Want,
 )
 from crdt.frontier import Frontier, joined, leading
+from crdt.open_segment import OpenSegment
+from crdt.pull import Pull
 from crdt.session import Ended, Event, Refused
 from crdt.store.blocks import NO_HEAD
 from crdt.store.terminal import TerminalLedger

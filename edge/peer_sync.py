@@ -13,17 +13,9 @@ from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.errors import InputRefused, RefusalCode, UnknownAuthor
 from crdt.facts import ReplicaId
-from crdt.frames import (
-    Ack,
-    BlockFrame,
-    CertificateFrame,
-    DocumentFrame,
-    Hello,
-    Message,
-    OpenSegment,
-    Want,
-)
+from crdt.frames import Ack, BlockFrame, CertificateFrame, DocumentFrame, Hello, Message, Want
 from crdt.frontier import Frontier, Head, joined, missing
+from crdt.open_segment import OpenSegment
 from crdt.store.blocks import NO_HEAD
 from edge import revoked_list
 from edge.delivery import at_a_time

@@ -11,7 +11,8 @@ from crdt.certificate import AuthorCertificate, Role
 from crdt.documents import SignedDocument
 from crdt.errors import NotPermitted, UnknownAuthor
 from crdt.facts import ReplicaId
-from crdt.frames import CertificateFrame, DocumentFrame, Message, Pull
+from crdt.frames import CertificateFrame, DocumentFrame, Message
+from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store.terminal import TerminalLedger
 from edge.identity import Identity

@@ -5,8 +5,9 @@ from contextlib import suppress
 from typing import Final
 
 from crdt.facts import ReplicaId
-from crdt.frames import Heads, PageFrame, Pull
+from crdt.frames import Heads, PageFrame
 from crdt.frontier import parts
+from crdt.pull import Pull
 from crdt.settlement import Page
 from edge.errors import UplinkError
 from edge.exchange import Answer

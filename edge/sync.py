@@ -13,16 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crdt.errors import RefusalCode
-from crdt.frames import (
-    DocumentFrame,
-    Message,
-    PageFrame,
-    Pull,
-    Refusal,
-    Status,
-)
+from crdt.frames import DocumentFrame, Message, PageFrame, Refusal
 from crdt.frontier import Frontier
+from crdt.pull import Pull
 from crdt.store.blocks import NO_HEAD
+from crdt.terminal_status import Status
 from edge.comparing import take_up
 from edge.delivery import Delivery, is_unknown
 from edge.errors import AnswerRefused, HubBusy, HubRefused, HubTooSlow

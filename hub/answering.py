@@ -26,12 +26,12 @@ from crdt.frames import (
     DocumentFrame,
     Message,
     PageFrame,
-    Pull,
     Refusal,
     Want,
 )
 from crdt.frontier import Frontier
 from crdt.ledger import MergeReport, RefusedInput
+from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page
 from crdt.store.futures import done

@@ -14,15 +14,15 @@ from crdt.frames import (
     DocumentFrame,
     Heads,
     Hello,
-    Pull,
     Refusal,
     ShortBlockFrame,
-    Status,
     Want,
 )
 from crdt.frontier import Frontier
+from crdt.pull import Pull
 from crdt.session import Ended, Event, Refused
 from crdt.store.blocks import NO_HEAD
+from crdt.terminal_status import Status
 
 log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from crdt.errors import (
     UnknownAuthor,
 )
 from crdt.facts import MAX_SEQ, Delta, ReplicaId
-from crdt.frames import OpenSegment
 from crdt.frontier import Frontier, Head
 from crdt.ledger import RefusedInput
+from crdt.open_segment import OpenSegment
 from crdt.store import papers, quarantine
 from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors

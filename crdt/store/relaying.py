@@ -8,9 +8,9 @@ from crdt.certificate import AuthorCertificate
 from crdt.columns import MAX_BLOCK_DELTAS, encode
 from crdt.errors import UnknownAuthor
 from crdt.facts import ReplicaId
-from crdt.frames import OpenSegment
 from crdt.frontier import Head
 from crdt.ledger import MergeReport
+from crdt.open_segment import OpenSegment
 from crdt.store import relay
 from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors

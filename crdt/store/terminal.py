@@ -12,18 +12,10 @@ from crdt.block import NOMINAL_BLOCK_DELTAS, Block
 from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.errors import ForeignFleet, MisuseError, NotPermitted
-from crdt.facts import (
-    NO_CONTEXT,
-    CardId,
-    CardView,
-    Context,
-    Draft,
-    ReplicaId,
-    check_card,
-)
-from crdt.frames import OpenSegment
+from crdt.facts import NO_CONTEXT, CardId, CardView, Context, Draft, ReplicaId, check_card
 from crdt.frontier import Head
 from crdt.ledger import MergeReport
+from crdt.open_segment import OpenSegment
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page
 from crdt.signing import SigningKey, fleet_id

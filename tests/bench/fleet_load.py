@@ -21,23 +21,16 @@ from typing import Any, Final
 from crdt.block import parse, seal
 from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT
 from crdt.facts import NO_CONTEXT, CardId, Delta, FleetId, Kind, TerminalId
-from crdt.frames import (
-    BlockFrame,
-    CertificateFrame,
-    Hello,
-    Message,
-    Pull,
-    ShortBlockFrame,
-    Status,
-    encode_frame,
-)
+from crdt.frames import BlockFrame, CertificateFrame, Hello, Message, ShortBlockFrame, encode_frame
 from crdt.frontier import GENESIS, Head
 from crdt.numbering import shorten
 from crdt.protocol import CONTENT_TYPE, SYNC
+from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Cursor, beginning
 from crdt.signing import SigningKey
 from crdt.terminal_document import TerminalDocument
+from crdt.terminal_status import Status
 from edge.backoff import Backoff
 from tests.bench.fleet_line import Line, Skimmed, skimmed
 from tests.hub.tls import client_context

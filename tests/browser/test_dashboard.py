@@ -8,7 +8,7 @@ from playwright.async_api import Browser, Page, expect
 
 from crdt.block import parse
 from crdt.facts import CardId, Kind
-from crdt.frames import Status
+from crdt.terminal_status import Status
 from hub.app import Hub
 from tests.browser.conftest import WAIT_MS, Window, log_in
 from tests.hub.conftest import PASSWORD, Depot, running

@@ -3,7 +3,8 @@
 from playwright.async_api import expect
 
 from crdt.documents import TERMINAL_DOCUMENT, SignedDocument
-from crdt.frames import DocumentFrame, Pull
+from crdt.frames import DocumentFrame
+from crdt.pull import Pull
 from crdt.terminal_document import TERMINAL_EDITS, TerminalDocument
 from tests.browser.conftest import WAIT_MS, Window, log_in
 from tests.hub.conftest import Depot

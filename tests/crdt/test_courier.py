@@ -19,16 +19,16 @@ from crdt.frames import (
     CertificateFrame,
     Heads,
     Hello,
-    OpenSegment,
-    Pull,
     ShortBlockFrame,
-    Status,
     Want,
     encode_frame,
 )
 from crdt.frontier import MAX_FRONTIER, Head, parts
 from crdt.ledger import Ledger
+from crdt.open_segment import OpenSegment
+from crdt.pull import Pull
 from crdt.session import Ended, Event, Refused
+from crdt.terminal_status import Status
 from tests.crdt.vectors import deltas
 from tests.crdt.world import CERTIFICATES, FLEET, FLEET_KEY, HUB_KEY, TERMINALS, chains
 

@@ -9,8 +9,10 @@ from crdt.columns import MAX_BLOCK_DELTAS, encode
 from crdt.documents import MAX_VERSION
 from crdt.errors import InputRefused, Malformed, MisuseError, TooLarge
 from crdt.facts import MAX_SEQ, ReplicaId
-from crdt.frames import MAX_DOCUMENTS, Ack, Heads, Message, OpenSegment, Pull, Want, encode_frame
+from crdt.frames import Ack, Heads, Message, Want, encode_frame
 from crdt.frontier import GENESIS, MAX_FRONTIER, Head
+from crdt.open_segment import OpenSegment
+from crdt.pull import MAX_DOCUMENTS, Pull
 from crdt.settlement import NO_SERIES
 from crdt.wire import Writer
 from tests.crdt.test_columns import BUSY

@@ -23,18 +23,18 @@ from crdt.frames import (
     Heads,
     Hello,
     Message,
-    OpenSegment,
     PageFrame,
-    Pull,
     Refusal,
     ShortBlockFrame,
-    Status,
     Want,
     encode_frame,
 )
 from crdt.frontier import GENESIS, MAX_FRONTIER, Head
+from crdt.open_segment import OpenSegment
+from crdt.pull import Pull
 from crdt.session import TRANSITIONS, Ended, Event, Refused, Session, State, plan
 from crdt.settlement import MAX_PAGE_BYTES, Cursor
+from crdt.terminal_status import Status
 from tests.crdt.world import FLEET, HUB_KEY, TERMINALS
 
 ME, PEER = TERMINALS[0].key.replica, HUB_KEY.replica

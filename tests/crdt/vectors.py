@@ -23,22 +23,22 @@ from crdt.frames import (
     Heads,
     Hello,
     Message,
-    OpenSegment,
     PageFrame,
-    Pull,
     Refusal,
     ShortBlockFrame,
-    Status,
     Want,
     encode_frame,
 )
 from crdt.frontier import GENESIS
 from crdt.ledger import Ledger
 from crdt.numbering import shorten
+from crdt.open_segment import OpenSegment
 from crdt.pairing import HubPairing, PairingCode, TerminalPairing
+from crdt.pull import Pull
 from crdt.revocations import Revocations
 from crdt.settlement import HOTLISTED, START, CardRow, Cursor, Page, seal_page
 from crdt.signing import SigningKey, fleet_id
+from crdt.terminal_status import Status
 from crdt.wire import Writer
 
 PATH: Final = Path(__file__).with_name("vectors.json")

@@ -23,18 +23,18 @@ from crdt.frames import (
     Heads,
     Hello,
     Message,
-    OpenSegment,
     PageFrame,
-    Pull,
     Refusal,
-    Status,
     Want,
     encode_frame,
 )
 from crdt.frontier import GENESIS, Head
+from crdt.open_segment import OpenSegment
 from crdt.protocol import CONTENT_TYPE, SYNC
+from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Session
+from crdt.terminal_status import Status
 from crdt.tlsnames import TlsIdentity
 from edge import delivery, peer_answering
 from edge.addresses import HubAddress

@@ -10,7 +10,8 @@ import pytest
 from crdt.certificate import AuthorCertificate, Role, issue
 from crdt.documents import SignedDocument
 from crdt.facts import ReplicaId, TerminalId
-from crdt.frames import CertificateFrame, DocumentFrame, Message, Pull
+from crdt.frames import CertificateFrame, DocumentFrame, Message
+from crdt.pull import Pull
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store.database import Database

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from crdt.facts import CardId, CardView, Draft, Kind
-from crdt.frames import BlockFrame, Message, PageFrame, Pull, ShortBlockFrame
+from crdt.frames import BlockFrame, Message, PageFrame, ShortBlockFrame
+from crdt.pull import Pull
 from crdt.settlement import MAX_PAGE_ROWS
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress

@@ -19,11 +19,12 @@ from yarl import URL
 from crdt.block import seal
 from crdt.certificate import AuthorCertificate
 from crdt.facts import NO_CONTEXT, CardId, Delta, FleetId, Kind
-from crdt.frames import BlockFrame, CertificateFrame, Hello, Message, Pull
+from crdt.frames import BlockFrame, CertificateFrame, Hello, Message
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.ledger import Ledger
 from crdt.pairing import PairingCode, TerminalPairing
 from crdt.protocol import CONTENT_TYPE, PAIR_FINISH, PAIR_START, SYNC
+from crdt.pull import Pull
 from crdt.session import Event, Session
 from crdt.settlement import Page, beginning, parse_page
 from crdt.signing import SigningKey, fleet_id

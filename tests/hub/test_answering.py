@@ -15,19 +15,19 @@ from crdt.frames import (
     CertificateFrame,
     Heads,
     Hello,
-    OpenSegment,
-    Pull,
     Refusal,
     ShortBlockFrame,
-    Status,
     Want,
 )
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.numbering import shorten
+from crdt.open_segment import OpenSegment
+from crdt.pull import Pull
 from crdt.session import Ended, Event
 from crdt.settlement import Cursor, Page
 from crdt.store.completeness import Complete
 from crdt.store.days import QUARTER_MS, Day
+from crdt.terminal_status import Status
 from hub.answering import MAX_OWN_BYTES, MAX_WANTED_BYTES, Answerer
 from hub.heard import Heard
 from hub.waiting import result_of

@@ -13,7 +13,8 @@ import pytest
 from crdt.block import parse
 from crdt.facts import Context
 from crdt.fleet import FleetSettings
-from crdt.frames import BlockFrame, CertificateFrame, Heads, Status
+from crdt.frames import BlockFrame, CertificateFrame, Heads
+from crdt.terminal_status import Status
 from hub.daybook import Daybook, DayPage, GapRow, TerminalDay
 from hub.daywords import completeness
 from hub.evidence import Evidence, SilentRow

@@ -7,7 +7,7 @@ import pytest
 from crdt.block import seal
 from crdt.facts import NO_CONTEXT, Context, Delta, Kind
 from crdt.fleet import FleetSettings
-from crdt.frames import Status
+from crdt.terminal_status import Status
 from hub.daybook import Daybook, GapRow, TerminalDay, day_at, limits, span
 from hub.daywords import completeness
 from hub.errors import RequestRefused

@@ -6,8 +6,9 @@ from dataclasses import replace
 from crdt.exposure import Rules, Standing
 from crdt.facts import CardId, Kind, ReplicaId, TerminalId
 from crdt.fleet import REFUSE, FleetSettings
-from crdt.frames import Pull, Status
+from crdt.pull import Pull
 from crdt.settlement import beginning
+from crdt.terminal_status import Status
 from hub.exposure import Exposures, judge, standings
 from hub.published import Published
 from hub.registry import Terminal

@@ -12,8 +12,8 @@ import pytest_asyncio
 from crdt.certificate import Role
 from crdt.errors import RefusalCode
 from crdt.facts import Kind
-from crdt.frames import Pull
 from crdt.protocol import PAIR_FINISH, PAIR_START
+from crdt.pull import Pull
 from crdt.signing import SigningKey
 from hub import tables
 from hub.invites import Invites

@@ -9,7 +9,8 @@ from crdt.block import contents, parse, seal
 from crdt.documents import FLEET_DOCUMENT, SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import Kind
-from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Heads, Message, Pull
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Heads, Message
+from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Event
 from crdt.signing import SigningKey

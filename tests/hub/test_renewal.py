@@ -11,9 +11,10 @@ from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.facts import Kind
-from crdt.frames import BlockFrame, CertificateFrame, Pull
+from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import GENESIS, Head
 from crdt.protocol import RENEW
+from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from hub import tables

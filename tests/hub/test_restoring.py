@@ -15,8 +15,10 @@ from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.facts import Kind
-from crdt.frames import BlockFrame, CertificateFrame, Heads, Message, Pull, Status
+from crdt.frames import BlockFrame, CertificateFrame, Heads, Message
+from crdt.pull import Pull
 from crdt.settlement import parse_page, verify_page
+from crdt.terminal_status import Status
 from hub import founding, restoring
 from hub.app import Hub
 from hub.control_client import download

@@ -12,9 +12,10 @@ from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import Kind, ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame, Pull
+from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import MAX_FRONTIER
 from crdt.protocol import REVOKED_LIST
+from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Event
 from crdt.store.database import Database

@@ -6,9 +6,10 @@ import pytest
 
 from crdt.errors import StoreFailed
 from crdt.facts import TerminalId
-from crdt.frames import Pull, Status
 from crdt.frontier import GENESIS, Head
+from crdt.pull import Pull
 from crdt.store.editions import Installed
+from crdt.terminal_status import Status
 from hub.app import Hub
 from hub.registry import Registry
 from hub.sightings import Sighting, Sightings

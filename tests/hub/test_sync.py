@@ -9,20 +9,13 @@ from crdt.certificate import AuthorCertificate
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, Kind
-from crdt.frames import (
-    Ack,
-    BlockFrame,
-    CertificateFrame,
-    DocumentFrame,
-    Hello,
-    PageFrame,
-    Pull,
-    Status,
-)
+from crdt.frames import Ack, BlockFrame, CertificateFrame, DocumentFrame, Hello, PageFrame
 from crdt.frontier import Head
 from crdt.protocol import CONTENT_TYPE, IDENTIFY, SYNC
+from crdt.pull import Pull
 from crdt.session import Ended
 from crdt.settlement import beginning, verify_page
+from crdt.terminal_status import Status
 from hub import tables
 from hub.shield import HEADERS
 from tests.hub.conftest import Depot

@@ -12,7 +12,8 @@ import pytest
 from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT, SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import FleetId, TerminalId
-from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Pull
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame
+from crdt.pull import Pull
 from crdt.session import Event
 from crdt.signing import SigningKey
 from crdt.store.store import Store

@@ -8,8 +8,10 @@ from crdt.columns import decode, encode
 from crdt.documents import SignedDocument
 from crdt.errors import InputRefused
 from crdt.facts import MAX_AMOUNT_MINOR, MAX_CARD_NUMBER, CardId, CardState, Kind, ReplicaId
-from crdt.frames import Ack, Heads, OpenSegment, Pull, Want
+from crdt.frames import Ack, Heads, Want
 from crdt.frontier import GENESIS, Frontier, Head
+from crdt.open_segment import OpenSegment
+from crdt.pull import Pull
 from crdt.revocations import Revocations
 from crdt.settlement import (
     GONE,

@@ -15,11 +15,11 @@ from crdt.frames import (
     PageFrame,
     Refusal,
     ShortBlockFrame,
-    Status,
     encode_frame,
 )
 from crdt.ledger import Ledger
 from crdt.session import Ended, Event, Refused, Session, State
+from crdt.terminal_status import Status
 from tests.crdt.fuzz.blocks import AUTHOR, CHAIN, mutant_block, mutant_short
 from tests.crdt.fuzz.mutate import Mutator
 from tests.crdt.fuzz.sealed import STRICT, mutant_body, mutant_certificate, mutant_document, mutant_page

@@ -21,9 +21,10 @@ from crdt.errors import (
     UnknownAuthor,
 )
 from crdt.facts import CardId, Delta, Draft, Kind, ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame, OpenSegment, ShortBlockFrame, Want
+from crdt.frames import BlockFrame, CertificateFrame, ShortBlockFrame, Want
 from crdt.frontier import GENESIS, Head
 from crdt.numbering import restore
+from crdt.open_segment import OpenSegment
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import UNMET, CardRow, Cursor, Page, beginning, seal_page
 from crdt.store import pruning, relay

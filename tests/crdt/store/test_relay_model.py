@@ -21,9 +21,10 @@ from crdt.columns import decode
 from crdt.documents import SignedDocument
 from crdt.errors import ForkDetected, Revoked
 from crdt.facts import NEW_CARD, CardId, CardState, CardView, Delta, Draft, Kind, ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame, OpenSegment, Want
+from crdt.frames import BlockFrame, CertificateFrame, Want
 from crdt.frontier import GENESIS, Head
 from crdt.ledger import Ledger
+from crdt.open_segment import OpenSegment
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import GONE, verify_page
 from crdt.signing import SigningKey

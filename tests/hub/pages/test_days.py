@@ -4,7 +4,7 @@ import time
 
 from crdt.block import seal
 from crdt.facts import NO_CONTEXT, Delta, Kind
-from crdt.frames import Status
+from crdt.terminal_status import Status
 from tests.hub.conftest import Depot
 from tests.hub.pages.world import operator, text_of
 from tests.hub.terminal import CARD, Terminal

@@ -8,9 +8,10 @@ from sqlalchemy import Connection
 from crdt.block import parse
 from crdt.errors import RefusalCode
 from crdt.facts import Kind
-from crdt.frames import BlockFrame, CertificateFrame, Status
+from crdt.frames import BlockFrame, CertificateFrame
 from crdt.store import quarantine
 from crdt.store.quarantine import Quarantined
+from crdt.terminal_status import Status
 from hub import restoring
 from hub.excerpt import PAGE_ROWS
 from tests.hub.conftest import Depot

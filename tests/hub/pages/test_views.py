@@ -6,7 +6,7 @@ import time
 import pytest
 
 from crdt.facts import NO_CONTEXT, CardId, Context, Kind
-from crdt.frames import Status
+from crdt.terminal_status import Status
 from hub.overview import CardPage
 from hub.pages.cards import PAGE_ROWS
 from hub.pages.render import part
