@@ -7,7 +7,9 @@ another that shares the database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,8 +19,12 @@ from crdt.facts import ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store import blocks, overdrawn, papers
 from crdt.store.authors import Authors, second_certificate
+from crdt.store.futures import first
 from crdt.store.recording import Change
 from crdt.store.revoking import apply_revocations
+from crdt.store.store import Store
+
+T = TypeVar("T")
 
 
 class Amendment:
@@ -76,3 +82,36 @@ class Amendment:
         changed = overdrawn.set_floor(self.connection, floor_minor)
         self.judges_anew |= changed
         return changed
+
+
+class Amending:
+    """Runs them, one after the other."""
+
+    def __init__(
+        self,
+        database: Store,
+        authors: Authors,
+        now_ms: Callable[[], int],
+        amended: Callable[[Amendment], None],
+    ) -> None:
+        """`amended` hears what each was, on the writer's thread, once it is durable."""
+        self._database = database
+        self._authors = authors
+        self._now_ms = now_ms
+        self._amended = amended
+
+    def amend(self, work: Callable[[Amendment], T], after: Callable[[], None] | None) -> Future[T]:
+        """See HubLedger.amend."""
+        at_ms = self._now_ms()
+
+        def amending(connection: Connection) -> tuple[T, Amendment]:
+            amendment = Amendment(connection, self._authors, at_ms)
+            return work(amendment), amendment
+
+        def durable(result: tuple[T, Amendment]) -> None:
+            if after is not None:
+                after()
+            self._authors.remember(result[1].enrolled)
+            self._amended(result[1])
+
+        return first(self._database.write(amending, after=durable))

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -20,26 +19,20 @@ from crdt.ledger import MergeReport
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import balances, days, flags, overdrawn, papers, projection, quarantine
-from crdt.store.admission import Suspicion
-from crdt.store.amending import Amendment
+from crdt.store import balances, days, papers, projection, quarantine
+from crdt.store.amending import Amending, Amendment
 from crdt.store.asking import LedgerReader, Totals
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD
-from crdt.store.chore import Chore
-from crdt.store.claims import Claims
 from crdt.store.days import Day, DayReport
 from crdt.store.editions import Editions, PagePull
-from crdt.store.expectations import NOWHERE, Expectations
+from crdt.store.expectations import NOWHERE
 from crdt.store.futures import first, second
-from crdt.store.intake import MAX_MERGING_BYTES, Given, Intake
-from crdt.store.listening import Listeners
+from crdt.store.hub_parts import HubParts
+from crdt.store.intake import MAX_MERGING_BYTES, Given
 from crdt.store.markkeeper import Keeper, MarkKeeper
 from crdt.store.marks import Marks
-from crdt.store.neighbours import Neighbours
-from crdt.store.numbers import CardNumbers
 from crdt.store.own_chain import OwnChain
-from crdt.store.ownfacts import OwnFacts
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order
 from crdt.store.standing import HubStanding, arrival
 from crdt.store.starting import begin
@@ -107,38 +100,19 @@ class HubLedger(LedgerReader):
         super().__init__(database, fleet, key, Authors(fleet_public_key, begun.authors), now_ms)
         self._chain = OwnChain(key.replica, entropy, retired=begun.restored)
         self._marks = marks
-        self._expectations = Expectations(database, self._authors)
-        self._claims = Claims(database, self._authors)
-        self._keeper = None if marks is None else keeping(marks)
-        self._listeners = Listeners()
-        self._numbers = CardNumbers()
-        chain, keeper = self._chain, self._keeper
-        self._intake = Intake(database, self._authors, self._numbers, chain, keeper, now_ms, self._publish)
-        self._own = OwnFacts(database, key, certificate, chain, keeper, now_ms, self._publish, self._authors)
-        self._judging = Chore(
-            database,
-            overdrawn.judge_some,
-            lambda judged: self._publish(judged.change),
-            "Cards are not judged by the new rule for balances; those that ride or pay are.",
-        )
-        self._neighbours: Neighbours | None = None
-        self._stops: list[Callable[[], None]] = []  # what ends with this ledger
-        self._projection = projection.Projection(database, self._projected, now_ms)
+        keeper = None if marks is None else keeping(marks)
         if sharing:
             self._editions = Editions(self._seal, shared=isinstance(database, Shared))
-        self._judging.begin()
-        self._own.undo([key.replica])
+        self._parts = HubParts(
+            database, key, certificate, self._authors, self._chain, keeper, self._editions, now_ms
+        )
+        self._amending = Amending(database, self._authors, now_ms, self._amended)
         if not isinstance(database, Shared):
             self._documents = database.read_and_wait(_documents)
-        else:
-            follow = self._projection.follow
-            tell = self._listeners.tell
-            self._neighbours = Neighbours(database, begun.place, self._authors, tell, follow)
-            self._stops.append(database.on_others(self._neighbours.look))
-            if marks is not None:
-                witness = Witness(database, marks.nonce, begun.series, key.replica, entropy)
-                database.guard(witness)
-                self._stops += [database.on_others(witness.look), partial(database.guard, None)]
+            return
+        self._parts.join(database, begun.place)
+        if marks is not None:
+            self._parts.guard(database, Witness(database, marks.nonce, begun.series, key.replica, entropy))
 
     @property
     def restored(self) -> bool:
@@ -147,10 +121,7 @@ class HubLedger(LedgerReader):
 
     def close(self) -> None:
         """Write down the last marks. Close it before the database, once nothing is under way; waits."""
-        for stop in self._stops:
-            stop()
-        if self._keeper is not None:
-            self._keeper.close()
+        self._parts.close()
 
     # ---- Facts in ----
 
@@ -168,13 +139,13 @@ class HubLedger(LedgerReader):
         Overloaded while MAX_MERGING_BYTES are under way.
         """
         given = Given(tuple(raw_blocks), tuple(shorts), tuple(certificates))
-        return second(self._intake.take_in(given, lambda _connection: None))
+        return second(self._parts.intake.take_in(given, lambda _connection: None))
 
     def take_in(
         self, replica: ReplicaId, frontier: Frontier, given: Given
     ) -> Future[tuple[tuple[HubStanding, Frontier], MergeReport]]:
         """`arrival` of an author before the `merge` of what it brings; quicker than one after the other."""
-        return self._intake.take_in(given, self._arriving(replica, frontier))
+        return self._parts.intake.take_in(given, self._arriving(replica, frontier))
 
     def append(
         self,
@@ -190,7 +161,7 @@ class HubLedger(LedgerReader):
         future fails with NotPermitted (the hub's certificate does not allow a draft), Restored or
         MisuseError.
         """
-        return self._own.append(Order(card, tuple(drafts), at_ms, context, request))
+        return self._parts.own.append(Order(card, tuple(drafts), at_ms, context, request))
 
     def set_hotlisted(self, card: CardId, hotlisted: bool) -> Future[bool]:
         """Put a card on the hotlist, or take it off; False when it was so. Settlements carry it."""
@@ -201,11 +172,13 @@ class HubLedger(LedgerReader):
             position = balances.read_standing(connection).position
             return changed, Change(position, (card,)) if changed else None
 
-        return first(self._database.write(work, urgent=True, after=lambda result: self._publish(result[1])))
+        return first(
+            self._database.write(work, urgent=True, after=lambda result: self._parts.publish(result[1]))
+        )
 
     def rebuild(self) -> Future[None]:
         """Make the history again from the record: done when it is forgotten; it comes in the background."""
-        return self._projection.rebuild()
+        return self._parts.projection.rebuild()
 
     # ---- Authors and documents ----
 
@@ -215,18 +188,7 @@ class HubLedger(LedgerReader):
         It runs on the writer's thread, so it is quick. What it raises undoes all of it, and fails the future.
         `after` is called once it is durable, before anybody hears of it: where memory keeps more of it.
         """
-        at_ms = self._now_ms()
-
-        def amended(connection: Connection) -> tuple[T, Amendment]:
-            amendment = Amendment(connection, self._authors, at_ms)
-            return work(amendment), amendment
-
-        def told(result: tuple[T, Amendment]) -> None:
-            if after is not None:
-                after()
-            self._amended(result[1])
-
-        return first(self._database.write(amended, after=told))
+        return self._amending.amend(work, after)
 
     def enrol(self, certificate: AuthorCertificate) -> Future[bool]:
         """Register an author; see `Amendment.enrol` for what the future fails with."""
@@ -274,18 +236,18 @@ class HubLedger(LedgerReader):
         everything it has. `former`: the heads of the identities that wrote to its storage before. Authors
         that are not enrolled are left out.
         """
-        return self._expectations.expect(frontier, source, at_ms, by, former)
+        return self._parts.expectations.expect(frontier, source, at_ms, by, former)
 
     def claim(self, frontier: Frontier, claimant: TerminalId, source: str, at_ms: int) -> Future[None]:
         """Note how far chains of others go by a terminal's mere word: told, and no day waits for it."""
-        return self._claims.claim(frontier, claimant, source, at_ms)
+        return self._parts.claims.claim(frontier, claimant, source, at_ms)
 
     def give_up(self, replica: ReplicaId) -> Future[bool]:
         """Wait no longer for what an author has written and nobody brings; an operator decides.
 
         Of a former identity also for what nobody can tell. False when nobody waits for anything of it.
         """
-        return self._expectations.give_up(replica)
+        return self._parts.expectations.give_up(replica)
 
     def close_day(self, day: Day, at_ms: int) -> Future[DayReport]:
         """Fix a day's figures; what is learnt of it later becomes adjustments. Again changes nothing.
@@ -314,7 +276,7 @@ class HubLedger(LedgerReader):
 
         def after(count: int) -> None:
             if count:
-                self._own.undo(authors)
+                self._parts.own.undo(authors)
 
         return self._database.write(work, after=after)
 
@@ -325,34 +287,22 @@ class HubLedger(LedgerReader):
         the hub may not write the kind, an adjustment moves the same money. Again it books nothing. Fails with
         NotPermitted, Restored, or MisuseError for blocks of a revoked author.
         """
-        return self._own.adopt(hashes)
+        return self._parts.own.adopt(hashes)
 
     def flag(self, replica: ReplicaId, error: InputRefused, seq: int) -> Future[bool]:
         """Tell the operator something of an author, from its fact `seq` on; False when it was told before."""
-        suspicion = Suspicion(replica, error.code, seq, str(error))
-        at_ms = self._now_ms()
-
-        def after(new: bool) -> None:
-            self._publish(Change(0, (), suspects=(replica,), flags=((replica, error.code),)) if new else None)
-
-        return self._database.write(
-            lambda connection: bool(flags.put(connection, [suspicion], at_ms)), after=after
-        )
+        return self._parts.flagging.flag(replica, error, seq)
 
     def dismiss_flag(self, replica: ReplicaId, code: RefusalCode) -> Future[bool]:
         """Take a flag off, because somebody has seen to it; whether there was one."""
-
-        def after(dismissed: bool) -> None:
-            self._publish(Change(0, (), suspects=(replica,), flags=((replica, code),)) if dismissed else None)
-
-        return self._database.write(lambda connection: flags.dismiss(connection, replica, code), after=after)
+        return self._parts.flagging.dismiss(replica, code)
 
     def on_commit(self, listener: Callable[[Change], None]) -> Callable[[], None]:
         """Call `listener` after every change, on a thread of the store's, so quickly; returns how to stop.
 
         Changes by other processes that share the store are heard too, several of them as one.
         """
-        return self._listeners.add(listener)
+        return self._parts.listeners.add(listener)
 
     # ---- Within ----
 
@@ -366,28 +316,11 @@ class HubLedger(LedgerReader):
         return NO_HEAD if self._marks is None else self._marks.head(replica) or NO_HEAD
 
     def _amended(self, amendment: Amendment) -> None:
-        self._authors.remember(amendment.enrolled)
         self._documents |= {one.name: one for one in amendment.documents if one.name in self._documents}
         for change in amendment.changes:
-            self._publish(change)
+            self._parts.publish(change)
         if amendment.judges_anew:
-            self._judging.begin()
-
-    def _publish(self, change: Change | None) -> None:
-        if change is not None:
-            if self._neighbours is not None:
-                self._neighbours.own(change)
-            if self._editions is not None:
-                self._editions.changed(change.position)
-            self._numbers.learn(change.met)
-            self._listeners.tell(change)
-            if change.replicas:
-                self._projection.follow()
-            if change.again:
-                self._own.undo([*change.replicas, *change.suspects])
-
-    def _projected(self, cards: frozenset[CardId]) -> None:
-        self._listeners.tell(Change(0, cards, history=True))
+            self._parts.judging.begin()
 
 
 def _documents(connection: Connection) -> dict[str, SignedDocument | None]:

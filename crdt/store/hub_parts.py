@@ -1,0 +1,102 @@
+"""The parts of a hub's ledger, each given what it works with, and what a change means for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from crdt.certificate import AuthorCertificate
+from crdt.facts import CardId
+from crdt.signing import SigningKey
+from crdt.store import overdrawn
+from crdt.store.authors import Authors
+from crdt.store.chore import Chore
+from crdt.store.claims import Claims
+from crdt.store.editions import Editions
+from crdt.store.expectations import Expectations
+from crdt.store.flagging import Flagging
+from crdt.store.intake import Intake
+from crdt.store.listening import Listeners
+from crdt.store.markkeeper import Keeper
+from crdt.store.neighbours import Neighbours, Place
+from crdt.store.numbers import CardNumbers
+from crdt.store.own_chain import OwnChain
+from crdt.store.ownfacts import OwnFacts
+from crdt.store.projection import Projection
+from crdt.store.recording import Change
+from crdt.store.store import Shared, Store
+from crdt.store.witness import Witness
+
+
+class HubParts:
+    """They begin to work in the background as soon as they are made."""
+
+    def __init__(
+        self,
+        database: Store,
+        key: SigningKey,
+        certificate: AuthorCertificate,
+        authors: Authors,
+        chain: OwnChain,
+        keeper: Keeper | None,
+        editions: Editions | None,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """`chain`: of `key`, which `certificate` is for."""
+        self._authors = authors
+        self._keeper = keeper
+        self._editions = editions
+        self._neighbours: Neighbours | None = None
+        self._numbers = CardNumbers()
+        self._stops: list[Callable[[], None]] = []
+        self.expectations = Expectations(database, authors)
+        self.claims = Claims(database, authors)
+        self.listeners = Listeners()
+        self.intake = Intake(database, authors, self._numbers, chain, keeper, now_ms, self.publish)
+        self.own = OwnFacts(database, key, certificate, chain, keeper, now_ms, self.publish, authors)
+        self.judging = Chore(
+            database,
+            overdrawn.judge_some,
+            lambda judged: self.publish(judged.change),
+            "Cards are not judged by the new rule for balances; those that ride or pay are.",
+        )
+        self.flagging = Flagging(database, now_ms, self.publish)
+        self.projection = Projection(database, self._projected, now_ms)
+        self.judging.begin()
+        self.own.undo([key.replica])
+
+    def join(self, database: Shared, place: Place) -> None:
+        """Hear of what other processes change, from `place` on."""
+        tell, follow = self.listeners.tell, self.projection.follow
+        self._neighbours = Neighbours(database, place, self._authors, tell, follow)
+        self._stops.append(database.on_others(self._neighbours.look))
+
+    def guard(self, database: Shared, witness: Witness) -> None:
+        """Let `witness` look whether the server went back."""
+        database.guard(witness)
+        self._stops += [database.on_others(witness.look), partial(database.guard, None)]
+
+    def publish(self, change: Change | None) -> None:
+        """A change is durable: keep memory right, tell whoever listens, begin what it asks for."""
+        if change is None:
+            return
+        if self._neighbours is not None:
+            self._neighbours.own(change)
+        if self._editions is not None:
+            self._editions.changed(change.position)
+        self._numbers.learn(change.met)
+        self.listeners.tell(change)
+        if change.replicas:
+            self.projection.follow()
+        if change.again:
+            self.own.undo([*change.replicas, *change.suspects])
+
+    def close(self) -> None:
+        """Hear of others no more, and write down the last marks; waits."""
+        for stop in self._stops:
+            stop()
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def _projected(self, cards: frozenset[CardId]) -> None:
+        self.listeners.tell(Change(0, cards, history=True))
