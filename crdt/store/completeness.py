@@ -83,9 +83,12 @@ class Known:
         """Whether facts of it are known to exist that are not here."""
         return self.expected.seq > self.held_seq
 
-    def has_said_all(self, day: Day) -> bool:
-        """Whether it has nothing of the day but what is named."""
-        return self.expected.ended or self.expected.heard_ms >= day.end_ms
+    def has_said_all(self, day: Day, now_ms: int) -> bool:
+        """Whether it has nothing of the day but what is named.
+
+        A word of a time that has not come yet was noted by a clock that was ahead, or it is behind now.
+        """
+        return self.expected.ended or day.end_ms <= self.expected.heard_ms <= now_ms
 
     def went_on_after(self, day: Day, now_ms: int) -> bool:
         """Whether whatever is missing of it was written after the day.
@@ -111,7 +114,7 @@ def judge(day: Day, authors: Sequence[Known], now_ms: int) -> Completeness:
             continue
         if known.missing and known.expected.at_ms > day.start_ms:
             gaps.append(Gap(known.replica, taps, known.held_seq + 1, known.expected.seq))
-        elif known.missing or not known.has_said_all(day):
+        elif known.missing or not known.has_said_all(day, now_ms):
             unheard.append(known)
     if gaps or contested:
         return Missing(taps, tuple(gaps), contested)

@@ -277,6 +277,7 @@ EXPECTED: Final = Table(
     _number("at_ms"),  # when it was named first
     Column("source", _TEXT, nullable=False),  # by whom
     _number("heard_ms"),  # when the author last said all it has; 0: never
+    _number("turn"),  # the greater, the later among its terminal's identities; 0: it never did
     Column("ended", SmallInteger, nullable=False),  # 1: it writes no more, see `expectations`
     sqlite_with_rowid=False,
 )

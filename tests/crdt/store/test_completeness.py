@@ -81,6 +81,13 @@ def paired_anew(hub: HubLedger) -> world.Terminal:
     return world.Terminal(key, certificate)
 
 
+def started_again(fleet: Fleet) -> HubLedger:
+    """The hub of another process on what is on the disk."""
+    fleet.hub_database.close()
+    fleet.open_hub()
+    return fleet.hub
+
+
 def say_all(hub: HubLedger, author: world.Terminal, at_ms: int, former: Frontier | None = None) -> None:
     """The author says that it has nothing more. `former`: where its storage has those who wrote there."""
     hub.expect({}, "HELLO", at_ms, author.key.replica, former or {}).result()
@@ -120,6 +127,44 @@ def test_another_storage_says_nothing_of_what_the_lost_one_wrote_last(fleet: Fle
     assert hub.completeness(both, DAY).result() == Complete(2)
     assert hub.silent().result() == []
     assert not hub.give_up(ONE.key.replica).result()
+
+
+@pytest.mark.parametrize("ahead_h", [0, 2, 24])
+def test_who_spoke_last_is_no_matter_of_the_hubs_clock(fleet: Fleet, ahead_h: int) -> None:
+    """Invariant 9: it stood ahead when the lost storage spoke, and was set right before the next one did."""
+    hub = fleet.hub
+    expect(hub, ONE.blocks(taps(1), [])[0], DAY.start_ms, by=None)
+    hub = started_again(fleet)
+    again = paired_anew(hub)
+    heard_ms = DAY.start_ms + ahead_h * HOUR_MS
+    say_all(hub, ONE, heard_ms)
+    say_all(hub, again, DAY.start_ms + HOUR_MS)
+    unknown = Silent(ONE.key.replica, 0, heard_ms)
+    assert hub.silent().result() == [unknown]
+    hub = started_again(fleet)
+    say_all(hub, again, DAY.start_ms + 3 * HOUR_MS)
+    assert hub.silent().result() == [unknown]
+    say_all(hub, ONE, DAY.start_ms + HOUR_MS)
+    assert [one.replica for one in hub.silent().result()] == [again.key.replica]
+
+
+def test_whose_word_was_given_up_speaks_in_its_turn_again(fleet: Fleet) -> None:
+    """Invariant 9: also where the hub's clock goes back between the words."""
+    hub = fleet.hub
+    again = paired_anew(hub)
+    say_all(hub, ONE, DAY.end_ms)
+    say_all(hub, again, DAY.end_ms + HOUR_MS)
+    assert hub.give_up(ONE.key.replica).result()
+    say_all(hub, ONE, DAY.start_ms)
+    assert [one.replica for one in hub.silent().result()] == [again.key.replica]
+
+
+def test_what_was_said_at_a_time_that_has_not_come_yet_proves_no_day() -> None:
+    """Invariant 9: the hub's clock was ahead, or is behind now; else a lost storage's last word would hold
+    for all days until then."""
+    said = Known(ONE.key.replica, 1, 1, DAY.start_ms, Expected(heard_ms=DAY.end_ms + HOUR_MS))
+    assert judge(DAY, [said], DAY.end_ms) == Open(1, DAY.end_ms + HOUR_MS)
+    assert judge(DAY, [said], DAY.end_ms + HOUR_MS) == Complete(1)
 
 
 @pytest.mark.parametrize("shown", ["none of it", "its beginning", "another branch", "as far as is held"])
