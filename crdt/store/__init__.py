@@ -17,6 +17,6 @@ Then the two ledgers. `terminal`, the public face, on a `local` store: `beginnin
 `merging`, `recording`, `balances`, `numbers`, `editions` (pages that many terminals are given), `overdrawn`,
 `own_chain` (whether the hub may go on with it), `ownfacts`, `adopting`, `rounds`, `rewriting`, `kin`,
 `revoking`, `amending`, `flags`, `standing`, `expectations`, `claims`, `silent`, `projection`, `days`,
-`completeness`, `asking`, `listening`, `neighbours` (other processes on the same ledger) and `witness` (a
-server that went back under them).
+`arrivals`, `completeness`, `asking`, `listening`, `neighbours` (other processes on the same ledger) and
+`witness` (a server that went back under them).
 """

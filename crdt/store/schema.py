@@ -353,6 +353,14 @@ QUARTER: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# Of quarters of an hour by a hub's clock: what was here before the first block that came in one.
+ARRIVAL: Final = Table(
+    "arrival",
+    METADATA,
+    Column("quarter", BigInteger, primary_key=True, autoincrement=False),  # Unix time in quarters of an hour
+    _number("ordinal"),  # of the last block before it; 0: there was none
+)
+
 # Days that were closed: their figures never change again.
 DAY: Final = Table(
     "day",

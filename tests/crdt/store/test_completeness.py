@@ -45,6 +45,27 @@ def test_a_fact_of_a_later_day_proves_the_day_before(fleet: Fleet) -> None:
     assert fleet.hub.completeness([ONE.key.replica], DAY).result() == Complete(3)
 
 
+@pytest.mark.parametrize("once_ahead", [False, True])
+def test_what_was_here_before_the_day_ended_proves_nothing_however_it_is_dated(
+    fleet: Fleet, once_ahead: bool
+) -> None:
+    """Invariant 9: its author's clock was hours ahead, and sure of itself. The hub's may have been, too."""
+    clock = [DAY.end_ms + HOUR_MS if once_ahead else DAY.start_ms + 18 * HOUR_MS]
+    hub = HubLedger(
+        fleet.hub_database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, now_ms=lambda: clock[0]
+    )
+    blocks, others = ONE.blocks(taps(1, 19, 26, 29), [4]), OTHER.blocks(taps(1, 2, author=OTHER), [2])
+    merge(hub, others[:1])
+    clock[0] = DAY.start_ms + 19 * HOUR_MS
+    merge(hub, blocks[:1])
+    clock[0] = DAY.start_ms + 20 * HOUR_MS
+    merge(hub, others[1:])
+    clock[0] = DAY.end_ms + 24 * HOUR_MS
+    assert hub.completeness([ONE.key.replica], DAY).result() == Open(2, 0)
+    merge(hub, blocks[1:])
+    assert hub.completeness([ONE.key.replica], DAY).result() == Complete(2), "it was not here before"
+
+
 def test_missing_facts_are_named(fleet: Fleet) -> None:
     """A peer that carried them, or the terminal itself, said how far the chain goes."""
     hub, one = fleet.hub, [ONE.key.replica]
