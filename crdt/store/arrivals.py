@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, func, select
 
 from crdt.store.days import QUARTER_MS
 from crdt.store.schema import ARRIVAL, BLOCK
@@ -16,7 +16,7 @@ from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
 
 _NOTE: Final = Bulk(ARRIVAL, changes={"ordinal": "{old}"})
-_QUARTER: Final = bindparam("quarter")
+_QUARTER: Final[BindParameter[int]] = bindparam("quarter")
 _SINCE: Final = Statement(
     select(ARRIVAL.c.ordinal).where(ARRIVAL.c.quarter >= _QUARTER).order_by(ARRIVAL.c.quarter).limit(1)
 )
