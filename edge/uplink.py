@@ -18,7 +18,7 @@ from edge import revoked_list
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
 from edge.clock import TerminalClock
-from edge.delivery import is_cut_off
+from edge.delivery import Pause, is_cut_off
 from edge.errors import (
     EdgeError,
     HubBusy,
@@ -36,6 +36,10 @@ from edge.terminal import Enrolment, Terminal
 
 DATE_RESOLUTION_MS = 1_000
 """The Date header counts whole seconds."""
+
+MOST_BUSY = 3
+"""Addresses that may say in one attempt that they are busy. Where all do, the next attempts ask only the
+first of them: one, then two, four, and at last twenty."""
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +113,7 @@ class Uplink:
         self._client: Client | None = None
         self._client_identity: Identity | None = None
         self._delivery = Delivery()
+        self._elsewhere = Pause()  # before a busy hub's other addresses are asked again
         self._hurried = False  # woken by a tap alone
         self.status = UplinkStatus()
 
@@ -185,20 +190,32 @@ class Uplink:
             self._went_offline("the uplink failed by a bug; its log has the details")
             return self._backoff.next_s()
         self._backoff.reset()
+        self._elsewhere = Pause()
         return self._heartbeat_s if complete else 0
 
     async def _anywhere(self, enrolment: Enrolment, retry: bool) -> bool:
-        """Sync at the first address where the hub answers; whether that came to its end."""
+        """Sync at the first address where the hub answers; whether that came to its end.
+
+        A busy one is come back to when it says, but first the others are asked whether they have room: they
+        may be other processes on the same ledger. Not each time: where none has, each is asked for nothing.
+        """
         failure: UplinkError = HubUnreachable("No hub was found yet: nothing is announced, and none is set.")
+        refused = 0
         for address in self._addresses.candidates():
             try:
                 outcome = await self._sync(enrolment, address, retry)
             except (HubUnreachable, HubDistrusted) as error:
                 log.debug("%s", error)
-                failure = error
+                failure = failure if refused else error
+            except HubBusy as error:
+                failure, refused = failure if refused else error, refused + 1
+                if refused == MOST_BUSY or (refused == 1 and not self._elsewhere.is_over()):
+                    break
             else:
                 await self._went_online(address, outcome)
                 return outcome.complete
+        if refused > 1:
+            self._elsewhere.begin()
         raise failure
 
     async def _sync(self, enrolment: Enrolment, address: HubAddress, retry: bool) -> Outcome:

@@ -82,6 +82,7 @@ class Answer:
     report: MergeReport | None = None  # None: nothing was brought
     restored: bool | None = None  # the terminal's storage is older than what it sealed; None: it did not say
     settled: int | None = None  # the position that the terminal has installed, by its word
+    page: Page | None = None  # of the settlement, that it is given
     goes_on: bool = False  # whether some of the settlement was given, and the next exchange gives more
 
 
@@ -153,6 +154,7 @@ class Answerer:
             report=report,
             restored=restored is not None if said else None,
             settled=page.base if page is not None and not page.restarts else None,
+            page=page,
             goes_on=page is not None and not page.final and bool(page.rows or page.heads),
         )
 

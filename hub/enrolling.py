@@ -112,13 +112,21 @@ def unpaired(connection: Connection, replicas: Collection[ReplicaId]) -> set[Rep
 def end_unused(connection: Connection, replicas: Collection[ReplicaId]) -> None:
     """Wait for nothing of those of these identities that a renewal gave and that never came: its answer was
     lost. They wrote nothing: a renewed terminal compares with the hub, as the new identity, before it writes.
+
+    Not of those that may have come without this database knowing: see `doubt_unused`.
     """
     table = tables.client_certificate
-    used = select(table.c.replica).where(table.c.used)
+    used = select(table.c.replica).where(table.c.used | table.c.doubted)
     query = select(table.c.replica).where(
         table.c.replica.in_(replicas), table.c.paired_as != table.c.replica, table.c.replica.not_in(used)
     )
     expectations.end(connection, [ReplicaId(found) for found in connection.execute(query).scalars()])
+
+
+def doubt_unused(connection: Connection) -> None:
+    """The hub was put back: what has not come here yet may have come after the copy was made, and written."""
+    table = tables.client_certificate
+    connection.execute(table.update().where(table.c.used.is_(False)).values(doubted=True))
 
 
 def former(authors: Mapping[ReplicaId, AuthorCertificate], terminal: TerminalId) -> list[ReplicaId]:

@@ -5,6 +5,7 @@ since the epoch, cards in upper-case hex and other ids in lower-case hex.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ class TerminalRow:
     address: str  # where it last came from; "" if unknown
     restored_ms: int | None  # when its storage was found to be an old copy; None: never since it was paired
     renewed_ms: int | None  # when it took another identity because of that
+    silent: int = 0  # earlier identities of which nobody can tell what they wrote last
     earlier_ms: int | None = None  # when another computer last came with an old certificate of it
 
     @property
@@ -130,7 +132,10 @@ class Overview:
         """Every terminal that was ever paired, by name."""
         rows = await self._registry.terminals()
         heads = await asyncio.wrap_future(self._ledger.heads([row.replica for row in rows]))
-        return [self._terminal(row, heads) for row in rows]
+        authors = self._ledger.authors()
+        found = await asyncio.wrap_future(self._ledger.silent())
+        silent = Counter(authors[one.replica].terminal for one in found if one.replica in authors)
+        return [self._terminal(row, heads, silent[row.terminal]) for row in rows]
 
     async def latest(self, limit: int = 50) -> list[TapRow]:
         """The latest facts of all cards in the order the hub learnt them, newest first."""
@@ -175,7 +180,7 @@ class Overview:
             terminals_online=sum(self._online(row) for row in terminals),
         )
 
-    def _terminal(self, row: Terminal, heads: Mapping[ReplicaId, Head]) -> TerminalRow:
+    def _terminal(self, row: Terminal, heads: Mapping[ReplicaId, Head], silent: int) -> TerminalRow:
         head = heads.get(row.replica)
         return TerminalRow(
             terminal=row.terminal.hex(),
@@ -193,6 +198,7 @@ class Overview:
             address=row.address,
             restored_ms=row.restored_ms,
             renewed_ms=row.renewed_ms,
+            silent=silent,
             earlier_ms=self._earlier_ms(row),
         )
 

@@ -18,7 +18,7 @@ from crdt.revocations import REVOKED_DOCUMENT
 from crdt.signing import SEED_BYTES
 from crdt.store import papers
 from crdt.store.store import Store
-from hub import tables
+from hub import enrolling, tables
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def take_new_key(
     table = tables.restored_hub
 
     def note(connection: Connection) -> None:
+        enrolling.doubt_unused(connection)
         kept = papers.get_document(connection, REVOKED_DOCUMENT)
         row["list_version"] = 0 if kept is None else kept.version
         connection.execute(table.delete().where(table.c.former == former))

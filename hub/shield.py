@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
-from crdt.errors import InputRefused, RefusalCode, StoreError
+from crdt.errors import InputRefused, Overloaded, RefusalCode, StoreError
 from crdt.protocol import SYNC
 from hub.bodies import FORM, form_fields
 from hub.connections import Guard
@@ -35,6 +35,8 @@ SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 FORBIDDEN = frozenset(
     {RefusalCode.NOT_PERMITTED, RefusalCode.REVOKED, RefusalCode.UNKNOWN_AUTHOR, RefusalCode.WRONG_CODE}
 )
+
+OVERLOADED_S = 5  # until a request is worth repeating that found the ledger's queue full
 
 JSON_ERRORS = web.AppKey("JSON_ERRORS", bool)  # the whole application is for programs
 ErrorPage = Callable[[web.Request, int, str], web.Response]
@@ -88,6 +90,11 @@ async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse
     except InputRefused as refused:
         status = HTTPStatus.FORBIDDEN if refused.code in FORBIDDEN else HTTPStatus.BAD_REQUEST
         return _explain(request, refused.code.name.lower(), str(refused), status)
+    except Overloaded as error:
+        log.warning("more work waits than the ledger takes on: a request was told to come again")
+        answer = _explain(request, "busy", str(error), HTTPStatus.SERVICE_UNAVAILABLE)
+        answer.headers[hdrs.RETRY_AFTER] = str(OVERLOADED_S)
+        return answer
     except StoreError as error:
         log.exception("the database could not do what a request needs")
         sentence = f"The hub cannot do this now: {error}"

@@ -70,7 +70,7 @@ class Sync:
                 "content_type", f"A sync request is {CONTENT_TYPE}.", HTTPStatus.UNSUPPORTED_MEDIA_TYPE
             )
         caller = serial_of_caller(request)
-        with self._turns.taken(caller):
+        with self._turns.taken(caller) as turn:
             client = await self._callers.admitted(request)
             session = Session(self._ledger.fleet, self._ledger.replica)
             heard = await _hear(request, session, client)
@@ -78,8 +78,10 @@ class Sync:
                 return self._refuse(session, client, heard)
             with self._turns.pace.answering():
                 answer = await self._answer(client, heard, request.remote or "")
-            if answer.goes_on:
-                self._turns.goes_on(caller)
+            page = answer.page
+            if answer.goes_on and page is not None:
+                begun = (page.series, page.base)
+                turn.goes_on((*begun, page.after), (*begun, page.until))
             body = session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
         return web.Response(body=body, content_type=CONTENT_TYPE)
 

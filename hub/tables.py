@@ -39,6 +39,7 @@ client_certificate = Table(
     Column("number", BigInteger, nullable=False),  # of the terminal's certificates, by age
     Column("issued_ms", BigInteger, nullable=False),
     Column("used", Boolean, nullable=False, default=False),
+    Column("doubted", Boolean, nullable=False, default=False),  # the hub was put back to before its first use
     Column("stopped", String(16), nullable=False, default=""),  # "", "revoked" or "replaced"
 )
 

@@ -8,7 +8,7 @@ and as others may have the rest, the hub is not idle when somebody lets a turn g
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
@@ -60,6 +60,26 @@ class Pace:
         self._answered *= kept
 
 
+class Turn:
+    """What one exchange was let in for."""
+
+    def __init__(self, turns: "Turns", who: str, place: Hashable) -> None:
+        """`place`: where it is to go on, for one that was let in because of that; None for any other."""
+        self._turns = turns
+        self._who = who
+        self._place = place
+
+    def goes_on(self, after: Hashable, until: Hashable) -> None:
+        """What it has begun takes another exchange: for that it is let in as one whose turn has come.
+
+        Else a settlement of several pages would never be whole where each page has to wait for a turn.
+        `after` and `until`: from where to where this page goes. One that was let in to go on has to have
+        done so: who begins again waits for another turn, or it would always have one.
+        """
+        if self._place in (None, after):
+            self._turns.let_go_on(self._who, until)
+
+
 class Turns:
     """Bounds the exchanges in progress, in all and per terminal, and with them the memory they hold."""
 
@@ -68,12 +88,13 @@ class Turns:
         self._most = most
         self._clock = clock
         self._taken: Counter[str] = Counter()
-        self._turns: dict[str, float] = {}  # of those who were told to come again
+        self._turns: dict[str, float] = {}  # of those who were told to come again, or are to go on
+        self._places: dict[str, Hashable] = {}  # where these are to go on
         self._last_s = -math.inf  # the last of these
         self.pace = Pace(clock)
 
     @contextmanager
-    def taken(self, who: str) -> Iterator[None]:
+    def taken(self, who: str) -> Iterator[Turn]:
         """A place for one exchange; RequestRefused when there is none."""
         now_s = self._clock()
         if self._taken[who] >= AT_A_TIME or self._taken.total() >= self._room(who, now_s):
@@ -86,23 +107,22 @@ class Turns:
         self._turns.pop(who, None)
         self._taken[who] += 1
         try:
-            yield
+            yield Turn(self, who, self._places.pop(who, None))
         finally:
             self._taken[who] -= 1
             if not self._taken[who]:
                 del self._taken[who]
 
-    def goes_on(self, who: str) -> None:
-        """What it has begun takes another exchange: for that it is let in as one whose turn has come.
-
-        Else a settlement of several pages would never be whole where each page has to wait for a turn.
-        """
+    def let_go_on(self, who: str, place: Hashable) -> None:
+        """Its turn is now, to go on from this place; see `Turn`."""
         self._turns[who] = self._clock()
+        self._places[who] = place
 
     def _room(self, who: str, now_s: float) -> int:
         """How many exchanges may be in progress for this one to begin."""
         if self._last_s + LONGEST_S < now_s:  # whoever was told to come again is late by now
             self._turns.clear()
+            self._places.clear()
         is_due = self._turns.get(who, math.inf) <= now_s
         return self._most if is_due or not self._turns else max(1, self._most // 2)
 

@@ -17,6 +17,7 @@ and `evidence`; `keepsake`; `view` and `status`. `hub` with `hub_parts` (how the
 `markkeeper`, `authors`, `intake`, `record`, `admission`, `merging`, `recording`, `balances`, `numbers`,
 `editions` (pages that many terminals are given), `overdrawn`, `own_chain` (whether the hub may go on with
 it), `ownfacts`, `adopting`, `rounds`, `rewriting`, `kin`, `revoking`, `amending`, `flags`, `flagging`,
-`standing`, `expectations`, `claims`, `silent`, `projection`, `days`, `completeness`, `asking`, `listening`,
-`neighbours` (other processes on the same ledger) and `witness` (a server that went back under them).
+`standing`, `expectations`, `claims`, `silent`, `projection`, `days`, `arrivals`, `completeness`, `asking`,
+`listening`, `neighbours` (other processes on the same ledger) and `witness` (a server that went back under
+them).
 """

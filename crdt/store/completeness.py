@@ -3,7 +3,7 @@
 The hub holds the beginning of every chain without a gap, so nothing can be missing before the last fact it
 holds. What may come after that is known from whoever named how far the chain goes. That the last fact is of a
 later day tells that what is missing is later too, unless the clock that said so may have been ahead: by what
-it says itself, and by an hour in any case.
+it says itself, by an hour in any case, and by whatever it was where the fact was here before the day ended.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from crdt.block import parse
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.revocations import Revocations
-from crdt.store import days, expectations, quarantine
-from crdt.store.blocks import NO_HEAD, facts_of, heads_of, last_block
+from crdt.store import arrivals, days, expectations, quarantine
+from crdt.store.blocks import NO_HEAD, facts_of, heads_of
 from crdt.store.days import NO_FIGURES, Day, Figures
 from crdt.store.expectations import NOTHING_EXPECTED, Expected
 from crdt.store.hub_schema import HUB
@@ -75,7 +75,7 @@ class Known:
     replica: ReplicaId
     taps: int  # of the day, here
     held_seq: int
-    last_ms: int  # when the last fact here was written at the earliest, by its author's clock; 0: none
+    last_ms: int  # when the last fact here was written at the earliest, by its author's clock; 0: unknown
     expected: Expected
     contested: int = 0  # facts of it in quarantine that nobody has decided about
 
@@ -84,9 +84,12 @@ class Known:
         """Whether facts of it are known to exist that are not here."""
         return self.expected.seq > self.held_seq
 
-    def has_said_all(self, day: Day) -> bool:
-        """Whether it has nothing of the day but what is named."""
-        return self.expected.ended or self.expected.heard_ms >= day.end_ms
+    def has_said_all(self, day: Day, now_ms: int) -> bool:
+        """Whether it has nothing of the day but what is named.
+
+        A word of a time that has not come yet was noted by a clock that was ahead, or it is behind now.
+        """
+        return self.expected.ended or day.end_ms <= self.expected.heard_ms <= now_ms
 
     def went_on_after(self, day: Day, now_ms: int) -> bool:
         """Whether whatever is missing of it was written after the day.
@@ -112,7 +115,7 @@ def judge(day: Day, authors: Sequence[Known], now_ms: int) -> Completeness:
             continue
         if known.missing and known.expected.at_ms > day.start_ms:
             gaps.append(Gap(known.replica, taps, known.held_seq + 1, known.expected.seq))
-        elif known.missing or not known.has_said_all(day):
+        elif known.missing or not known.has_said_all(day, now_ms):
             unheard.append(known)
     if gaps or contested:
         return Missing(taps, tuple(gaps), contested)
@@ -139,7 +142,7 @@ def completeness(
             replica,
             figures.get(replica, NO_FIGURES).plus(_not_projected(connection, replica, day)).taps,
             held_seq,
-            _last_ms(connection, replica),
+            _last_ms(connection, replica, day),
             one,
             _contested(connection, replica, replaced=replica in revocations.replaced),
         )
@@ -170,10 +173,14 @@ def _not_projected(connection: Connection, replica: ReplicaId, day: Day) -> Figu
     return found
 
 
-def _last_ms(connection: Connection, replica: ReplicaId) -> int:
-    block = last_block(connection, replica)
-    if block is None:
+def _last_ms(connection: Connection, replica: ReplicaId, day: Day) -> int:
+    """See `Known`. 0 where there is none, or where it was here before the day ended: then it was written
+    before, whatever its author's clock says."""
+    query = select(BLOCK.c.ordinal, BLOCK.c.raw).where(BLOCK.c.replica == replica)
+    found = connection.execute(query.order_by(BLOCK.c.first_seq.desc()).limit(1)).first()
+    if found is None or not arrivals.came_after(connection, found.ordinal, day.end_ms):
         return 0
+    block = parse(found.raw)
     last = facts_of(block).deltas(replica, block.header.first_seq)[-1]
     return max(0, last.at_ms - max(last.context.clock_error_ms, AHEAD_MS))
 

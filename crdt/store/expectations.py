@@ -20,7 +20,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from crdt.certificate import AuthorCertificate
-from crdt.facts import MAX_SEQ, MAX_TEXT_BYTES, ReplicaId
+from crdt.facts import MAX_SEQ, MAX_TEXT_BYTES, ReplicaId, TerminalId
 from crdt.frontier import Frontier
 from crdt.revocations import Revocations
 from crdt.store import claims, papers, quarantine
@@ -37,7 +37,7 @@ GIVEN_UP: Final = "given up"  # source of what an operator waits for no longer, 
 NOWHERE: Final[Frontier] = MappingProxyType({})
 
 _PUT: Final = replacing(EXPECTED)
-_COLUMNS: Final = ("replica", "seq", "at_ms", "source", "heard_ms", "ended")
+_COLUMNS: Final = ("replica", "seq", "at_ms", "source", "heard_ms", "turn", "ended")
 _ALL: Final = Statement(select(*(EXPECTED.c[name] for name in _COLUMNS)))
 _SOME: Final = Lookup(EXPECTED, "replica", _COLUMNS)
 
@@ -51,6 +51,7 @@ class Expected:
     source: str = ""
     heard_ms: int = 0  # when the author last said all it has; 0 for never
     ended: bool = False  # it writes no more: nothing comes after what is named
+    turn: int = 0  # the greater, the later that was among its terminal's identities, by no clock
 
     def joined(self, other: Expected) -> Expected:
         """Both together: the further claim, and the other's word, which is the last: a clock may go back.
@@ -59,11 +60,12 @@ class Expected:
         """
         further = other if other.seq > self.seq else self
         ended = other.ended or (self.ended and not other.heard_ms)
-        return replace(further, heard_ms=other.heard_ms or self.heard_ms, ended=ended)
+        heard_ms, turn = other.heard_ms or self.heard_ms, other.turn or self.turn
+        return replace(further, heard_ms=heard_ms, ended=ended, turn=turn)
 
     def is_silent(self, kin: Iterable[Expected]) -> bool:
         """Whether it may have written more than was heard of it, and its terminal goes on as one of `kin`."""
-        return not self.ended and any(one.heard_ms > self.heard_ms and not one.ended for one in kin)
+        return not self.ended and any(one.turn > self.turn and not one.ended for one in kin)
 
     def limited(self, seq: int) -> Expected:
         """With nothing expected beyond this number."""
@@ -92,6 +94,10 @@ class Expectations:
         self._database = database
         self._authors = authors
         self._known: dict[ReplicaId, Expected] = database.read_and_wait(read)
+        self._speakers: dict[TerminalId, ReplicaId] = {}  # as which identity each terminal spoke last
+        for replica, one in sorted(self._known.items(), key=lambda item: item[1].turn):
+            if one.turn and replica in authors.seen:
+                self._speakers[authors.seen[replica].terminal] = replica
         self._mutex = threading.Lock()
 
     def expect(
@@ -114,13 +120,15 @@ class Expectations:
         shown = {} if by is None or by not in news else self._not_ended(by, former)
 
         def work(connection: Connection) -> tuple[None, Collection[ReplicaId]]:
+            if by is not None and by in news:
+                news[by] = replace(news[by], turn=self._turn(connection, by))
             put(connection, news)
             ended = _to_their_ends(connection, shown)
             end(connection, ended)
             return None, ended
 
         def after(result: tuple[None, Collection[ReplicaId]]) -> None:
-            self._learn(news)
+            self._learn(news, by)
             self._learn({replica: Expected(ended=True) for replica in result[1]})
 
         return first(self._database.write(work, after=after))
@@ -159,9 +167,21 @@ class Expectations:
                     news[replica] = Expected(head.seq, at_ms, source)
             if by is not None and by in self._authors.seen:
                 known = self._known.get(by, NOTHING_EXPECTED)
-                if by in news or abs(at_ms - known.heard_ms) >= HEARD_EVERY_MS:
+                late = abs(at_ms - known.heard_ms) >= HEARD_EVERY_MS
+                if late or by in news or self._speakers.get(self._authors.seen[by].terminal) != by:
                     news[by] = replace(news.get(by, NOTHING_EXPECTED), heard_ms=at_ms)
         return news
+
+    def _turn(self, connection: Connection, by: ReplicaId) -> int:
+        """Of an author's word now: as before while it is the last, else after those of its kin."""
+        with self._mutex:
+            known = self._known.get(by, NOTHING_EXPECTED)
+            if known.turn and self._speakers.get(self._authors.seen[by].terminal) == by:
+                return known.turn
+        every = read(connection, {by, *kin_of(self._authors.stored(), by)})
+        others = max([one.turn for replica, one in every.items() if replica != by], default=0)
+        own = every.get(by, NOTHING_EXPECTED).turn
+        return own if own > others else others + 1
 
     def _not_ended(self, by: ReplicaId, former: Frontier) -> Frontier:
         """Those of these that are identities of the author's terminal, and have not ended yet."""
@@ -170,8 +190,10 @@ class Expectations:
             ended = {one for one in kin if self._known.get(one, NOTHING_EXPECTED).ended}
         return {replica: former[replica] for replica in kin - ended}
 
-    def _learn(self, news: Mapping[ReplicaId, Expected]) -> None:
+    def _learn(self, news: Mapping[ReplicaId, Expected], by: ReplicaId | None = None) -> None:
         with self._mutex:
+            if by is not None and by in news:
+                self._speakers[self._authors.seen[by].terminal] = by
             for replica, one in news.items():
                 self._known[replica] = self._known.get(replica, NOTHING_EXPECTED).joined(one)
 
@@ -187,8 +209,8 @@ def read(connection: Connection, replicas: Collection[ReplicaId] | None = None) 
     """What is expected of these authors (of all, for None); those of whom nothing is known are left out."""
     rows = _ALL.rows(connection) if replicas is None else _SOME.run(connection, replicas)
     return {
-        ReplicaId(replica): Expected(seq, at_ms, source, heard_ms, bool(ended))
-        for replica, seq, at_ms, source, heard_ms, ended in rows
+        ReplicaId(replica): Expected(seq, at_ms, source, heard_ms, bool(ended), turn)
+        for replica, seq, at_ms, source, heard_ms, turn, ended in rows
     }
 
 
@@ -258,7 +280,7 @@ def _to_their_ends(connection: Connection, shown: Frontier) -> list[ReplicaId]:
 
 def _write(connection: Connection, rows: Mapping[ReplicaId, Expected]) -> None:
     values = [
-        (replica, one.seq, one.at_ms, one.source, one.heard_ms, int(one.ended))
+        (replica, one.seq, one.at_ms, one.source, one.heard_ms, one.turn, int(one.ended))
         for replica, one in rows.items()
     ]
     _PUT.run(connection, values)

@@ -68,6 +68,7 @@ EXPECTED: Final = Table(
     number("at_ms"),  # when it was named first
     Column("source", TEXT, nullable=False),  # by whom
     number("heard_ms"),  # when the author last said all it has; 0: never
+    number("turn"),  # the greater, the later among its terminal's identities; 0: it never did
     Column("ended", SmallInteger, nullable=False),  # 1: it writes no more, see `expectations`
     sqlite_with_rowid=False,
 )
@@ -141,6 +142,14 @@ QUARTER: Final = Table(
     *_figures(),
     Index("quarter_by_time", "quarter"),
     sqlite_with_rowid=False,
+)
+
+# Of quarters of an hour by a hub's clock: what was here before the first block that came in one.
+ARRIVAL: Final = Table(
+    "arrival",
+    HUB_METADATA,
+    Column("quarter", BigInteger, primary_key=True, autoincrement=False),  # Unix time in quarters of an hour
+    number("ordinal"),  # of the last block before it; 0: there was none
 )
 
 # Days that were closed: their figures never change again.

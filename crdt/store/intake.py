@@ -15,6 +15,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.errors import InputRefused, Overloaded
 from crdt.ledger import MergeReport, RefusedInput
 from crdt.numbering import restore
+from crdt.store import arrivals
 from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors
 from crdt.store.futures import then
@@ -69,6 +70,7 @@ class Intake:
         self._publish = publish
         self._mutex = threading.Lock()
         self._merging_bytes = 0
+        self._noted: int | None = None  # the quarter of an hour whose first block was noted last
 
     def take_in(self, given: Given, look: Callable[[Connection], T]) -> Future[tuple[T, MergeReport]]:
         """See HubLedger.take_in; with what `look` saw in the snapshot in which it was verified."""
@@ -96,13 +98,17 @@ class Intake:
 
     def _commit(self, outcome: Future[tuple[T, MergeReport]], seen: tuple[T, Prepared]) -> None:
         (looked, prepared), at_ms = seen, self._now_ms()
+        quarter = arrivals.quarter_of(at_ms)
 
         def work(connection: Connection) -> tuple[Merged, bool]:
+            if quarter != self._noted:
+                arrivals.note(connection, quarter)
             merged = merge_prepared(connection, self._authors, prepared, at_ms)
             return merged, self._own.look(connection, merged.admitted)
 
         def after(done: tuple[Merged, bool]) -> None:
             merged, put_back = done
+            self._noted = quarter
             if put_back:
                 self._own.proven()
             self._authors.remember(merged.admitted.authors)

@@ -86,5 +86,5 @@ def _readmit(connection: Connection, authors: Authors, revocations: Revocations,
     admitted = admit(connection, authors, Prepared(candidates, [], [], []), revocations=revocations)
     judged = {block.hash for block in admitted.blocks} | {entry.hash for entry in admitted.evidence}
     quarantine.take_out(connection, judged)
-    quarantine.put(connection, admitted.evidence, at_ms)
+    quarantine.put(connection, admitted.evidence, at_ms, bounded=False)  # all of it was there before
     return admitted

@@ -45,6 +45,10 @@ def terminal_state(row: TerminalRow, now_ms: int) -> State:
         return State("bad", since, f"{count(held, 'tap')} held then" if held else "")
     if held:
         return State("waiting", f"{count(held, 'tap')} held")
+    if row.silent:
+        return State(
+            "waiting", "taps in, as far as anybody knows", "an earlier identity's last ones are unknown"
+        )
     return State("good", "all taps in")
 
 

@@ -5,6 +5,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,49 @@ async def test_a_busy_hub_is_left_alone_for_as_long_as_it_asks_within_bounds(
         async with running(uplink):
             await asyncio.wait_for(waiting.wait(), 30)
     assert waits == [waited_s]
+    assert uplink.status.trouble == "The hub refused: Come again."
+
+
+async def test_where_one_hub_process_is_busy_another_one_is_asked(
+    paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """Several serve one ledger: only where none has room the terminal has to wait, and taps with it."""
+    other = replace(hub, busy="20")
+    await asyncio.to_thread(ride, paired, CARDS[0])
+    async with other.serving(tmp_path) as fixed, hub.serving(tmp_path) as hinted:
+        addresses = AddressBook(fixed, None)
+        addresses.hint([NOWHERE, hinted])
+        uplink = uplink_of(paired, addresses)
+        async with running(uplink):
+            status = await uplink.sync_now()
+    assert (status.online, status.hub) == (True, hinted)
+    assert enrolled(paired).ledger.held() == (0, 0)
+
+
+async def test_a_fleet_that_is_busy_everywhere_is_not_asked_everywhere_each_time(
+    paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """Else each terminal would ask as often again as there are hubs, and give them more to do. It comes back
+    to the first one, which keeps its turn, when that said."""
+    waits: list[float] = []
+
+    async def wait(_event: asyncio.Event, delay_s: float) -> None:
+        waits.append(delay_s)
+        if len(waits) == 20:
+            done.set()
+            await asyncio.Event().wait()
+
+    done = asyncio.Event()
+    hubs = [replace(hub, busy=asked) for asked in ("20", "9", "9", "9")]
+    async with contextlib.AsyncExitStack() as stack:
+        found = [await stack.enter_async_context(one.serving(tmp_path)) for one in hubs]
+        addresses = AddressBook(found[0], None)
+        addresses.hint([NOWHERE, *found[1:]])
+        uplink = uplink_of(paired, addresses, wait=wait, backoff=Backoff(1, 60, lambda: 0))
+        async with running(uplink):
+            await asyncio.wait_for(done.wait(), 30)
+    assert waits == [20] * 20
+    assert [one.refused for one in hubs] == [20, 5, 5, 0], "in the attempts 1, 3, 6, 11 and 20"
     assert uplink.status.trouble == "The hub refused: Come again."
 
 

@@ -70,6 +70,8 @@ class TestHub:
     misbehave: Misbehaviour | None = None
     busy: str | None = None
     """Refuse each sync before anything is read; what Retry-After says then."""
+    refused: int = 0
+    """How often it was so."""
     code: PairingCode | None = None
     accepts_anything: bool = False
     """Seal a response without having opened the request, as a stranger would."""
@@ -175,6 +177,7 @@ class TestHub:
 
     async def _sync(self, request: web.Request) -> web.StreamResponse:
         if self.busy is not None:
+            self.refused += 1
             said = {"error": "busy", "message": "Come again."}
             return web.json_response(said, status=503, headers={"Retry-After": self.busy})
         assert request.transport is not None

@@ -332,3 +332,27 @@ async def test_a_bus_that_the_restored_hub_does_not_know_has_its_day(
         taps = {one.name: one.restated_taps for one in page.terminals if one.restated_taps}
         assert taps == {"Bus 1": 3, "Bus 3": 1}
         assert not page.complete
+
+
+@pytest.mark.may_block("starts and stops the whole hub")
+async def test_what_an_identity_wrote_is_unknown_to_a_hub_that_was_put_back_to_before_its_first_use(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """The copy says that it never came. Ended as one that nobody had, it would leave its days complete."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await old.push(ride(old, START_MS))
+        lost = await renewed(old)
+        await back_up(depot, backup)
+        await say_all(lost)
+        await other.push(ride(other, START_MS))
+        ride(lost, START_MS + 1)
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        new = await renewed(at(depot, old))  # an old image of its SD card was put back as well
+        await say_all(new)
+        former = {old.key.replica.hex(), lost.key.replica.hex()}
+        assert {one.replica for one in (await row(depot, "Bus 1")).silent} == former
+        assert await asyncio.wrap_future(depot.hub.ledger.give_up(old.key.replica))
+        assert (await row(depot, "Bus 1")).state == "open"

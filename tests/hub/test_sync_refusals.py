@@ -30,8 +30,10 @@ from crdt.frontier import GENESIS, Head
 from crdt.ledger import RefusedInput
 from crdt.protocol import CONTENT_TYPE, SYNC
 from crdt.signing import SigningKey
+from crdt.store import intake
 from crdt.store.schema import BLOCK
 from hub.authority import Authority, new_secrets
+from hub.shield import OVERLOADED_S
 from hub.sync import refusals
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, NOON_MS, Refused, Terminal, first, reference
@@ -310,6 +312,18 @@ async def test_more_exchanges_than_places_are_told_to_come_again(depot: Depot) -
         async with await posting as response:
             assert response.status == 200
     assert first(await quick.exchange(), "Hello")
+
+
+async def test_a_hub_that_merges_all_it_can_says_when_to_come_again(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a hub without room for an exchange does: the terminal knows how long to leave it alone."""
+    terminal = await depot.pair()
+    monkeypatch.setattr(intake, "MAX_MERGING_BYTES", 0)
+    with pytest.raises(Refused) as refused:
+        await terminal.push(terminal.taps(-250))
+    said = (refused.value.status, refused.value.code, refused.value.retry_after)
+    assert said == (503, "busy", str(OVERLOADED_S))
 
 
 async def test_tls_of_another_fleet_does_not_get_as_far_as_http(depot: Depot) -> None:

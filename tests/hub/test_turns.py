@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from hub.errors import RequestRefused
-from hub.turns import AT_A_TIME, LONGEST_S, MEMORY_S, Pace, Turns
+from hub.turns import AT_A_TIME, LONGEST_S, MEMORY_S, Pace, Turn, Turns
 
 
 class Clock:
@@ -125,12 +125,10 @@ def test_it_keeps_its_turn_however_often_it_asks() -> None:
 
 
 @contextmanager
-def crowded(turns: Turns) -> Iterator[None]:
+def crowded(turns: Turns) -> Iterator[list[Turn]]:
     """All four places are taken."""
     with ExitStack() as stack:
-        for name in "abcd":
-            stack.enter_context(turns.taken(name))
-        yield
+        yield [stack.enter_context(turns.taken(name)) for name in "abcd"]
 
 
 def test_half_of_the_places_are_kept_for_those_whose_turn_has_come() -> None:
@@ -149,14 +147,31 @@ def test_a_settlement_that_was_begun_goes_on_while_others_wait() -> None:
     """Each of its pages would else be a turn later, and more would have changed than one page holds."""
     clock = Clock()
     turns = Turns(4, clock)
-    with crowded(turns):
+    with crowded(turns) as begun:
         refused(turns, "refused")
-        turns.goes_on("a")
+        begun[0].goes_on(0, 1)
     with turns.taken("new 1"), turns.taken("new 2"):
         refused(turns, "b")
         with turns.taken("a"):
             pass
         refused(turns, "a")
+
+
+@pytest.mark.parametrize(("after", "is_let_in"), [(1, True), (0, False), (2, False)])
+def test_only_who_goes_on_where_it_was_has_a_turn_of_its_own_again(after: int, is_let_in: bool) -> None:
+    """Who asks for the first page again and again would else never have to wait for a turn."""
+    turns = Turns(4, Clock())
+    with crowded(turns) as begun:
+        refused(turns, "refused")
+        begun[0].goes_on(0, 1)
+    with turns.taken("new 1"), turns.taken("new 2"):
+        with turns.taken("a") as turn:
+            turn.goes_on(after, after + 1)
+        if is_let_in:
+            with turns.taken("a"):
+                pass
+        else:
+            refused(turns, "a")
 
 
 def test_a_terminal_has_two_exchanges_at_a_time() -> None:

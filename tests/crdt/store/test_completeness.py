@@ -45,6 +45,27 @@ def test_a_fact_of_a_later_day_proves_the_day_before(fleet: Fleet) -> None:
     assert fleet.hub.completeness([ONE.key.replica], DAY).result() == Complete(3)
 
 
+@pytest.mark.parametrize("once_ahead", [False, True])
+def test_what_was_here_before_the_day_ended_proves_nothing_however_it_is_dated(
+    fleet: Fleet, once_ahead: bool
+) -> None:
+    """Invariant 9: its author's clock was hours ahead, and sure of itself. The hub's may have been, too."""
+    clock = [DAY.end_ms + HOUR_MS if once_ahead else DAY.start_ms + 18 * HOUR_MS]
+    hub = HubLedger(
+        fleet.hub_database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, now_ms=lambda: clock[0]
+    )
+    blocks, others = ONE.blocks(taps(1, 19, 26, 29), [4]), OTHER.blocks(taps(1, 2, author=OTHER), [2])
+    merge(hub, others[:1])
+    clock[0] = DAY.start_ms + 19 * HOUR_MS
+    merge(hub, blocks[:1])
+    clock[0] = DAY.start_ms + 20 * HOUR_MS
+    merge(hub, others[1:])
+    clock[0] = DAY.end_ms + 24 * HOUR_MS
+    assert hub.completeness([ONE.key.replica], DAY).result() == Open(2, 0)
+    merge(hub, blocks[1:])
+    assert hub.completeness([ONE.key.replica], DAY).result() == Complete(2), "it was not here before"
+
+
 def test_missing_facts_are_named(fleet: Fleet) -> None:
     """A peer that carried them, or the terminal itself, said how far the chain goes."""
     hub, one = fleet.hub, [ONE.key.replica]
@@ -79,6 +100,13 @@ def paired_anew(hub: HubLedger) -> world.Terminal:
     certificate = issue(world.FLEET_KEY, terminal, "bus 1", Role.TERMINAL, key.public_key, limits)
     hub.merge([], [certificate]).result()
     return world.Terminal(key, certificate)
+
+
+def started_again(fleet: Fleet) -> HubLedger:
+    """The hub of another process on what is on the disk."""
+    fleet.hub_database.close()
+    fleet.open_hub()
+    return fleet.hub
 
 
 def say_all(hub: HubLedger, author: world.Terminal, at_ms: int, former: Frontier | None = None) -> None:
@@ -120,6 +148,44 @@ def test_another_storage_says_nothing_of_what_the_lost_one_wrote_last(fleet: Fle
     assert hub.completeness(both, DAY).result() == Complete(2)
     assert hub.silent().result() == []
     assert not hub.give_up(ONE.key.replica).result()
+
+
+@pytest.mark.parametrize("ahead_h", [0, 2, 24])
+def test_who_spoke_last_is_no_matter_of_the_hubs_clock(fleet: Fleet, ahead_h: int) -> None:
+    """Invariant 9: it stood ahead when the lost storage spoke, and was set right before the next one did."""
+    hub = fleet.hub
+    expect(hub, ONE.blocks(taps(1), [])[0], DAY.start_ms, by=None)
+    hub = started_again(fleet)
+    again = paired_anew(hub)
+    heard_ms = DAY.start_ms + ahead_h * HOUR_MS
+    say_all(hub, ONE, heard_ms)
+    say_all(hub, again, DAY.start_ms + HOUR_MS)
+    unknown = Silent(ONE.key.replica, 0, heard_ms)
+    assert hub.silent().result() == [unknown]
+    hub = started_again(fleet)
+    say_all(hub, again, DAY.start_ms + 3 * HOUR_MS)
+    assert hub.silent().result() == [unknown]
+    say_all(hub, ONE, DAY.start_ms + HOUR_MS)
+    assert [one.replica for one in hub.silent().result()] == [again.key.replica]
+
+
+def test_whose_word_was_given_up_speaks_in_its_turn_again(fleet: Fleet) -> None:
+    """Invariant 9: also where the hub's clock goes back between the words."""
+    hub = fleet.hub
+    again = paired_anew(hub)
+    say_all(hub, ONE, DAY.end_ms)
+    say_all(hub, again, DAY.end_ms + HOUR_MS)
+    assert hub.give_up(ONE.key.replica).result()
+    say_all(hub, ONE, DAY.start_ms)
+    assert [one.replica for one in hub.silent().result()] == [again.key.replica]
+
+
+def test_what_was_said_at_a_time_that_has_not_come_yet_proves_no_day() -> None:
+    """Invariant 9: the hub's clock was ahead, or is behind now; else a lost storage's last word would hold
+    for all days until then."""
+    said = Known(ONE.key.replica, 1, 1, DAY.start_ms, Expected(heard_ms=DAY.end_ms + HOUR_MS))
+    assert judge(DAY, [said], DAY.end_ms) == Open(1, DAY.end_ms + HOUR_MS)
+    assert judge(DAY, [said], DAY.end_ms + HOUR_MS) == Complete(1)
 
 
 @pytest.mark.parametrize("shown", ["none of it", "its beginning", "another branch", "as far as is held"])

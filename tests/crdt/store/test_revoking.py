@@ -14,6 +14,7 @@ from crdt.facts import CardState, Delta, Kind, ReplicaId
 from crdt.ledger import Ledger
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import UNMET, beginning
+from crdt.store import quarantine
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
@@ -118,6 +119,24 @@ def test_invariant_5_the_chain_that_counted_before_counts_again_and_no_branch_of
     assert {entry.raw for entry in entries} == {stolen.raw, follows.raw}
     assert {entry.reason for entry in entries} == {RefusalCode.FORK_DETECTED}
     assert entries[0].counted == blocks[1].raw
+
+
+def test_evidence_that_is_judged_anew_is_kept_however_full_its_authors_share_is(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 5: the proof of a fork, a hub's own bookings that it had lost among it, was here already."""
+    hub, blocks = fleet.hub, rides(STRANGER, 3, [2])
+    later = [Delta(STRANGER.key.replica, 4, card(1), Kind.FARE, -70, 2_000)]
+    branch = seal(STRANGER.key, world.FLEET, later, b"of a block that was not brought!")
+    hub.merge(raws(blocks[:1])).result()
+    assert put(hub, 1, {STRANGER.key.replica: 3})
+    hub.merge([branch.raw]).result()
+    hub.merge(raws(blocks)).result()
+    assert [entry.reason for entry in in_quarantine(hub).result()] == [RefusalCode.REVOKED]
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", 0)
+    assert put(hub, 2, {STRANGER.key.replica: 5})
+    (entry,) = in_quarantine(hub).result()
+    assert (entry.raw, entry.reason) == (branch.raw, RefusalCode.FORK_DETECTED)
 
 
 def test_what_was_written_after_the_cut_off_leaves_the_balances_and_terminals_hear_of_it(

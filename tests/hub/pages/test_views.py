@@ -86,6 +86,22 @@ async def test_terminal_from_pairing_code_to_revocation(depot: Depot) -> None:
         assert "revoked" in await read(person, "/terminals")
 
 
+async def test_a_terminal_whose_earlier_storage_is_lost_is_not_said_to_have_all_its_taps_in(
+    depot: Depot,
+) -> None:
+    """Nobody can vouch for what that wrote last, until an operator gives it up."""
+    old = await depot.pair("Bus 1")
+    await old.push(old.taps(-250))
+    new = await depot.pair("Bus 1")
+    await new.exchange(Status({"held": 0}))
+    async with operator(depot) as person:
+        page = await read(person, "/terminals")
+        assert "all taps in" not in page
+        assert "taps in, as far as anybody knows" in page
+        await depot.ask("POST", "/ledger/give-up", {"replica": old.key.replica.hex()})
+        assert "all taps in" in await read(person, "/terminals")
+
+
 async def test_card_shows_balance_history_and_voided_openings(depot: Depot) -> None:
     """Invariant 11 as people see it: two buses gave an opening balance, one counts, the other is marked."""
     first, second = await depot.pair("Bus 1"), await depot.pair("Bus 2")

@@ -35,6 +35,12 @@ SILENT = replace(FINE, online=False, last_seen_ms=NOW_MS - 3 * 3_600_000)
     [
         (FINE, words.State("good", "all taps in")),
         (replace(FINE, held=None), words.State("good", "all taps in")),
+        (
+            replace(FINE, silent=1),
+            words.State(
+                "waiting", "taps in, as far as anybody knows", "an earlier identity's last ones are unknown"
+            ),
+        ),
         (replace(FINE, held=1), words.State("waiting", "1 tap held")),
         (replace(FINE, held=12), words.State("waiting", "12 taps held")),
         (SILENT, words.State("bad", "not seen for 3 h")),
