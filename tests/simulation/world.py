@@ -63,7 +63,7 @@ class World:
         self.trace: list[tuple[object, ...]] = []
         self.oracle = Oracle()
         self.loop = InlineLoop()
-        self.hub = Hub(self.oracle, self.loop, self.random.choice(PAGE_ROWS))
+        self.hub = Hub(self.oracle, self.loop, self.random.choice(PAGE_ROWS), seed)
         self.buses = [
             Bus(n, self.oracle, self.loop, START_MS) for n in range(1, 1 + self.random.choice(BUSES))
         ]
