@@ -192,6 +192,7 @@ TERMINAL: Final = Table(
     Column("staged_replica", _bytes(16), nullable=False),
     _number("staged_since"),
     Column("staged_generation", Integer, nullable=False),  # of `settled`, that a full load fills; 0: none
+    _number("staged_newest"),  # the last position that a staged page told
     _number("staged_from"),  # runs of `staged` and `staged_head` before this one are left over
 )
 
