@@ -115,7 +115,7 @@ class Installer:
         if not page.restarts and page.position < self._memory.standing.staged_newest:
             self._owned.write(_drop_staged, self._memory.stands)
             self.tidy_later()
-            raise ChainBroken("the settlement page is older than one before it: it is asked for from its start")
+            raise ChainBroken("the settlement page is older than one before it: what is staged begins anew")
         if page.final:
             self._check_own_heads(page)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from crdt.facts import CardId, ReplicaId
 from crdt.store.balances import NO_FLOOR
+from tests.simulation.adoptions import Adoptions
 from tests.simulation.disks import Disk
 from tests.simulation.oracle import Oracle, Snapshot, expect
+
+_BEYOND: Final = "SELECT raw FROM block WHERE replica = ? AND last_seq > ? ORDER BY first_seq"
 
 
 class Audit:
@@ -16,22 +20,32 @@ class Audit:
     under way, so the next position may bring it."""
 
     def __init__(self, disk: Disk, oracle: Oracle) -> None:
+        self.adoptions = Adoptions(oracle)
         self.floor_minor = NO_FLOOR
         self.listing: tuple[CardId, bool] | None = None
         self._disk = disk
         self._oracle = oracle
 
-    def look(self) -> None:
-        """Compare what is on the disk now with the truth, and remember what this position means."""
+    def look(self, own: ReplicaId) -> None:
+        """Compare what is on the disk now with the truth, and remember what this position means.
+
+        `own`: who the hub writes as. What it has written and nobody told it has to be adopted, or taken back.
+        """
         series, position = self._disk.rows("SELECT series, position FROM hub")[0]
         known = self._oracle.history.get((series, position))
         if position == 0 or known is not None:
             snapshot = self._oracle.record(series, position, known or Snapshot())
         else:
             reach = dict(self._disk.rows("SELECT replica, seq FROM head"))
+            self._learn(own, reach.get(own, 0))
             self._list()
             snapshot = self._judged(series, position, reach)
         self._check(snapshot)
+
+    def _learn(self, own: ReplicaId, last_seq: int) -> None:
+        told = len(self._oracle.facts[own]) + len(self._oracle.pending.get(own, ()))
+        if last_seq > told:
+            self.adoptions.learn(own, (raw for (raw,) in self._disk.rows(_BEYOND, own, told)))
 
     def _judged(self, series: bytes, position: int, reach: Mapping[ReplicaId, int]) -> Snapshot:
         """What the new position means; cards that it changes are judged by the rule that holds now."""

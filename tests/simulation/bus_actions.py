@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge.decide import Accepted
-from tests.simulation.meetings import exported, meet
+from tests.simulation.meetings import exported, imported, meet
 from tests.simulation.oracle import expect
 
 if TYPE_CHECKING:
@@ -79,6 +79,13 @@ def go_apart(world: World) -> None:
             bus.ledger.seal()
             bus.check(world.cards)
             world.note(bus.name)
+
+
+def carry_apart(world: World) -> None:
+    """A technician brings the hub what a terminal with old storage has sealed, before that knows."""
+    for bus in world.present():
+        if bus.branch is not None and world.random.random() < CARRIED:
+            world.note(bus.name, imported(world.hub, exported(bus)))
 
 
 def share(world: World) -> None:
@@ -251,5 +258,6 @@ def _is_promised(bus: Bus) -> bool:
 MAX_RIDES = 8
 PAIRED = 0.7
 DELIVERED = 0.7
+CARRIED = 0.6
 RIDE_MS = 90_000  # longer than the passback window
 RETENTIONS = ((0, 0), (0, 3), (3_600_000, 0))  # ms, and facts that are kept in any case

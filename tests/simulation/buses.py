@@ -252,7 +252,7 @@ class Bus:
         """Present a card, as edge.taps does: decide, commit, and only then say so."""
         now = self.clock.read()
         self._check_time(now)
-        context = Context(route=ROUTE, clock_epoch=now.epoch, clock_error_ms=now.error_ms)
+        context = Context(route=ROUTE, trip=self.name, clock_epoch=now.epoch, clock_error_ms=now.error_ms)
 
         def choose(view: CardView) -> tuple[tuple[Draft, ...], Verdict]:
             if view.last_fare_at_ms is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crdt.facts import CardId, Kind, ReplicaId
 from tests.simulation.intruders import ROGUE
-from tests.simulation.meetings import cut_short, imported
+from tests.simulation.meetings import bring_lost, cut_short, imported
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -57,9 +57,32 @@ def backup(world: World) -> None:
 
 def restore_hub(world: World) -> None:
     """One of the copies is put back."""
-    if world.backups:
+    if world.backups and not world.adopted:
         world.hub.restore(world.random.choice(world.backups))
         world.note("restored")
+
+
+def adopt(world: World) -> None:
+    """An operator takes a terminal for dead, and adopts some of what it wrote; or all there is in quarantine.
+
+    It may only be away, and write all that again when it comes back.
+    """
+    found = world.hub.undecided()
+    if not found:
+        return
+    if world.random.random() < 0.5:
+        found = world.random.sample(found, world.random.randint(1, len(found)))
+    with world.risking(world.hub, 4):
+        world.note(world.hub.adopt(found), "of", len(found), "blocks")
+    world.adopted = True
+
+
+def find_lost(world: World) -> None:
+    """Storage that was taken out turns up, of a terminal that has another identity since."""
+    for bus in world.buses:
+        if bus.lost:
+            bring_lost(world.hub, bus)
+            world.note(bus.name)
 
 
 def late(world: World) -> None:

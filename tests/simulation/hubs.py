@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, TypeVar, cast
 
 from crdt.documents import SignedDocument
-from crdt.errors import InputRefused
+from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Refused, Session
@@ -19,6 +19,7 @@ from crdt.store.marks import Marks
 from hub.answering import Answerer
 from hub.heard import Heard
 from hub.revoking import Revoker
+from tests.simulation.adoptions import Adoptions, Said, facts_in
 from tests.simulation.audits import Audit
 from tests.simulation.authors import FARES, HOME, Author, fares, hub_author
 from tests.simulation.disks import Image, empty_disk
@@ -79,6 +80,11 @@ class Hub:
         return self._audit.floor_minor
 
     @property
+    def adoptions(self) -> Adoptions:
+        """What it wrote of its own accord."""
+        return self._audit.adoptions
+
+    @property
     def cut_offs(self) -> Mapping[ReplicaId, int]:
         """Of the revoked, and of identities that were replaced."""
         return self.revocations.cut_offs
@@ -96,7 +102,8 @@ class Hub:
         self.ledger.on_commit(self._committed)
         self._answerer = Answerer(self.ledger, self.page_rows, _done, now_ms=lambda: 0)
         written = len(self._oracle.facts.get(self.replica, ()))
-        self._audit.look()
+        self._oracle.facts.setdefault(self.replica, [])
+        self._audit.look(self.replica)
         self._audit.listing = None
         self.revocations = self._listed()
         self._oracle.found(self.replica, self._oracle.hub.reach.get(self.replica, 0))
@@ -132,6 +139,23 @@ class Hub:
         else:
             self._oracle.acknowledge(self.replica)
             self.requests.add(request)
+
+    def adoptable(self) -> dict[bytes, bytes]:
+        """The blocks in quarantine, by hash, that an operator may adopt, or might have."""
+        rows = self.disk.rows("SELECT hash, raw, replica, reason FROM quarantine ORDER BY hash")
+        fork, replaced = RefusalCode.FORK_DETECTED, self.revocations.replaced
+        return {hash_: raw for hash_, raw, replica, why in rows if why == fork or replica in replaced}
+
+    def undecided(self) -> list[bytes]:
+        """The hashes of those that nobody is known to have written again."""
+        rows = self.disk.rows("SELECT hash FROM quarantine WHERE resolution IN ('', 'said')")
+        return sorted(self.adoptable().keys() & {hash_ for (hash_,) in rows})
+
+    def adopt(self, hashes: Collection[bytes]) -> int:
+        """Write as its own what these say and nobody else has written; how many facts. Raises PowerCut."""
+        known = self.adoptable()
+        self.adoptions.offered.update(Said.by(fact) for hash_ in hashes for fact in facts_in(known[hash_]))
+        return self.ledger.adopt(hashes).result()
 
     def block(self, card: CardId, listed: bool) -> None:
         """Put a card on the hotlist, or take it off."""
@@ -271,7 +295,7 @@ class Hub:
 
     def _committed(self, change: Change) -> None:
         if change.position:
-            self._audit.look()
+            self._audit.look(self.replica)
 
 
 _KEPT = """

@@ -75,6 +75,7 @@ class World:
         self.sticks: list[bytes] = []  # courier files
         self.now_ms = START_MS
         self.bookings = 0
+        self.adopted = False  # whether a hub has ever been told to adopt something
         self.sharer: Bus | None = None  # whose blocks somebody else carries for certain
         self.restored: set[bool] = set()  # a terminal's storage was put back: without, with a promise
 

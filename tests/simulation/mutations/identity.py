@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import marks, reissue, starting
+from crdt.store import marks, recording, reissue, rewriting, starting
 from edge import comparing
 from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, STORAGE
@@ -90,5 +90,21 @@ MUTATIONS: Final = (
         "return []",
         theme=STORAGE,
         first=660,
+    ),
+    mutation(
+        "what a hub has adopted counts on when its terminal writes it again",
+        300,
+        recording.record,
+        "again = rewriting.is_awaited(connection, chains)",
+        "again = False",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a hub adopts what the terminal has written again",
+        300,
+        rewriting.written,
+        "kin.identities(replica) | kin.hubs",
+        "kin.hubs",
+        theme=STORAGE,
     ),
 )
