@@ -36,7 +36,13 @@ SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for
         hub_actions.find_lost,
         hub_actions.adopt,
     ),
-    (hub_actions.backup, hub_actions.book, hub_actions.restore_hub, hub_actions.book),
+    (
+        hub_actions.backup,
+        hub_actions.book,
+        bus_actions.sync,
+        hub_actions.restore_hub,
+        hub_actions.book,
+    ),
     (
         hub_actions.rogue_sells,
         bus_actions.share,

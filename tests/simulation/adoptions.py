@@ -39,16 +39,31 @@ class Adoptions:
         self.offered: set[Said] = set()  # what an operator let a hub adopt
         self.adopted: dict[tuple[ReplicaId, int], Fact] = {}
         self.taken_back: dict[tuple[ReplicaId, int], Fact] = {}
+        self.forked: dict[ReplicaId, set[Fact]] = {}  # that a hub lost, which may give their numbers again
+        self.returned: set[ReplicaId] = set()  # chains to which some of that came back
         self._oracle = oracle
 
+    def lose(self, hub: ReplicaId, last_seq: int) -> None:
+        """A hub was put back to this number of its chain and may not know it: others may come after it."""
+        facts = self._oracle.facts[hub]
+        self.returned.discard(hub)
+        self.forked.setdefault(hub, set()).update(facts[last_seq:])
+        for seq in range(last_seq + 1, len(facts) + 1):
+            del self._oracle.named[hub, seq]
+            self.adopted.pop((hub, seq), None)
+            self.taken_back.pop((hub, seq), None)
+        del facts[last_seq:]
+
     def learn(self, hub: ReplicaId, blocks: Iterable[bytes]) -> None:
-        """A hub has written these blocks, and nobody told it what."""
+        """The ledger has these blocks of a hub, and nobody told that to write them: or it had before."""
         facts = self._oracle.facts[hub]
         for fact in (fact for raw in blocks for fact in facts_in(raw)):
             facts.append(fact)
             self._oracle.named[hub, len(facts)] = fact
             if Said.by(fact) in self.offered:
                 self.adopted[hub, len(facts)] = fact
+            elif fact in self.forked.get(hub, ()):
+                self.returned.add(hub)
             else:
                 contrary = [(one.card, -one.amount_minor) for one in self.adopted.values()]
                 takes_back = fact.kind is Kind.ADJUSTMENT and (fact.card, fact.amount_minor) in contrary
@@ -73,10 +88,11 @@ def each_once(world: World) -> None:
     Holds once an operator has adopted everything, and the hub has looked at what came since. Of openings the
     largest counts anyhow.
     """
-    adoptions, oracle = world.hub.adoptions, world.oracle
+    hub, oracle = world.hub, world.oracle
+    adoptions, lost = hub.adoptions, hub.evidence.adoptable(hub.revocations.replaced)
     first: Counter[Said] = Counter()  # by those whose fact it is
     found: defaultdict[CardId, int] = defaultdict(int)  # what the hub counts for others, by card
-    counted = {Said.by(fact) for raw in world.hub.adoptable().values() for fact in _moving(facts_in(raw))}
+    counted = {Said.by(fact) for raw in lost.values() for fact in _moving(facts_in(raw))}
     for replica, last_seq in oracle.hub.reach.items():
         for seq, fact in enumerate(oracle.facts[replica][:last_seq], 1):
             if fact.kind is Kind.OPENING or not fact.amount_minor:

@@ -37,15 +37,16 @@ class Audit:
             snapshot = self._oracle.record(series, position, known or Snapshot())
         else:
             reach = dict(self._disk.rows("SELECT replica, seq FROM head"))
-            self._learn(own, reach.get(own, 0))
+            for hub in {own: None, **self.adoptions.forked}:
+                self._learn(hub, reach.get(hub, 0))
             self._list()
             snapshot = self._judged(series, position, reach)
         self._check(snapshot)
 
-    def _learn(self, own: ReplicaId, last_seq: int) -> None:
-        told = len(self._oracle.facts[own]) + len(self._oracle.pending.get(own, ()))
+    def _learn(self, hub: ReplicaId, last_seq: int) -> None:
+        told = len(self._oracle.facts[hub]) + len(self._oracle.pending.get(hub, ()))
         if last_seq > told:
-            self.adoptions.learn(own, (raw for (raw,) in self._disk.rows(_BEYOND, own, told)))
+            self.adoptions.learn(hub, (raw for (raw,) in self._disk.rows(_BEYOND, hub, told)))
 
     def _judged(self, series: bytes, position: int, reach: Mapping[ReplicaId, int]) -> Snapshot:
         """What the new position means; cards that it changes are judged by the rule that holds now."""

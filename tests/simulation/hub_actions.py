@@ -56,10 +56,11 @@ def backup(world: World) -> None:
 
 
 def restore_hub(world: World) -> None:
-    """One of the copies is put back."""
+    """One of the copies is put back; at times of the whole machine, with what tells that it was."""
     if world.backups and not world.adopted:
-        world.hub.restore(world.random.choice(world.backups))
-        world.note("restored")
+        whole = world.random.random() < WHOLE
+        world.hub.restore(world.random.choice(world.backups), whole=whole)
+        world.note("restored", "with marks" if whole else "")
 
 
 def adopt(world: World) -> None:
@@ -67,7 +68,7 @@ def adopt(world: World) -> None:
 
     It may only be away, and write all that again when it comes back.
     """
-    found = world.hub.undecided()
+    found = world.hub.evidence.undecided(world.hub.revocations.replaced)
     if not found:
         return
     if world.random.random() < 0.5:
@@ -131,12 +132,17 @@ def intrude(world: World) -> None:
     world.note(world.intruder.act())
 
 
+WHOLE = 0.4
+
+
 def _cut_off(world: World, replicas: Sequence[ReplicaId]) -> None:
     reach = world.oracle.hub.reach
     cut_offs = {replica: reach.get(replica, 0) for replica in replicas}
     last = replicas[-1]
     earlier = world.random.randint(0, cut_offs[last])
-    if world.random.random() < 0.6 and world.hub.end(last, earlier):  # something is left of the chain
+    if world.random.random() < 0.6 and world.hub.evidence.end(
+        last, earlier
+    ):  # something is left of the chain
         cut_offs[last] = earlier
     world.note(cut_offs)
     with world.risking(world.hub, 4):

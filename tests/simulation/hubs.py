@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any, TypeVar, cast
 
 from crdt.documents import SignedDocument
-from crdt.errors import InputRefused, RefusalCode
+from crdt.errors import InputRefused
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Refused, Session
@@ -23,6 +23,7 @@ from tests.simulation.adoptions import Adoptions, Said, facts_in
 from tests.simulation.audits import Audit
 from tests.simulation.authors import FARES, HOME, Author, fares, hub_author
 from tests.simulation.disks import Image, empty_disk
+from tests.simulation.evidence import Evidence
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.keepers import InlineKeeper
 from tests.simulation.oracle import Fact, Oracle, Snapshot, expect
@@ -38,6 +39,7 @@ class Backup:
     image: Image
     snapshot: Snapshot
     author: Author  # the key that is in it
+    marks: bytes  # what lay beside it
     requests: frozenset[str]
     fares: int
     floor_minor: int
@@ -55,6 +57,7 @@ class Hub:
         self.fares = 0
         self.published = 0  # the highest version of fares that there ever was
         self.put_back = False  # whether its disk ever was
+        self.unaware = False  # whether its marks ever were, too
         self.revocations = NONE_REVOKED
         self.refusals: list[InputRefused] = []  # in the last answer
         self.author = HOME.hub
@@ -66,6 +69,7 @@ class Hub:
         self._loop = loop
         self._request = ""  # the last one that was tried
         self._lists = 0  # of revocations, signed so far
+        self.evidence = Evidence(self.disk)
         self._audit = Audit(self.disk, oracle)
         self.start()
 
@@ -129,6 +133,7 @@ class Hub:
 
     def book(self, card: CardId, kind: Kind, amount_minor: int, at_ms: int, request: str) -> None:
         """Sell a top-up or the like; `request` books once."""
+        self.renew_key()
         self._request = request
         self._oracle.begin(self.replica, [Fact(card, kind, amount_minor, at_ms, NO_CONTEXT)])
         draft = Draft(kind, amount_minor)
@@ -140,20 +145,10 @@ class Hub:
             self._oracle.acknowledge(self.replica)
             self.requests.add(request)
 
-    def adoptable(self) -> dict[bytes, bytes]:
-        """The blocks in quarantine, by hash, that an operator may adopt, or might have."""
-        rows = self.disk.rows("SELECT hash, raw, replica, reason FROM quarantine ORDER BY hash")
-        fork, replaced = RefusalCode.FORK_DETECTED, self.revocations.replaced
-        return {hash_: raw for hash_, raw, replica, why in rows if why == fork or replica in replaced}
-
-    def undecided(self) -> list[bytes]:
-        """The hashes of those that nobody is known to have written again."""
-        rows = self.disk.rows("SELECT hash FROM quarantine WHERE resolution IN ('', 'said')")
-        return sorted(self.adoptable().keys() & {hash_ for (hash_,) in rows})
-
     def adopt(self, hashes: Collection[bytes]) -> int:
         """Write as its own what these say and nobody else has written; how many facts. Raises PowerCut."""
-        known = self.adoptable()
+        self.renew_key()
+        known = self.evidence.adoptable(self.revocations.replaced)
         self.adoptions.offered.update(Said.by(fact) for hash_ in hashes for fact in facts_in(known[hash_]))
         return self.ledger.adopt(hashes).result()
 
@@ -201,7 +196,7 @@ class Hub:
 
     def _put_list(self, revocations: Revocations) -> None:
         cut_offs = revocations.cut_offs
-        ends = {replica: self.end(replica, cut_off) for replica, cut_off in cut_offs.items()}
+        ends = {replica: self.evidence.end(replica, cut_off) for replica, cut_off in cut_offs.items()}
         document = self._signed(REVOKED_DOCUMENT, revocations.encode())
         expect(self.ledger.put_document(document).result(), "a newer list of the revoked was not taken")
         self.revocations = self._listed()
@@ -212,20 +207,6 @@ class Hub:
     def _signed(self, name: str, body: bytes) -> SignedDocument:
         self._lists += 1
         return SignedDocument.seal(self.author.key, HOME.id, name, self._lists, body)
-
-    def end(self, replica: ReplicaId, cut_off: int) -> int:
-        """Where the chain ends that is held and does not go beyond, with what waits in quarantine."""
-        rows = self.disk.rows(_KEPT, replica, replica)
-        end = 0
-        for first, last in sorted(rows):
-            end = last if first == end + 1 and last <= cut_off else end
-        return end
-
-    def hashes(self) -> set[bytes]:
-        """Of all blocks that are here, those that do not count too."""
-        return {
-            each for (each,) in self.disk.rows("SELECT hash FROM block UNION SELECT hash FROM quarantine")
-        }
 
     def chores(self) -> None:
         """All of the background work."""
@@ -238,18 +219,24 @@ class Hub:
             self.disk.image(),
             self._oracle.hub,
             self.author,
+            self.marks,
             frozenset(self.requests),
             self.fares,
             self.floor_minor,
         )
 
-    def restore(self, backup: Backup) -> None:
+    def restore(self, backup: Backup, *, whole: bool) -> None:
         """Put the copy back and start. What the hub itself booked since is with terminals that keep it.
 
-        The list of revocations is made again, as whoever puts a hub back does.
+        `whole`: the machine with its marks, so it cannot know, and gives numbers again until somebody brings
+        a block of its own. The list of revocations is made again, as whoever puts a hub back does.
         """
         revocations, self.put_back = self.revocations, True
         self.disk.put_back(backup.image)
+        if whole:
+            self.unaware, self.marks = True, backup.marks
+        for hub in {*self.adoptions.forked, *([backup.author.replica] if whole else [])}:
+            self.adoptions.lose(hub, backup.snapshot.reach.get(hub, 0))
         self._oracle.hub = backup.snapshot
         self.author = backup.author
         self.requests = set(backup.requests)
@@ -258,6 +245,16 @@ class Hub:
         self.start()
         if self.revocations != revocations:
             self._put_list(revocations)
+
+    def renew_key(self) -> None:
+        """Start again where it was found put back meanwhile: it writes nothing more under that identity."""
+        if self.ledger.restored:
+            self.start()
+
+    def _is_found_out(self) -> bool:
+        """Whether something came that shows a hub which goes on with its chain that this is an old copy."""
+        own = self.replica
+        return own in self.adoptions.returned or (self.unaware and self.evidence.is_of(own))
 
     def _sign_again(self) -> None:
         """The documents, with the new key: terminals are told of the hub that speaks, and of no other."""
@@ -294,14 +291,10 @@ class Hub:
         return sha256(b"hub %d %d" % (self._seed, self._drawn)).digest()[:length]
 
     def _committed(self, change: Change) -> None:
-        if change.position:
+        if change.position or self.ledger.restored:
             self._audit.look(self.replica)
-
-
-_KEPT = """
-    SELECT first_seq, last_seq FROM block WHERE replica = ?
-    UNION SELECT first_seq, last_seq FROM quarantine WHERE replica = ? AND reason = 9
-"""
+        expect(self.ledger.restored or not self._is_found_out(), "the hub goes on with a chain that forked")
+        expect(self.unaware or not self.ledger.restored, "the hub takes itself for put back")
 
 
 async def _done(future: Future[T], /) -> T:

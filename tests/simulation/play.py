@@ -32,8 +32,9 @@ class Alarm(logging.Handler):
         self.said = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the first."""
-        self.said = self.said or self.format(record)
+        """Keep the first; a hub says so when it finds that it was put back, and whether it may is known."""
+        if record.name != "crdt.store.own_chain":
+            self.said = self.said or self.format(record)
 
 
 @contextmanager

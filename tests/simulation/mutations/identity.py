@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import marks, recording, reissue, rewriting, starting
+from crdt.store import marks, merging, own_chain, recording, reissue, rewriting, starting
 from edge import comparing
 from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, STORAGE
@@ -106,5 +106,21 @@ MUTATIONS: Final = (
         "kin.identities(replica) | kin.hubs",
         "kin.hubs",
         theme=STORAGE,
+    ),
+    mutation(
+        "a block of its own tells a hub nothing that was put back with its marks",
+        60,
+        own_chain.OwnChain.look,
+        "if not (own in admitted.moved or own in admitted.ahead or evidence):",
+        "if True:",
+        theme=HUB,
+    ),
+    mutation(
+        "what a hub has lost of its own is not kept where it has given the numbers again",
+        120,
+        merging._keep,
+        "quarantine.put(connection, lost, at_ms, bounded=False)",
+        "[]",
+        theme=HUB,
     ),
 )
