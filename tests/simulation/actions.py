@@ -19,7 +19,14 @@ THEMES: Final = 5  # of seeds: a stranger is hotlisted for a while; storage is p
 STRANGER, STORAGE, HUB, REVOKED, OWING = range(THEMES)  # authors are revoked; cards are ridden into debt
 
 SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for certain, in this order
-    (hub_actions.list_stranger, bus_actions.sync, hub_actions.list_stranger),
+    (
+        hub_actions.list_stranger,
+        bus_actions.keep_in_touch,
+        bus_actions.prune,
+        hub_actions.backup,
+        bus_actions.prune,
+        hub_actions.list_stranger,
+    ),
     (
         bus_actions.copy_unsent,
         bus_actions.sync_copied,
@@ -87,7 +94,7 @@ _ACTIONS: Final[tuple[tuple[float, Action], ...]] = (
     (4, bus_actions.meeting),
     (1.5, bus_actions.fill_stick),
     (1.5, hub_actions.import_stick),
-    (1, bus_actions.prune),
+    (1.5, bus_actions.prune),
     (2, bus_actions.copy_storage),
     (2, bus_actions.restore_storage),
     (0.5, hub_actions.revoke),

@@ -108,12 +108,31 @@ def ride_out(world: World) -> None:
         bus.check(world.cards)
 
 
+def keep_in_touch(world: World) -> None:
+    """A bus sells, and what it sold is settled before it sells again."""
+    bus = world.present()[0]
+    for card in world.cards[:2]:
+        if bus.branch is None:
+            bus.tap(card)
+            world.sync(bus)
+
+
 def prune(world: World) -> None:
-    """A terminal forgets what has been settled for long. Then no hub may lose it: the backups go as well."""
-    bus = world.bus()
+    """A terminal forgets what has been settled for long. No hub may lose that: older backups go as well."""
+    bus = max(world.buses, key=lambda one: len(one.blocks())) if world.random.random() < 0.7 else world.bus()
+    reach = world.oracle.hub.reach
+    if any(seq > reach.get(replica, 0) for replica, seq in bus.installed().reach.items()):
+        return  # the hub was put back, and retention is longer than anybody takes to hear of that
+    before = bus.blocks()
     with world.risking(bus, 6):
-        world.note(bus.name, bus.ledger.prune(bus.clock.read().at_ms, *world.random.choice(RETENTIONS)))
-    world.backups = []
+        bus.prune(*world.random.choice(RETENTIONS))
+    gone = before - bus.blocks()
+    world.note(bus.name, len(gone))
+    world.backups = [
+        backup
+        for backup in world.backups
+        if all(last_seq <= backup.snapshot.reach.get(replica, 0) for replica, _, last_seq in gone)
+    ]
     bus.check(world.cards)
 
 
@@ -260,4 +279,4 @@ PAIRED = 0.7
 DELIVERED = 0.7
 CARRIED = 0.6
 RIDE_MS = 90_000  # longer than the passback window
-RETENTIONS = ((0, 0), (0, 3), (3_600_000, 0))  # ms, and facts that are kept in any case
+RETENTIONS = ((0, 0), (0, 0), (0, 3), (3_600_000, 0))  # ms, and facts that are kept in any case

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import balances, installer, keepsake, memory, paging, settled, tapping
+from crdt.store import balances, installer, keepsake, memory, paging, pruning, settled, tapping
 from tests.simulation.actions import STRANGER
 from tests.simulation.mutations.planting import mutation
 
@@ -107,5 +107,22 @@ MUTATIONS: Final = (
         memory.Memory.merged,
         "self.held.add_columns(columns)",
         "pass",
+    ),
+    # ---- What is forgotten ----
+    mutation(
+        "a terminal forgets what is not settled",
+        60,
+        pruning._settled,
+        "(head.replica == BLOCK.c.replica) & same_end",
+        "(head.replica == BLOCK.c.replica)",
+        theme=STRANGER,
+    ),
+    mutation(
+        "a terminal forgets before the retention time has passed",
+        300,
+        pruning.prune,
+        "now_ms - retention_ms",
+        "now_ms",
+        theme=STRANGER,
     ),
 )
