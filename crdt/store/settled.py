@@ -58,6 +58,7 @@ class Standing:
     staged_replica: bytes = b""
     staged_since: int = 0
     staged_generation: int = 0  # that a full load fills; 0: none
+    staged_newest: int = 0  # the last position that a staged page told
     staged_from: int = 0
 
     @property

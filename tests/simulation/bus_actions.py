@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge.decide import Accepted
-from tests.simulation.meetings import exported, meet
+from tests.simulation.meetings import exported, imported, meet
 from tests.simulation.oracle import expect
 
 if TYPE_CHECKING:
@@ -81,6 +81,13 @@ def go_apart(world: World) -> None:
             world.note(bus.name)
 
 
+def carry_apart(world: World) -> None:
+    """A technician brings the hub what a terminal with old storage has sealed, before that knows."""
+    for bus in world.present():
+        if bus.branch is not None and world.random.random() < CARRIED:
+            world.note(bus.name, imported(world.hub, exported(bus)))
+
+
 def share(world: World) -> None:
     """A door sells, and another carries what it sealed; it will be the one that is revoked, if any is."""
     giver, taker = world.buses[:2]
@@ -101,12 +108,31 @@ def ride_out(world: World) -> None:
         bus.check(world.cards)
 
 
+def keep_in_touch(world: World) -> None:
+    """A bus sells, and what it sold is settled before it sells again."""
+    bus = world.present()[0]
+    for card in world.cards[:2]:
+        if bus.branch is None:
+            bus.tap(card)
+            world.sync(bus)
+
+
 def prune(world: World) -> None:
-    """A terminal forgets what has been settled for long. Then no hub may lose it: the backups go as well."""
-    bus = world.bus()
+    """A terminal forgets what has been settled for long. No hub may lose that: older backups go as well."""
+    bus = max(world.buses, key=lambda one: len(one.blocks())) if world.random.random() < 0.7 else world.bus()
+    reach = world.oracle.hub.reach
+    if any(seq > reach.get(replica, 0) for replica, seq in bus.installed().reach.items()):
+        return  # the hub was put back, and retention is longer than anybody takes to hear of that
+    before = bus.blocks()
     with world.risking(bus, 6):
-        world.note(bus.name, bus.ledger.prune(bus.clock.read().at_ms, *world.random.choice(RETENTIONS)))
-    world.backups = []
+        bus.prune(*world.random.choice(RETENTIONS))
+    gone = before - bus.blocks()
+    world.note(bus.name, len(gone))
+    world.backups = [
+        backup
+        for backup in world.backups
+        if all(last_seq <= backup.snapshot.reach.get(replica, 0) for replica, _, last_seq in gone)
+    ]
     bus.check(world.cards)
 
 
@@ -251,5 +277,6 @@ def _is_promised(bus: Bus) -> bool:
 MAX_RIDES = 8
 PAIRED = 0.7
 DELIVERED = 0.7
+CARRIED = 0.6
 RIDE_MS = 90_000  # longer than the passback window
-RETENTIONS = ((0, 0), (0, 3), (3_600_000, 0))  # ms, and facts that are kept in any case
+RETENTIONS = ((0, 0), (0, 0), (0, 3), (3_600_000, 0))  # ms, and facts that are kept in any case

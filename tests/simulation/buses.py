@@ -24,6 +24,7 @@ from tests.simulation.identities import Branch, Card, Identity, Promised
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.oracle import NOTHING, Fact, Oracle, Snapshot, expect
 from tests.simulation.power import Power, PowerCut
+from tests.simulation.retention import Retention, Span
 from tests.simulation.wall import Wall
 
 ROUTE: Final = "12"
@@ -55,6 +56,7 @@ class Bus:
         self.branch: Branch | None = None  # what it writes that other storage has written differently
         self.believed: dict[ReplicaId, tuple[int, int]] = {}  # of peers, from where to where
         self.copy: Card | None = None
+        self.retention = Retention()
         self.lost: list[bytes] = []  # blocks of an identity that ended, which nobody has brought to the hub
         self._out_of_reach: list[bytes] = []  # the same while it has not ended
         self._paired_as = 0  # which of its identities the last pairing gave it
@@ -211,7 +213,8 @@ class Bus:
         if self.branch is None or self.promised is not None:
             facts = len(self._oracle.facts[self.replica])
             image, who = self.disk.image(), self.author
-            self.copy = Card(image, self.marks, self.fares_version, facts, who, self.promised)
+            retention = Retention(self.retention.since)
+            self.copy = Card(image, self.marks, self.fares_version, facts, who, self.promised, retention)
 
     def restore_storage(self, held_elsewhere: int, *, with_marks: bool) -> None:
         """Put the image in and start; `held_elsewhere`: how far somebody else has this identity's chain.
@@ -231,6 +234,7 @@ class Bus:
         if with_marks:
             self.marks = copy.marks
         self.fares_version = copy.fares_version
+        self.retention = Retention(copy.retention.since)
         self.fares = FARES[(copy.fares_version - 1) % len(FARES)]
         facts = self._oracle.facts[self.replica]
         last_seq = held_elsewhere if taken_up else max(copy.facts, held_elsewhere)
@@ -252,7 +256,7 @@ class Bus:
         """Present a card, as edge.taps does: decide, commit, and only then say so."""
         now = self.clock.read()
         self._check_time(now)
-        context = Context(route=ROUTE, clock_epoch=now.epoch, clock_error_ms=now.error_ms)
+        context = Context(route=ROUTE, trip=self.name, clock_epoch=now.epoch, clock_error_ms=now.error_ms)
 
         def choose(view: CardView) -> tuple[tuple[Draft, ...], Verdict]:
             if view.last_fare_at_ms is not None:
@@ -266,6 +270,13 @@ class Bus:
         verdict = self.ledger.transact(card, choose, now.at_ms, context)
         self._check_green(self._oracle.acknowledge(self.writes_as))
         return verdict
+
+    def prune(self, retention_ms: int, keep_deltas: int) -> None:
+        """Forget what has been settled for so long, but for the last facts."""
+        now_ms, before = self.clock.read().at_ms, self.blocks()
+        self.retention.look(before, self.installed().reach, now_ms)
+        self.ledger.prune(now_ms, retention_ms, keep_deltas)
+        self.retention.check(before - self.blocks(), now_ms, retention_ms)
 
     def sync(self, exchange: Exchange, renew: Callable[[], None]) -> Outcome | UplinkError:
         """One run against the hub, to the end or until something stops it.
@@ -312,7 +323,7 @@ class Bus:
     def spans(self) -> dict[ReplicaId, list[tuple[int, int]]]:
         """Which facts are on the disk, the open segment included; what is settled need not be."""
         spans: dict[ReplicaId, list[tuple[int, int]]] = {}
-        for replica, first, last in self.disk.rows("SELECT replica, first_seq, last_seq FROM block"):
+        for replica, first, last in sorted(self.blocks()):
             spans.setdefault(replica, []).append((first, last))
         if self.branch is not None:
             common, apart = self._local()
@@ -417,6 +428,11 @@ class Bus:
         who = self.author
         self.ledger = TerminalLedger(self.database, HOME.root.public_key, who.key, who.certificate, marks)
 
+    def blocks(self) -> set[Span]:
+        """What is on the disk of the record."""
+        rows = self.disk.rows("SELECT replica, first_seq, last_seq FROM block")
+        return {(replica, first, last) for replica, first, last in rows}
+
     def _local(self) -> tuple[set[int], list[Fact]]:
         """What the disk has of what everybody has of this identity, and what it has beside that.
 
@@ -424,7 +440,8 @@ class Bus:
         it; where the terminal knows that it has ended, some may be in quarantine.
         """
         facts = self._oracle.facts[self.replica]
-        common: set[int] = set()
+        first = min((first for replica, first, _ in self.blocks() if replica == self.replica), default=1)
+        common = set(range(1, first))  # it has forgotten them, because they are settled
         apart = []
         for delta in self._written():
             fact = Fact(delta.card, delta.kind, delta.amount_minor, delta.at_ms, delta.context)

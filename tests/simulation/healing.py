@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.keeping import keeps_more
+from tests.simulation.adoptions import each_once
+from tests.simulation.keeping import check_keepsakes, keeps_more, keepsakes
 from tests.simulation.meetings import bring_lost
 from tests.simulation.network import NO_FAULTS
 from tests.simulation.oracle import NOTHING, Broken, expect
@@ -30,19 +31,38 @@ def heal(world: World) -> None:
         for stopped in world.buses:
             if stopped.replica in world.network.revoked and stopped is not bus:
                 bus.forget(stopped.replica)  # it is not answered any more
-    for _ in range(MAX_ROUNDS):
-        behind = [bus for bus in world.present() if not bus.agrees() or keeps_more(world, bus)]
-        if not behind:
-            break
-        for bus in behind:
-            expect(world.sync(bus), f"{bus.name} cannot sync though everything works: {world.trace[-1][-1]}")
-    else:
-        raise Broken(f"no agreement after {MAX_ROUNDS} rounds")
+    kept = keepsakes(world)
+    _agree(world)
     for bus in world.buses:
         if bus.lost:
             bring_lost(world.hub, bus)
+    if _decide(world):
+        _agree(world)
     compare(world)
+    each_once(world)
+    check_keepsakes(world, kept)
     check_exposure(world)
+
+
+def _agree(world: World) -> None:
+    for _ in range(MAX_ROUNDS):
+        behind = [bus for bus in world.present() if not bus.agrees() or keeps_more(world, bus)]
+        if not behind:
+            return
+        for bus in behind:
+            expect(world.sync(bus), f"{bus.name} cannot sync though everything works: {world.trace[-1][-1]}")
+    raise Broken(f"no agreement after {MAX_ROUNDS} rounds")
+
+
+def _decide(world: World) -> bool:
+    """An operator adopts what nobody has written again; whether the hub has written anything."""
+    hub, before = world.hub, world.oracle.hub
+    hub.chores()  # look for what was written again
+    undecided = hub.evidence.undecided(hub.revocations.replaced)
+    if undecided:
+        hub.adopt(undecided)
+        hub.chores()
+    return world.oracle.hub != before
 
 
 def compare(world: World) -> None:
@@ -71,4 +91,4 @@ def _compare_evidence(world: World, bus: Bus) -> None:
     """What a terminal took out of its record is at the hub, unless that lost it, or an old answer said so."""
     if not world.hub.put_back and not world.faults.stale:
         evidence = {each for (each,) in bus.disk.rows("SELECT hash FROM quarantine")}
-        expect(evidence <= world.hub.hashes(), f"the hub lacks evidence that {bus.name} has")
+        expect(evidence <= world.hub.evidence.hashes(), f"the hub lacks evidence that {bus.name} has")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crdt.facts import CardId, Kind, ReplicaId
 from tests.simulation.intruders import ROGUE
-from tests.simulation.meetings import cut_short, imported
+from tests.simulation.meetings import bring_lost, cut_short, imported
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -56,10 +56,34 @@ def backup(world: World) -> None:
 
 
 def restore_hub(world: World) -> None:
-    """One of the copies is put back."""
-    if world.backups:
-        world.hub.restore(world.random.choice(world.backups))
-        world.note("restored")
+    """One of the copies is put back; at times of the whole machine, with what tells that it was."""
+    if world.backups and not world.adopted:
+        whole = world.random.random() < WHOLE
+        world.hub.restore(world.random.choice(world.backups), whole=whole)
+        world.note("restored", "with marks" if whole else "")
+
+
+def adopt(world: World) -> None:
+    """An operator takes a terminal for dead, and adopts some of what it wrote; or all there is in quarantine.
+
+    It may only be away, and write all that again when it comes back.
+    """
+    found = world.hub.evidence.undecided(world.hub.revocations.replaced)
+    if not found:
+        return
+    if world.random.random() < 0.5:
+        found = world.random.sample(found, world.random.randint(1, len(found)))
+    with world.risking(world.hub, 4):
+        world.note(world.hub.adopt(found), "of", len(found), "blocks")
+    world.adopted = True
+
+
+def find_lost(world: World) -> None:
+    """Storage that was taken out turns up, of a terminal that has another identity since."""
+    for bus in world.buses:
+        if bus.lost:
+            bring_lost(world.hub, bus)
+            world.note(bus.name)
 
 
 def late(world: World) -> None:
@@ -108,12 +132,17 @@ def intrude(world: World) -> None:
     world.note(world.intruder.act())
 
 
+WHOLE = 0.4
+
+
 def _cut_off(world: World, replicas: Sequence[ReplicaId]) -> None:
     reach = world.oracle.hub.reach
     cut_offs = {replica: reach.get(replica, 0) for replica in replicas}
     last = replicas[-1]
     earlier = world.random.randint(0, cut_offs[last])
-    if world.random.random() < 0.6 and world.hub.end(last, earlier):  # something is left of the chain
+    if world.random.random() < 0.6 and world.hub.evidence.end(
+        last, earlier
+    ):  # something is left of the chain
         cut_offs[last] = earlier
     world.note(cut_offs)
     with world.risking(world.hub, 4):

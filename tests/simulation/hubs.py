@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeVar, cast
 
 from crdt.documents import SignedDocument
 from crdt.errors import InputRefused
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
-from crdt.frontier import Frontier
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Refused, Session
-from crdt.settlement import SERIES_BYTES
 from crdt.store.amending import Amendment
-from crdt.store.balances import NO_FLOOR
 from crdt.store.hub import Change, HubLedger
 from crdt.store.marks import Marks
 from hub.answering import Answerer
 from hub.heard import Heard
 from hub.revoking import Revoker
+from tests.simulation.adoptions import Adoptions, Said, facts_in
+from tests.simulation.audits import Audit
 from tests.simulation.authors import FARES, HOME, Author, fares, hub_author
 from tests.simulation.disks import Image, empty_disk
+from tests.simulation.evidence import Evidence
 from tests.simulation.inline_loop import InlineLoop
+from tests.simulation.keepers import InlineKeeper
 from tests.simulation.oracle import Fact, Oracle, Snapshot, expect
 from tests.simulation.power import Power
 
@@ -38,6 +39,7 @@ class Backup:
     image: Image
     snapshot: Snapshot
     author: Author  # the key that is in it
+    marks: bytes  # what lay beside it
     requests: frozenset[str]
     fares: int
     floor_minor: int
@@ -46,27 +48,29 @@ class Backup:
 class Hub:
     """The one hub of a world."""
 
-    def __init__(self, oracle: Oracle, loop: InlineLoop, page_rows: int) -> None:
+    def __init__(self, oracle: Oracle, loop: InlineLoop, page_rows: int, seed: int) -> None:
+        """`seed`: of all that it draws by chance."""
         self.page_rows = page_rows
         self.power = Power("hub")
         self.disk = empty_disk()
-        self.starts = 0
         self.requests: set[str] = set()
         self.fares = 0
         self.published = 0  # the highest version of fares that there ever was
-        self.floor_minor = NO_FLOOR
         self.put_back = False  # whether its disk ever was
+        self.unaware = False  # whether its marks ever were, too
         self.revocations = NONE_REVOKED
         self.refusals: list[InputRefused] = []  # in the last answer
         self.author = HOME.hub
         self.marks = b""  # what is in the file beside the ledger, which no backup holds
         self._keys = 1
-        self._nonces = 0
+        self._seed = seed
+        self._drawn = 0  # also what it drew before it was put back: chance does not go back with a disk
         self._oracle = oracle
         self._loop = loop
         self._request = ""  # the last one that was tried
         self._lists = 0  # of revocations, signed so far
-        self._listing: tuple[CardId, bool] | None = None
+        self.evidence = Evidence(self.disk)
+        self._audit = Audit(self.disk, oracle)
         self.start()
 
     @property
@@ -75,13 +79,22 @@ class Hub:
         return self.ledger.replica
 
     @property
+    def floor_minor(self) -> int:
+        """Below which a card is overdrawn."""
+        return self._audit.floor_minor
+
+    @property
+    def adoptions(self) -> Adoptions:
+        """What it wrote of its own accord."""
+        return self._audit.adoptions
+
+    @property
     def cut_offs(self) -> Mapping[ReplicaId, int]:
         """Of the revoked, and of identities that were replaced."""
         return self.revocations.cut_offs
 
     def start(self) -> None:
         """Start the program on what is on the disk."""
-        self.starts += 1
         self.database = self.disk.start(self.power, eager=False)
         self.ledger = self._opened()
         renewed = self.ledger.restored
@@ -93,8 +106,9 @@ class Hub:
         self.ledger.on_commit(self._committed)
         self._answerer = Answerer(self.ledger, self.page_rows, _done, now_ms=lambda: 0)
         written = len(self._oracle.facts.get(self.replica, ()))
-        self._look()
-        self._listing = None
+        self._oracle.facts.setdefault(self.replica, [])
+        self._audit.look(self.replica)
+        self._audit.listing = None
         self.revocations = self._listed()
         self._oracle.found(self.replica, self._oracle.hub.reach.get(self.replica, 0))
         if len(self._oracle.facts[self.replica]) > written:
@@ -119,6 +133,7 @@ class Hub:
 
     def book(self, card: CardId, kind: Kind, amount_minor: int, at_ms: int, request: str) -> None:
         """Sell a top-up or the like; `request` books once."""
+        self.renew_key()
         self._request = request
         self._oracle.begin(self.replica, [Fact(card, kind, amount_minor, at_ms, NO_CONTEXT)])
         draft = Draft(kind, amount_minor)
@@ -130,15 +145,22 @@ class Hub:
             self._oracle.acknowledge(self.replica)
             self.requests.add(request)
 
+    def adopt(self, hashes: Collection[bytes]) -> int:
+        """Write as its own what these say and nobody else has written; how many facts. Raises PowerCut."""
+        self.renew_key()
+        known = self.evidence.adoptable(self.revocations.replaced)
+        self.adoptions.offered.update(Said.by(fact) for hash_ in hashes for fact in facts_in(known[hash_]))
+        return self.ledger.adopt(hashes).result()
+
     def block(self, card: CardId, listed: bool) -> None:
         """Put a card on the hotlist, or take it off."""
-        self._listing = card, listed
+        self._audit.listing = card, listed
         changed = self.ledger.set_hotlisted(card, listed).result()
         expect(
-            changed == (self._listing is None),
+            changed == (self._audit.listing is None),
             "the hotlist changed without a position, or got one for nothing",
         )
-        self._listing = None
+        self._audit.listing = None
 
     def publish_fares(self) -> None:
         """Put the next version of the fleet's settings."""
@@ -147,7 +169,7 @@ class Hub:
             self.ledger.put_document(fares(self.fares, self.author)).result(), "newer settings were not taken"
         )
         self.published = max(self.published, self.fares)
-        self.floor_minor = FARES[(self.fares - 1) % len(FARES)].floor_minor
+        self._audit.floor_minor = FARES[(self.fares - 1) % len(FARES)].floor_minor
         self.ledger.set_floor(self.floor_minor).result()
 
     def revoke(self, cut_offs: Mapping[ReplicaId, int]) -> None:
@@ -174,7 +196,7 @@ class Hub:
 
     def _put_list(self, revocations: Revocations) -> None:
         cut_offs = revocations.cut_offs
-        ends = {replica: self.end(replica, cut_off) for replica, cut_off in cut_offs.items()}
+        ends = {replica: self.evidence.end(replica, cut_off) for replica, cut_off in cut_offs.items()}
         document = self._signed(REVOKED_DOCUMENT, revocations.encode())
         expect(self.ledger.put_document(document).result(), "a newer list of the revoked was not taken")
         self.revocations = self._listed()
@@ -185,20 +207,6 @@ class Hub:
     def _signed(self, name: str, body: bytes) -> SignedDocument:
         self._lists += 1
         return SignedDocument.seal(self.author.key, HOME.id, name, self._lists, body)
-
-    def end(self, replica: ReplicaId, cut_off: int) -> int:
-        """Where the chain ends that is held and does not go beyond, with what waits in quarantine."""
-        rows = self.disk.rows(_KEPT, replica, replica)
-        end = 0
-        for first, last in sorted(rows):
-            end = last if first == end + 1 and last <= cut_off else end
-        return end
-
-    def hashes(self) -> set[bytes]:
-        """Of all blocks that are here, those that do not count too."""
-        return {
-            each for (each,) in self.disk.rows("SELECT hash FROM block UNION SELECT hash FROM quarantine")
-        }
 
     def chores(self) -> None:
         """All of the background work."""
@@ -211,26 +219,42 @@ class Hub:
             self.disk.image(),
             self._oracle.hub,
             self.author,
+            self.marks,
             frozenset(self.requests),
             self.fares,
             self.floor_minor,
         )
 
-    def restore(self, backup: Backup) -> None:
+    def restore(self, backup: Backup, *, whole: bool) -> None:
         """Put the copy back and start. What the hub itself booked since is with terminals that keep it.
 
-        The list of revocations is made again, as whoever puts a hub back does.
+        `whole`: the machine with its marks, so it cannot know, and gives numbers again until somebody brings
+        a block of its own. The list of revocations is made again, as whoever puts a hub back does.
         """
         revocations, self.put_back = self.revocations, True
         self.disk.put_back(backup.image)
+        if whole:
+            self.unaware, self.marks = True, backup.marks
+        for hub in {*self.adoptions.forked, *([backup.author.replica] if whole else [])}:
+            self.adoptions.lose(hub, backup.snapshot.reach.get(hub, 0))
         self._oracle.hub = backup.snapshot
         self.author = backup.author
         self.requests = set(backup.requests)
         self.fares = backup.fares
-        self.floor_minor = backup.floor_minor
+        self._audit.floor_minor = backup.floor_minor
         self.start()
         if self.revocations != revocations:
             self._put_list(revocations)
+
+    def renew_key(self) -> None:
+        """Start again where it was found put back meanwhile: it writes nothing more under that identity."""
+        if self.ledger.restored:
+            self.start()
+
+    def _is_found_out(self) -> bool:
+        """Whether something came that shows a hub which goes on with its chain that this is an old copy."""
+        own = self.replica
+        return own in self.adoptions.returned or (self.unaware and self.evidence.is_of(own))
 
     def _sign_again(self) -> None:
         """The documents, with the new key: terminals are told of the hub that speaks, and of no other."""
@@ -245,7 +269,7 @@ class Hub:
         return NONE_REVOKED if document is None else Revocations.decode(document.body)
 
     def _opened(self) -> HubLedger:
-        marks = Marks(self.marks, self._put_marks, self._nonce)
+        marks = Marks(self.marks, self._put_marks, self._entropy)
         return HubLedger(
             self.database,
             HOME.root.public_key,
@@ -263,86 +287,14 @@ class Hub:
         self.power()
 
     def _entropy(self, length: int) -> bytes:
-        if length == SERIES_BYTES:
-            return b"series".ljust(length)
-        return sha256(b"start %d" % self.starts).digest()[:length]
-
-    def _nonce(self, length: int) -> bytes:
-        self._nonces += 1
-        return self._nonces.to_bytes(length, "big")
+        self._drawn += 1
+        return sha256(b"hub %d %d" % (self._seed, self._drawn)).digest()[:length]
 
     def _committed(self, change: Change) -> None:
-        if change.position:
-            self._look()
-
-    def _look(self) -> None:
-        """Compare what is on the disk now with the truth, and remember what this position means."""
-        series, position = self.disk.rows("SELECT series, position FROM hub")[0]
-        known = self._oracle.history.get((series, position))
-        if position == 0 or known is not None:
-            snapshot = self._oracle.record(series, position, known or Snapshot())
-        else:
-            reach = dict(self.disk.rows("SELECT replica, seq FROM head"))
-            self._list()
-            snapshot = self._judged(series, position, reach)
-        self._check(snapshot)
-
-    def _judged(self, series: bytes, position: int, reach: Mapping[ReplicaId, int]) -> Snapshot:
-        """What the new position means; cards that it changes are judged by the rule that holds now."""
-        before = self._oracle.hub.cards
-        rows = self.disk.rows("SELECT card FROM card WHERE flags & 4")
-        snapshot = self._oracle.settled(series, position, reach, frozenset(card for (card,) in rows))
-        for card, state in snapshot.cards.items():
-            owes = sum(state) < self.floor_minor
-            expect(
-                before.get(card) == state or owes == (card in snapshot.overdrawn),
-                f"{card.hex()} with {sum(state)} is overdrawn wrongly",
-            )
-        return snapshot
-
-    def _list(self) -> None:
-        if self._listing is not None:
-            card, listed = self._listing
-            before = self._oracle.hub
-            change = before.listed | {card} if listed else before.listed - {card}
-            expect(change != before.listed, "the hotlist changed to what it was")
-            self._oracle.hub = replace(before, listed=change)
-            self._listing = None
-
-    def _check(self, snapshot: Snapshot) -> None:
-        rows = self.disk.rows("SELECT card, sum_minor, opening_minor, flags & 1 FROM card")
-        cards = {row[0]: (row[1], row[2]) for row in rows if row[0] in snapshot.cards or row[1] or row[2]}
-        expect(cards == snapshot.cards, f"the hub's balances are {cards}, not {snapshot.cards}")
-        listed = {row[0] for row in rows if row[3]}
-        expect(listed == snapshot.listed, "the hub's hotlist is another")
-
-
-_KEPT = """
-    SELECT first_seq, last_seq FROM block WHERE replica = ?
-    UNION SELECT first_seq, last_seq FROM quarantine WHERE replica = ? AND reason = 9
-"""
-
-
-class InlineKeeper:
-    """Writes the hub's marks: at once for its own facts; for everybody else's when it comes to that."""
-
-    def __init__(self, marks: Marks) -> None:
-        self._marks = marks
-
-    def note(self, heads: Frontier) -> None:
-        """See crdt.store.markkeeper.Keeper."""
-        self._marks.advance(heads)
-
-    def secure(self, heads: Frontier) -> Future[None]:
-        """See crdt.store.markkeeper.Keeper."""
-        self._marks.advance(heads)
-        self._marks.save()
-        future: Future[None] = Future()
-        future.set_result(None)
-        return future
-
-    def close(self) -> None:
-        """See crdt.store.markkeeper.Keeper."""
+        if change.position or self.ledger.restored:
+            self._audit.look(self.replica)
+        expect(self.ledger.restored or not self._is_found_out(), "the hub goes on with a chain that forked")
+        expect(self.unaware or not self.ledger.restored, "the hub takes itself for put back")
 
 
 async def _done(future: Future[T], /) -> T:

@@ -8,6 +8,7 @@ from typing import Any
 from crdt.facts import ReplicaId
 from tests.simulation.authors import HOME, Author
 from tests.simulation.disks import Image
+from tests.simulation.retention import Retention
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Card:
     facts: int  # how many this identity had written
     author: Author  # who it wrote as
     promised: Promised | None  # what the hub had given, and it had not taken up
+    retention: Retention
 
 
 @dataclass(frozen=True)

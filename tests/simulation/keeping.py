@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
+
+from tests.simulation.adoptions import facts_in
+from tests.simulation.oracle import Fact, expect
 
 if TYPE_CHECKING:
     from tests.simulation.buses import Bus
@@ -10,6 +14,25 @@ if TYPE_CHECKING:
 
 
 def keeps_more(world: World, bus: Bus) -> bool:
-    """Whether a terminal keeps bookings of the hub that the hub lacks."""
-    reach = world.oracle.hub.reach
-    return any(head.seq > reach.get(replica, 0) for replica, head in bus.ledger.keepsake.heads().items())
+    """Whether a terminal keeps bookings for a hub that was put back, and that has not got them so far."""
+    if not world.hub.put_back:
+        return False
+    kept = {hash_ for (hash_,) in bus.disk.rows("SELECT hash FROM keepsake")}
+    return not kept <= world.hub.evidence.hashes()
+
+
+def keepsakes(world: World) -> set[Fact]:
+    """All that terminals keep for a hub that was put back."""
+    if not world.hub.put_back:
+        return set()
+    blocks = {raw for bus in world.present() for (raw,) in bus.disk.rows("SELECT raw FROM keepsake")}
+    return {fact for raw in blocks for fact in facts_in(raw)}
+
+
+def check_keepsakes(world: World, kept: AbstractSet[Fact]) -> None:
+    """What a hub had booked, and terminals kept, counts: as it was booked, or adopted from another branch."""
+    oracle = world.oracle
+    here = {
+        fact for replica, last_seq in oracle.hub.reach.items() for fact in oracle.facts[replica][:last_seq]
+    }
+    expect(kept <= here, f"the hub lacks what terminals had kept for it: {kept - here}")

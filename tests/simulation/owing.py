@@ -53,12 +53,12 @@ def rules(world: World) -> Rules:
 
 def _given(world: World, card: CardId) -> int:
     """What the card has been given, by what the hub has in the end: one opening, and all payments."""
-    reach = world.oracle.hub.reach
+    reach, taken_back = world.oracle.hub.reach, world.hub.adoptions.taken_back
     facts = [
         fact
         for replica, last_seq in reach.items()
-        for fact in world.oracle.facts[replica][:last_seq]
-        if fact.card == card and fact.amount_minor > 0
+        for seq, fact in enumerate(world.oracle.facts[replica][:last_seq], 1)
+        if fact.card == card and fact.amount_minor > 0 and (replica, seq) not in taken_back
     ]
     opening = max((fact.amount_minor for fact in facts if fact.kind is Kind.OPENING), default=0)
     return opening + sum(fact.amount_minor for fact in facts if fact.kind is not Kind.OPENING)

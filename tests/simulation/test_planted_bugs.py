@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.mutations.every import MUTATIONS
+from tests.simulation.mutations.planting import Mutation
 from tests.simulation.play import play
 
 

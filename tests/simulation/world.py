@@ -63,7 +63,7 @@ class World:
         self.trace: list[tuple[object, ...]] = []
         self.oracle = Oracle()
         self.loop = InlineLoop()
-        self.hub = Hub(self.oracle, self.loop, self.random.choice(PAGE_ROWS))
+        self.hub = Hub(self.oracle, self.loop, self.random.choice(PAGE_ROWS), seed)
         self.buses = [
             Bus(n, self.oracle, self.loop, START_MS) for n in range(1, 1 + self.random.choice(BUSES))
         ]
@@ -75,6 +75,7 @@ class World:
         self.sticks: list[bytes] = []  # courier files
         self.now_ms = START_MS
         self.bookings = 0
+        self.adopted = False  # whether a hub has ever been told to adopt something
         self.sharer: Bus | None = None  # whose blocks somebody else carries for certain
         self.restored: set[bool] = set()  # a terminal's storage was put back: without, with a promise
 

@@ -76,7 +76,10 @@ class Campaign:
 
     def try_one(self, target: Target, number: int) -> None:
         """Judge mutant `number`. Raises Finding."""
-        data = self.mutant(target, number)
+        self.judge(target, number, self.mutant(target, number))
+
+    def judge(self, target: Target, number: int, data: bytes) -> bool:
+        """Whether this is accepted, as it has to be within bounds; number 0 is measured. Raises Finding."""
         tally = self.tallies.setdefault(target.name, Tally())
         began = time.process_time()
         try:
@@ -92,6 +95,7 @@ class Campaign:
         tally.executed += 1
         tally.accepted += accepted
         tally.slowest_s = max(tally.slowest_s, took_s)
+        return accepted
 
     def _measured(self, target: Target, data: bytes, tally: Tally) -> bool:
         tracemalloc.start()

@@ -67,13 +67,15 @@ def _tried_alone(campaign: Campaign, name: str, number: int) -> int:
 
 
 def _tell(campaign: Campaign, finding: Finding) -> None:
-    CRASHERS.mkdir(exist_ok=True)
-    path = CRASHERS / f"{finding.target.name}-{campaign.seed}-{finding.index}.hex"
+    path = CRASHERS / finding.target.name / f"seed-{campaign.seed}-number-{finding.index}.hex"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(finding.data.hex() + "\n")
     cause = finding.__cause__
     if cause is not None:
         traceback.print_exception(cause)
-    sys.stderr.write(f"found: {finding}; kept as {path}\n")
+    sys.stderr.write(
+        f"found: {finding}; kept as {path}: name it in refused/ or accepted/ there when it is mended\n"
+    )
     again = f"{finding.target.name} --seed {campaign.seed} --number {finding.index}"
     sys.stderr.write(f"again: tests/crdt/fuzz/run {again}\n")
 

@@ -436,6 +436,33 @@ def test_a_card_that_changes_while_one_is_paging_comes_again(fleet: Fleet) -> No
     assert one.ledger.digest() == fleet.hub.digest().result()
 
 
+def test_invariant_6_an_older_page_does_not_follow_a_newer_one(fleet: Fleet) -> None:
+    """A hub's other process may give one that is some seconds old; a card left out for later is not in it."""
+    one, other = fleet.terminals
+    ride(fleet, 2)
+    fleet.heal()
+    other.tap(card(1))
+    other.tap(card(2))
+    fleet.push(other)
+    at = fleet.hub.totals().result().position
+    series, base, after = one.ledger.settled()
+    older = fleet.hub.page(series, base, Cursor(at, card(2)), 1).result()
+    assert older.final
+    other.tap(card(1))
+    fleet.push(other)
+    newer = fleet.hub.page(series, base, after, 1).result()
+    assert newer.until == older.after
+    assert not newer.final
+    assert not fleet.install(one, newer)
+    with pytest.raises(ChainBroken, match="older"):
+        one.ledger.install(older)
+    one.staged_heads.clear()
+    check(fleet, one)
+    fleet.pull(one, 1)
+    check(fleet, one)
+    assert one.ledger.digest() == fleet.hub.digest().result()
+
+
 def test_a_page_that_does_not_continue_is_refused_and_changes_nothing(fleet: Fleet) -> None:
     """Invariant 8: replayed, skipped and foreign pages."""
     one = fleet.terminals[0]

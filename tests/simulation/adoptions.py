@@ -1,0 +1,115 @@
+"""What a hub writes of its own accord: facts of others that it adopts, and adjustments that take them back.
+
+Nobody can say before what that will be, so it is read from the hub's disk, and has to be what an operator let
+it adopt, or the contrary of something adopted. `each_once` says whether all of it together was right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from crdt.block import contents, parse
+from crdt.facts import CardId, Context, Kind, ReplicaId
+from tests.simulation.oracle import Fact, Oracle, expect
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class Said(NamedTuple):
+    """What makes a fact the same whoever writes it: one reader takes no two of a card in a millisecond."""
+
+    card: CardId
+    amount_minor: int
+    at_ms: int
+    context: Context
+
+    @classmethod
+    def by(cls, fact: Fact) -> Said:
+        """What a fact says."""
+        return cls(fact.card, fact.amount_minor, fact.at_ms, fact.context)
+
+
+class Adoptions:
+    """Of all the hub's identities in one world."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.offered: set[Said] = set()  # what an operator let a hub adopt
+        self.adopted: dict[tuple[ReplicaId, int], Fact] = {}
+        self.taken_back: dict[tuple[ReplicaId, int], Fact] = {}
+        self.forked: dict[ReplicaId, set[Fact]] = {}  # that a hub lost, which may give their numbers again
+        self.returned: set[ReplicaId] = set()  # chains to which some of that came back
+        self._oracle = oracle
+
+    def lose(self, hub: ReplicaId, last_seq: int) -> None:
+        """A hub was put back to this number of its chain and may not know it: others may come after it."""
+        facts = self._oracle.facts[hub]
+        self.returned.discard(hub)
+        self.forked.setdefault(hub, set()).update(facts[last_seq:])
+        for seq in range(last_seq + 1, len(facts) + 1):
+            del self._oracle.named[hub, seq]
+            self.adopted.pop((hub, seq), None)
+            self.taken_back.pop((hub, seq), None)
+        del facts[last_seq:]
+
+    def learn(self, hub: ReplicaId, blocks: Iterable[bytes]) -> None:
+        """The ledger has these blocks of a hub, and nobody told that to write them: or it had before."""
+        facts = self._oracle.facts[hub]
+        for fact in (fact for raw in blocks for fact in facts_in(raw)):
+            facts.append(fact)
+            self._oracle.named[hub, len(facts)] = fact
+            if Said.by(fact) in self.offered:
+                self.adopted[hub, len(facts)] = fact
+            elif fact in self.forked.get(hub, ()):
+                self.returned.add(hub)
+            else:
+                contrary = [(one.card, -one.amount_minor) for one in self.adopted.values()]
+                takes_back = fact.kind is Kind.ADJUSTMENT and (fact.card, fact.amount_minor) in contrary
+                expect(takes_back, f"the hub wrote {fact}, and nobody knows why")
+                self.taken_back[hub, len(facts)] = fact
+
+    def is_again(self, replica: ReplicaId, seq: int) -> bool:
+        """Whether this fact of a hub is about others."""
+        return (replica, seq) in self.adopted or (replica, seq) in self.taken_back
+
+
+def facts_in(raw: bytes) -> Iterator[Fact]:
+    """What a block says."""
+    block = parse(raw)
+    for delta in contents(block).deltas(block.header.replica, block.header.first_seq):
+        yield Fact(delta.card, delta.kind, delta.amount_minor, delta.at_ms, delta.context)
+
+
+def each_once(world: World) -> None:
+    """Whatever was adopted, or can be, counts once at the hub: as its terminal's, or else as the hub's own.
+
+    Holds once an operator has adopted everything, and the hub has looked at what came since. Of openings the
+    largest counts anyhow.
+    """
+    hub, oracle = world.hub, world.oracle
+    adoptions, lost = hub.adoptions, hub.evidence.adoptable(hub.revocations.replaced)
+    first: Counter[Said] = Counter()  # by those whose fact it is
+    found: defaultdict[CardId, int] = defaultdict(int)  # what the hub counts for others, by card
+    counted = {Said.by(fact) for raw in lost.values() for fact in _moving(facts_in(raw))}
+    for replica, last_seq in oracle.hub.reach.items():
+        for seq, fact in enumerate(oracle.facts[replica][:last_seq], 1):
+            if fact.kind is Kind.OPENING or not fact.amount_minor:
+                continue
+            if not adoptions.is_again(replica, seq):
+                first[Said.by(fact)] += 1
+                continue
+            found[fact.card] += fact.amount_minor
+            if (replica, seq) in adoptions.adopted:
+                counted.add(Said.by(fact))
+    twice = [said for said, times in first.items() if times > 1]
+    expect(not twice, f"these count twice: {twice}")
+    for card in world.cards:
+        due = sum(said.amount_minor for said in counted - first.keys() if said.card == card)
+        expect(found[card] == due, f"the hub counts {found[card]} of {card.hex()} for others, not {due}")
+
+
+def _moving(facts: Iterable[Fact]) -> Iterator[Fact]:
+    """Those whose sum counts."""
+    return (fact for fact in facts if fact.kind is not Kind.OPENING and fact.amount_minor)

@@ -1,0 +1,126 @@
+"""Storage that was put back, and the identities that go with it."""
+
+from typing import Final
+
+from crdt.store import marks, merging, own_chain, recording, reissue, rewriting, starting
+from edge import comparing
+from hub import revoking as hub_revoking
+from tests.simulation.actions import HUB, STORAGE
+from tests.simulation.mutations.planting import Change, mutation
+
+MUTATIONS: Final = (
+    mutation(
+        "a terminal does not notice that its storage was put back",
+        300,
+        marks.Marks.check_start,
+        "if mark.seq > head.seq or (",
+        "if False and (",
+        Change(marks.Marks.check_start, "if database_nonce not in self._known:", "if False:"),
+        theme=STORAGE,
+    ),
+    mutation(
+        "a hub put back from a backup numbers facts again",
+        100,
+        starting._is_put_back,
+        "return started or not",
+        "return False and not",
+        theme=HUB,
+    ),
+    mutation(
+        "a concession writes again what the hub has",
+        300,
+        reissue.write_again,
+        "later = [fact for fact in facts if fact.seq > head.seq]",
+        "later = [*facts]",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a concession writes nothing again",
+        300,
+        reissue.write_again,
+        "again = [*lost, *(fact for fact in facts if fact.seq <= head.seq)]",
+        "again = []",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a new identity takes over all taps but one",
+        100,
+        reissue.renumber,
+        "[row[1:] for row in rows]",
+        "[row[1:] for row in rows[1:]]",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a renewal does not end the identity before",
+        30,
+        hub_revoking.Revoker.replace,
+        "if not new:",
+        "if new or not new:",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a renewal ends the identity before beyond what the hub holds",
+        30,
+        hub_revoking._held,
+        "heads.get(replica, NO_HEAD).seq for",
+        "heads.get(replica, NO_HEAD).seq + 9 for",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a suspended terminal that is paired anew is not compared with the hub",
+        30,
+        comparing.take_up,
+        "again = await compare(terminal, before, promised, exchange)",
+        "again = 0",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a copy with a promised identity is not compared with what that one has written",
+        120,
+        comparing._Comparison.ask_kin,
+        "{*self.promised.former, self.promised.identity.replica}",
+        "{*self.promised.former}",
+        theme=STORAGE,
+    ),
+    mutation(
+        "what a list of revocations took out of a replaced identity is not written again",
+        30,
+        reissue.set_aside,
+        "return sorted(found, key=lambda block: block.header.first_seq)",
+        "return []",
+        theme=STORAGE,
+        first=660,
+    ),
+    mutation(
+        "what a hub has adopted counts on when its terminal writes it again",
+        300,
+        recording.record,
+        "again = rewriting.is_awaited(connection, chains)",
+        "again = False",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a hub adopts what the terminal has written again",
+        300,
+        rewriting.written,
+        "kin.identities(replica) | kin.hubs",
+        "kin.hubs",
+        theme=STORAGE,
+    ),
+    mutation(
+        "a block of its own tells a hub nothing that was put back with its marks",
+        60,
+        own_chain.OwnChain.look,
+        "if not (own in admitted.moved or own in admitted.ahead or evidence):",
+        "if True:",
+        theme=HUB,
+    ),
+    mutation(
+        "what a hub has lost of its own is not kept where it has given the numbers again",
+        120,
+        merging._keep,
+        "quarantine.put(connection, lost, at_ms, bounded=False)",
+        "[]",
+        theme=HUB,
+    ),
+)

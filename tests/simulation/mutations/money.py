@@ -1,0 +1,78 @@
+"""What facts add up to, and what cards may owe."""
+
+from typing import Final
+
+from crdt.store import balances, held, memory, overdrawn, recording
+from edge import decide
+from tests.simulation.actions import OWING
+from tests.simulation.mutations.planting import mutation
+
+MUTATIONS: Final = (
+    mutation(
+        "the hub adds openings up",
+        30,
+        balances.add_gain,
+        "opening_minor = max(",
+        "opening_minor = (lambda *both: sum(both))(",
+    ),
+    mutation(
+        "a terminal adds openings up",
+        60,
+        memory.Memory.view,
+        "opening_minor = max(opening_minor, held.openings.get(card, 0))",
+        "opening_minor += held.openings.get(card, 0)",
+    ),
+    mutation(
+        "a terminal forgets what it holds beyond a settlement",
+        60,
+        held.held_beyond,
+        "if included < head.seq:",
+        "if not included:",
+        first=50,
+    ),
+    mutation(
+        "a terminal counts what is settled again",
+        10,
+        held.held_beyond,
+        "included = settled.get(replica, NO_HEAD).seq",
+        "included = 0",
+    ),
+    mutation(
+        "one block of a merge counts twice",
+        120,
+        recording.record,
+        "for columns in facts:",
+        "for columns in (*facts, *facts[1:2]):",
+    ),
+    mutation(
+        "a repeated request books again",
+        60,
+        recording.book,
+        "if before is None:",
+        "if before is None or True:",
+    ),
+    mutation(
+        "no card is overdrawn",
+        30,
+        balances.judged,
+        "if balance_minor < floor_minor",
+        "if False",
+        theme=OWING,
+    ),
+    mutation(
+        "a milder rule releases nobody",
+        240,
+        overdrawn.judge_some,
+        "if flags != row.flags:",
+        "if flags > row.flags:",
+        theme=OWING,
+    ),
+    mutation(
+        "a terminal lends rides without end",
+        30,
+        decide._lent,
+        "and balance_minor >= 0",
+        "",
+        theme=OWING,
+    ),
+)

@@ -1,0 +1,51 @@
+"""Revoked authors, and what is kept as evidence."""
+
+from typing import Final
+
+from crdt.store import admission, concession, revoking
+from edge import proving
+from tests.simulation.actions import REVOKED, STORAGE
+from tests.simulation.mutations.planting import mutation
+
+MUTATIONS: Final = (
+    mutation(
+        "what a revoked author writes is taken",
+        30,
+        admission._Judge._check_revoked,
+        "self._revocations.check(block.header.replica, block.last_seq)",
+        "pass",
+        theme=REVOKED,
+    ),
+    mutation(
+        "what a revoked author wrote stays in the balances",
+        100,
+        revoking._remove,
+        "balances.take_back(connection, loss, position)",
+        "pass",
+        theme=REVOKED,
+    ),
+    mutation(
+        "what is accepted after all does not come back",
+        60,
+        revoking._readmit,
+        "if entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)",
+        "if entry.replica not in revocations.cut_offs",
+        theme=REVOKED,
+    ),
+    mutation(
+        "a terminal goes on counting what a revoked one wrote",
+        60,
+        concession.revoke,
+        "removed = cut_off(connection, replica, revocations.cut_offs[replica])",
+        "removed = cut_off(connection, replica, chains[replica].head.seq)",
+        theme=REVOKED,
+    ),
+    mutation(
+        "evidence counts as delivered and is not sent",
+        60,
+        proving.Proving._give,
+        "*map(BlockFrame, raws)",
+        "*()",
+        theme=STORAGE,
+    ),
+)
