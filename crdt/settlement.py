@@ -7,7 +7,8 @@ is paging, card or head, comes again at its later position, before the final pag
 final page arrives is exactly the state at its position. No snapshot is kept.
 
 A page answers the terminal's (series, base, cursor). When the hub cannot continue there (another series, or
-a position it has not made, because it was replaced or restored), it starts a full load: base 0, after START.
+what is installed or staged is of a position it has not made, because it was replaced or restored), it starts
+a full load: base 0, after START.
 That begins with an inventory of what had its last change until the position of its start, heads by replica
 and then cards by id, in the order in which both sides keep them; and goes on with what has changed since.
 """
@@ -64,13 +65,19 @@ class Cursor(NamedTuple):
     """A place in the hub's order of changes: everything up to and with it has been given.
 
     The place of a card, or that of a head, or neither: before all changes at the position. An inventory has
-    position 0, before all changes.
+    position 0, before all changes. Cursors are in the order of their places.
     """
 
     position: int
     card: bytes = b""
     replica: bytes = b""  # whose head: at each position before the cards
     since: int = 0  # in an inventory: the position at which it began, and after which changes follow
+    seen: int = 0  # the hub's position on the last page that gave something; 0: none has
+
+    @property
+    def place(self) -> "Cursor":
+        """The place alone."""
+        return self._replace(seen=0)
 
 
 START: Final = Cursor(0)
@@ -131,7 +138,12 @@ class Page:
     @property
     def ends_inventory(self) -> bool:
         """Whether nothing of the inventory is left, and changes since follow; such a page may be empty."""
-        return self.after.since > 0 and self.until == beginning(self.after.since)
+        return self.after.since > 0 and self.until.place == beginning(self.after.since)
+
+    @property
+    def begun(self) -> Cursor:
+        """Where one stands who has taken a part of it, and may have to ask for it again."""
+        return self.after if self.restarts else self.after._replace(seen=self.position)
 
     def continues(self, series: bytes, base: int, staged: Cursor) -> bool:
         """Whether the page goes on exactly where a terminal stands: what it installed and what it staged."""
@@ -151,13 +163,16 @@ def seal_page(
     *,
     final: bool,
 ) -> Page:
-    """A signed page. Raises MisuseError when its parts contradict."""
+    """A signed page. `until`: the last place it gives, or `after`.
+
+    Raises MisuseError when its parts contradict.
+    """
     unsigned = Page(
         fleet=fleet,
         series=series,
         base=base,
         after=after,
-        until=until,
+        until=after if until.place == after.place else until._replace(seen=position),
         rows=tuple(rows),
         final=final,
         position=position,
@@ -219,11 +234,12 @@ def verify_page(page: Page, certificate: AuthorCertificate) -> Page:
 def write_cursor(writer: Writer, cursor: Cursor) -> None:
     """Append a cursor: position varint, then two shorts: card (0 or 4..16 bytes), replica (0 or 16).
 
-    Where it is in an inventory, then `since` varint.
+    Where it is in an inventory, then `since` varint. In any case `seen` varint.
     """
     writer.varint(cursor.position).short(cursor.card).short(cursor.replica)
     if _in_inventory(cursor):
         writer.varint(cursor.since)
+    writer.varint(cursor.seen)
 
 
 def read_cursor(reader: Reader) -> Cursor:
@@ -233,7 +249,19 @@ def read_cursor(reader: Reader) -> Cursor:
     if (card and len(card) < MIN_CARD_BYTES) or (replica and (card or len(replica) < ID_BYTES)):
         raise Malformed("a cursor names neither one card nor one replica")
     cursor = Cursor(position, card, replica)
-    return cursor._replace(since=reader.varint(1, MAX_POSITION)) if _in_inventory(cursor) else cursor
+    since = reader.varint(1, MAX_POSITION) if _in_inventory(cursor) else 0
+    cursor = cursor._replace(since=since, seen=reader.varint(0, MAX_POSITION))
+    if not _is_reached(cursor):
+        raise Malformed("a cursor names a place that the hub had not made when it gave it")
+    return cursor
+
+
+def _is_reached(cursor: Cursor) -> bool:
+    """Whether the hub had made the place when it gave it; the beginning after a position needs none given."""
+    position, card, replica, since, seen = cursor
+    if seen:
+        return cursor.place != START and max(position - (not card and not replica), since) <= seen
+    return not card and not replica
 
 
 def _in_inventory(cursor: Cursor) -> bool:
@@ -249,9 +277,12 @@ def _problem(page: Page) -> str | None:
         return "a settled head of no facts has no hash"
     looked_on = page.until.since > 0 and not page.final  # in an inventory, where nothing may be left of it
     something = page.rows or page.heads or page.ends_inventory or looked_on
-    advances = page.after < page.until if something else page.after == page.until
-    if not advances or page.until.position > max(page.position, page.after.position):
-        return "a settlement page's cursors do not match its changes and position"
+    advances = page.after.place < page.until.place if something else page.after == page.until
+    seen = page.position if something else page.after.seen
+    if not advances or page.until.seen != seen or not all(map(_is_reached, (page.after, page.until))):
+        return "a settlement page's cursors do not match its changes"
+    if page.until.position > max(page.position, page.after.position) or page.after.seen > page.position:
+        return "a settlement page's cursors are beyond its position"
     if not _goes_on(page):
         return "an inventory is of a full load, and of one position to its end"
     if not page.final and not something:

@@ -225,8 +225,8 @@ def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
     """Stage CHUNK_ROWS heads of a page as a run, and as many cards of a full load; of an increment, with the
     first, all its cards: these cost less.
 
-    The cursor moves with the last. A page that was cut short is asked for again; of a row that comes twice
-    the later one counts.
+    The cursor moves with the last, and says with the first already what the hub's position was. A page that
+    was cut short is asked for again; of a row that comes twice the later one counts.
     """
     standing = read_standing(connection)
     run, until = next_run(connection, standing.staged_from), at + CHUNK_ROWS
@@ -238,7 +238,7 @@ def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
         stage_rows(connection, run, page.rows)
     stage_heads(connection, run, dict(sorted(page.heads.items())[at:until]))
     parts = [page.heads] if page.base else [page.heads, page.rows]
-    standing = _at(standing, page.until if until >= max(map(len, parts)) else page.after)
+    standing = _at(standing, page.until if until >= max(map(len, parts)) else page.begun)
     write_standing(connection, standing)
     return standing
 
@@ -257,13 +257,14 @@ def _begun(standing: Standing, page: Page, run: int) -> Standing:
 
 
 def _at(standing: Standing, cursor: Cursor) -> Standing:
-    position, card, replica, since = cursor
+    position, card, replica, since, seen = cursor
     return replace(
         standing,
         staged_position=position,
         staged_card=card,
         staged_replica=replica,
         staged_since=since,
+        staged_seen=seen,
     )
 
 

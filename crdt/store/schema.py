@@ -191,6 +191,7 @@ TERMINAL: Final = Table(
     Column("staged_card", _bytes(16), nullable=False),
     Column("staged_replica", _bytes(16), nullable=False),
     _number("staged_since"),
+    _number("staged_seen"),
     Column("staged_generation", Integer, nullable=False),  # of `settled`, that a full load fills; 0: none
     _number("staged_from"),  # runs of `staged` and `staged_head` before this one are left over
 )

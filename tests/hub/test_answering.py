@@ -295,8 +295,8 @@ async def test_invariant_8_only_who_was_given_something_goes_on(depot: Depot) ->
     (page,) = await terminal.pull()
     assert page.position == 2
     await asyncio.wrap_future(depot.hub.ledger.set_hotlisted(CardId(b"last card"), True))
-    for after, goes_on in ((Cursor(0, bytes(4), since=1), False), (Cursor(0, bytes(4), since=2), True)):
+    for since, goes_on in ((1, False), (2, True)):
         heard = Heard(terminal.key.replica, "bus", None)
-        heard.pull = Pull(page.series, 0, after)
+        heard.pull = Pull(page.series, 0, Cursor(0, bytes(4), since=since, seen=2))
         answer = await Answerer(depot.hub.ledger, 1, result_of).answer(heard)
         assert answer.goes_on is goes_on
