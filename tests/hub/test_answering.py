@@ -25,7 +25,7 @@ from crdt.frames import (
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.numbering import shorten
 from crdt.session import Ended, Event
-from crdt.settlement import Cursor, Page
+from crdt.settlement import Cursor, Page, beginning, parse_page
 from crdt.store.completeness import Complete
 from crdt.store.days import QUARTER_MS, Day
 from hub.answering import MAX_OWN_BYTES, MAX_WANTED_BYTES, Answerer
@@ -282,6 +282,25 @@ async def test_an_open_segment_is_for_peers_and_not_for_a_hub(depot: Depot) -> N
     terminal = await depot.pair()
     events = await terminal.exchange(OpenSegment(Head(0, GENESIS), 0, b""))
     assert first(events, "Refusal").code is RefusalCode.NOT_PERMITTED
+
+
+# ---- A time that the hub lost ----
+
+
+async def test_the_log_names_who_settled_with_a_time_that_this_hub_has_lost(
+    depot: Depot, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the marks went back too, and nothing was booked in it, nothing else tells the operator."""
+    terminal = await depot.pair("Bus 7")
+    await terminal.push(terminal.taps(-250))
+    (page,) = await terminal.pull()
+    for pull in (Pull(), Pull(page.series), Pull(page.series, page.position, beginning(page.position))):
+        await terminal.exchange(pull)
+    assert "put back" not in caplog.text
+    lost = page.position + 1
+    events = await terminal.exchange(Pull(page.series, lost, beginning(lost)))
+    assert parse_page(first(events, "PageFrame").raw).restarts
+    assert "Bus 7 says that it settled with this hub at a time that the hub does not know" in caplog.text
 
 
 # ---- Whose turn it is next ----
