@@ -7,9 +7,10 @@ is paging, card or head, comes again at its later position, before the final pag
 final page arrives is exactly the state at its position. No snapshot is kept.
 
 A page answers the terminal's (series, base, cursor). When the hub cannot continue there (another series, or
-a position it has not made, because it was replaced or restored), it starts a full load: base 0, after START.
-That begins with an inventory of what had its last change until the position of its start, heads by replica
-and then cards by id, in the order in which both sides keep them; and goes on with what has changed since.
+what is installed or staged is of a position it has not made, because it was replaced or restored), it starts
+a full load: base 0, after START. That begins with an inventory of what had its last change until the position
+of its start, heads by replica and then cards by id, in the order in which both sides keep them; and goes on
+with what has changed since.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,16 @@ from typing import Any, Final, NamedTuple
 
 from crdt.card_column import read_card_ids, write_card_ids
 from crdt.certificate import AuthorCertificate, Role
+from crdt.cursor import (
+    MAX_POSITION,
+    START,
+    Cursor,
+    beginning,
+    in_inventory,
+    is_reached,
+    read_cursor,
+    write_cursor,
+)
 from crdt.errors import (
     BadSignature,
     ForeignFleet,
@@ -32,9 +43,7 @@ from crdt.errors import (
 from crdt.facts import (
     ID_BYTES,
     MAX_AMOUNT_MINOR,
-    MAX_CARD_BYTES,
     MAX_CARD_NUMBER,
-    MIN_CARD_BYTES,
     CardId,
     CardState,
     FleetId,
@@ -45,9 +54,33 @@ from crdt.planes import read_numbers, write_numbers
 from crdt.signing import PAGE_TAG, SIGNATURE_BYTES, SigningKey, verify
 from crdt.wire import Reader, Writer, unzigzag, zigzag
 
+__all__ = [
+    "GONE",
+    "HOTLISTED",
+    "MAX_PAGE_BYTES",
+    "MAX_PAGE_HEADS",
+    "MAX_PAGE_ROWS",
+    "MAX_POSITION",
+    "NO_SERIES",
+    "OVERDRAWN",
+    "REFUSED",
+    "SERIES_BYTES",
+    "START",
+    "UNMET",
+    "CardRow",
+    "Cursor",
+    "Page",
+    "beginning",
+    "card_rows",
+    "parse_page",
+    "read_cursor",
+    "seal_page",
+    "verify_page",
+    "write_cursor",
+]
+
 VERSION: Final = 1
 MAX_PAGE_ROWS: Final = 4096
-MAX_POSITION: Final = 2**63 - 2
 MAX_PAGE_HEADS: Final = 4096
 MAX_PAGE_BYTES: Final = 393_216  # MAX_PAGE_ROWS and MAX_PAGE_HEADS at their largest
 HOTLISTED: Final = 1  # CardRow.flags: an operator blocked the card
@@ -58,27 +91,6 @@ _ALL_FLAGS: Final = REFUSED | UNMET
 GONE: Final = Head(0, GENESIS)  # a head that has changed: nothing of the replica counts any more
 SERIES_BYTES: Final = 16
 NO_SERIES: Final = bytes(SERIES_BYTES)  # what a terminal without a settlement asks with
-
-
-class Cursor(NamedTuple):
-    """A place in the hub's order of changes: everything up to and with it has been given.
-
-    The place of a card, or that of a head, or neither: before all changes at the position. An inventory has
-    position 0, before all changes.
-    """
-
-    position: int
-    card: bytes = b""
-    replica: bytes = b""  # whose head: at each position before the cards
-    since: int = 0  # in an inventory: the position at which it began, and after which changes follow
-
-
-START: Final = Cursor(0)
-
-
-def beginning(base: int) -> Cursor:
-    """Where paging starts for a terminal with position `base` installed: after that position's changes."""
-    return Cursor(base + 1) if base else START
 
 
 class CardRow(NamedTuple):
@@ -131,7 +143,12 @@ class Page:
     @property
     def ends_inventory(self) -> bool:
         """Whether nothing of the inventory is left, and changes since follow; such a page may be empty."""
-        return self.after.since > 0 and self.until == beginning(self.after.since)
+        return self.after.since > 0 and self.until.place == beginning(self.after.since)
+
+    @property
+    def begun(self) -> Cursor:
+        """Where one stands who has taken a part of it, and may have to ask for it again."""
+        return self.after if self.restarts else self.after._replace(seen=self.position)
 
     def continues(self, series: bytes, base: int, staged: Cursor) -> bool:
         """Whether the page goes on exactly where a terminal stands: what it installed and what it staged."""
@@ -151,13 +168,16 @@ def seal_page(
     *,
     final: bool,
 ) -> Page:
-    """A signed page. Raises MisuseError when its parts contradict."""
+    """A signed page. `until`: the last place it gives, or `after`.
+
+    Raises MisuseError when its parts contradict.
+    """
     unsigned = Page(
         fleet=fleet,
         series=series,
         base=base,
         after=after,
-        until=until,
+        until=after if until.place == after.place else until._replace(seen=position),
         rows=tuple(rows),
         final=final,
         position=position,
@@ -216,30 +236,6 @@ def verify_page(page: Page, certificate: AuthorCertificate) -> Page:
     return page
 
 
-def write_cursor(writer: Writer, cursor: Cursor) -> None:
-    """Append a cursor: position varint, then two shorts: card (0 or 4..16 bytes), replica (0 or 16).
-
-    Where it is in an inventory, then `since` varint.
-    """
-    writer.varint(cursor.position).short(cursor.card).short(cursor.replica)
-    if _in_inventory(cursor):
-        writer.varint(cursor.since)
-
-
-def read_cursor(reader: Reader) -> Cursor:
-    """The cursor written by write_cursor."""
-    position, card = reader.varint(0, MAX_POSITION + 1), reader.short(0, MAX_CARD_BYTES)
-    replica = reader.short(0, ID_BYTES)
-    if (card and len(card) < MIN_CARD_BYTES) or (replica and (card or len(replica) < ID_BYTES)):
-        raise Malformed("a cursor names neither one card nor one replica")
-    cursor = Cursor(position, card, replica)
-    return cursor._replace(since=reader.varint(1, MAX_POSITION)) if _in_inventory(cursor) else cursor
-
-
-def _in_inventory(cursor: Cursor) -> bool:
-    return cursor.position == 0 and bool(cursor.card or cursor.replica)
-
-
 def _problem(page: Page) -> str | None:
     if page.series == NO_SERIES or not page.base <= page.position <= MAX_POSITION:
         return "a settlement page needs a series, and a position from its base on"
@@ -249,9 +245,12 @@ def _problem(page: Page) -> str | None:
         return "a settled head of no facts has no hash"
     looked_on = page.until.since > 0 and not page.final  # in an inventory, where nothing may be left of it
     something = page.rows or page.heads or page.ends_inventory or looked_on
-    advances = page.after < page.until if something else page.after == page.until
-    if not advances or page.until.position > max(page.position, page.after.position):
-        return "a settlement page's cursors do not match its changes and position"
+    advances = page.after.place < page.until.place if something else page.after == page.until
+    seen = page.position if something else page.after.seen
+    if not advances or page.until.seen != seen or not all(map(is_reached, (page.after, page.until))):
+        return "a settlement page's cursors do not match its changes"
+    if page.until.position > max(page.position, page.after.position) or page.after.seen > page.position:
+        return "a settlement page's cursors are beyond its position"
     if not _goes_on(page):
         return "an inventory is of a full load, and of one position to its end"
     if not page.final and not something:
@@ -262,7 +261,7 @@ def _problem(page: Page) -> str | None:
 def _goes_on(page: Page) -> bool:
     """Whether the cursors are of one inventory, where they are of any."""
     begun, goes_on = page.after.since, page.until.since
-    if any(_in_inventory(cursor) != (cursor.since > 0) for cursor in (page.after, page.until)):
+    if any(in_inventory(cursor) != (cursor.since > 0) for cursor in (page.after, page.until)):
         return False
     if not begun and not goes_on:
         return True

@@ -1,6 +1,7 @@
 """The hub's own blocks: kept for it as it makes them, and brought back when it was put back from a backup.
 
-Both after everything else, and only while nobody taps. A hub needs bringing back what the terminal has kept
+Both after everything else, and only while nobody taps; but one block is shown to a hub as soon as it begins
+the settlement anew. A hub needs bringing back what the terminal has kept
 beyond the settlement that it gives now, and what contradicts that: it was put back unnoticed and has given
 numbers again. So nothing has to be remembered of it, and what is interrupted goes on with the next run.
 
@@ -46,6 +47,15 @@ class Safekeeping:
                     break
                 head, taken = reached, True
         return taken
+
+    async def show(self, hub: ReplicaId) -> None:
+        """Bring a hub the newest block of its own that is kept. One that was put back unnoticed does not have
+        it, and books nothing more then; what else is kept comes later. Raises UplinkError."""
+        run, keepsake = self._run, self._run.ledger.keepsake
+        end = (await run.use(keepsake.heads)).get(hub)
+        raw = None if end is None else await run.use(keepsake.block_at, hub, end.seq)
+        if raw is not None:
+            await self._offer(hub, [raw])
 
     async def keep(self) -> None:
         """Fetch a part of what the hub has booked since. That it cannot be had is no failure of the run."""

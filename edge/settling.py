@@ -13,6 +13,7 @@ from edge.errors import UplinkError
 from edge.exchange import Answer
 from edge.giving_way import GivingWay
 from edge.run import Run
+from edge.safekeeping import Safekeeping
 
 PAGES_AT_A_TIME: Final = 16
 """Pages that are taken before new taps go up again: some seconds over a slow link."""
@@ -21,9 +22,10 @@ PAGES_AT_A_TIME: Final = 16
 class Settling:
     """Installs what the hub settles, for one sync run."""
 
-    def __init__(self, run: Run, forks: GivingWay) -> None:
+    def __init__(self, run: Run, forks: GivingWay, safekeeping: Safekeeping) -> None:
         self._run = run
         self._forks = forks
+        self._safekeeping = safekeeping
 
     async def take(self, page: Page, base: int) -> bool:
         """Install a verified page and those that follow it; True when the last one is.
@@ -33,6 +35,7 @@ class Settling:
         if page.restarts:
             await self.say_what_had_ended(page.signer)
         if page.restarts and base:
+            await self._safekeeping.show(page.signer)
             await self._say_what_was_settled()
         left = PAGES_AT_A_TIME
         while not page.final:

@@ -74,7 +74,7 @@ class Sync:
         self._forks = GivingWay(self._run, self.renew)
         self._pushing = Pushing(self._run, self._forks)
         self._safekeeping = Safekeeping(self._run)
-        self._settling = Settling(self._run, self._forks)
+        self._settling = Settling(self._run, self._forks, self._safekeeping)
         self._proving = Proving(self._run, retry=self.retry)
         self._met = self.delivery.agreed  # who asked last, and its head at the hub then
 

@@ -33,7 +33,7 @@ from crdt.frontier import Frontier
 from crdt.ledger import MergeReport, RefusedInput
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT
-from crdt.settlement import Page
+from crdt.settlement import START, Page
 from crdt.store.futures import done
 from crdt.store.hub import Given, HubLedger, PagePull, wall_clock_ms
 from crdt.store.standing import HubStanding
@@ -51,6 +51,11 @@ MAX_REFUSALS = 16  # in one answer; the first ones say what is wrong
 MAX_WANTED_BYTES = 1024 * 1024  # of blocks in one answer; who wants more asks again
 MAX_OWN_BYTES = 32 * 1024  # of a hub's blocks in it: they are only kept by a terminal, whose link may be slow
 MAX_HEAD_BYTES = 55  # of one head on the wire
+
+_LOST = (
+    "%s says that it settled with this hub at a time that the hub does not know: was the whole machine put"
+    " back from an image? The terminal is loaded anew. See what is missing: farebox-hub ledger waiting."
+)
 
 
 class OwnDocuments(Protocol):
@@ -225,6 +230,8 @@ class Answerer:
             messages.append(self._certificate)
         if page.restarts:
             messages += self._former
+        if page.restarts and pull.series == page.series and pull.after != START:
+            log.warning(_LOST, heard.name)
         for name, reading in [(name, self._ledger.document(name)) for name in DOCUMENTS]:
             document, theirs = await self._wait(reading), pull.documents.get(name, 0)
             if document is not None and document.version < theirs and self._lost is not None:

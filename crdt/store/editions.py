@@ -25,9 +25,9 @@ from sqlalchemy import BigInteger, Connection, Dialect, Select, bindparam, func,
 from crdt.facts import CardId, ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import UNMET, CardRow, Cursor, Page, beginning
-from crdt.store.balances import is_made, read_standing
+from crdt.store.balances import read_standing
 from crdt.store.hub_schema import CARD, HISTORY
-from crdt.store.paging import Answer, answer_pull
+from crdt.store.paging import Answer, answer_pull, is_continued
 from crdt.store.recent import Changed, Recent
 from crdt.store.schema import HEAD
 from crdt.store.sql import beyond
@@ -113,7 +113,8 @@ class Edition:
         """Whether it holds everything that this pull is to be answered with."""
         series, base, after, _ = pull
         here = series == self.series and self.oldest <= base <= self.position and base > self.unmet
-        return here and (after == beginning(base) or base < after.position <= self.position)
+        begun = after.place == beginning(base) or base < after.position
+        return here and begun and after.seen <= self.position
 
     def answer(self, pull: PagePull) -> Answer:
         """As `answer_pull` at the edition's position."""
@@ -218,10 +219,7 @@ class Editions:
         if found is not None:
             return found
         _, base, after, _ = pull
-        reached = base if after == beginning(base) else after.position
-        if edition.continues(pull) and all(
-            is_made(connection, position, edition.position) for position in {base, reached}
-        ):
+        if edition.continues(pull) and is_continued(connection, base, after, edition.position):
             page = self._seal(edition.answer(pull))
             if len(edition.pages) < MAX_PAGES:
                 edition.pages[pull] = page

@@ -112,10 +112,6 @@ class Installer:
             raise ForeignFleet("the settlement belongs to another fleet")
         if not page.restarts and not page.continues(*self._memory.standing.next_page):
             raise ChainBroken("the settlement page does not continue what is installed and staged here")
-        if not page.restarts and page.position < self._memory.standing.staged_newest:
-            self._owned.write(_drop_staged, self._memory.stands)
-            self.tidy_later()
-            raise ChainBroken("the settlement page is older than one before it: what is staged begins anew")
         if page.final:
             self._check_own_heads(page)
 
@@ -229,8 +225,8 @@ def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
     """Stage CHUNK_ROWS heads of a page as a run, and as many cards of a full load; of an increment, with the
     first, all its cards: these cost less.
 
-    The cursor moves with the last. A page that was cut short is asked for again; of a row that comes twice
-    the later one counts.
+    The cursor moves with the last, and says with the first already what the hub's position was. A page that
+    was cut short is asked for again; of a row that comes twice the later one counts.
     """
     standing = read_standing(connection)
     run, until = next_run(connection, standing.staged_from), at + CHUNK_ROWS
@@ -242,8 +238,7 @@ def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
         stage_rows(connection, run, page.rows)
     stage_heads(connection, run, dict(sorted(page.heads.items())[at:until]))
     parts = [page.heads] if page.base else [page.heads, page.rows]
-    standing = replace(standing, staged_newest=max(standing.staged_newest, page.position))
-    standing = _at(standing, page.until if until >= max(map(len, parts)) else page.after)
+    standing = _at(standing, page.until if until >= max(map(len, parts)) else page.begun)
     write_standing(connection, standing)
     return standing
 
@@ -255,7 +250,6 @@ def _begun(standing: Standing, page: Page, run: int) -> Standing:
         standing,
         staged_series=page.series,
         staged_base=page.base,
-        staged_newest=0,
         staged_from=run,
         last_generation=last,
         staged_generation=0 if page.base else last,
@@ -263,13 +257,14 @@ def _begun(standing: Standing, page: Page, run: int) -> Standing:
 
 
 def _at(standing: Standing, cursor: Cursor) -> Standing:
-    position, card, replica, since = cursor
+    position, card, replica, since, seen = cursor
     return replace(
         standing,
         staged_position=position,
         staged_card=card,
         staged_replica=replica,
         staged_since=since,
+        staged_seen=seen,
     )
 
 
@@ -300,23 +295,13 @@ def _swap(connection: Connection, page: Page, built: _Built) -> None:
         standing = replace(standing, overlay_generation=built.rows, head_generation=shown)
     put_rows(connection, standing.overlay_generation or standing.base_generation, rows)
     put_settled_heads(connection, standing.head_generation, heads)
-    standing = replace(standing, series=page.series, position=page.position)
-    write_standing(connection, _without_staged(connection, standing))
-
-
-def _drop_staged(connection: Connection) -> Standing:
-    """A card that a newer page left out, because it comes later, would never come in an older one."""
-    standing = _without_staged(connection, read_standing(connection))
-    write_standing(connection, standing)
-    return standing
-
-
-def _without_staged(connection: Connection, standing: Standing) -> Standing:
-    return replace(
+    standing = replace(
         _at(standing, START),
+        series=page.series,
+        position=page.position,
         staged_series=b"",
         staged_base=0,
         staged_generation=0,
-        staged_newest=0,
         staged_from=next_run(connection, standing.staged_from),
     )
+    write_standing(connection, standing)

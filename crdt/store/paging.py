@@ -87,14 +87,11 @@ class Answer:
 def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor, limit: int) -> Answer:
     """The page for a terminal that has `base` of `series` installed and everything up to `after` staged.
 
-    One that this hub cannot continue (another series, or positions it has not made) begins a full load. At
-    most `limit` cards, and as many heads.
+    One that this hub cannot continue (another series, or of a time that it lost) begins a full load. At most
+    `limit` cards, and as many heads.
     """
     standing = read_standing(connection)
-    reached = base if after == beginning(base) else after.since or after.position
-    if series != standing.series or not all(
-        is_made(connection, position, standing.position) for position in {base, reached}
-    ):
+    if series != standing.series or not is_continued(connection, base, after, standing.position):
         base, after = 0, START
     if base == after.position == 0:
         return _inventory(connection, standing, after, limit)
@@ -119,6 +116,17 @@ def answer_pull(connection: Connection, series: bytes, base: int, after: Cursor,
         heads={ReplicaId(replica): Head(seq, hash_) for _, replica, seq, hash_ in heads},
         final=not ends,
     )
+
+
+def is_continued(connection: Connection, base: int, after: Cursor, last: int) -> bool:
+    """Whether a terminal has only what this hub said, and knows of; `last`: its newest position.
+
+    What is staged was left out where it had changed by the hub's position then (`Cursor.seen`), so that has
+    to be one that it made: a hub that was put back has forgotten those after the backup.
+    """
+    begins = after.place == beginning(base)
+    possible = begins or (bool(after.seen) and not (base and after.since))
+    return possible and all(is_made(connection, position, last) for position in {base, after.seen or base})
 
 
 def _inventory(connection: Connection, standing: Standing, after: Cursor, limit: int) -> Answer:

@@ -57,14 +57,15 @@ class Standing:
     staged_card: bytes = b""
     staged_replica: bytes = b""
     staged_since: int = 0
+    staged_seen: int = 0
     staged_generation: int = 0  # that a full load fills; 0: none
-    staged_newest: int = 0  # the last position that a staged page told
     staged_from: int = 0
 
     @property
     def staged(self) -> Cursor:
         """How far staging has come."""
-        return Cursor(self.staged_position, self.staged_card, self.staged_replica, self.staged_since)
+        place = self.staged_position, self.staged_card, self.staged_replica, self.staged_since
+        return Cursor(*place, self.staged_seen)
 
     @property
     def next_page(self) -> tuple[bytes, int, Cursor]:

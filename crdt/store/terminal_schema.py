@@ -95,8 +95,8 @@ TERMINAL: Final = Table(
     Column("staged_card", short_bytes(16), nullable=False),
     Column("staged_replica", short_bytes(16), nullable=False),
     number("staged_since"),
+    number("staged_seen"),
     Column("staged_generation", Integer, nullable=False),  # of `settled`, that a full load fills; 0: none
-    number("staged_newest"),  # the last position that a staged page told
     number("staged_from"),  # runs of `staged` and `staged_head` before this one are left over
 )
 

@@ -22,7 +22,7 @@ from crdt.settlement import Cursor
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from tests.bench import bare
-from tests.bench.settle_terminal import Papers, Pull
+from tests.bench.settle_terminal import BEGIN, Papers, Pull
 from tests.bench.table import Figure
 from tests.crdt import world
 from tests.repository import ROOT
@@ -123,8 +123,9 @@ def _papers(path: Path) -> Papers:
 
 
 def _served(hub: HubLedger, terminal: Connection) -> Settled:
-    """Answer the terminal's pulls until it says that it is done, and how that went."""
+    """Let the terminal begin and answer its pulls until it says that it is done; how that went."""
     worked_s = time.process_time()
+    terminal.send(BEGIN)
     while True:
         what, said = terminal.recv()
         if what == "done":

@@ -1,6 +1,7 @@
 """The terminal of the settlement's benchmark: a process that loads what a terminal's program does, no more.
 
-Run by `settle` with a descriptor to speak on: first come its `Papers`, then an answer to each pull.
+Run by `settle` with a descriptor to speak on: first come its `Papers`, then for each settlement BEGIN and an
+answer to each pull.
 """
 
 import sys
@@ -18,6 +19,7 @@ from crdt.store.database import TERMINAL_CACHE_KIB, Database
 from crdt.store.terminal import TerminalLedger
 
 ROUNDS = 2  # settlements: the first load, and an increment
+BEGIN = "begin"  # the hub has all that is to be settled, and nothing else to do
 
 
 class Papers(NamedTuple):
@@ -42,7 +44,8 @@ class Pull(NamedTuple):
 
 
 def main() -> None:
-    """Load ROUNDS settlements: ("pull", what it asks) goes out for each page, ("done", a Pull) at the end."""
+    """Load ROUNDS settlements, each after BEGIN: ("pull", what it asks) goes out for each page, ("done", a
+    Pull) at the end."""
     hub = Connection(int(sys.argv[1]))
     papers = Papers(*hub.recv())
     certificate = AuthorCertificate.decode(papers.certificate)
@@ -50,6 +53,7 @@ def main() -> None:
     with Database.open(Path(papers.path), papers.database_key, cache_kib=TERMINAL_CACHE_KIB) as database:
         ledger = TerminalLedger(database, papers.fleet_public_key, SigningKey(papers.seed), certificate)
         for _ in range(ROUNDS):
+            hub.recv()
             hub.send(("done", tuple(_pull(ledger, hub, settling))))
 
 

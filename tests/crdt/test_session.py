@@ -33,7 +33,7 @@ from crdt.frontier import GENESIS, MAX_FRONTIER, Head
 from crdt.open_segment import OpenSegment
 from crdt.pull import Pull
 from crdt.session import TRANSITIONS, Ended, Event, Refused, Session, State, plan
-from crdt.settlement import MAX_PAGE_BYTES, Cursor
+from crdt.settlement import MAX_PAGE_BYTES, MAX_POSITION, Cursor
 from crdt.terminal_status import Status
 from tests.crdt.world import FLEET, HUB_KEY, TERMINALS
 
@@ -47,10 +47,17 @@ places = st.one_of(
     st.tuples(st.just(b""), st.binary(min_size=16, max_size=16)),
 )
 cursors = st.one_of(
-    st.integers(0, 2**63 - 1).map(Cursor),
-    st.builds(lambda position, place: Cursor(position, *place), st.integers(1, 2**63 - 1), places),
+    st.integers(0, MAX_POSITION + 1).map(Cursor),
     st.builds(
-        lambda place, since: Cursor(0, *place)._replace(since=since), places, st.integers(1, 2**63 - 2)
+        lambda at, place, more: Cursor(at, *place)._replace(seen=min(at + more, MAX_POSITION)),
+        st.integers(1, MAX_POSITION),
+        places,
+        st.integers(0, 300),
+    ),
+    st.builds(
+        lambda place, since: Cursor(0, *place)._replace(since=since, seen=since),
+        places,
+        st.integers(1, MAX_POSITION),
     ),
 )
 json_values = st.recursive(
@@ -241,7 +248,7 @@ def frame(kind: int, length: int, body: bytes = b"") -> bytes:
         pytest.param(HELLO + frame(2, 4097), RefusalCode.TOO_LARGE, id="a huge status"),
         pytest.param(HELLO + frame(6, 3, b"\xff\xff\x7f"), RefusalCode.TOO_LARGE, id="a huge frontier"),
         pytest.param(HELLO + frame(5, 1, b"x"), RefusalCode.MALFORMED, id="a short PULL"),
-        pytest.param(HELLO + frame(5, 22, bytes(22)), RefusalCode.MALFORMED, id="a long PULL"),
+        pytest.param(HELLO + frame(5, 23, bytes(23)), RefusalCode.MALFORMED, id="a long PULL"),
         pytest.param(HELLO + frame(5, 22, bytes(18) + b"\x01a\0\0"), RefusalCode.MALFORMED, id="no card"),
         pytest.param(HELLO + frame(9, 1, b"\0"), RefusalCode.MALFORMED, id="no such code"),
         pytest.param(HELLO + HELLO, RefusalCode.MALFORMED, id="HELLO twice"),

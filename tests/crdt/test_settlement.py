@@ -39,9 +39,12 @@ from crdt.settlement import (
     Page,
     beginning,
     parse_page,
+    read_cursor,
     seal_page,
     verify_page,
+    write_cursor,
 )
+from crdt.wire import Reader, Writer
 from tests.crdt.world import FLEET, HUB, HUB_KEY, TERMINALS, any_card
 
 SERIES = b"series".ljust(16)
@@ -232,6 +235,26 @@ def test_only_the_fleets_hub_settles() -> None:
         verify_page(own, author.certificate)
 
 
+NOT_REACHED = [
+    Cursor(4, b"card"),
+    Cursor(4, b"card", seen=3),
+    Cursor(4, replica=bytes(16)),
+    Cursor(4, seen=2),
+    Cursor(0, b"card", since=4),
+    Cursor(0, b"card", since=4, seen=3),
+    START._replace(seen=1),
+]
+
+
+@pytest.mark.parametrize("cursor", NOT_REACHED)
+def test_a_cursor_is_no_further_than_the_hub_was_when_it_gave_it(cursor: Cursor) -> None:
+    """Only the beginning after a position is known without a page."""
+    writer = Writer()
+    write_cursor(writer, cursor)
+    with pytest.raises(Malformed):
+        read_cursor(Reader(writer.done()))
+
+
 BAD_PARTS: list[dict[str, Any]] = [
     {"series": NO_SERIES},
     {"base": 7},
@@ -242,15 +265,16 @@ BAD_PARTS: list[dict[str, Any]] = [
     {"rows": [], "heads": {}, "base": 0, "until": Cursor(0, b"card", since=6), "after": START},
     {
         **{"rows": [], "heads": {}, "base": 0, "final": False},
-        **{"until": Cursor(0, b"card", since=6), "after": Cursor(0, b"card", since=6)},
+        **{"until": Cursor(0, b"card", since=6), "after": Cursor(0, b"card", since=6, seen=6)},
     },
     {"rows": [], "heads": {}, "final": False},
     {"until": Cursor(0, b"card", since=6), "after": START},
     {"base": 0, "until": Cursor(0, b"card"), "after": START},
     {"base": 0, "until": Cursor(0, b"card", since=7), "after": START},
-    {"base": 0, "until": Cursor(0, b"card", since=6), "after": Cursor(0, b"car0", since=5)},
-    {"base": 0, "until": Cursor(0, b"card", since=6), "after": Cursor(0, b"care", since=6)},
-    {"base": 0, "rows": [], "heads": {}, "until": Cursor(6), "after": Cursor(0, b"card", since=4)},
+    {"base": 0, "until": Cursor(0, b"card", since=6), "after": Cursor(0, b"car0", since=5, seen=5)},
+    {"base": 0, "until": Cursor(0, b"card", since=6), "after": Cursor(0, b"care", since=6, seen=6)},
+    {"base": 0, "rows": [], "heads": {}, "until": Cursor(6), "after": Cursor(0, b"card", since=4, seen=4)},
+    *({"after": cursor} for cursor in (*NOT_REACHED, Cursor(4, seen=7))),
     {"heads": {ReplicaId(bytes(16)): Head(0, b"\x01" * 32)}},
     {"heads": {ReplicaId(at.to_bytes(16, "big")): Head(1, bytes(32)) for at in range(MAX_PAGE_HEADS + 1)}},
     {"rows": [ROWS[0], ROWS[0]]},
@@ -273,7 +297,7 @@ def test_a_page_whose_parts_contradict_is_not_sealed(parts: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("at", "is_now", "becomes"),
     [
-        pytest.param(1 + 16 + 16 + 16 + 1 + 3 + 10, 6, 2, id="a position before the base"),
+        pytest.param(1 + 16 + 16 + 16 + 1 + 4 + 11, 6, 2, id="a position before the base"),
         pytest.param(-64 - (1 + 2 * 49) - 1 - 2, 1, 8, id="flags that nobody knows"),
     ],
 )
@@ -300,7 +324,7 @@ def test_the_largest_page_fits_one_frame() -> None:
         FLEET,
         SERIES,
         MAX_POSITION,
-        Cursor(MAX_POSITION, bytes(16)),
+        Cursor(MAX_POSITION, bytes(16), seen=MAX_POSITION),
         last,
         rows,
         MAX_POSITION,

@@ -159,7 +159,7 @@ def messages() -> dict[str, Message]:
         "STATUS": Status({"held": 5, "name": "bus 12, front door"}),
         "CERTIFICATE": CertificateFrame(terminal.encode()),
         "BLOCK": BlockFrame(first.raw),
-        "PULL": Pull(SERIES, 1, Cursor(2, NTAG), {"fleet": 3, "revoked": 0}),
+        "PULL": Pull(SERIES, 1, Cursor(2, NTAG, seen=3), {"fleet": 3, "revoked": 0}),
         "ACK": Ack(frontier),
         "PAGE": PageFrame(page().raw),
         "DOCUMENT": DocumentFrame(document().encode()),

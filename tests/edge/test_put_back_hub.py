@@ -9,11 +9,12 @@ import pytest
 
 from crdt.certificate import AuthorCertificate, Role, issue
 from crdt.documents import SignedDocument
-from crdt.facts import ReplicaId, TerminalId
+from crdt.facts import Draft, Kind, ReplicaId, TerminalId
 from crdt.frames import CertificateFrame, DocumentFrame, Message
 from crdt.pull import Pull
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
+from crdt.store.backup import back_up
 from crdt.store.database import Database
 from edge import revoked_list
 from edge.errors import HubUnreachable
@@ -21,7 +22,7 @@ from edge.exchange import Answer
 from edge.terminal import Terminal
 from tests.edge.authority import HUB_LIMITS, Fleet
 from tests.edge.conftest import FARES, KEY, document
-from tests.edge.test_restored import EARLY, Line
+from tests.edge.test_restored import EARLY, LATE, Line
 from tests.edge.test_uplink import enrolled, ride
 from tests.edge.testhub import TestHub, open_ledger
 
@@ -123,6 +124,27 @@ async def test_what_only_a_terminal_knows_is_not_forgotten_before_the_hub_was_to
     assert await asyncio.to_thread(ledger.revocations) == NONE_REVOKED, "the hub decides"
     kept = (await asyncio.to_thread(ledger.authors)).values()
     assert fleet.hub_certificate in kept, "no later hub need know that one's key"
+
+
+async def test_a_hub_put_back_unnoticed_is_shown_a_block_of_its_own_before_it_is_loaded_from(
+    paired: Terminal, hub: TestHub, fleet: Fleet, tmp_path: Path
+) -> None:
+    """Invariant 5: until it has seen one it gives numbers again, and a load over a slow link takes long."""
+    for card in (EARLY, LATE):
+        await asyncio.wrap_future(hub.ledger.append(card, [Draft(Kind.TOPUP, 500)], 1))
+    await Line(hub, paired).sync()
+    await asyncio.to_thread(back_up, tmp_path / "hub.db", KEY, tmp_path / "image.db")
+    await asyncio.wrap_future(hub.ledger.append(EARLY, [Draft(Kind.TOPUP, 500)], 2))
+    await Line(hub, paired).sync()
+    image = await asyncio.to_thread(Database.open, tmp_path / "image.db", KEY)
+    ledger = await asyncio.to_thread(open_ledger, image, fleet)
+    line = Line(TestHub(fleet, ledger, page_rows=1, document=document(fleet, FARES)), paired)
+    line.lose = 4  # after a question, a block and what was settled, it takes the second page
+    with pytest.raises(HubUnreachable):
+        await line.sync()
+    await asyncio.to_thread(image.close)
+    assert ledger.restored
+    assert enrolled(paired).ledger.settled()[1] == 0, "it is being loaded"
 
 
 async def test_a_hub_that_signs_with_another_key_and_has_lost_nothing_is_told_nothing(

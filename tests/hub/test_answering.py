@@ -24,7 +24,7 @@ from crdt.numbering import shorten
 from crdt.open_segment import OpenSegment
 from crdt.pull import Pull
 from crdt.session import Ended, Event
-from crdt.settlement import Cursor, Page
+from crdt.settlement import Cursor, Page, beginning, parse_page
 from crdt.store.completeness import Complete
 from crdt.store.days import QUARTER_MS, Day
 from crdt.terminal_status import Status
@@ -284,6 +284,25 @@ async def test_an_open_segment_is_for_peers_and_not_for_a_hub(depot: Depot) -> N
     assert first(events, "Refusal").code is RefusalCode.NOT_PERMITTED
 
 
+# ---- A time that the hub lost ----
+
+
+async def test_the_log_names_who_settled_with_a_time_that_this_hub_has_lost(
+    depot: Depot, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the marks went back too, and nothing was booked in it, nothing else tells the operator."""
+    terminal = await depot.pair("Bus 7")
+    await terminal.push(terminal.taps(-250))
+    (page,) = await terminal.pull()
+    for pull in (Pull(), Pull(page.series), Pull(page.series, page.position, beginning(page.position))):
+        await terminal.exchange(pull)
+    assert "put back" not in caplog.text
+    lost = page.position + 1
+    events = await terminal.exchange(Pull(page.series, lost, beginning(lost)))
+    assert parse_page(first(events, "PageFrame").raw).restarts
+    assert "Bus 7 says that it settled with this hub at a time that the hub does not know" in caplog.text
+
+
 # ---- Whose turn it is next ----
 
 
@@ -295,8 +314,8 @@ async def test_invariant_8_only_who_was_given_something_goes_on(depot: Depot) ->
     (page,) = await terminal.pull()
     assert page.position == 2
     await asyncio.wrap_future(depot.hub.ledger.set_hotlisted(CardId(b"last card"), True))
-    for after, goes_on in ((Cursor(0, bytes(4), since=1), False), (Cursor(0, bytes(4), since=2), True)):
+    for since, goes_on in ((1, False), (2, True)):
         heard = Heard(terminal.key.replica, "bus", None)
-        heard.pull = Pull(page.series, 0, after)
+        heard.pull = Pull(page.series, 0, Cursor(0, bytes(4), since=since, seen=2))
         answer = await Answerer(depot.hub.ledger, 1, result_of).answer(heard)
         assert answer.goes_on is goes_on

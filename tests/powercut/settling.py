@@ -38,7 +38,8 @@ class Settled:
 
     def asks_during(self, page: Page) -> set[Asked]:
         """What may be asked for while this page is being taken and does not show yet."""
-        return {self.asks, (page.series, page.base, page.after), (page.series, page.base, page.until)}
+        cursors = page.after, page.begun, page.until
+        return {self.asks, *((page.series, page.base, cursor) for cursor in cursors)}
 
     def states(self) -> dict[CardId, CardState]:
         """The settled sums."""

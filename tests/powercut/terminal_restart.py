@@ -1,6 +1,7 @@
 """The real terminal's ledger, started on a crash image: does it go on as if nothing had happened?"""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from random import Random
 
@@ -53,10 +54,11 @@ def _compare(ledger: TerminalLedger, found: Found, settled: Settled) -> None:
 
 
 def _finish(ledger: TerminalLedger, said: Said, settled: Settled) -> Settled:
-    """Take the pages that the hub had given and that go on where the ledger stands."""
+    """Take the last page that the hub had given, or gives again, and that goes on where the ledger is."""
     own = ledger.own_head().seq
     fitting: Page | None = None
-    for page in said.pages[said.paged :]:
+    given = said.pages[said.paged :]
+    for page in chain.from_iterable((page, replace(page, after=page.begun)) for page in given):
         if page.heads.get(ME.key.replica, NO_HEAD).seq <= own and (
             page.restarts or page.continues(*ledger.settled())
         ):

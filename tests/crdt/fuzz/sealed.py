@@ -72,7 +72,7 @@ PAGES: Final = [
     page(_ROWS[:40], {}, False),
     page([], _HEADS | {ReplicaId(bytes(16)): GONE}, False),
     page(_ROWS[:1], {}, True),
-    page(_ROWS[-3:], {}, False, Cursor(0, replica=bytes(16), since=4)),
+    page(_ROWS[-3:], {}, False, Cursor(0, replica=bytes(16), since=4, seen=4)),
 ]
 
 
@@ -174,9 +174,9 @@ _BODIES: Final = {
     Ack: [Ack(_HEADS).body(), Ack({}).body()],
     Pull: [
         Pull().body(),
-        Pull(b"s" * 16, 5, Cursor(6, b"card"), {"fleet": 3, "revoked": 0}).body(),
-        Pull(b"s" * 16, 5, Cursor(6, replica=bytes(16))).body(),
-        Pull(b"s" * 16, 0, Cursor(0, b"card", since=6)).body(),
+        Pull(b"s" * 16, 5, Cursor(6, b"card", seen=7), {"fleet": 3, "revoked": 0}).body(),
+        Pull(b"s" * 16, 5, Cursor(6, replica=bytes(16), seen=6)).body(),
+        Pull(b"s" * 16, 0, Cursor(0, b"card", since=6, seen=300)).body(),
     ],
 }
 

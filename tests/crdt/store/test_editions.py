@@ -105,6 +105,24 @@ def test_a_position_that_was_never_made_begins_a_full_load(fleet: Fleet) -> None
     assert asker.page(position(fleet) + 1).restarts
 
 
+def test_invariant_6_a_page_is_not_older_than_the_one_before_it(fleet: Fleet) -> None:
+    """Another process gave that one: what had changed by then was left for later, and is not in the edition's
+    order yet."""
+    asker = Asker(fleet, shared=True)
+    tap(fleet, 9)
+    base = position(fleet)
+    for number in (1, 2, 3):
+        tap(fleet, number)
+    asker.costly = True
+    assert asker.page(base).final
+    tap(fleet, 1)
+    first = fleet.hub.page(b"S" * 16, base, beginning(base), 1).result()
+    assert [row.card for row in first.rows] == [card(2)]
+    following = asker.page(base, first.until)
+    assert [row.card for row in following.rows] == [card(3), card(1)]
+    assert following.position == position(fleet)
+
+
 def test_while_pages_are_cheap_each_is_of_its_own_instant(fleet: Fleet) -> None:
     """A terminal's own tap is settled in the answer to the exchange that brought it."""
     asker = Asker(fleet)

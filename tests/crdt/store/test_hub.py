@@ -346,10 +346,10 @@ def test_invariant_8_a_page_looks_at_so_many_cards_however_old_the_inventory_is(
     """Anybody may ask from any place in one, of which no card may be left: that must not read them all."""
     merge(hub, *ONE.blocks(fares(ONE, [1]), []))
     merge(hub, *OTHER.blocks(fares(OTHER, list(range(1, 10))), []))
-    asked = Cursor(0, **last, since=1)
+    asked = Cursor(0, **last, since=1, seen=1)
     page = verify_page(hub.page(b"S" * 16, 0, asked, 3).result(), world.HUB)
     at = 3 if "replica" in last else 5
-    assert (page.rows, page.final, page.until) == ((), False, Cursor(0, card(at), since=1))
+    assert (page.rows, page.final, page.until) == ((), False, Cursor(0, card(at), since=1, seen=2))
     given, heads = set[CardId](), set[bytes]()
     while not page.final:
         page = verify_page(hub.page(b"S" * 16, 0, page.until, 3).result(), world.HUB)
@@ -405,8 +405,11 @@ def test_increments_start_after_the_installed_position(hub: HubLedger) -> None:
         (b"?" * 16, 1, beginning(1)),
         (b"?" * 16, 0, Cursor(1, card(1))),
         (b"S" * 16, 7, beginning(7)),
-        (b"S" * 16, 0, Cursor(9, card(1))),
-        (b"S" * 16, 0, Cursor(0, card(1), since=9)),
+        (b"S" * 16, 1, beginning(0)),
+        (b"S" * 16, 0, Cursor(1, card(1))),
+        (b"S" * 16, 0, Cursor(1, card(1), seen=9)),
+        (b"S" * 16, 0, Cursor(0, card(1), since=1, seen=9)),
+        (b"S" * 16, 1, Cursor(0, card(1), since=1, seen=1)),
     ],
 )
 def test_a_terminal_the_hub_cannot_continue_begins_anew(

@@ -446,17 +446,16 @@ def test_invariant_6_an_older_page_does_not_follow_a_newer_one(fleet: Fleet) -> 
     fleet.push(other)
     at = fleet.hub.totals().result().position
     series, base, after = one.ledger.settled()
-    older = fleet.hub.page(series, base, Cursor(at, card(2)), 1).result()
+    older = fleet.hub.page(series, base, Cursor(at, card(2), seen=at), 1).result()
     assert older.final
     other.tap(card(1))
     fleet.push(other)
     newer = fleet.hub.page(series, base, after, 1).result()
-    assert newer.until == older.after
+    assert newer.until.place == older.after.place
     assert not newer.final
     assert not fleet.install(one, newer)
-    with pytest.raises(ChainBroken, match="older"):
+    with pytest.raises(ChainBroken):
         one.ledger.install(older)
-    one.staged_heads.clear()
     check(fleet, one)
     fleet.pull(one, 1)
     check(fleet, one)
