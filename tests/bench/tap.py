@@ -123,5 +123,5 @@ def _settlement(cards: list[CardId]) -> list[Page]:
                 final=at + MAX_PAGE_ROWS >= len(cards),
             )
         )
-        after = until
+        after = pages[-1].until
     return pages
