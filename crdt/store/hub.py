@@ -127,7 +127,7 @@ class HubLedger(LedgerReader):
         if sharing:
             self._editions = Editions(self._seal, shared=isinstance(database, Shared))
         self._judging.begin()
-        self._own.undo([key.replica])
+        self._own.compare([key.replica])
         if not isinstance(database, Shared):
             self._documents = database.read_and_wait(_documents)
         else:
@@ -306,15 +306,13 @@ class HubLedger(LedgerReader):
 
         In the background it is found out whether they are here. Until then they may be adopted.
         """
-        authors: set[ReplicaId] = set()
 
         def work(connection: Connection) -> int:
-            authors.update(entry.replica for entry in quarantine.find(connection, hashes))
             return quarantine.resolve(connection, hashes, quarantine.SAID)
 
         def after(count: int) -> None:
             if count:
-                self._own.undo(authors)
+                self._own.compare((), hashes)
 
         return self._database.write(work, after=after)
 
@@ -383,8 +381,9 @@ class HubLedger(LedgerReader):
             self._listeners.tell(change)
             if change.replicas:
                 self._projection.follow()
-            if change.again:
-                self._own.undo([*change.replicas, *change.suspects])
+            if change.again or change.evidence:
+                came = [*change.replicas, *change.suspects] if change.again else []
+                self._own.compare(came, change.evidence)
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self._listeners.tell(Change(0, cards, history=True))

@@ -10,3 +10,9 @@ from crdt.store.quarantine import Quarantined
 def in_quarantine(hub: HubLedger) -> Future[list[Quarantined]]:
     """Every block there, by author and number, with what became of its facts."""
     return hub._database.read(quarantine.entries)
+
+
+def at_rest(hub: HubLedger) -> None:
+    """Wait until the hub has compared with its ledger all in quarantine that it has to."""
+    while hub._own._comparing._running:
+        hub._database.write(lambda _connection: None, background=True).result()

@@ -23,7 +23,7 @@ from crdt.store.blocks import authors_of
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
-from tests.crdt.store.quarantined import in_quarantine
+from tests.crdt.store.quarantined import at_rest, in_quarantine
 from tests.crdt.store.stores import NewFleet
 
 ONE, OTHER, _ = world.TERMINALS
@@ -330,7 +330,7 @@ def test_a_round_over_what_nobody_writes_again_ends_and_rests(fleet: Fleet) -> N
     assert len(steps(fleet, adopter)) == parts
     assert len(steps(fleet, adopter)) == 1
     adopter.look([now.key.replica])
-    adopter.settle(fleet.hub_database.write_and_wait(lambda connection: adopter.undo(connection, 9)))
+    adopter.settle(fleet.hub_database.write_and_wait(lambda connection: adopter.compare(connection, 9)))
     adopter.look([now.key.replica])
     adopter.look([now.key.replica])
     assert len(steps(fleet, adopter)) <= 2 * parts
@@ -353,7 +353,7 @@ def test_a_step_that_was_not_durable_is_taken_again(fleet: Fleet) -> None:
     adopter = Adopter(world.HUB_KEY, world.HUB, authors_of)
     adopter.look([ONE.key.replica])
     first, second = (
-        fleet.hub_database.write_and_wait(lambda connection: adopter.undo(connection, 9)) for _ in range(2)
+        fleet.hub_database.write_and_wait(lambda connection: adopter.compare(connection, 9)) for _ in range(2)
     )
     assert first.more
     assert first == second
@@ -413,7 +413,7 @@ def steps(fleet: Fleet, adopter: Adopter) -> list[Adoption]:
     """What it does until it rests."""
     done = []
     for _ in range(MANY_STEPS):
-        done.append(fleet.hub_database.write_and_wait(lambda connection: adopter.undo(connection, 9)))
+        done.append(fleet.hub_database.write_and_wait(lambda connection: adopter.compare(connection, 9)))
         adopter.settle(done[-1])
         if not done[-1].more:
             return done
@@ -446,8 +446,9 @@ def test_what_another_identity_of_the_hub_had_adopted_too_counts_once(fleet: Fle
     assert hub.adopt([lost.hash]).result() == 1
     earlier = other.blocks(as_of([*deltas_of(lost)], other), [])
     hub.merge([block.raw for block in earlier], [other.certificate]).result()
-    resolved(hub, quarantine.UNDONE)
-    settled(hub, 1000, on=2)
+    at_rest(hub)
+    assert hub.balance(card(2)).result() == 1000
+    resolved(hub, quarantine.ADOPTED)
 
 
 @pytest.mark.parametrize("back_first", [True, False])
@@ -461,11 +462,11 @@ def test_what_the_hub_had_adopted_before_it_was_put_back_counts_once(fleet: Flee
     if back_first:
         hub.merge(adopted, [earlier.certificate]).result()
         assert hub.adopt([branch[0].hash]).result() == 0
-        resolved(hub, quarantine.REISSUED)
     else:
         assert hub.adopt([branch[0].hash]).result() == 3
         hub.merge(adopted, [earlier.certificate]).result()
-        resolved(hub, quarantine.UNDONE)
+        at_rest(hub)
+    resolved(hub, quarantine.ADOPTED)
     settled(hub, 250 - 70)
     settled(hub, -200, on=2)
     assert hub.balance(card(3)).result() == 500
@@ -493,12 +494,12 @@ def test_invariant_10_the_hub_adopts_within_its_own_limits(fleet: Fleet) -> None
     limits = Limits(frozenset({Kind.ADJUSTMENT}), 1_000, 1_000)
     modest = issue(world.FLEET_KEY, world.HUB.terminal, "depot", Role.HUB, key.public_key, limits)
     adopter = Adopter(key, modest, authors_of)
-    adopted = fleet.hub_database.write_and_wait(lambda connection: adopter.adopt(connection, [fares[0].hash]))
+    adopted = fleet.hub_database.write_and_wait(lambda connection: adopter.adopt(connection, [fares[0].hash], 9))
     assert adopted.facts == 1
     (raw,) = fleet.hub.blocks_after(key.replica, 0, 1 << 20).result()
     assert [(one.kind, one.amount_minor) for one in deltas_of(parse(raw))] == [(Kind.ADJUSTMENT, -70)]
     with pytest.raises(NotPermitted):
-        fleet.hub_database.write_and_wait(lambda connection: adopter.adopt(connection, [opening[0].hash]))
+        fleet.hub_database.write_and_wait(lambda connection: adopter.adopt(connection, [opening[0].hash], 9))
     assert [entry.resolution for entry in in_quarantine(fleet.hub).result()].count(quarantine.OPEN) == 1
 
 
