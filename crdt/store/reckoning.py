@@ -2,8 +2,8 @@
 
 So it follows from the set of facts, whichever identity of the hub looks, in whichever order they came, and
 however often its database was put back in between. What the terminal's chains say counts there, and the hub
-has no copy of it left. Of what they do not say, and the hub has ever copied because an operator adopted it, it
-has one copy: where it has taken that back the terminal's was here, and that may be lost since.
+has no copy of it left. Of what they do not say, and the hub has ever copied because an operator adopted it,
+it has one copy: where it has taken that back the terminal's was here, and that may be lost since.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from crdt.store.quarantine import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
 class Held:
     """How often the chains that count say what a block in quarantine says, or take it back.
 
-    `theirs`: those of its terminal; for a block of a hub, of all terminals. `hubs`: all of the hub's identities.
+    `theirs`: those of its terminal; for a block of a hub, of all terminals. `hubs`: of all its identities.
     """
 
     theirs: Counter[Content] = field(default_factory=Counter)

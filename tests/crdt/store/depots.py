@@ -14,7 +14,6 @@ from crdt.documents import SignedDocument
 from crdt.facts import Delta, Draft, Kind, TerminalId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
-from crdt.store import quarantine
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from tests.crdt import world
@@ -127,10 +126,10 @@ class Depot:
         self.sold.append(Delta(self.hub.replica, at_ms, SOLD_ON, Kind.TOPUP, 1000, at_ms))
 
     def adopt(self) -> None:
-        """The operator adopts whatever lacks."""
+        """The operator adopts whatever lacks, one block after the other, the last one first."""
         self._may_write()
-        kept = in_quarantine(self.hub).result()
-        self.hub.adopt([one.hash for one in kept if one.resolution in quarantine.UNRESOLVED]).result()
+        for entry in reversed(in_quarantine(self.hub).result()):
+            self.hub.adopt([entry.hash]).result()
 
     def _may_write(self) -> None:
         if self.hub.restored:

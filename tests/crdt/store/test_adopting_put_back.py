@@ -62,6 +62,7 @@ def test_what_a_lost_adoption_booked_is_taken_back_when_the_terminal_writes_it(
     if adopted_again:
         depot.adopt()
     depot.bring_back()
+    depot.rest()
     depot.give(BRANCH)
     assert depot.believes() == ONCE
     assert resolutions(depot) == {quarantine.ADOPTED}
@@ -86,6 +87,41 @@ def test_what_was_taken_back_before_the_hub_was_put_back_is_not_taken_back_twice
         step()
         assert depot.believes() == ONCE
     assert resolutions(depot) == {quarantine.UNDONE}
+
+
+def test_what_was_adopted_with_a_branch_that_is_not_here_is_taken_back_too(depot: Depot) -> None:
+    """Of the branch that is here the hub has a part, and the operator still has to decide about the rest."""
+    depot.give(OTHER_BRANCH)
+    depot.adopt()
+    depot.go_back(noticed=True)
+    depot.give(BRANCH)
+    depot.bring_back()
+    assert depot.believes() == balances([*COMMON, *MINE, *OTHERS])
+    assert resolutions(depot) == {quarantine.PART, quarantine.OPEN}
+    depot.give(AGAIN)
+    assert depot.believes() == balances([*COMMON, *MINE, *THEIRS, *OTHERS])
+
+
+def test_what_the_hub_took_back_in_a_branch_that_it_lost_is_not_adopted(depot: Depot) -> None:
+    """It is about what another block says; nor does the hub take it back and write it for ever."""
+    depot.give(BRANCH)
+    depot.adopt()
+    depot.give(AGAIN)
+    depot.rest()
+    depot.go_back(noticed=False)
+    depot.sell()
+    depot.bring_back()
+    depot.restart()
+    depot.give(BRANCH)
+    lost = [entry for entry in in_quarantine(depot.hub).result() if entry.replica == world.HUB.replica]
+    depot.hub.adopt([lost[-1].hash]).result()  # by mistake: before anything that it is about is known
+    assert depot.believes() == balances([*COMMON, *MINE, *THEIRS[:2], *depot.sold])
+    for _ in range(2):
+        depot.adopt()
+        assert depot.believes() == balances([*COMMON, *MINE, *THEIRS, *depot.sold])
+        assert not resolutions(depot) & quarantine.UNRESOLVED
+        depot.give(AGAIN)
+    assert depot.believes() == balances([*COMMON, *MINE, *THEIRS, *depot.sold])
 
 
 def test_what_is_taken_back_is_of_the_day_and_the_place_that_had_it_twice(depot: Depot) -> None:
