@@ -15,8 +15,8 @@ Then the two ledgers. `terminal`, the public face, on a `local` store: `beginnin
 `pruning`; `relaying` with `relay`; `conceding` with `concession`, `reissue` and `evidence`; `keepsake`;
 `view` and `status`. `hub` with `starting`, `markkeeper`, `authors`, `intake`, `record`, `admission`,
 `merging`, `recording`, `balances`, `numbers`, `editions` (pages that many terminals are given), `overdrawn`,
-`own_chain` (whether the hub may go on with it), `ownfacts`, `adopting` with `rounds`, `reckoning`, `rewriting`,
-`content` and `kin`, `revoking`, `amending`, `flags`, `standing`, `expectations`, `claims`, `silent`, `projection`, `days`,
-`completeness`, `asking`, `listening`, `neighbours` (other processes on the same ledger) and `witness` (a
-server that went back under them).
+`own_chain` (whether the hub may go on with it), `ownfacts`, `adopting` with `rounds`, `reckoning`,
+`rewriting`, `content` and `kin`, `revoking`, `amending`, `flags`, `standing`, `expectations`, `claims`,
+`silent`, `projection`, `days`, `completeness`, `asking`, `listening`, `neighbours` (other processes on the
+same ledger) and `witness` (a server that went back under them).
 """

@@ -64,18 +64,18 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
     due: list[Delta] = []
     lacking: list[Delta] = []
     copied = traced = False
+    times = Counter(map(Content.of, facts))
     for content, fact in {Content.of(fact): fact for fact in facts}.items():
         if own and fact.kind is Kind.ADJUSTMENT and held.knows(content.back):
             continue  # it took back what another block says, and is reckoned with that
-        counts = held.theirs[content] > 0
+        missing = max(0, times[content] - held.theirs[content])
         traces = held.traces(content)
-        wanted = int(traces > 0 and not counts)
+        wanted = missing if traces else 0
         if fact.amount_minor and fact.kind is not Kind.OPENING:
             due += _towards(fact, wanted - (held.hubs[content] - held.hubs[content.back]))
         copied |= wanted > 0
         traced |= traces > 0
-        if not (counts or wanted):
-            lacking.append(fact)
+        lacking += [fact] * (missing - wanted)
     return Reckoning(due, lacking, copied, traced)
 
 
