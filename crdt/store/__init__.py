@@ -16,8 +16,8 @@ Then the two ledgers. `terminal`, the public face, on a `local` store: `beginnin
 and `evidence`; `keepsake`; `view` and `status`. `hub` with `hub_parts` (how they work together), `starting`,
 `markkeeper`, `authors`, `intake`, `record`, `admission`, `merging`, `recording`, `balances`, `numbers`,
 `editions` (pages that many terminals are given), `overdrawn`, `own_chain` (whether the hub may go on with
-it), `ownfacts`, `adopting`, `rounds`, `rewriting`, `kin`, `revoking`, `amending`, `flags`, `flagging`,
-`standing`, `expectations`, `claims`, `silent`, `projection`, `days`, `arrivals`, `completeness`, `asking`,
-`listening`, `neighbours` (other processes on the same ledger) and `witness` (a server that went back under
-them).
+it), `ownfacts`, `adopting` with `rounds`, `reckoning`, `rewriting`, `content` and `kin`, `revoking`,
+`amending`, `flags`, `flagging`, `standing`, `expectations`, `claims`, `silent`, `projection`, `days`,
+`arrivals`, `completeness`, `asking`, `listening`, `neighbours` (other processes on the same ledger) and
+`witness` (a server that went back under them).
 """

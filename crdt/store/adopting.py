@@ -2,52 +2,62 @@
 
 An operator decides so when a terminal is dead; and of a branch of the hub's own, which nobody else writes
 again. If the terminal comes back all the same and writes them again under its new identity, the hub takes its
-own back: nobody's money is counted twice. So it does with what it had adopted before it was put back, once
-that comes. Whether a fact is written again is told by its content: one reader takes no two facts of one card
-in the same millisecond. What a terminal says of itself, or that it was replaced, only tells where to look: it
-may lose what it has not brought yet.
+own back: nobody's money is counted twice. Whether a fact is written again is told by its content: one reader
+takes no two facts of one card in the same millisecond. What a terminal says of itself, or that it was
+replaced, only tells where to look: it may lose what it has not brought yet.
+
+Nothing but the facts themselves says what the hub has adopted and taken back, so that a hub that was put back
+knows it again as soon as they come, and nobody's money depends on what came first: see `reckoning`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection
 
-from crdt.block import contents, parse, seal
+from crdt.block import contents, seal
 from crdt.certificate import AuthorCertificate
 from crdt.errors import MisuseError, NotPermitted, RefusalCode
-from crdt.facts import NO_CONTEXT, Delta, Kind, ReplicaId
-from crdt.forks import unheld
+from crdt.facts import Delta, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import blocks, papers, quarantine, rewriting
+from crdt.store import blocks, papers, projection, quarantine
 from crdt.store.blocks import Chain
-from crdt.store.hub_schema import REQUEST
+from crdt.store.content import Content
 from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
+from crdt.store.reckoning import reckon
 from crdt.store.recording import Change, record
-from crdt.store.rewriting import Content
-from crdt.store.rounds import Rounds, Search
+from crdt.store.rewriting import held
+from crdt.store.rounds import Left, Rounds
 
 CHECKED_AT_ONCE: Final = 8  # entries in one background transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What adopting, or undoing it, did."""
+    """What adopting, or comparing what was adopted, did."""
 
-    facts: int  # booked by the hub now
-    head: Head | None  # of the hub's own chain after it; None: nothing was booked
-    changes: Sequence[Change]
-    left: Sequence[Search] = ()  # what `undo` has still to look through
+    facts: int = 0  # booked by the hub now
+    head: Head | None = None  # of the hub's own chain after it; None: nothing was booked
+    changes: Sequence[Change] = ()
+    left: Left = Left()  # what `compare` has still to look at
 
     @property
     def more(self) -> bool:
-        """Whether `undo` has to go on."""
+        """Whether `compare` has to go on."""
         return bool(self.left)
+
+
+class _Written(NamedTuple):
+    """What the hub has written for one block."""
+
+    facts: int
+    head: Head
+    change: Change
 
 
 class Adopter:
@@ -66,11 +76,11 @@ class Adopter:
         self._known = Kin({})
         self._rounds = Rounds()
 
-    def adopt(self, connection: Connection, hashes: Collection[bytes]) -> Adoption:
+    def adopt(self, connection: Connection, hashes: Collection[bytes], at_ms: int) -> Adoption:
         """Book what these blocks in quarantine say and the ledger does not, each fact once, as it was.
 
-        What is resolved already is left alone. Raises MisuseError for a block of a revoked author, and
-        NotPermitted where the hub's certificate does not allow a fact. The history has to have caught up.
+        What is resolved already is left alone. `at_ms`: now. Raises MisuseError for a block of a revoked
+        author, and NotPermitted where the hub's certificate does not allow a fact.
         """
         replaced = papers.revocations(connection).replaced
         found = quarantine.find(connection, hashes)
@@ -80,46 +90,27 @@ class Adopter:
             for entry in entries
         ):
             raise MisuseError("what a revoked author wrote comes back when its cut-off is moved")
-        kin = self._kin(connection)
-        done: list[tuple[int, Head, Change]] = []
-        for entry in entries:
-            facts = _lost(connection, kin, entry)
-            if facts:
-                done.append(self._book(connection, self._as_permitted(facts), entry.hash.hex()))
-            how = quarantine.ADOPTED if facts else quarantine.REISSUED
-            quarantine.resolve(connection, [entry.hash], how)
-        changes = [change for _, _, change in done]
-        if entries:
-            changes.append(Change(0, (), suspects={entry.replica for entry in entries}))
-        return Adoption(sum(count for count, _, _ in done), done[-1][1] if done else None, changes)
+        return self._go_through(connection, entries, at_ms, adopting=True)
 
-    def undo(self, connection: Connection, at_ms: int) -> Adoption:
-        """Take back some of what was adopted and is in the ledger otherwise now. `at_ms`: now.
+    def compare(self, connection: Connection, at_ms: int) -> Adoption:
+        """Bring what the hub has adopted in line with what others have written of it, and note what became.
 
-        And note of some of what a terminal says it has written again that it has. Looks only where `look`
-        said. The history has to have caught up. Call `settle` once it is durable.
+        It takes back what is in the ledger otherwise now, and writes again what was taken back too often.
+        Looks at some of what `look` said. `at_ms`: now. Call `settle` once it is durable.
         """
-        kin = self._kin(connection)
-        found, left = self._rounds.part(connection, kin, CHECKED_AT_ONCE)
-        done: list[tuple[int, Head, Change]] = []
-        for entry in found:
-            if entry.resolution == quarantine.ADOPTED:
-                done += self._undo(connection, kin, entry, at_ms)
-            elif _is_here(connection, kin, entry):
-                quarantine.resolve(connection, [entry.hash], quarantine.REISSUED)
-        changes = [change for _, _, change in done]
-        return Adoption(sum(count for count, _, _ in done), done[-1][1] if done else None, changes, left)
+        found, left = self._rounds.part(connection, self._kin(connection), CHECKED_AT_ONCE)
+        return replace(self._go_through(connection, found, at_ms), left=left)
 
-    def look(self, came: Iterable[ReplicaId]) -> None:
-        """What these authors write again may be here now: `undo` has to look at their terminals' once more.
+    def look(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
+        """What these authors wrote may be in quarantine too: `compare` has to look at their terminals'.
 
-        For one of the hub's it looks at everybody's.
+        For one of the hub's it looks at everybody's. `new`: hashes of blocks to look at whoever came.
         """
-        self._rounds.look(came)
+        self._rounds.look(came, new)
 
-    def settle(self, undone: Adoption) -> None:
-        """What `undo` did is durable."""
-        self._rounds.settle(undone.left)
+    def settle(self, compared: Adoption) -> None:
+        """What `compare` did is durable."""
+        self._rounds.settle(compared.left)
 
     def _kin(self, connection: Connection) -> Kin:
         authors = self._authors(connection)
@@ -127,50 +118,57 @@ class Adopter:
             self._known = Kin(authors)
         return self._known
 
-    def _undo(
-        self, connection: Connection, kin: Kin, entry: Quarantined, at_ms: int
-    ) -> list[tuple[int, Head, Change]]:
-        """Take back what was adopted of one block, as far as it is here otherwise."""
-        booked = _booked(connection, entry)
-        written = rewriting.written(connection, kin, entry.replica, booked, apart_from=booked)
-        doubled = [delta for delta in booked if Content.of(delta) in written]
-        if booked and len(doubled) == len(booked):
-            quarantine.resolve(connection, [entry.hash], quarantine.UNDONE)
-        return [self._take_back(connection, doubled, at_ms)] if doubled else []
+    def _go_through(
+        self, connection: Connection, entries: Sequence[Quarantined], at_ms: int, *, adopting: bool = False
+    ) -> Adoption:
+        if not entries:
+            return Adoption()
+        kin = self._kin(connection)
+        written: list[_Written] = []
+        resolved: set[ReplicaId] = set()
+        for entry in entries:
+            projection.catch_up(connection, at_ms)  # with what was written for the entries before
+            how, done = self._reckon(connection, kin, entry, adopting=adopting)
+            written += done
+            if how != entry.resolution:
+                quarantine.resolve(connection, [entry.hash], how)
+                resolved.add(entry.replica)
+        changes = [one.change for one in written]
+        if resolved:  # a lost block of the hub's own may have been a copy, or have taken one back
+            changes.append(Change(0, (), suspects=resolved, again=adopting and bool(resolved & kin.hubs)))
+        head = written[-1].head if written else None
+        return Adoption(sum(one.facts for one in written), head, changes)
 
-    def _take_back(
-        self, connection: Connection, booked: Sequence[Delta], at_ms: int
-    ) -> tuple[int, Head, Change]:
-        facts = [
-            replace(
-                delta,
-                kind=Kind.ADJUSTMENT,
-                amount_minor=-delta.amount_minor,
-                at_ms=at_ms,
-                context=NO_CONTEXT,
-            )
-            for delta in booked
-        ]
-        count, head, change = self._book(connection, facts, "")
-        own, last_seq = self._key.replica, head.seq
-        rows = [{"id": _undoing(delta), "replica": own, "seq": last_seq} for delta in booked]
-        connection.execute(insert(REQUEST), rows)
-        return count, head, replace(change, again=False)  # what takes back is nobody's fact written again
+    def _reckon(
+        self, connection: Connection, kin: Kin, entry: Quarantined, *, adopting: bool
+    ) -> tuple[str, Sequence[_Written]]:
+        """What has become of an entry, and what the hub has written for it now."""
+        facts = [fact for fact in _facts(entry) if self._may_copy(fact)]
+        if not adopting and _is_absent(connection, kin, entry, facts):
+            return entry.resolution, ()
+        found = reckon(facts, held(connection, kin, entry.replica, facts), own=entry.replica in kin.hubs)
+        if adopting:
+            found = found.adopted()
+        due = [self._as_permitted(fact) for fact in found.due]
+        size = max(1, len(facts))  # as many fit into a block
+        parts = [due[at : at + size] for at in range(0, len(due), size)]
+        return found.resolution(entry.resolution), [self._book(connection, part) for part in parts]
 
-    def _as_permitted(self, facts: Sequence[Delta]) -> list[Delta]:
-        """The facts as they were, or what the hub may write that moves the same money."""
-        found = []
-        for delta in facts:
-            if self._certificate.permits(delta.kind, delta.amount_minor):
-                found.append(delta)
-            elif delta.kind is Kind.OPENING:
-                raise NotPermitted("the hub may not write an opening balance, so it cannot adopt one")
-            elif delta.amount_minor:
-                found.append(replace(delta, kind=Kind.ADJUSTMENT))
-        return found
+    def _may_copy(self, fact: Delta) -> bool:
+        """False for what moves no money and is of a kind that the hub may not write."""
+        moves = fact.amount_minor != 0 or fact.kind is Kind.OPENING
+        return moves or self._certificate.permits(fact.kind, 0)
 
-    def _book(self, connection: Connection, facts: Sequence[Delta], request: str) -> tuple[int, Head, Change]:
-        """Write the facts as a block of the hub's own; how many, and the head and the change it makes."""
+    def _as_permitted(self, fact: Delta) -> Delta:
+        """The fact as it was, or what the hub may write that moves the same money."""
+        if self._certificate.permits(fact.kind, fact.amount_minor):
+            return fact
+        if fact.kind is Kind.OPENING:
+            raise NotPermitted("the hub may not write an opening balance, so it cannot adopt one")
+        return replace(fact, kind=Kind.ADJUSTMENT)
+
+    def _book(self, connection: Connection, facts: Sequence[Delta]) -> _Written:
+        """Write the facts as a block of the hub's own."""
         own = self._key.replica
         head, credit_minor = blocks.chains_of(connection, [own]).get(own, blocks.NO_CHAIN)
         deltas = [replace(delta, replica=own, seq=seq) for seq, delta in enumerate(facts, head.seq + 1)]
@@ -182,79 +180,17 @@ class Adopter:
         credit_minor += columns.credit_minor()
         self._certificate.check_allowance(credit_minor)
         change = record(connection, [block], [columns], {own: Chain(block.head, credit_minor)})
-        if request:
-            connection.execute(insert(REQUEST).values(id=request, replica=own, seq=block.last_seq))
-        return len(deltas), block.head, change
+        return _Written(len(deltas), block.head, change)
 
 
-def _facts(entry: Quarantined) -> list[Delta]:
-    block = entry.block
-    return list(blocks.facts_of(block).deltas(entry.replica, entry.first_seq))
+def _facts(entry: Quarantined) -> Sequence[Delta]:
+    return blocks.facts_of(entry.block).deltas(entry.replica, entry.first_seq)
 
 
-def _lost(connection: Connection, kin: Kin, entry: Quarantined) -> list[Delta]:
-    """The facts of a block in quarantine that the ledger has from nobody."""
-    written = rewriting.written(connection, kin, entry.replica, _facts(entry))
-    written |= _adopted_elsewhere(connection, kin, entry.replica)
-    lost = unheld(_facts(entry), _counted(connection, entry))
-    return [delta for delta in lost if Content.of(delta) not in written]
-
-
-def _is_here(connection: Connection, kin: Kin, entry: Quarantined) -> bool:
-    """Whether the ledger has all that a block in quarantine says. One fact tells that most are not."""
-    if entry.reason is RefusalCode.REVOKED:
-        last = _facts(entry)[-1:]
-        if Content.of(last[0]) not in rewriting.written(connection, kin, entry.replica, last):
-            return False
-    return not _lost(connection, kin, entry)
-
-
-def _counted(connection: Connection, entry: Quarantined) -> list[Delta]:
-    """The facts with these numbers that are in the ledger: in the chain that counts, or adopted."""
-    found: list[Delta] = []
-    for block in blocks.stored_blocks(connection, entry.replica, entry.first_seq - 1):
-        if block.header.first_seq > entry.last_seq:
-            break
-        found += blocks.facts_of(block).deltas(entry.replica, block.header.first_seq)
-    for other in quarantine.entries(connection, entry.replica, quarantine.ADOPTED):
-        if other.first_seq <= entry.last_seq and entry.first_seq <= other.last_seq:
-            found += _facts(other)
-    return found
-
-
-def _adopted_elsewhere(connection: Connection, kin: Kin, replica: ReplicaId) -> set[Content]:
-    """The contents of what was adopted of other identities of this author's terminal."""
-    return {
-        Content.of(fact)
-        for other in kin.identities(replica) - {replica}
-        for entry in quarantine.entries(connection, other, quarantine.ADOPTED)
-        for fact in _facts(entry)
-    }
-
-
-def _undoing(delta: Delta) -> str:
-    """The name of the request that takes back this fact of the hub's own: it does so once."""
-    return f"undo-{delta.replica.hex()}-{delta.seq}"
-
-
-def _is_undone(connection: Connection, delta: Delta) -> bool:
-    query = select(REQUEST.c.id).where(REQUEST.c.id == _undoing(delta))
-    return connection.execute(query).first() is not None
-
-
-def _booked(connection: Connection, entry: Quarantined) -> list[Delta]:
-    """What the hub has booked for this block and not taken back, as far as it would have to be.
-
-    An opening needs no undoing: of a card's openings, which both of them are then, one counts.
-    """
-    query = select(REQUEST.c.replica, REQUEST.c.seq).where(REQUEST.c.id == entry.hash.hex())
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return []
-    replica = ReplicaId(row.replica)
-    block = parse(blocks.blocks_after(connection, replica, row.seq - 1, 0)[0])
-    return [
-        delta
-        for delta in blocks.facts_of(block).deltas(replica, block.header.first_seq)
-        if delta.kind is not Kind.OPENING and delta.amount_minor and not _is_undone(connection, delta)
-    ]
+def _is_absent(connection: Connection, kin: Kin, entry: Quarantined, facts: Sequence[Delta]) -> bool:
+    """Whether the ledger has nothing of a block that came too late. One fact tells of most, and quickly."""
+    if entry.reason is not RefusalCode.REVOKED or entry.resolution not in quarantine.UNRESOLVED:
+        return False
+    last = facts[-1:]
+    found = held(connection, kin, entry.replica, last)
+    return not any(found.knows(Content.of(fact)) for fact in last)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from sqlalchemy import Connection, func, select
 
-from crdt.certificate import AuthorCertificate
+from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import InputRefused, NotPermitted
 from crdt.facts import ReplicaId
 from crdt.ledger import RefusedInput
@@ -23,6 +23,7 @@ class Authors:
         self.seen = {certificate.replica: certificate for certificate in stored}  # good for verifying
         self._fleet_public_key = fleet_public_key
         self._stored: Mapping[ReplicaId, AuthorCertificate] = MappingProxyType(dict(self.seen))
+        self.hubs = _hubs(self.seen)  # all identities of the fleet's hub that are stored
         self._mutex = threading.Lock()
 
     def stored(self) -> Mapping[ReplicaId, AuthorCertificate]:
@@ -96,6 +97,11 @@ class Authors:
         with self._mutex:
             self.seen.update(found)
             self._stored = MappingProxyType({**self._stored, **found})
+            self.hubs |= _hubs(found)
+
+
+def _hubs(authors: Mapping[ReplicaId, AuthorCertificate]) -> frozenset[ReplicaId]:
+    return frozenset(replica for replica, author in authors.items() if author.role is Role.HUB)
 
 
 def second_certificate() -> NotPermitted:

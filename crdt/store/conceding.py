@@ -18,9 +18,9 @@ from crdt.revocations import Revocations
 from crdt.store import concession, papers, reissue
 from crdt.store.authors import Authors
 from crdt.store.concession import Canonical, Conceded
+from crdt.store.content import Content
 from crdt.store.memory import Memory, Snapshot, fares_of, own_replicas, read_snapshot
 from crdt.store.owned import Owned
-from crdt.store.rewriting import Content
 
 Chain = tuple[ReplicaId, Sequence[bytes], Iterable[AuthorCertificate]]  # whose, blocks, who may have signed
 

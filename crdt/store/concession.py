@@ -36,8 +36,8 @@ from crdt.store.blocks import (
     store_blocks,
     stored_blocks,
 )
+from crdt.store.content import Content
 from crdt.store.quarantine import REISSUED, Quarantined
-from crdt.store.rewriting import Content
 from crdt.store.schema import BLOCK, HEAD
 from crdt.store.settled import settled_heads_of
 from crdt.store.terminal_schema import TERMINAL

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from crdt.errors import MisuseError
-from crdt.facts import Delta, Kind, ReplicaId
+from crdt.facts import NO_CONTEXT, Delta, Kind, ReplicaId
 from crdt.store.hub_schema import DAY, DAY_ADJUSTMENT, DAY_FIGURE, QUARTER
 from crdt.store.sql import ADDED, Bulk, total
 from crdt.store.statement import Statement
@@ -58,7 +58,7 @@ class Figures(NamedTuple):
     """What some facts add up to."""
 
     facts: int = 0
-    taps: int = 0  # fares, free rides included
+    taps: int = 0  # fares, free rides included, less those that the hub took back
     fares_minor: int = 0  # what they took, as a negative sum
     amount_minor: int = 0  # of all facts
 
@@ -73,11 +73,18 @@ class Figures(NamedTuple):
     @classmethod
     def of(cls, delta: Delta) -> Figures:
         """One fact's."""
-        is_fare = delta.kind is Kind.FARE
-        return cls(1, int(is_fare), delta.amount_minor if is_fare else 0, delta.amount_minor)
+        taps = _taps(delta)
+        return cls(1, taps, delta.amount_minor if taps else 0, delta.amount_minor)
 
 
 NO_FIGURES: Final = Figures()
+
+
+def _taps(delta: Delta) -> int:
+    """-1 for what takes back an adopted fare: a correction that an operator books himself is of no ride."""
+    if delta.kind is Kind.ADJUSTMENT and delta.amount_minor > 0 and delta.context != NO_CONTEXT:
+        return -1
+    return int(delta.kind is Kind.FARE)
 
 
 @dataclass(frozen=True, slots=True)

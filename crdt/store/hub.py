@@ -268,15 +268,13 @@ class HubLedger(LedgerReader):
 
         In the background it is found out whether they are here. Until then they may be adopted.
         """
-        authors: set[ReplicaId] = set()
 
         def work(connection: Connection) -> int:
-            authors.update(entry.replica for entry in quarantine.find(connection, hashes))
             return quarantine.resolve(connection, hashes, quarantine.SAID)
 
         def after(count: int) -> None:
             if count:
-                self._parts.own.undo(authors)
+                self._parts.own.compare((), hashes)
 
         return self._database.write(work, after=after)
 

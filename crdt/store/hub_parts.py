@@ -63,7 +63,7 @@ class HubParts:
         self.flagging = Flagging(database, now_ms, self.publish)
         self.projection = Projection(database, self._projected, now_ms)
         self.judging.begin()
-        self.own.undo([key.replica])
+        self.own.compare([key.replica])
 
     def join(self, database: Shared, place: Place) -> None:
         """Hear of what other processes change, from `place` on."""
@@ -88,8 +88,9 @@ class HubParts:
         self.listeners.tell(change)
         if change.replicas:
             self.projection.follow()
-        if change.again:
-            self.own.undo([*change.replicas, *change.suspects])
+        if change.again or change.evidence:
+            came = [*change.replicas, *change.suspects] if change.again else []
+            self.own.compare(came, change.evidence)
 
     def close(self) -> None:
         """Hear of others no more, and write down the last marks; waits."""

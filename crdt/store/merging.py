@@ -17,7 +17,7 @@ from crdt.store.admission import Admitted, Prepared, Suspicion, admit
 from crdt.store.authors import Authors
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
-from crdt.store.rewriting import coming_again
+from crdt.store.rewriting import coming_again, is_awaited
 
 
 class Merged(NamedTuple):
@@ -41,6 +41,7 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
     change = None
     if admitted.blocks:
         change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
+        change = replace(change, again=is_awaited(connection, authors.seen, admitted.moved))
     if admitted.blocks and document is not None:  # an older list may have kept some of them out
         quarantine.take_out(connection, [block.hash for block in admitted.blocks])
     if admitted.ahead:
@@ -51,8 +52,8 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
     if suspects:
         change = Change(0, ()) if change is None else change
         change = change.about(suspects, new)
-    if change is not None and any(entry.resolution == quarantine.SAID for entry in kept):
-        change = replace(change, again=True)
+    if change is not None:
+        change = replace(change, evidence=_to_compare(authors, kept))
     return Merged(admitted, change)
 
 
@@ -76,6 +77,15 @@ def _keep(
         (lost if is_hub and stands else other).append(entry)
     kept = quarantine.put(connection, lost, at_ms, bounded=False)
     return kept + quarantine.put(connection, other, at_ms)
+
+
+def _to_compare(authors: Authors, kept: Iterable[Quarantined]) -> list[bytes]:
+    """Of what was kept, the blocks of which facts may be here.
+
+    Their terminal was replaced, or the hub has had another identity, which may have adopted them.
+    """
+    put_back = len(authors.hubs) > 1
+    return [entry.hash for entry in kept if put_back or entry.resolution == quarantine.SAID]
 
 
 def _too_many(connection: Connection, admitted: Admitted) -> list[Suspicion]:

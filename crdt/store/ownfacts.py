@@ -12,7 +12,6 @@ from crdt.certificate import AuthorCertificate
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import projection, quarantine
 from crdt.store.adopting import Adopter, Adoption
 from crdt.store.authors import Authors
 from crdt.store.chore import Chore
@@ -48,10 +47,10 @@ class OwnFacts:
         self._now_ms = now_ms
         self._publish = publish
         self._adopter = Adopter(key, certificate, authors.every)
-        self._undoing = Chore(
+        self._comparing = Chore(
             database,
-            self._undo_some,
-            self._undone,
+            self._compare_some,
+            self._compared,
             "What the hub has adopted from a terminal, and the terminal wrote again, counts twice for now.",
         )
 
@@ -71,19 +70,19 @@ class OwnFacts:
 
         def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
             self._chain.check(connection)
-            projection.catch_up(connection, self._now_ms())
-            adoption = self._adopter.adopt(connection, hashes)
+            adoption = self._adopter.adopt(connection, hashes, self._now_ms())
             return adoption.facts, adoption.head, adoption.changes
 
         return self._write(work)
 
-    def undo(self, came: Iterable[ReplicaId]) -> None:
+    def compare(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
         """Take back, in the background, what was adopted of these authors' terminals and they wrote again.
 
-        And note what they wrote again of what they said so. For the hub itself: of everybody's.
+        And note what they wrote again of what they said so. For the hub itself: of everybody's. `new`: blocks
+        in quarantine, by their hashes, that are to be looked at whoever came.
         """
-        self._adopter.look(came)
-        self._undoing.begin()
+        self._adopter.look(came, new)
+        self._comparing.begin()
 
     def _write(self, work: Callable[[Connection], tuple[T, Head | None, Sequence[Change]]]) -> Future[T]:
         """Write facts of the hub's own; done when they are durable and marked.
@@ -110,15 +109,14 @@ class OwnFacts:
         writing.add_done_callback(then(outcome, written))
         return outcome
 
-    def _undo_some(self, connection: Connection) -> Adoption:
-        if not (quarantine.awaited(connection) and self._chain.may_write(connection)):
-            return Adoption(0, None, ())
-        projection.catch_up(connection, self._now_ms())
-        return self._adopter.undo(connection, self._now_ms())
+    def _compare_some(self, connection: Connection) -> Adoption:
+        if not self._chain.may_write(connection):
+            return Adoption()
+        return self._adopter.compare(connection, self._now_ms())
 
-    def _undone(self, undone: Adoption) -> None:
-        self._adopter.settle(undone)
-        if self._keeper is not None and undone.head is not None:
-            self._keeper.note({self._key.replica: undone.head})
-        for change in undone.changes:
+    def _compared(self, compared: Adoption) -> None:
+        self._adopter.settle(compared)
+        if self._keeper is not None and compared.head is not None:
+            self._keeper.note({self._key.replica: compared.head})
+        for change in compared.changes:
             self._publish(change)

@@ -25,10 +25,13 @@ from crdt.store.statement import Statement
 MAX_QUARANTINED_BYTES: Final = 8 * 1024 * 1024  # of one replica: some months of a bus, with the proofs
 OPEN: Final = ""  # nobody has written the facts again
 SAID: Final = "said"  # the terminal has, by its word or because it was replaced, and that is not here yet
+PART: Final = "part"  # the hub has some of them, adopted with another block that is not here
 REISSUED: Final = "reissued"  # the terminal has, under its new identity
 ADOPTED: Final = "adopted"  # the hub has, by an operator's decision
 UNDONE: Final = "undone"  # the hub has taken its own back; the terminal's count
-UNRESOLVED: Final = frozenset({OPEN, SAID})  # the ledger lacks facts of it, as far as is known
+UNRESOLVED: Final = frozenset({OPEN, SAID, PART})  # the ledger lacks facts of it, as far as is known
+AWAITED: Final = (ADOPTED, SAID, PART)  # the terminal's own may come
+COPIED: Final = (ADOPTED, PART, UNDONE)  # the hub has written facts of it
 
 _INSERT: Final = Bulk(QUARANTINE)
 _CHUNK: Final = 500
@@ -176,7 +179,7 @@ def authors_with(connection: Connection, resolution: str) -> list[ReplicaId]:
 
 
 def awaited(connection: Connection) -> list[ReplicaId]:
-    """Of whom there are blocks whose facts may come again: the hub has adopted them, or it was said so."""
+    """Of whom there are blocks whose facts may come again: the hub has copied them, or it was said so."""
     return [ReplicaId(replica) for (replica,) in _AWAITED.rows(connection)]
 
 
@@ -192,9 +195,10 @@ def resolve(connection: Connection, hashes: Collection[bytes], how: str) -> int:
 
 
 def take_out(connection: Connection, hashes: Collection[bytes]) -> None:
-    """Forget these entries: their blocks count now."""
+    """Forget these entries: their blocks count now. Not those of which the hub has copies to take back."""
     for part in _parts(hashes):
-        connection.execute(QUARANTINE.delete().where(QUARANTINE.c.hash.in_(part)))
+        here = QUARANTINE.c.hash.in_(part) & QUARANTINE.c.resolution.not_in(COPIED)
+        connection.execute(QUARANTINE.delete().where(here))
 
 
 _COLUMNS: Final = (
@@ -233,7 +237,7 @@ _AUTHORS: Final = Statement(
 )
 _AWAITED: Final = Statement(
     select(QUARANTINE.c.replica)
-    .where(or_(QUARANTINE.c.resolution == ADOPTED, QUARANTINE.c.resolution == SAID))
+    .where(or_(*(QUARANTINE.c.resolution == resolution for resolution in AWAITED)))
     .distinct()
 )
 

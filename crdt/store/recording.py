@@ -15,7 +15,7 @@ from crdt.errors import MisuseError, NotPermitted
 from crdt.facts import CardId, CardState, Context, Delta, Draft, Kind, ReplicaId, check_card
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import balances, blocks, rewriting
+from crdt.store import balances, blocks
 from crdt.store.balances import Met
 from crdt.store.blocks import Chain
 from crdt.store.flags import FlagKey
@@ -45,6 +45,7 @@ class Change:
     flags: Collection[FlagKey] = ()  # those put on, or taken off
     met: Met = NOBODY_MET  # those of `cards` that were met for the first time, with their numbers
     again: bool = False  # facts may be here now that the hub has adopted, or was told would come
+    evidence: Collection[bytes] = ()  # blocks new in quarantine of which the facts may be here
 
     def about(self, suspects: Collection[ReplicaId], flags: Collection[FlagKey]) -> Change:
         """The same change, which is also about these authors' evidence, and puts these flags on."""
@@ -109,8 +110,7 @@ def record(
     for columns in facts:
         gain.add(columns)
     met = balances.add_gain(connection, gain, position)
-    again = rewriting.is_awaited(connection, chains)
-    return Change(position, gain.sums.keys(), chains.keys(), met=met, again=again)
+    return Change(position, gain.sums.keys(), chains.keys(), met=met)
 
 
 def book(
@@ -126,7 +126,6 @@ def book(
         credit_minor += facts.credit_minor()
         certificate.check_allowance(credit_minor)
         change = record(connection, [block], [facts], {key.replica: Chain(head, credit_minor)})
-        change = replace(change, again=False)  # an order is new, also where a fork of the hub's was adopted
         if order.request:
             _PUT_REQUEST.run(connection, [(order.request, key.replica, head.seq)])
     state = balances.state_of(balances.read_card(connection, order.card))

@@ -18,10 +18,10 @@ from crdt.facts import CardId, Delta, Kind, ReplicaId
 from crdt.forks import unheld
 from crdt.store import papers, quarantine
 from crdt.store.blocks import NO_HEAD, delta_of, fact_row, facts_of, heads_of, stored_blocks
+from crdt.store.content import Content
 from crdt.store.evidence import DELIVERED, TOLD
 from crdt.store.memory import open_segment
 from crdt.store.quarantine import OPEN, REISSUED
-from crdt.store.rewriting import Content
 from crdt.store.terminal_schema import OPEN_DELTA, TERMINAL
 
 _WRITTEN: Final = ((OPEN, REISSUED), (DELIVERED, TOLD))

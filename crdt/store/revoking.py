@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -15,7 +16,7 @@ from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
-from crdt.store.rewriting import note_coming_again
+from crdt.store.rewriting import is_awaited, note_coming_again
 
 
 class Applied(NamedTuple):
@@ -36,7 +37,8 @@ def apply_revocations(
         changes.append(_remove(connection, revocations, at_ms))
     admitted = _readmit(connection, authors, revocations, at_ms)
     if admitted.blocks:
-        changes.append(record(connection, admitted.blocks, admitted.facts, admitted.moved))
+        change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
+        changes.append(replace(change, again=is_awaited(connection, authors.seen, admitted.moved)))
     coming = note_coming_again(connection, revocations)
     if coming:
         changes.append(Change(0, (), suspects=coming, again=True))
@@ -75,7 +77,8 @@ def _readmit(connection: Connection, authors: Authors, revocations: Revocations,
     """Judge anew what is in quarantine only for a revocation that does not hold any more."""
     entries = [
         entry
-        for entry in quarantine.entries(connection, resolution=quarantine.OPEN, reason=RefusalCode.REVOKED)
+        for resolution in (quarantine.OPEN, *quarantine.COPIED)
+        for entry in quarantine.entries(connection, resolution=resolution, reason=RefusalCode.REVOKED)
         if entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)
     ]
     authors.learn(connection, [entry.replica for entry in entries])

@@ -1,81 +1,69 @@
 """Which facts are in the ledger again under another identity, found by their content in the history.
 
-Of their terminal, which writes again what it lost; or of the hub, which had adopted them before it was put
-back.
+Of their terminal, which writes again what it lost; or of the hub, which has adopted them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import Connection, select
 
-from crdt.certificate import Role
-from crdt.facts import CardId, Context, Delta, ReplicaId
+from crdt.certificate import AuthorCertificate, Role
+from crdt.facts import Delta, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.blocks import authors_of, delta_of
+from crdt.store.content import Content
 from crdt.store.hub_schema import HISTORY
 from crdt.store.kin import Kin, place
 from crdt.store.quarantine import OPEN, SAID, Quarantined
+from crdt.store.reckoning import Held
 
 _CHUNK: Final = 500
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 
 
-class Content(NamedTuple):
-    """What makes a fact the same under another identity: everything but its author and number.
+def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection[Delta]) -> Held:
+    """How often the ledger has what these facts of one author's block say. The history has to have caught up.
 
-    The kind does not tell: where the hub may not write one, it books an adjustment of the same amount.
+    By identities of its terminal and of the hub; for a block of the hub's own, by all terminals and the hub.
     """
-
-    card: CardId
-    amount_minor: int
-    at_ms: int
-    context: Context
-
-    @classmethod
-    def of(cls, delta: Delta) -> Content:
-        """A fact's."""
-        return cls(delta.card, delta.amount_minor, delta.at_ms, delta.context)
-
-
-def written(
-    connection: Connection,
-    kin: Kin,
-    replica: ReplicaId,
-    facts: Collection[Delta],
-    apart_from: Collection[Delta] = (),
-) -> set[Content]:
-    """The contents of the ledger's facts about the cards of `facts` by this author's terminal or the hub.
-
-    `apart_from`: facts that are not looked at, such as what the hub has adopted itself.
-    """
-    writers = kin.identities(replica) | kin.hubs
-    left_out = {(fact.replica, fact.seq) for fact in apart_from}
+    found = Held()
+    if not facts:
+        return found
+    times = [delta.at_ms for delta in facts]
+    where = [HISTORY.c.at_ms.between(min(times), max(times))]
+    if replica not in kin.hubs:
+        where.append(HISTORY.c.replica.in_(kin.identities(replica) | kin.hubs))
     cards = sorted({delta.card for delta in facts})
-    found: set[Content] = set()
     for at in range(0, len(cards), _CHUNK):
-        query = select(*(HISTORY.c[name] for name in _COLUMNS)).where(
-            HISTORY.c.card.in_(cards[at : at + _CHUNK]), HISTORY.c.replica.in_(writers)
-        )
-        for replica_of, seq, *fact in connection.execute(query):
-            if (replica_of, seq) in left_out:
-                continue
-            found.add(Content.of(delta_of(replica_of, seq, tuple(fact))))
+        query = select(*(HISTORY.c[name] for name in _COLUMNS))
+        query = query.where(HISTORY.c.card.in_(cards[at : at + _CHUNK]), *where)
+        for writer, seq, *fact in connection.execute(query):
+            count = found.hubs if writer in kin.hubs else found.theirs
+            count[Content.of(delta_of(writer, seq, tuple(fact)))] += 1
     return found
 
 
-def is_awaited(connection: Connection, writers: Collection[ReplicaId]) -> bool:
-    """Whether one of these may have written again what the hub adopted from its terminal, or was told of; or
-    is a hub's identity, which may have adopted it before."""
+def is_awaited(
+    connection: Connection,
+    authors: Mapping[ReplicaId, AuthorCertificate],
+    writers: Collection[ReplicaId],
+) -> bool:
+    """Whether one of these, of whom facts came, may have written again what lies in quarantine.
+
+    A hub's identity may have adopted any of it, before it was put back; a terminal's what is noted as adopted
+    from that terminal, or as said to come. `authors`: with those of `writers`.
+    """
+    if any(authors[replica].role is Role.HUB for replica in writers):
+        return True
     awaited = quarantine.awaited(connection)
     if not awaited:
         return False
-    authors = authors_of(connection, [*awaited, *writers])
-    places = {Role.HUB, *(place(authors[replica]) for replica in awaited)}
+    places = {place(author) for author in authors_of(connection, awaited).values()}
     return any(place(authors[replica]) in places for replica in writers)
 
 

@@ -6,7 +6,18 @@ from crdt.store import quarantine
 from crdt.store.hub import HubLedger
 from crdt.store.quarantine import Quarantined
 
+MANY_STEPS = 10_000
+
 
 def in_quarantine(hub: HubLedger) -> Future[list[Quarantined]]:
     """Every block there, by author and number, with what became of its facts."""
     return hub._database.read(quarantine.entries)
+
+
+def at_rest(hub: HubLedger) -> None:
+    """Wait until the hub has compared with its ledger all in quarantine that it has to."""
+    for _ in range(MANY_STEPS):
+        if not hub._parts.own._comparing._running:
+            return
+        hub._database.write(lambda _connection: None, background=True).result()
+    raise AssertionError("it does not rest")

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,13 +12,15 @@ from hypothesis import strategies as st
 from crdt.block import Block
 from crdt.documents import SignedDocument
 from crdt.errors import MisuseError
-from crdt.facts import Delta, Kind, ReplicaId
+from crdt.facts import Context, Delta, Draft, Kind, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store.completeness import Complete
 from crdt.store.days import NO_FIGURES, QUARTER_MS, Day, Figures, tally
 from crdt.store.hub import HubLedger
 from tests.crdt import world
+from tests.crdt.store.branches import as_of, renewed
 from tests.crdt.store.fleet import Fleet, card, deltas_of
+from tests.crdt.store.quarantined import at_rest
 from tests.crdt.store.stores import NewFleet
 
 ONE, OTHER, _ = world.TERMINALS
@@ -87,6 +90,33 @@ def test_late_blocks_restate_a_closed_day_as_explicit_adjustments(fleet: Fleet) 
     assert report.restated == {one: Figures(5, 4, -1000, -500)}
     assert hub.close_day(DAY, 222).result() == report
     assert hub.report(NEXT).result().figures == {one: Figures(1, 1, -250, -250)}
+
+
+def test_a_closed_day_gives_back_the_fare_that_the_hub_had_adopted(fleet: Fleet) -> None:
+    """The terminal brings it after all: the day has one tap of it, restated by adjustments of both."""
+    hub, again = fleet.hub, renewed(ONE)
+    ride = replace(taps(1)[1], context=Context("12", "", "town"))
+    branch = ONE.blocks([taps(1)[0], ride], [])
+    merge(hub, ONE.blocks(taps(1)[:1], []))
+    hub.merge([block.raw for block in branch]).result()
+    hub.adopt([branch[0].hash]).result()
+    caught_up(hub)
+    closed = hub.close_day(DAY, 111).result()
+    assert closed.figures[hub.replica] == Figures(1, 1, -250, -250)
+    hub.merge([block.raw for block in again.blocks(as_of([ride], again), [])], [again.certificate]).result()
+    at_rest(hub)
+    caught_up(hub)
+    report = hub.report(DAY).result()
+    assert report.figures == closed.figures
+    assert report.restated[hub.replica] == Figures(2, 0, 0, 0)
+    assert report.restated[again.key.replica] == Figures(1, 1, -250, -250)
+
+
+def test_a_correction_that_an_operator_books_is_no_tap_less(fleet: Fleet) -> None:
+    """It is of no ride; and a day's figures of taps are rides."""
+    fleet.hub.append(card(1), [Draft(Kind.ADJUSTMENT, 250)], START_MS).result()
+    caught_up(fleet.hub)
+    assert fleet.hub.report(DAY).result().figures == {fleet.hub.replica: Figures(1, 0, 0, 250)}
 
 
 def test_the_days_of_a_ledger_that_was_made_again_are_the_same(fleet: Fleet) -> None:

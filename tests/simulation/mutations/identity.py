@@ -102,7 +102,7 @@ MUTATIONS: Final = (
     mutation(
         "a hub adopts what the terminal has written again",
         300,
-        rewriting.written,
+        rewriting.held,
         "kin.identities(replica) | kin.hubs",
         "kin.hubs",
         theme=STORAGE,

@@ -1,0 +1,89 @@
+"""What the hub has to write so that each fact of a block in quarantine counts once, told by contents alone.
+
+So it follows from the set of facts, whichever identity of the hub looks, in whichever order they came, and
+however often its database was put back in between. What the terminal's chains say counts there, and the hub
+has no copy of it left. Of what they do not say, and the hub has ever copied because an operator adopted it,
+it has one copy: where it has taken that back the terminal's was here, and that may be lost since.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from crdt.facts import Delta, Kind
+from crdt.store.content import Content
+from crdt.store.quarantine import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How often the chains that count say what a block in quarantine says, or take it back.
+
+    `theirs`: those of its terminal; for a block of a hub, of all terminals. `hubs`: of all its identities.
+    """
+
+    theirs: Counter[Content] = field(default_factory=Counter)
+    hubs: Counter[Content] = field(default_factory=Counter)
+
+    def traces(self, content: Content) -> int:
+        """How often a hub has copied this fact, or taken a copy back: a sign that it was adopted once."""
+        return self.hubs[content] + self.hubs[content.back]
+
+    def knows(self, content: Content) -> bool:
+        """Whether anybody has written this, or the hub has taken it back."""
+        return self.theirs[content] > 0 or self.traces(content) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """Of one block in quarantine."""
+
+    due: Sequence[Delta]  # what the hub has to write for it now; numbers and author are still the block's
+    lacking: Sequence[Delta]  # what nobody counts, unless an operator adopts it
+    copied: bool  # whether a copy of the hub's counts, for what the terminal does not have
+    traced: bool  # whether the hub has ever copied any of it
+
+    def adopted(self) -> Reckoning:
+        """The same once the hub has booked all that is lacking too."""
+        copied = self.copied or bool(self.lacking)
+        return replace(self, due=[*self.due, *self.lacking], lacking=(), copied=copied)
+
+    def resolution(self, before: str) -> str:
+        """What has become of the block; `before`: as was noted."""
+        if self.lacking:
+            return SAID if before == SAID else PART if self.copied else OPEN
+        if self.copied:
+            return ADOPTED
+        return UNDONE if self.traced else REISSUED
+
+
+def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
+    """Reckon a block of these facts. `own`: it is of a branch of a hub's own chain."""
+    due: list[Delta] = []
+    lacking: list[Delta] = []
+    copied = traced = False
+    times = Counter(map(Content.of, facts))
+    for content, fact in {Content.of(fact): fact for fact in facts}.items():
+        if own and fact.kind is Kind.ADJUSTMENT and held.knows(content.back):
+            continue  # it took back what another block says, and is reckoned with that
+        missing = max(0, times[content] - held.theirs[content])
+        traces = held.traces(content)
+        wanted = missing if traces else 0
+        if fact.amount_minor and fact.kind is not Kind.OPENING:
+            due += _towards(fact, wanted - (held.hubs[content] - held.hubs[content.back]))
+        copied |= wanted > 0
+        traced |= traces > 0
+        lacking += [fact] * (missing - wanted)
+    return Reckoning(due, lacking, copied, traced)
+
+
+def _towards(fact: Delta, copies: int) -> list[Delta]:
+    """So many copies more of a fact; below zero, what takes so many back.
+
+    It is of the same moment and place, so the day and the route that had the money twice give it back.
+    """
+    if copies >= 0:
+        return [fact] * copies
+    return [replace(fact, kind=Kind.ADJUSTMENT, amount_minor=-fact.amount_minor)] * -copies

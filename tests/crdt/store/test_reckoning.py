@@ -1,0 +1,93 @@
+"""Invariant 3: what the hub has to write follows from who has written a fact how often, and nothing else."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crdt.facts import Context, Delta, Kind
+from crdt.store.content import Content
+from crdt.store.quarantine import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
+from crdt.store.reckoning import Held, reckon
+from tests.crdt.store.branches import ONE, facts
+
+(FARE,) = facts((1, Kind.FARE, -250))
+(OPENING,) = facts((1, Kind.OPENING, 500))
+COUNTS = st.integers(0, 4)
+
+
+def held(fact: Delta, theirs: int, copies: int = 0, backs: int = 0) -> Held:
+    """What the terminal has written so often, and the hub has copied and taken back so often."""
+    content = Content.of(fact)
+    hubs = Counter({content: copies}) + Counter({content.back: backs})
+    return Held(Counter({content: theirs}), hubs)
+
+
+@given(theirs=st.integers(0, 1), copies=COUNTS, backs=COUNTS, once_more=st.booleans())
+def test_what_is_due_makes_a_fact_count_once_and_nothing_is_due_then(
+    theirs: int, copies: int, backs: int, once_more: bool
+) -> None:
+    """Where anybody has it, or has ever adopted it; and whatever was written too often, either way."""
+    found = reckon([FARE], held(FARE, theirs, copies, backs), own=False)
+    if once_more:
+        found = found.adopted()
+    written = [Content.of(fact) for fact in found.due]
+    copies += written.count(Content.of(FARE))
+    backs += written.count(Content.of(FARE).back)
+    once = bool(theirs or copies or backs)
+    assert theirs + copies - backs == once
+    assert bool(found.lacking) is not once
+    again = reckon([FARE], held(FARE, theirs, copies, backs), own=False)
+    assert (again.due, again.lacking) == ([], list(found.lacking))
+    assert again.resolution(OPEN) == found.resolution(OPEN)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "copies", "backs", "before", "resolution"),
+    [
+        (0, 0, 0, OPEN, OPEN),
+        (0, 0, 0, SAID, SAID),
+        (0, 0, 0, REISSUED, OPEN),
+        (1, 0, 0, SAID, REISSUED),
+        (0, 1, 0, OPEN, ADOPTED),
+        (1, 1, 0, ADOPTED, UNDONE),
+        (1, 1, 1, OPEN, UNDONE),
+        (0, 1, 1, UNDONE, ADOPTED),
+    ],
+)
+def test_what_has_become_of_a_block_is_told_by_the_facts(
+    theirs: int, copies: int, backs: int, before: str, resolution: str
+) -> None:
+    """Only that its terminal was to write it again is not in them."""
+    assert reckon([FARE], held(FARE, theirs, copies, backs), own=False).resolution(before) == resolution
+
+
+def test_a_block_of_which_the_hub_has_copied_a_part_is_still_to_be_decided_about() -> None:
+    """And the rest is what an adoption books."""
+    found = reckon([FARE, OPENING], held(FARE, 0, 1), own=False)
+    assert (found.resolution(OPEN), found.lacking) == (PART, [OPENING])
+
+
+def test_two_fares_of_one_moment_in_one_block_count_twice() -> None:
+    """A reader takes no two, but nothing else forbids them."""
+    twice = [FARE, replace(FARE, seq=2)]
+    assert len(reckon(twice, held(FARE, 0), own=False).lacking) == 2
+    assert len(reckon(twice, held(FARE, 1), own=False).lacking) == 1
+    back = reckon(twice, held(FARE, 1, 2), own=False).due
+    assert [Content.of(fact) for fact in back] == [Content.of(FARE).back]
+
+
+def test_an_opening_is_never_taken_back() -> None:
+    """Of a card's openings one counts anyway."""
+    found = reckon([OPENING], held(OPENING, 1, 1), own=False)
+    assert (found.due, found.lacking) == ([], [])
+
+
+@pytest.mark.parametrize("kind", [Kind.ADJUSTMENT, Kind.TOPUP])
+def test_in_a_branch_of_the_hubs_own_what_takes_back_is_not_adopted(kind: Kind) -> None:
+    """Where what it is about is known; what the hub has sold is not of that kind."""
+    back = Delta(ONE.key.replica, 1, FARE.card, kind, 250, FARE.at_ms, Context("12", "", "town"))
+    found = reckon([back], held(FARE, 1), own=True)
+    assert list(found.lacking) == ([] if kind is Kind.ADJUSTMENT else [back])
