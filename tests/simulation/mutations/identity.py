@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import marks, merging, own_chain, recording, reissue, rewriting, starting
+from crdt.store import marks, merging, own_chain, reissue, rewriting, starting
 from edge import comparing
 from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, STORAGE
@@ -94,9 +94,9 @@ MUTATIONS: Final = (
     mutation(
         "what a hub has adopted counts on when its terminal writes it again",
         300,
-        recording.record,
-        "again = rewriting.is_awaited(connection, chains)",
-        "again = False",
+        merging.merge_prepared,
+        "again=is_awaited(connection, authors.seen, admitted.moved)",
+        "again=False",
         theme=STORAGE,
     ),
     mutation(
