@@ -29,6 +29,11 @@ def add(command: Command) -> None:
         help="the courier file; with adopt: the hash of the block, as `forks` shows it; with give-up: the "
         "replica, as `waiting` shows it",
     )
+    ledger.add_argument(
+        "--others",
+        action="store_true",
+        help="with adopt: also every other block of the same author that is open",
+    )
 
 
 def what_waiting_means(rows: list[dict[str, Any]]) -> list[str]:
@@ -110,7 +115,8 @@ def _every_fork(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
 def _adopt(options: argparse.Namespace) -> None:
     if options.file is None:
         raise SetupError("Say which block: `farebox-hub ledger adopt BLOCK`, its hash as `forks` shows it.")
-    done = ask_hub(options, "POST", "/ledger/adopt", {"block": str(options.file)})
+    asked = {"block": str(options.file), "others": options.others}
+    done = ask_hub(options, "POST", "/ledger/adopt", asked)
     say(f"{done['entries']} entries that the ledger lacked are booked by the hub.")
     say("Should their terminal come after all and write them again, the hub takes its own back.")
 

@@ -89,6 +89,8 @@ async def give_up(request: web.Request) -> web.Response:
 
 
 async def adopt(request: web.Request) -> web.Response:
-    """POST /ledger/adopt {"block": hash in hex} -> what was booked"""
+    """POST /ledger/adopt {"block": hash in hex, "others": whether all else of its author too} -> how much"""
     body = await json_object(request)
-    return web.json_response({"entries": await request.app[SERVICE].adopt(str(body.get("block", "")))})
+    others = body.get("others") is True
+    entries = await request.app[SERVICE].adopt(str(body.get("block", "")), others=others)
+    return web.json_response({"entries": entries})

@@ -17,13 +17,12 @@ from crdt.facts import Draft, FleetId, Kind, ReplicaId
 from crdt.pairing import Entropy, PairingCode
 from crdt.signing import SigningKey
 from crdt.store.hub import HubLedger
-from crdt.store.quarantine import UNRESOLVED
 from crdt.store.recording import Money
 from crdt.store.store import Store
 from hub import restoring
+from hub.adopting import adopt
 from hub.errors import RequestRefused, SetupError
 from hub.events import EventBus, Topic
-from hub.evidence import quarantined
 from hub.fleet_desk import FleetDesk
 from hub.fleettext import format_money, parse_money
 from hub.invites import Invite, Invites
@@ -135,25 +134,14 @@ class Service:
         """Let what a revoked terminal wrote after its cut-off count: all that is here, or up to `cut_off`."""
         return self._published(await self.revoker.accept(terminal, cut_off))
 
-    async def adopt(self, block: str) -> int:
+    async def adopt(self, block: str, *, others: bool = False) -> int:
         """Book what a quarantined block (by hash, hex) says and the ledger has not; how many entries.
 
         For a terminal that never will: should it all the same, the hub takes its own back. And for the hub's
-        own blocks, which nobody writes again.
+        own blocks, which nobody writes again. `others`: and all else of its author that waits for that.
         """
-        found = await quarantined(self._database, block)
-        if found is None:
-            raise RequestRefused("no_block", "There is no such block in quarantine.", HTTPStatus.NOT_FOUND)
         replaced = (await self.revoker.listed()).replaced
-        may = found.reason is RefusalCode.FORK_DETECTED or found.replica in replaced
-        if not may or found.resolution not in UNRESOLVED:
-            raise RequestRefused(
-                "resolved",
-                "Nothing was booked: what this block says is in the ledger already, or comes back when its "
-                "revoked author is accepted.",
-                HTTPStatus.CONFLICT,
-            )
-        return await asyncio.wrap_future(self._ledger.adopt([found.hash]))
+        return await adopt(self._database, self._ledger, replaced, block, others=others)
 
     async def dismiss(self, replica: str, code: str) -> None:
         """Take a flag off an author, because somebody has seen to it."""

@@ -152,6 +152,12 @@ def listed_one(connection: Connection, hash_: bytes) -> Listed | None:
     return None if row is None else _listed(row)
 
 
+def undecided(connection: Connection, replica: ReplicaId) -> list[Listed]:
+    """A replica's blocks whose facts the ledger lacks, as far as is known, by number."""
+    query = _LISTED.where(QUARANTINE.c.replica == replica, _unresolved())
+    return [_listed(row) for row in connection.execute(query.order_by(QUARANTINE.c.first_seq))]
+
+
 def count(connection: Connection) -> int:
     """How many blocks there are."""
     return int(connection.execute(select(func.count()).select_from(QUARANTINE)).scalar_one())

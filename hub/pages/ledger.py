@@ -65,11 +65,11 @@ async def block(request: web.Request) -> web.Response:
 
 
 async def adopt(request: web.Request) -> web.Response:
-    """POST /ledger/blocks/{block}/adopt: gone=yes."""
-    row = await _block(request)
-    if (await posted(request)).text("gone") != "yes":
+    """POST /ledger/blocks/{block}/adopt: gone=yes, others=yes or none."""
+    row, form = await _block(request), await posted(request)
+    if form.text("gone") != "yes":
         raise RequestRefused("unsure", "Nothing was booked: tick the box if what it says is so.", 422)
-    await request.app[SERVICE].adopt(row.block)
+    await request.app[SERVICE].adopt(row.block, others=form.text("others") == "yes")
     raise after("/ledger", "adopted")
 
 

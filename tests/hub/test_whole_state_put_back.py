@@ -83,6 +83,34 @@ async def test_what_it_lost_and_numbered_again_is_told_as_its_own_and_booked_onc
         assert (await asyncio.wrap_future(depot.hub.ledger.books())).balance
 
 
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
+@pytest.mark.parametrize("by", ["page", "command"])
+async def test_all_that_it_lost_is_booked_at_once(settings: HubSettings, tmp_path: Path, by: str) -> None:
+    """A hub that sold for an hour before it was put back has a block of its own for each of its bookings."""
+    async with up(settings) as depot:
+        bus = await depot.pair("Bus 1")
+    copy(settings.state_directory, tmp_path / "image")
+    async with up(settings) as depot:
+        for amount in ("3", "2", "1"):
+            await top_up(depot, UID, amount)
+        lost = await own_blocks(depot)
+    put_back(tmp_path / "image", settings.state_directory)
+    async with up(settings) as depot:
+        await top_up(depot, OTHER, "4")
+        await at(depot, bus).exchange(*map(BlockFrame, lost))
+    block = parse(lost[1]).hash.hex()
+    place = f"/ledger/blocks/{block}"
+    async with up(settings) as depot, operator(depot) as person:
+        if by == "page":
+            await person.post(f"{place}/adopt", {"gone": "yes", "others": "yes"}, form=place)
+        else:
+            asked = {"block": block, "others": True}
+            assert await depot.ask("POST", "/ledger/adopt", asked) == {"entries": 3}
+        assert (await depot.ask("GET", f"/cards/{UID}"))["balance_minor"] == 600
+        forks = (await depot.ask("GET", "/ledger/forks"))["blocks"]
+        assert [row["resolution"] for row in forks] == [ADOPTED] * 3
+
+
 def test_the_process_ends_with_a_sentence_and_its_next_start_has_another_identity(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,7 +131,8 @@ def test_the_process_ends_with_a_sentence_and_its_next_start_has_another_identit
         assert "This hub's whole state was put back" in (tmp_path / "log.txt").read_text().splitlines()[-1]
         hub.start()
         (row,) = [line for line in shell("ledger", "forks").splitlines() if " fork " in line]
-        assert "1 entries that the ledger lacked are booked" in shell("ledger", "adopt", row.split()[-1])
+        said = shell("ledger", "adopt", row.split()[-1], "--others")
+        assert "1 entries that the ledger lacked are booked" in said
         shell("topup", OTHER, "1.00")
         assert "3.00" in shell("cards", "show", UID)
         assert "5.00" in shell("cards", "show", OTHER)

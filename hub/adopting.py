@@ -1,0 +1,51 @@
+"""Blocks in quarantine that an operator has the hub book, one or all of an author's."""
+
+import asyncio
+from collections.abc import Set as AbstractSet
+from http import HTTPStatus
+from typing import Final
+
+from crdt.errors import RefusalCode
+from crdt.facts import ReplicaId
+from crdt.store import quarantine
+from crdt.store.hub import HubLedger
+from crdt.store.quarantine import UNRESOLVED, Listed
+from crdt.store.store import Store
+from hub.errors import RequestRefused
+from hub.evidence import quarantined
+
+AT_ONCE: Final = 32  # blocks in one transaction: others wait for it
+
+
+async def adopt(
+    database: Store, ledger: HubLedger, replaced: AbstractSet[ReplicaId], block: str, *, others: bool
+) -> int:
+    """Book what a quarantined block (by hash, hex) says and the ledger has not; how many entries.
+
+    `others`: and all other blocks of its author that may be booked so. `replaced`: authors that were replaced
+    after a restore.
+    """
+    found = await quarantined(database, block)
+    if found is None:
+        raise RequestRefused("no_block", "There is no such block in quarantine.", HTTPStatus.NOT_FOUND)
+    if not _may_adopt(found, replaced):
+        raise RequestRefused(
+            "resolved",
+            "Nothing was booked: what this block says is in the ledger already, or comes back when its "
+            "revoked author is accepted.",
+            HTTPStatus.CONFLICT,
+        )
+    rows = [found]
+    if others:
+        author = found.replica
+        rows = await asyncio.wrap_future(database.read(lambda sql: quarantine.undecided(sql, author)))
+    hashes = [row.hash for row in rows if _may_adopt(row, replaced)]
+    entries = 0
+    for at in range(0, len(hashes), AT_ONCE):
+        entries += await asyncio.wrap_future(ledger.adopt(hashes[at : at + AT_ONCE]))
+    return entries
+
+
+def _may_adopt(block: Listed, replaced: AbstractSet[ReplicaId]) -> bool:
+    may = block.reason is RefusalCode.FORK_DETECTED or block.replica in replaced
+    return may and block.resolution in UNRESOLVED
