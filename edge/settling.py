@@ -32,6 +32,7 @@ class Settling:
         if page.restarts:
             await self.say_what_had_ended(page.signer)
         if page.restarts and base:
+            self._run.delivery.meets_anew()
             await self._say_what_was_settled()
         left = PAGES_AT_A_TIME
         while not page.final:
