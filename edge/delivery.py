@@ -87,6 +87,11 @@ class Delivery:
         """Chains of which one block is offered now and then."""
         return {*self.disputed, *self.later}
 
+    def meets_anew(self) -> None:
+        """The hub is not what it was: what it had nothing of, or did not take back, is tried at once."""
+        self.keepsake = Pause()
+        self.unwanted.clear()
+
     def timed_out(self) -> None:
         """The link is slower than was hoped."""
         self.agreed = None

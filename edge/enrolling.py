@@ -13,7 +13,7 @@ from edge.errors import EdgeError, HubUnreachable, NotCompared, PairingError, Up
 from edge.exchange import ExchangeClient
 from edge.https import Limits
 from edge.identity import new_keys
-from edge.pairing import Pairing, parse_code
+from edge.pairing import Pairing, Restored, parse_code
 from edge.promised import Promised
 from edge.terminal import Terminal
 from edge.tls import client_context
@@ -104,7 +104,7 @@ class Enroller:
         restored = before if before is not None and before.ledger.suspended else None
         keys = await asyncio.to_thread(new_keys, self._entropy)
         pairing = Pairing(address, self._way.limits, self._way.proxy, self._entropy)
-        ended = None if restored is None else restored.identity.replica
+        ended = None if restored is None else Restored(restored.identity.replica, self._promised())
         promised = await pairing.run(code, keys, self._name, terminal, ended)
         identity = promised.identity
         to_compare = restored is not None and restored.identity.fleet == identity.fleet
@@ -117,6 +117,10 @@ class Enroller:
             await asyncio.to_thread(self._proven, address)
         if to_compare:
             await self._take_up(promised, address)
+
+    def _promised(self) -> bytes:
+        promised = self._terminal.promised
+        return b"" if promised is None else promised.identity.certificate.encode()
 
     async def _take_up(self, promised: Promised, address: HubAddress) -> None:
         identity = promised.identity

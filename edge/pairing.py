@@ -8,6 +8,7 @@ import asyncio
 import base64
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypedDict, TypeVar
 
 import aiohttp
@@ -35,6 +36,15 @@ T = TypeVar("T")
 
 CODE_ERRORS = frozenset({"wrong_code", "code_gone", "no_code"})
 """The hub's words for a code that is mistyped, used up or too old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a terminal was whose storage was put back."""
+
+    replica: ReplicaId
+    promised: bytes = b""
+    """The certificate of an identity that a hub has promised it since, which that may have forgotten."""
 
 
 class _Options(TypedDict):
@@ -72,11 +82,11 @@ class Pairing:
         keys: Keys,
         name: str,
         terminal: TerminalId | None,
-        restored: ReplicaId | None = None,
+        restored: Restored | None = None,
     ) -> Promised:
         """The identity the hub gives to `keys` under the name. `terminal`: its id, where it had one before.
 
-        `restored`: the identity of a storage that was put back; the hub ends it. Raises CodeRefused,
+        `restored`: what a storage that was put back was until now; the hub ends it. Raises CodeRefused,
         HubImpostor, PairingRefused or HubUnreachable; nothing is stored here.
         """
         async with open_http(stranger_context(self._seen), self._limits) as http:
@@ -104,7 +114,7 @@ class Pairing:
         keys: Keys,
         name: str,
         terminal: TerminalId | None,
-        restored: ReplicaId | None,
+        restored: Restored | None,
     ) -> Promised:
         # The connection has to exist before the first message can be made: its key goes in.
         await self._knock(http)
@@ -116,7 +126,8 @@ class Pairing:
             "csr": await asyncio.to_thread(keys.certificate_request, name),
             "name": name,
             "terminal": "" if terminal is None else terminal.hex(),
-            "restored": "" if restored is None else restored.hex(),
+            "restored": "" if restored is None else restored.replica.hex(),
+            "forgotten": "" if restored is None else restored.promised.hex(),
         }
         sealed = await self._protocol(pairing.seal_request, _unb64(answer, "message"), request)
         finish = {"session": _text(answer, "session"), "request": _b64(sealed)}

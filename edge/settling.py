@@ -35,6 +35,7 @@ class Settling:
         if page.restarts:
             await self.say_what_had_ended(page.signer)
         if page.restarts and base:
+            self._run.delivery.meets_anew()
             await self._safekeeping.show(page.signer)
             await self._say_what_was_settled()
         left = PAGES_AT_A_TIME

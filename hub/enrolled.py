@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crdt.certificate import AuthorCertificate
+from crdt.errors import InputRefused
 from crdt.facts import ReplicaId, TerminalId
 from crdt.signing import PUBLIC_KEY_BYTES
 from hub.authority import Authority, ClientCertificate
@@ -30,6 +31,24 @@ class Enrolled:
             "tls_root": authority.root_pem,
             "former": " ".join(each.hex() for each in self.former),
         }
+
+
+def forgotten_in(text: object) -> AuthorCertificate | None:
+    """The certificate, in hex, of an identity that a request says this hub has forgotten; None for none.
+
+    RequestRefused where it is no certificate.
+    """
+    if not text:
+        return None
+    try:
+        return AuthorCertificate.decode(bytes.fromhex(str(text)))
+    except (ValueError, InputRefused) as error:
+        raise not_forgotten() from error
+
+
+def not_forgotten() -> RequestRefused:
+    """The refusal of what is no certificate of an identity that the terminal may have been promised."""
+    return RequestRefused("forgotten", "`forgotten` is a certificate of the same terminal, in hex.")
 
 
 def public_key_of(text: object) -> bytes:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 
 from sqlalchemy import Connection, Select, func, select
 
-from crdt.certificate import AuthorCertificate
+from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
 from crdt.store import expectations
+from crdt.store.amending import Amendment
 from hub import tables
 from hub.authority import ClientCertificate
+from hub.enrolled import not_forgotten
 from hub.errors import RequestRefused
 from hub.registry import MAX_TERMINALS, Client
 
@@ -107,6 +109,21 @@ def unpaired(connection: Connection, replicas: Collection[ReplicaId]) -> set[Rep
     table = tables.client_certificate
     known = connection.execute(select(table.c.replica).where(table.c.replica.in_(replicas))).scalars()
     return {*replicas} - {ReplicaId(found) for found in known}
+
+
+def enter_forgotten(
+    amendment: Amendment, terminal: TerminalId, certificate: AuthorCertificate | None
+) -> set[ReplicaId]:
+    """An identity of this terminal that this hub gave before it was put back: entered again, to end.
+
+    RequestRefused for anybody else's; raises ForeignFleet or BadSignature for one that the fleet never gave.
+    """
+    if certificate is None:
+        return set()
+    if (certificate.terminal, certificate.role) != (terminal, Role.TERMINAL):
+        raise not_forgotten()
+    amendment.enrol(certificate)
+    return {certificate.replica}
 
 
 def end_unused(connection: Connection, replicas: Collection[ReplicaId]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
-from crdt.certificate import Limits, Role
+from crdt.certificate import AuthorCertificate, Limits, Role
 from crdt.errors import RefusalCode, WrongCode
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId, text_fits
 from crdt.pairing import Entropy, HubPairing, PairingCode
@@ -27,7 +27,7 @@ from crdt.store.hub import HubLedger
 from hub import enrolling, invites
 from hub.authority import Authority, ClientCertificate
 from hub.bodies import json_object
-from hub.enrolled import Enrolled, public_key_of
+from hub.enrolled import Enrolled, forgotten_in, public_key_of
 from hub.errors import RequestRefused
 from hub.invites import Invites
 from hub.ratelimit import RateLimit
@@ -61,6 +61,7 @@ class Wanted:
     csr_pem: str
     claimed: bytes  # the terminal id it had before, or b""
     restored: bytes  # its identity of before, where its storage was put back, or b""
+    forgotten: AuthorCertificate | None  # of one that it was promised since, and this hub may have forgotten
 
 
 class Pairing:
@@ -163,14 +164,14 @@ class Pairing:
 
         Only the terminal's own can be ended so.
         """
-        authors = amendment.authors()
-        author = authors.get(ReplicaId(wanted.restored))
+        author = amendment.authors().get(ReplicaId(wanted.restored))
         if author is None or author.role is not Role.TERMINAL or author.terminal != wanted.claimed:
             return []
         group = enrolling.since_pairing(amendment.connection, author.replica) | {author.replica}
+        group |= enrolling.enter_forgotten(amendment, author.terminal, wanted.forgotten)
         enrolling.end_unused(amendment.connection, group)
         self._revoker.replace(amendment, group)
-        return enrolling.former(authors, author.terminal)
+        return enrolling.former(amendment.authors(), author.terminal)
 
     def _enter(
         self, connection: Connection, wanted: Wanted, limits: Limits, fresh: TerminalId, now_ms: int
@@ -200,7 +201,8 @@ def _wanted(request: dict[str, str]) -> Wanted:
         raise RequestRefused("name", "The terminal's name must be 1 to 64 bytes of text.")
     public_key = public_key_of(request.get("public_key"))
     claimed, restored = _id_in(request, "terminal"), _id_in(request, "restored")
-    return Wanted(name, public_key, request.get("csr", ""), claimed, restored)
+    forgotten = forgotten_in(request.get("forgotten"))
+    return Wanted(name, public_key, request.get("csr", ""), claimed, restored, forgotten)
 
 
 def _id_in(request: dict[str, str], field: str) -> bytes:

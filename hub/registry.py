@@ -6,10 +6,10 @@ certificate only when a connection is made.
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, case, select, update
 
@@ -20,8 +20,6 @@ from hub import tables
 from hub.errors import RequestRefused
 from hub.remembered import Remembered
 from hub.sightings import LATE_MS, Sighting, Sightings
-
-T = TypeVar("T")
 
 REVOKED = "revoked"
 REPLACED = "replaced"
@@ -99,8 +97,9 @@ class Registry:
         client = Client(TerminalId(row.terminal), ReplicaId(row.replica), row.name, row.stopped)
         if row.used or row.stopped:
             return keep(client)
-        await self._write(lambda connection: _first_use(connection, row))
-        return client
+        first = self._database.write(lambda sql: _first_use(sql, row), after=self._clients.forget)
+        await asyncio.wrap_future(first)
+        return keep(client)
 
     async def saw(
         self,
@@ -126,7 +125,7 @@ class Registry:
             self.sightings.doubt(terminal)
             values = {"restored_ms": _found_restored(now_ms)}
             change = update(tables.terminal).where(tables.terminal.c.terminal == terminal).values(values)
-            await self._write(lambda connection: connection.execute(change) and None)
+            await asyncio.wrap_future(self._database.write(lambda sql: sql.execute(change) and None))
 
     async def terminals(self) -> list[Terminal]:
         """Every terminal, by name, as it was last heard of."""
@@ -158,10 +157,6 @@ class Registry:
     def forget(self) -> None:
         """Somebody was stopped; said before anybody hears of it, so that memory lets nobody in."""
         self._clients.forget()
-
-    async def _write(self, work: Callable[[Connection], T]) -> T:
-        """Change the registry; from the commit on nobody is let in by what memory had."""
-        return await asyncio.wrap_future(self._database.write(work, after=lambda _result: self.forget()))
 
 
 def find(connection: Connection, name_or_id: str) -> Terminal:
@@ -196,12 +191,14 @@ def _client(connection: Connection, serial: str) -> Row[Any] | None:
     return connection.execute(query.where(certificates.c.serial == serial)).first()
 
 
-def _first_use(connection: Connection, row: Row[Any]) -> None:
+def _first_use(connection: Connection, row: Row[Any]) -> list[str]:
+    """Stop the terminal's older certificates; their serial numbers."""
     table = tables.client_certificate
     mine = table.c.serial == row.serial
     connection.execute(table.update().where(mine).values(used=True))
     older = (table.c.terminal == row.terminal) & (table.c.number < row.number)
     connection.execute(table.update().where(older, table.c.stopped == "").values(stopped=REPLACED))
+    return list(connection.execute(select(table.c.serial).where(older)).scalars())
 
 
 def _with(terminal: Terminal, sighting: Sighting | None) -> Terminal:

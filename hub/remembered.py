@@ -1,6 +1,6 @@
 """Answers of the database, kept in memory until what they are about changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
 from crdt.store.store import Shared, Store
@@ -20,7 +20,7 @@ class Remembered(Generic[K, V]):
 
     def __init__(self, database: Store) -> None:
         self._kept: dict[K, V] | None = None if isinstance(database, Shared) else {}
-        self._changes = 0
+        self._asking: dict[K, object] = {}  # what is being asked, each time by another object
 
     def get(self, key: K) -> V | None:
         """The answer; None where it has to be asked for."""
@@ -28,19 +28,28 @@ class Remembered(Generic[K, V]):
 
     def asking(self, key: K) -> Callable[[V], V]:
         """Call before asking; the function it gives keeps the answer, unless that is out of date by then."""
-        kept, changes = self._kept, self._changes
+        kept, this = self._kept, object()
+        if kept is None or max(len(kept), len(self._asking)) >= MAX_ANSWERS:
+            return lambda value: value
+        self._asking[key] = this
 
         def keep(value: V) -> V:
-            if kept is not None and len(kept) < MAX_ANSWERS:
-                kept[key] = value
-                if self._changes != changes:  # counted before forgotten, so one of both always sees the other
-                    kept.pop(key, None)
+            kept[key] = value
+            if self._asking.get(key) is not this:  # it is forgotten after this, so one of both sees the other
+                kept.pop(key, None)
+            else:
+                self._asking.pop(key, None)
             return value
 
         return keep
 
-    def forget(self) -> None:
-        """Something has changed; said on the writer's thread, before anybody hears of it."""
-        self._changes += 1
-        if self._kept is not None:
-            self._kept = {}
+    def forget(self, keys: Collection[K] | None = None) -> None:
+        """What these answers are about has changed, or all; said on the writer's thread, before anybody hears
+        of it."""
+        if keys is None:
+            self._asking = {}
+            self._kept = None if self._kept is None else {}
+        elif self._kept is not None:
+            for key in keys:
+                self._asking.pop(key, None)
+                self._kept.pop(key, None)

@@ -21,7 +21,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate, Limits, Role
-from crdt.errors import InputRefused, Revoked
+from crdt.errors import Revoked
 from crdt.facts import ReplicaId
 from crdt.signing import HASH_BYTES, replica_id
 from crdt.store import blocks, papers
@@ -32,7 +32,7 @@ from hub import enrolling, reissues
 from hub.authority import Authority, ClientCertificate
 from hub.bodies import json_object
 from hub.callers import Callers
-from hub.enrolled import Enrolled, public_key_of
+from hub.enrolled import Enrolled, forgotten_in, public_key_of
 from hub.enrolling import key_in_use
 from hub.errors import RequestRefused
 from hub.events import EventBus, Topic
@@ -118,7 +118,7 @@ class Renewal:
         Revoked.
         """
         connection, replica = amendment.connection, replica_id(wanted.public_key)
-        forgotten = _forgotten(amendment, client, wanted)
+        forgotten = enrolling.enter_forgotten(amendment, client.terminal, wanted.forgotten)
         former = enrolling.former(amendment.authors(), client.terminal)
         listed = papers.revocations(connection)
         if client.replica in listed.revoked:
@@ -157,20 +157,6 @@ class Renewal:
         )
 
 
-def _forgotten(amendment: Amendment, client: Client, wanted: Wanted) -> set[ReplicaId]:
-    """An identity of the caller's terminal that this hub gave before it was put back: entered again, to end.
-
-    RequestRefused for anybody else's; raises ForeignFleet or BadSignature for one that the fleet never gave.
-    """
-    certificate = wanted.forgotten
-    if certificate is None:
-        return set()
-    if (certificate.terminal, certificate.role) != (client.terminal, Role.TERMINAL):
-        raise _not_forgotten()
-    amendment.enrol(certificate)
-    return {certificate.replica}
-
-
 def _known(connection: Connection, client: Client, replica: ReplicaId) -> AuthorCertificate | None:
     """The certificate of a repeated request's key: a key is certified once. RequestRefused when that key is
     somebody's, or its identity has ended already."""
@@ -184,7 +170,7 @@ def _known(connection: Connection, client: Client, replica: ReplicaId) -> Author
 
 
 def _wanted(body: dict[str, Any]) -> Wanted:
-    csr, reissued, forgotten = body.get("csr"), body.get("reissued", []), body.get("forgotten")
+    csr, reissued = body.get("csr"), body.get("reissued", [])
     try:
         hashes = [bytes.fromhex(each) for each in reissued] if isinstance(reissued, list) else [b""]
     except (TypeError, ValueError):
@@ -193,15 +179,9 @@ def _wanted(body: dict[str, Any]) -> Wanted:
         raise RequestRefused(
             "reissued", f"`reissued` is a list of at most {MAX_REISSUED} hashes of blocks, in hex."
         )
-    try:
-        known = None if forgotten is None else AuthorCertificate.decode(bytes.fromhex(str(forgotten)))
-    except (ValueError, InputRefused) as error:
-        raise _not_forgotten() from error
-    return Wanted(public_key_of(body.get("public_key")), csr if isinstance(csr, str) else "", hashes, known)
-
-
-def _not_forgotten() -> RequestRefused:
-    return RequestRefused("forgotten", "`forgotten` is a certificate of the same terminal, in hex.")
+    forgotten = forgotten_in(body.get("forgotten"))
+    csr_pem = csr if isinstance(csr, str) else ""
+    return Wanted(public_key_of(body.get("public_key")), csr_pem, hashes, forgotten)
 
 
 def _less(limits: Limits, given_minor: int) -> Limits:

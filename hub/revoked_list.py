@@ -24,6 +24,7 @@ class RevokedList:
         self._ledger = ledger
         self._callers = callers
         self._turns = turns
+        self._answer: tuple[int, bytes] | None = None  # the last one, and the version of the list in it
 
     async def get(self, request: web.Request) -> web.Response:
         """GET REVOKED_LIST: HELLO and, where there is a list, its signer's certificate and the list."""
@@ -33,11 +34,19 @@ class RevokedList:
             return web.Response(body=await self._body(), content_type=CONTENT_TYPE)
 
     async def _body(self) -> bytes:
+        """Made anew when the list has changed, by whichever process of the hub."""
+        version = await asyncio.wrap_future(self._ledger.document_version(REVOKED_DOCUMENT))
+        if self._answer is None or self._answer[0] != version:
+            self._answer = await self._made()
+        return self._answer[1]
+
+    async def _made(self) -> tuple[int, bytes]:
         session = Session(self._ledger.fleet, self._ledger.replica)
         body = session.hello({})
         document = await asyncio.wrap_future(self._ledger.document(REVOKED_DOCUMENT))
-        if document is not None:
-            signer = self._ledger.authors()[document.signer]
-            body += session.send(CertificateFrame(signer.encode()))
-            body += session.send(DocumentFrame(document.encode()))
-        return body
+        if document is None:
+            return 0, body
+        signer = self._ledger.authors()[document.signer]
+        body += session.send(CertificateFrame(signer.encode()))
+        body += session.send(DocumentFrame(document.encode()))
+        return document.version, body

@@ -104,13 +104,13 @@ class TerminalDocuments:
         for _ in range(TRIES):
             before, document, fetched = await self._wait(self._database.read(read))
             values = _values(before, document, fetched)
-            if not values or await self._write(_swap(terminal, before, values)):
+            if not values or await self._write(terminal, _swap(terminal, before, values)):
                 return
         raise RequestRefused("busy", "The terminal's settings are being changed; try again.", 503)
 
-    async def _write(self, work: Callable[[Connection], bool]) -> bool:
+    async def _write(self, terminal: TerminalId, work: Callable[[Connection], bool]) -> bool:
         forget = self._fetched.forget
-        return await self._wait(self._database.write(work, after=lambda _result: forget()))
+        return await self._wait(self._database.write(work, after=lambda _result: forget([terminal])))
 
 
 def _kept(connection: Connection, terminal: TerminalId) -> Kept:

@@ -114,6 +114,13 @@ class LedgerReader:
             return done(self._documents[name])
         return self._database.read(lambda connection: papers.get_document(connection, name))
 
+    def document_version(self, name: str) -> Future[int]:
+        """Its version; 0 for none. Dear is only the document itself, where other processes put some too."""
+        if name in self._documents:
+            document = self._documents[name]
+            return done(0 if document is None else document.version)
+        return self._database.read(lambda connection: papers.document_version(connection, name))
+
     # ---- For people ----
 
     def card(self, card: CardId) -> Future[CardRow | None]:

@@ -21,6 +21,11 @@ def get_document(connection: Connection, name: str) -> SignedDocument | None:
     return None if raw is None else SignedDocument.decode(raw)
 
 
+def document_version(connection: Connection, name: str) -> int:
+    """Of the document kept under this name; 0 for none."""
+    return int(_VERSION.value(connection, name=name) or 0)
+
+
 def put_document(connection: Connection, document: SignedDocument) -> bool:
     """Keep a verified document if it is newer than the one kept, or another `terminal`; whether it was."""
     version = _VERSION.value(connection, name=document.name)

@@ -14,6 +14,7 @@ from crdt.protocol import RENEW
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
+from edge.enrolling import Enroller, Way
 from edge.errors import HubRefused
 from edge.exchange import ExchangeClient
 from edge.identity import Identity, new_keys
@@ -128,6 +129,32 @@ async def test_a_promise_that_a_hub_has_forgotten_needs_no_technician(
         mine = await asyncio.to_thread(now.ledger.digest)
         assert mine == await asyncio.wrap_future(depot.hub.ledger.digest())
         assert await waiting(depot) == {}
+
+
+async def test_a_technician_who_pairs_it_ends_the_forgotten_identity_too(
+    settings: HubSettings, bus: Terminal, tmp_path: Path
+) -> None:
+    """Invariant 5: a copy of the storage may have taken the promise up, and write again what is open."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        await back_up(depot, backup)
+        first = enrolled(bus).identity
+        promised = await promise(depot, bus)
+        await asyncio.to_thread(ride, bus, OPEN)
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        book, way = AddressBook(None, None), Way(LIMITS, "")
+        enroller = Enroller(bus, book, "Bus 1", way, lambda _address: None, os.urandom)
+        await enroller.pair(await depot.invite(), address_of(depot))
+        assert not (await sync(depot, bus)).trouble
+        assert await balances(depot) == [750, 0, 750]
+        ended = await listed(depot)
+        assert ended.replaced == {first.replica, promised.identity.replica}
+        assert ended.cut_offs[promised.identity.replica] == 0
+        assert bus.promised is None
 
 
 async def test_a_hub_that_knows_neither_identity_says_what_to_do(

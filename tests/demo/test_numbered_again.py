@@ -87,6 +87,25 @@ async def test_what_a_terminal_keeps_tells_the_hub_and_comes_back_once(
         assert bus.exchanges <= exchanges + 2
 
 
+async def test_a_hub_that_is_not_what_it_was_is_told_at_once_however_seldom_it_was_asked(
+    settings: HubSettings, buses: list[Terminal], tmp_path: Path
+) -> None:
+    """Ten minutes in which it gives more numbers again are so many more bookings for an operator."""
+    async with up(settings) as depot:
+        (bus,) = await paired(depot, buses[:1])
+    copy(settings.state_directory, tmp_path / "image")
+    async with began(settings, bus) as depot:
+        await sell(depot, bus, 2, 2)
+    bus.delivery.keepsake.left = bus.delivery.keepsake.following = MAX_PAUSE_RUNS
+    put_back(tmp_path / "image", settings.state_directory)
+    async with began(settings, bus) as depot:
+        for number in range(9):
+            await top_up(depot, f"request-again-{number}")
+        await bus.run()
+        await bus.run()
+        assert depot.hub.ledger.restored
+
+
 @pytest.mark.parametrize("code", [RefusalCode.COME_AGAIN, RefusalCode.REVOKED, None], ids=str)
 async def test_what_the_hub_has_not_taken_as_evidence_is_kept(
     code: RefusalCode | None, settings: HubSettings, buses: list[Terminal], tmp_path: Path

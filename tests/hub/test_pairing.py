@@ -357,6 +357,24 @@ async def test_nobody_ends_another_terminals_identity_by_pairing(
     assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -100
 
 
+@pytest.mark.parametrize("whose", ["another's", "nobody's"])
+async def test_nobody_ends_another_terminals_identity_by_calling_it_forgotten(
+    depot: Depot, http: aiohttp.ClientSession, whose: str
+) -> None:
+    """Invariant 8: and the code stays good."""
+    victim, own = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    forgotten = victim.certificate.encode().hex() if whose == "another's" else "3f"
+    terminal, restored = own.certificate.terminal.hex(), own.key.replica.hex()
+    code = await depot.invite()
+    request = await wanted("Bus 2", terminal=terminal, restored=restored, forgotten=forgotten)
+    with pytest.raises(Refused) as caught:
+        await (await attempt(depot.url, code, http)).run(request)
+    assert (caught.value.status, caught.value.code) == (400, "forgotten")
+    await victim.push(victim.taps(-100))
+    await own.push(own.taps(-100))
+    await (await attempt(depot.url, code, http)).run(await wanted("Bus 2"))
+
+
 async def test_a_restored_identity_that_is_none_is_refused(depot: Depot, http: aiohttp.ClientSession) -> None:
     with pytest.raises(Refused) as caught:
         await (await attempt(depot.url, await depot.invite(), http)).run(await wanted(restored="0g"))

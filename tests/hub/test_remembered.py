@@ -1,8 +1,15 @@
 """Answers kept in memory: never one that a change has overtaken, never where others may change it."""
 
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Row
+
 from crdt.store.store import Store
+from hub import registry
 from hub.app import Hub
 from hub.remembered import Remembered
+from tests.hub.conftest import Depot
 
 
 def test_an_answer_is_kept_until_something_changes(founded: Hub) -> None:
@@ -21,6 +28,39 @@ def test_an_answer_that_was_read_before_a_change_is_not_kept_after_it(founded: H
     answers.forget()
     assert keep(1) == 1
     assert answers.get("serial") is None
+
+
+@pytest.mark.parametrize(("changed", "kept"), [(["other"], 1), (["serial"], None), (None, None)])
+def test_what_has_changed_of_one_answer_costs_no_other(
+    changed: list[str] | None, kept: int | None, founded: Hub
+) -> None:
+    """Each first use of a certificate changes one entry: not the whole fleet is to be asked for again."""
+    answers: Remembered[str, int] = Remembered(founded.database)
+    answers.asking("serial")(1)
+    answers.forget(changed)
+    assert answers.get("serial") == kept
+    keep = answers.asking("serial")
+    answers.forget(changed)
+    keep(1)
+    assert answers.get("serial") == kept
+
+
+async def test_the_first_use_of_one_certificate_leaves_the_others_in_memory(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First contact of a fleet: as many look-ups as terminals, and not as many for each that comes."""
+    buses = [await depot.pair(f"Bus {number}") for number in range(3)]
+    asked: list[str] = []
+    look_up = registry._client
+
+    def counting(connection: Connection, serial: str) -> Row[Any] | None:
+        asked.append(serial)
+        return look_up(connection, serial)
+
+    monkeypatch.setattr(registry, "_client", counting)
+    for bus in [buses[0], buses[1], buses[0], buses[2], buses[1], buses[0]]:
+        await bus.exchange()
+    assert len(asked) == 3
 
 
 class ManyWriters:

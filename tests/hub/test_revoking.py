@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import Future
 
 import aiohttp
 import pytest
@@ -12,7 +13,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import Kind, ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame
 from crdt.frontier import MAX_FRONTIER
 from crdt.protocol import REVOKED_LIST
 from crdt.pull import Pull
@@ -219,6 +220,37 @@ async def test_a_revoked_terminal_is_given_the_list_that_says_so(depot: Depot) -
         http.get(depot.url + REVOKED_LIST) as response,
     ):
         assert response.status == 403
+
+
+async def test_the_list_is_read_once_for_all_who_ask_until_it_changes(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have sixteen thousand entries, and all who are on it ask; none is given an old one."""
+    stolen = [await depot.pair(f"Bus {number}") for number in range(3)]
+    asked: list[str] = []
+    read = depot.hub.ledger.document
+
+    def counting(name: str) -> Future[SignedDocument | None]:
+        asked.append(name)
+        return read(name)
+
+    monkeypatch.setattr(depot.hub.ledger, "document", counting)
+    assert await given(stolen[0]) == set()
+    for number, bus in enumerate(stolen):
+        await revoke(depot, f"Bus {number}")
+        asked.clear()
+        for _ in range(3):
+            assert await given(bus) == {one.key.replica for one in stolen[: number + 1]}
+        assert asked == [REVOKED_DOCUMENT]
+
+
+async def given(terminal: Terminal) -> set[ReplicaId]:
+    """Who is revoked by the list that the terminal is given; nobody without one."""
+    async with terminal.connect() as http, http.get(terminal.url + REVOKED_LIST) as response:
+        session = terminal.session()
+        events = session.receive_data(await response.read()) + session.receive_eof()
+    found = [one.raw for one in events if isinstance(one, DocumentFrame)]
+    return {one for raw in found for one in Revocations.decode(SignedDocument.decode(raw).body).revoked}
 
 
 # ---- A fork whose terminal is gone ----
