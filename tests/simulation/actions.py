@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
     Action = Callable[[World], None]
 
-THEMES: Final = 5  # of seeds: a stranger is hotlisted for a while; storage is put back; a hub is put back;
-STRANGER, STORAGE, HUB, REVOKED, OWING = range(THEMES)  # authors are revoked; cards are ridden into debt
+THEMES: Final = 6  # of seeds: a stranger is hotlisted for a while; storage is put back; a hub is put back;
+STRANGER, STORAGE, HUB, REVOKED, OWING, DAYS = range(THEMES)  # authors are revoked; debts; days are closed
 
 SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for certain, in this order
     (
         hub_actions.list_stranger,
         bus_actions.keep_in_touch,
-        bus_actions.prune,
         hub_actions.backup,
         bus_actions.prune,
         hub_actions.list_stranger,
@@ -69,6 +68,17 @@ SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for
         hub_actions.publish,
         hub_actions.chores,
     ),
+    (
+        bus_actions.keep_in_touch,
+        hub_actions.night,
+        bus_actions.sync,
+        hub_actions.close_days,
+        bus_actions.sync,
+        hub_actions.chores,
+        hub_actions.night,
+        hub_actions.close_days,
+        hub_actions.chores,
+    ),
 )
 _ACTIONS: Final[tuple[tuple[float, Action], ...]] = (
     (30, bus_actions.tap),
@@ -90,6 +100,8 @@ _ACTIONS: Final[tuple[tuple[float, Action], ...]] = (
     (1, bus_actions.pair_suspended),
     (1, hub_actions.publish),
     (1, hub_actions.adopt),
+    (0.5, hub_actions.night),
+    (0.7, hub_actions.close_days),
     (0.5, hub_actions.find_lost),
     (4, bus_actions.meeting),
     (1.5, bus_actions.fill_stick),

@@ -109,12 +109,13 @@ def ride_out(world: World) -> None:
 
 
 def keep_in_touch(world: World) -> None:
-    """A bus sells, and what it sold is settled before it sells again."""
+    """A bus sells, in two blocks, and all of it is settled."""
     bus = world.present()[0]
-    for card in world.cards[:2]:
-        if bus.branch is None:
-            bus.tap(card)
-            world.sync(bus)
+    if bus.branch is None:
+        bus.tap(world.cards[0])
+        bus.ledger.seal()
+        bus.tap(world.cards[1])
+        world.sync(bus)
 
 
 def prune(world: World) -> None:

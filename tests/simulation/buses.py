@@ -17,6 +17,7 @@ from edge.clock import Reading, TerminalClock
 from edge.comparing import take_up
 from edge.decide import Accepted, Verdict, decide
 from edge.errors import UplinkError
+from edge.report import MAX_FORMER
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from tests.simulation.authors import FARES, HOME, Author, author, settings_in
 from tests.simulation.disks import empty_disk
@@ -57,6 +58,7 @@ class Bus:
         self.believed: dict[ReplicaId, tuple[int, int]] = {}  # of peers, from where to where
         self.copy: Card | None = None
         self.retention = Retention()
+        self.was_restored = False
         self.lost: list[bytes] = []  # blocks of an identity that ended, which nobody has brought to the hub
         self._out_of_reach: list[bytes] = []  # the same while it has not ended
         self._paired_as = 0  # which of its identities the last pairing gave it
@@ -223,7 +225,7 @@ class Bus:
         card was copied, so the terminal itself cannot know. Where it was made with a promise that has been
         taken up since, the terminal is the identity before once more, and that one's number 1 is given.
         """
-        copy = self.copy
+        copy, self.was_restored = self.copy, True
         assert copy is not None
         taken_up = self.author is not copy.author
         sealed = self.sealed(held_elsewhere)
@@ -289,7 +291,7 @@ class Bus:
             self._promise()
             return exchange
 
-        run = Sync(cast(Any, self), cast(Any, self), exchange, dict[str, Any], self.delivery, renew=renewed)
+        run = Sync(cast(Any, self), cast(Any, self), exchange, self._describe, self.delivery, renew=renewed)
         try:
             return self._loop.run(run.run())
         except UplinkError as error:
@@ -299,6 +301,11 @@ class Bus:
     def speaks_as(self) -> ReplicaId:
         """Who it is to the hub."""
         return self.replica if self.promised is None else self.promised.identity.replica
+
+    @property
+    def names(self) -> list[ReplicaId]:
+        """All under which the oracle keeps what counts of what it wrote."""
+        return [*self.replicas, *([] if self.branch is None else [self.branch.name])]
 
     @property
     def next_author(self) -> Author:
@@ -464,6 +471,11 @@ class Bus:
             yield from contents(block).deltas(self.replica, block.header.first_seq)
         for row in self.disk.rows(_OPEN):
             yield Delta(self.replica, row[0], *fact_of(row))
+
+    def _describe(self) -> dict[str, Any]:
+        """As edge.report does it, as far as a hub reads it."""
+        former = [replica.hex() for replica in self.ledger.former(MAX_FORMER)]
+        return {**self.ledger.status(), "former": former}
 
     def _put_marks(self, data: bytes) -> None:
         self.power()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tests.simulation.actions import DAYS
 from tests.simulation.adoptions import each_once
+from tests.simulation.diary import check_all_complete, check_days
+from tests.simulation.hub_actions import night
 from tests.simulation.keeping import check_keepsakes, keeps_more, keepsakes
 from tests.simulation.meetings import bring_lost
 from tests.simulation.network import NO_FAULTS
@@ -42,6 +45,18 @@ def heal(world: World) -> None:
     each_once(world)
     check_keepsakes(world, kept)
     check_exposure(world)
+    if world.theme == DAYS:
+        _end_the_day(world)
+
+
+def _end_the_day(world: World) -> None:
+    night(world)
+    for bus in world.present():
+        expect(world.sync(bus), f"{bus.name} cannot sync though everything works: {world.trace[-1][-1]}")
+    world.hub.chores()
+    check_days(world)
+    if not world.hub.put_back:
+        check_all_complete(world)
 
 
 def _agree(world: World) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crdt.facts import CardId, Kind, ReplicaId
+from tests.simulation.diary import check_days, day_at, days_until
 from tests.simulation.intruders import ROGUE
 from tests.simulation.meetings import bring_lost, cut_short, imported
 
@@ -86,6 +87,20 @@ def find_lost(world: World) -> None:
             world.note(bus.name)
 
 
+def night(world: World) -> None:
+    """The day of service ends, and the first minutes of the next pass."""
+    world.pass_time(day_at(world.now_ms).end_ms - world.now_ms + MORNING_MS)
+
+
+def close_days(world: World) -> None:
+    """The days that have ended are closed, as hub.daybook does by itself; what comes later restates them."""
+    for day in days_until(world.now_ms)[:-1]:
+        with world.risking(world.hub, 4):
+            report = world.hub.ledger.close_day(day, world.now_ms).result()
+            world.note(len(report.figures), len(report.adjustments))
+    check_days(world)
+
+
 def late(world: World) -> None:
     """A request arrives that its terminal has given up."""
     if world.network.late:
@@ -133,6 +148,7 @@ def intrude(world: World) -> None:
 
 
 WHOLE = 0.4
+MORNING_MS = 60_000
 
 
 def _cut_off(world: World, replicas: Sequence[ReplicaId]) -> None:

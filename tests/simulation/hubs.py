@@ -79,6 +79,11 @@ class Hub:
         return self.ledger.replica
 
     @property
+    def now_ms(self) -> int:
+        """What its clock shows, which is right."""
+        return self._oracle.now_ms
+
+    @property
     def floor_minor(self) -> int:
         """Below which a card is overdrawn."""
         return self._audit.floor_minor
@@ -104,7 +109,7 @@ class Hub:
             self.ledger = self._opened()
         expect(not self.ledger.restored, "a hub with a new key counts as put back")
         self.ledger.on_commit(self._committed)
-        self._answerer = Answerer(self.ledger, self.page_rows, _done, now_ms=lambda: 0)
+        self._answerer = Answerer(self.ledger, self.page_rows, _done, now_ms=lambda: self.now_ms)
         written = len(self._oracle.facts.get(self.replica, ()))
         self._oracle.facts.setdefault(self.replica, [])
         self._audit.look(self.replica)
@@ -181,7 +186,7 @@ class Hub:
 
     def renew(self, author: Author, before: Collection[ReplicaId]) -> None:
         """Give a terminal its next identity, and end those before, as hub.renewal and hub.pairing do it."""
-        revoker = Revoker(self.ledger, cast(Any, None), cast(Any, self), lambda: 0)
+        revoker = Revoker(self.ledger, cast(Any, None), cast(Any, self), lambda: self.now_ms)
 
         def enrol(amendment: Amendment) -> None:
             revoker.replace(amendment, before)
@@ -276,7 +281,7 @@ class Hub:
             self.author.key,
             self.author.certificate,
             entropy=self._entropy,
-            now_ms=lambda: 0,
+            now_ms=lambda: self.now_ms,
             marks=marks,
             keeping=InlineKeeper,
         )

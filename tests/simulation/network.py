@@ -52,8 +52,9 @@ class Network:
     faults: Faults = NO_FAULTS
     partitioned: set[int] = field(default_factory=set)  # numbers of buses
     revoked: set[ReplicaId] = field(default_factory=set)
-    late: list[tuple[ReplicaId, bytes]] = field(default_factory=list)
+    late: list[tuple[ReplicaId, bytes, int]] = field(default_factory=list)  # with when it was sent
     log: list[str] = field(default_factory=list)
+    _overtaken: list[tuple[ReplicaId, int, int]] = field(default_factory=list)  # by what was sent after it
     _answers: dict[ReplicaId, list[bytes]] = field(default_factory=dict)
 
     async def exchange(
@@ -84,9 +85,14 @@ class Network:
 
     def deliver_late(self) -> None:
         """One of the requests under way arrives; nobody waits for the answer any more."""
-        replica, body = self.late.pop(self.random.randrange(len(self.late)))
+        replica, body, sent_ms = self.late.pop(self.random.randrange(len(self.late)))
         if replica not in self.revoked:
+            self._overtaken.append((replica, sent_ms, self.hub.now_ms))
             self._ask(replica, body)
+
+    def overtaken(self, replicas: Sequence[ReplicaId], at_ms: int) -> bool:
+        """Whether what these said before then came after it: the hub took it for what they said last."""
+        return any(one in replicas and sent <= at_ms <= came for one, sent, came in self._overtaken)
 
     def _carry(self, replica: ReplicaId, body: bytes, fresh: bool) -> bytes:
         """The bytes that come back."""
@@ -95,7 +101,7 @@ class Network:
         if fate == "lost":
             raise HubUnreachable("No hub answers.")
         if fate == "late" and len(self.late) < MAX_LATE:
-            self.late.append((replica, body))
+            self.late.append((replica, body, self.hub.now_ms))
             raise HubTooSlow("The hub took too long to answer.")
         if fate == "stale" and replica in self._answers and not fresh:
             return self.random.choice(self._answers[replica])

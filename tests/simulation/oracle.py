@@ -57,7 +57,9 @@ class Snapshot:
 class Oracle:
     """What is true in one world."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms  # the true time, which only the hub's clock shows
+        self.written_ms: dict[Fact, int] = {}  # when each was acknowledged first
         self.facts: dict[ReplicaId, list[Fact]] = {}
         self.pending: dict[ReplicaId, list[Fact]] = {}  # handed to a ledger, not acknowledged so far
         self.history: dict[tuple[bytes, int], Snapshot] = {}  # by series and position
@@ -74,6 +76,7 @@ class Oracle:
         facts = self.pending.pop(replica, [])
         written = self.facts.setdefault(replica, [])
         for seq, fact in enumerate(facts, len(written) + 1):
+            self.written_ms.setdefault(fact, self.now_ms)
             named = self.named.setdefault((replica, seq), fact)
             expect(named == fact, f"number {seq} names two facts: {named} and {fact}")
         written += facts

@@ -13,8 +13,9 @@ from crdt.facts import CardId, ReplicaId
 from crdt.frames import Message
 from edge.errors import UplinkError
 from edge.exchange import Answer
-from tests.simulation.actions import SCRIPTS, THEMES, draw
+from tests.simulation.actions import DAYS, SCRIPTS, THEMES, draw
 from tests.simulation.buses import Bus
+from tests.simulation.diary import check_days
 from tests.simulation.healing import heal
 from tests.simulation.hubs import Backup, Hub
 from tests.simulation.inline_loop import InlineLoop
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 START_MS: Final = 1_790_000_000_000
 MIN_STEPS, MAX_STEPS = 16, 32
 BUSES: Final = (2, 2, 2, 3, 3, 4)
+LOOK_EVERY: Final = 4  # steps in which the days are looked at; it takes as long as a step
 MAX_EXCHANGES: Final = 60  # of one run; a run that needs more does not come forward
 PAGE_ROWS: Final = (1, 2, 3, 500, 500)  # of a settlement page: few, so that there are several
 CARDS: Final = (
@@ -61,7 +63,7 @@ class World:
         self.theme = seed % THEMES
         self.random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
         self.trace: list[tuple[object, ...]] = []
-        self.oracle = Oracle()
+        self.oracle = Oracle(START_MS)
         self.loop = InlineLoop()
         self.hub = Hub(self.oracle, self.loop, self.random.choice(PAGE_ROWS), seed)
         self.buses = [
@@ -73,7 +75,6 @@ class World:
         self.intruder = Intruder(self)
         self.backups: list[Backup] = []
         self.sticks: list[bytes] = []  # courier files
-        self.now_ms = START_MS
         self.bookings = 0
         self.adopted = False  # whether a hub has ever been told to adopt something
         self.sharer: Bus | None = None  # whose blocks somebody else carries for certain
@@ -92,11 +93,11 @@ class World:
     def step(self, action: Action) -> None:
         """Something happens; then every promise is looked at where it could have been broken."""
         passed = self.random.choice((50, 2_000, 45_000, 3_600_000))
-        self.now_ms += passed
-        for bus in self.buses:
-            bus.wall.pass_time(passed)
+        self.pass_time(passed)
         self.trace.append((action.__name__, passed))
         action(self)
+        if self.theme == DAYS and len(self.trace) % LOOK_EVERY == 0:
+            check_days(self)
 
     def close(self) -> None:
         """Give the disks back."""
@@ -111,6 +112,17 @@ class World:
         return sha256(repr(state).encode()).hexdigest()
 
     # ---- For the actions ----
+
+    @property
+    def now_ms(self) -> int:
+        """The true time."""
+        return self.oracle.now_ms
+
+    def pass_time(self, ms: int) -> None:
+        """Time passes for everybody."""
+        self.oracle.now_ms += ms
+        for bus in self.buses:
+            bus.wall.pass_time(ms)
 
     def bus(self) -> Bus:
         """Any bus."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.simulation.mutations import identity, ledger, money, revocation, settlement
+from tests.simulation.mutations import days, identity, ledger, money, revocation, settlement
 
 MUTATIONS: Final = (
     *ledger.MUTATIONS,
@@ -10,4 +10,5 @@ MUTATIONS: Final = (
     *settlement.MUTATIONS,
     *identity.MUTATIONS,
     *revocation.MUTATIONS,
+    *days.MUTATIONS,
 )

@@ -1,0 +1,108 @@
+"""What the hub says of days, against what was written: which taps are here, and the figures of closed days.
+
+A service day is half a real one here, so that a world has several. Times are true ones, which the hub's clock
+shows; what terminals date may be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from crdt.facts import Kind, ReplicaId
+from crdt.store.completeness import Complete, Missing
+from crdt.store.days import HALF_DAY_MS, NO_FIGURES, Day, DayReport, Figures
+from hub.daybook import writers
+from tests.simulation.adoptions import Said
+from tests.simulation.oracle import Fact, expect
+
+if TYPE_CHECKING:
+    from tests.simulation.buses import Bus
+    from tests.simulation.world import World
+
+LOOK_BACK: Final = 1  # days before the one that it is now
+_LEARNT: Final = """
+    SELECT block.replica, max(last_seq) FROM block, hub WHERE ordinal <= hub.learnt GROUP BY block.replica
+"""
+
+
+def day_at(at_ms: int) -> Day:
+    """The day of service at a moment."""
+    start_ms = at_ms // HALF_DAY_MS * HALF_DAY_MS
+    return Day(start_ms, start_ms + HALF_DAY_MS)
+
+
+def days_until(at_ms: int) -> list[Day]:
+    """The day that it is, and those before it."""
+    return [day_at(at_ms - back * HALF_DAY_MS) for back in range(LOOK_BACK, -1, -1)]
+
+
+def check_days(world: World) -> None:
+    """No day is said to be complete that lacks a tap, and closed ones are restated to what the ledger has."""
+    replicas = writers(world.hub.ledger.authors(), [])
+    for day in days_until(world.now_ms)[:-1]:
+        for bus in world.present():
+            known = [one.replicas for one in replicas if bus.replica in one.replicas]
+            if known:
+                _check_complete(world, bus, known[0], day)
+        _check_figures(world, world.hub.ledger.report(day).result())
+
+
+def check_all_complete(world: World) -> None:
+    """When everybody has said all: the days of terminals whose storage was never put back are complete."""
+    terminals = writers(world.hub.ledger.authors(), [])
+    for day in days_until(world.now_ms)[:-1]:
+        for bus in world.present():
+            for one in terminals:
+                if bus.replica in one.replicas and not bus.was_restored:
+                    found = world.hub.ledger.completeness(one.replicas, day).result()
+                    expect(isinstance(found, Complete), f"the day of {bus.name} is not complete: {found}")
+
+
+def _check_complete(world: World, bus: Bus, replicas: list[ReplicaId], day: Day) -> None:
+    found = world.hub.ledger.completeness(replicas, day).result()
+    oracle = world.oracle
+    reach = oracle.hub.reach
+    here = list(_taps((f for one in replicas for f in oracle.facts[one][: reach.get(one, 0)]), day))
+    taps = found.taps if isinstance(found, Complete | Missing) else found.until
+    expect(taps == len(here), f"{taps} taps of {bus.name} are said to be here, not {len(here)}")
+    if isinstance(found, Complete):
+        written = _taps((fact for one in bus.names for fact in oracle.facts[one]), day)
+        known = {Said.by(fact) for one, seq in reach.items() for fact in oracle.facts[one][:seq]}
+        lacks = [
+            fact
+            for fact in written
+            if oracle.written_ms.get(fact, 0) < day.end_ms
+            and Said.by(fact) not in known
+            and not world.network.overtaken(bus.replicas, oracle.written_ms.get(fact, 0))
+        ]
+        expect(not lacks, f"the day of {bus.name} is said to be complete, and lacks {lacks}")
+    elif isinstance(found, Missing):
+        for gap in found.gaps:
+            held = reach.get(gap.replica, 0)
+            expect(gap.last_seq > held, f"facts {gap.first_seq} to {gap.last_seq} are said to be missing")
+
+
+def _check_figures(world: World, report: DayReport) -> None:
+    """What was closed, with all adjustments, is what the ledger has of the day as far as the history goes."""
+    if report.closed_ms is None:
+        return
+    restated = {replica: one for replica, one in report.restated.items() if one != NO_FIGURES}
+    expected = {}
+    for replica, last_seq in world.hub.disk.rows(_LEARNT):
+        figures = NO_FIGURES
+        for fact in world.oracle.facts[ReplicaId(replica)][:last_seq]:
+            if report.day.start_ms <= fact.at_ms < report.day.end_ms:
+                figures = figures.plus(_figures(fact))
+        if figures != NO_FIGURES:
+            expected[replica] = figures
+    expect(restated == expected, f"a closed day is restated to {restated}, not {expected}")
+
+
+def _figures(fact: Fact) -> Figures:
+    is_fare = fact.kind is Kind.FARE
+    return Figures(1, int(is_fare), fact.amount_minor if is_fare else 0, fact.amount_minor)
+
+
+def _taps(facts: Iterable[Fact], day: Day) -> Iterator[Fact]:
+    return (fact for fact in facts if fact.kind is Kind.FARE and day.start_ms <= fact.at_ms < day.end_ms)
