@@ -42,6 +42,7 @@ LONGEST_FIRST = (
     "tests/edge/test_program.py",
     "tests/hub/test_kill.py",
     "tests/edge/test_kill.py",
+    "tests/test_leaks.py",
 )
 """Files that take tens of seconds: begun last, one would keep a whole run waiting."""
 
