@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import leaks
 from tests.repository import ROOT
+from tests.roots import spare_roots
 
 # A slow machine is no bug, so no profile has deadlines. CI runs the same examples every time; a search for
 # new ones is `tests/run --hypothesis-profile=thorough`.
@@ -20,6 +21,8 @@ settings.register_profile("farebox", _COMMON)
 settings.register_profile("ci", _COMMON, derandomize=True)
 settings.register_profile("thorough", _COMMON, max_examples=5000)
 settings.load_profile("ci" if os.environ.get("CI") else "farebox")
+
+spare_roots()
 
 pytest_plugins = ["tests.crdt.store.lasting"]
 
