@@ -34,6 +34,7 @@ LONGEST_FIRST = (
     "tests/simulation/test_planted_bugs.py",
     "tests/demo/test_headless.py",
     "tests/crdt/store/test_shared.py",
+    "tests/crdt/store/test_server_away.py",
     "tests/browser/test_dashboard.py",
     "tests/browser/test_demo.py",
     "tests/hub/test_cli.py",
