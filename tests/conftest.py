@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests import leaks
 from tests.repository import ROOT
+from tests.roots import spare_roots
 
 # A slow machine is no bug, so no profile has deadlines. CI runs the same examples every time; a search for
 # new ones is `tests/run --hypothesis-profile=thorough`.
@@ -20,6 +21,8 @@ settings.register_profile("farebox", _COMMON)
 settings.register_profile("ci", _COMMON, derandomize=True)
 settings.register_profile("thorough", _COMMON, max_examples=5000)
 settings.load_profile("ci" if os.environ.get("CI") else "farebox")
+
+spare_roots()
 
 pytest_plugins = ["tests.crdt.store.lasting"]
 
@@ -31,6 +34,7 @@ LONGEST_FIRST = (
     "tests/simulation/test_planted_bugs.py",
     "tests/demo/test_headless.py",
     "tests/crdt/store/test_shared.py",
+    "tests/crdt/store/test_server_away.py",
     "tests/browser/test_dashboard.py",
     "tests/browser/test_demo.py",
     "tests/hub/test_cli.py",
@@ -42,6 +46,7 @@ LONGEST_FIRST = (
     "tests/edge/test_program.py",
     "tests/hub/test_kill.py",
     "tests/edge/test_kill.py",
+    "tests/test_leaks.py",
 )
 """Files that take tens of seconds: begun last, one would keep a whole run waiting."""
 

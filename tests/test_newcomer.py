@@ -10,6 +10,7 @@ import pytest
 
 from tests.needs import missing
 from tests.repository import ROOT, readme_commands, repository_files
+from tests.roots import machines_roots
 
 
 @pytest.fixture
@@ -24,8 +25,9 @@ def fresh_clone(tmp_path: Path) -> Path:
 
 def newcomers_environment(home: Path) -> dict[str, str]:
     """A machine whose python3 is the one under test, without its venv; nothing was ever downloaded."""
-    known = ("PATH", "LANG", "PIP_CERT", "SSL_CERT_FILE", "HTTPS_PROXY", "https_proxy")
+    known = ("PATH", "LANG", "PIP_CERT", "HTTPS_PROXY", "https_proxy")
     environment = {name: os.environ[name] for name in known if name in os.environ}
+    environment |= machines_roots()
     programs = home / "bin"
     programs.mkdir()
     (programs / "python3").symlink_to(Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crdt.store.database import Database
-from tests.crdt.store.servers import Server
+from tests.crdt.store.servers import SERVERS, Server
 from tests.crdt.store.stores import FleetOn, NewFleet, store_opener
 
 KEY = bytes(range(32))
@@ -34,3 +34,16 @@ def new_fleet(server: Server | None, tmp_path_factory: pytest.TempPathFactory) -
         return FleetOn(directory, terminals, store_opener(server, directory, with_tables=True))
 
     return make
+
+
+@pytest.fixture
+def mortal(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of the test's own, to be stopped or killed."""
+    with SERVERS[request.param].running() as server:
+        yield server
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    """A database of the test's own."""
+    return server.fresh()

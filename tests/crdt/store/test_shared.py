@@ -2,152 +2,43 @@
 
 import os
 import resource
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, select, text
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, select
 
 from crdt.certificate import Role, issue
-from crdt.digest import state_digest
-from crdt.errors import NotPermitted, StoreFailed, UnknownAuthor, WrongKey
-from crdt.facts import NO_CONTEXT, CardId, CardState, Delta, Draft, Kind, ReplicaId, TerminalId
-from crdt.frontier import Head
-from crdt.ledger import Ledger
-from crdt.settlement import NO_SERIES, START, Page, beginning, verify_page
-from crdt.store.hub import Change, HubLedger
+from crdt.errors import NotPermitted, UnknownAuthor
+from crdt.facts import NO_CONTEXT, Delta, Kind, TerminalId
+from crdt.settlement import NO_SERIES, START
+from crdt.store.hub import Change
 from crdt.store.recording import Order, book
-from crdt.store.schema import BLOCK
 from crdt.store.server import ServerDatabase
 from tests.crdt import world
 from tests.crdt.store.fleet import KEY, card
-from tests.crdt.store.merger import CARDS, blocks_of, insist
-from tests.crdt.store.servers import SERVERS, Server
-from tests.crdt.store.stores import INTERVAL_S, open_ledger
+from tests.crdt.store.merger import blocks_of
+from tests.crdt.store.servers import Server
+from tests.crdt.store.sharing import (
+    BLOCKS,
+    ONE,
+    PATIENCE_S,
+    TOPUP,
+    CursorReader,
+    check_against_the_model,
+    hubs,
+    merger,
+    on_postgresql,
+    on_servers,
+    store_of,
+    until,
+)
+from tests.crdt.store.stores import INTERVAL_S
 
-ROOT = Path(__file__).parents[3]
-PATIENCE_S = 60  # a bound on waiting, not a measurement
-TOPUP = Draft(Kind.TOPUP, 1000)
-BLOCKS = 30
-ONE = world.TERMINALS[0]
 TABLES = MetaData()
 NUMBER = Table("number", TABLES, Column("value", Integer, primary_key=True, autoincrement=False))
-
-on_servers = pytest.mark.parametrize("server", list(SERVERS), indirect=True)
-on_mortals = pytest.mark.parametrize("mortal", list(SERVERS), indirect=True)
-on_postgresql = pytest.mark.parametrize("server", ["postgresql"], indirect=True)
-
-
-@pytest.fixture
-def mortal(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A server of the test's own, to be stopped or killed."""
-    with SERVERS[request.param].running() as server:
-        yield server
-
-
-@pytest.fixture
-def url(server: Server) -> str:
-    """A database of the test's own."""
-    return server.fresh()
-
-
-@contextmanager
-def hubs(url: str, count: int, **options: Any) -> Iterator[list[HubLedger]]:
-    """As many hubs on one database, each with its own connections, as processes have them."""
-    with ExitStack() as stack:
-        stores = [
-            stack.enter_context(ServerDatabase.open(url, KEY, **{"interval_s": INTERVAL_S, **options}))
-            for _ in range(count)
-        ]
-        yield [open_ledger(store, os.urandom) for store in stores]
-
-
-def store_of(hub: HubLedger) -> ServerDatabase:
-    """The database under a ledger."""
-    assert isinstance(hub._database, ServerDatabase)
-    return hub._database
-
-
-def until(true: Callable[[], bool], every_s: float = 0.01) -> None:
-    """Wait for something that another thread, process or server does."""
-    pause = threading.Event()
-    for _ in range(int(PATIENCE_S / every_s)):
-        if true():
-            return
-        pause.wait(every_s)
-    raise AssertionError("it does not come")
-
-
-class CursorReader:
-    """Reads a hub as a terminal does: from where it stands, only what has changed since."""
-
-    def __init__(self) -> None:
-        self.series = NO_SERIES
-        self.position = 0
-        self.cards: dict[CardId, CardState] = {}
-        self.heads: dict[ReplicaId, Head] = {}
-        self.ordinals: list[int] = []
-
-    def pull(self, hub: HubLedger) -> None:
-        """One settlement, by pages of two cards; and the blocks after the last one seen."""
-        base, after = self.position, beginning(self.position) if self.position else START
-        while True:
-            page: Page = verify_page(hub.page(self.series, base, after, 2).result(), world.HUB)
-            assert page.base == base, "a position that this hub has given was not recognised"
-            self.series, after = page.series, page.until
-            self.cards |= {row.card: row.state for row in page.rows}
-            self.heads |= page.heads
-            if page.final:
-                break
-        self.position = page.position
-        last = self.ordinals[-1] if self.ordinals else 0
-        query = select(BLOCK.c.ordinal).where(BLOCK.c.ordinal > last).order_by(BLOCK.c.ordinal)
-        self.ordinals += store_of(hub).read_and_wait(lambda sql: list(sql.execute(query).scalars()))
-
-    def digest(self) -> bytes:
-        """Of what was read."""
-        return state_digest(sorted(self.heads.items()), sorted(self.cards.items()))
-
-
-def merger(url: str, number: int) -> subprocess.Popen[str]:
-    """Another hub process, see merger.py."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.crdt.store.merger", url, str(number), str(BLOCKS)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-def check_against_the_model(hub: HubLedger, reader: CursorReader, processes: int) -> None:
-    """Everything that the processes did is there once, and a reader by cursor has seen all of it."""
-    model = Ledger(world.FLEET_KEY.public_key)
-    own = hub.blocks_after(hub.replica, 0, 1 << 30).result()
-    terminals = range(1, processes + 1)
-    raws = [block.raw for number in terminals for block in blocks_of(number, BLOCKS)]
-    certificates = [world.HUB, *(world.terminal(number).certificate for number in terminals)]
-    report = model.merge([*raws, *own], certificates)
-    assert not report.refused
-    assert len(own) == processes * (BLOCKS // 5)
-    assert hub.digest().result() == model.digest()
-    assert hub.books().result() == model.books()
-    assert hub.books().result().balance
-    reader.pull(hub)
-    assert reader.digest() == model.digest()
-    every = select(BLOCK.c.ordinal).order_by(BLOCK.c.ordinal)
-    stored = store_of(hub).read_and_wait(lambda sql: list(sql.execute(every).scalars()))
-    assert reader.ordinals == stored
-    assert len(stored) == len(raws) + len(own)
-    until(lambda: hub.lag().result() == 0)
-    rows = [delta for number in range(CARDS) for delta in hub.history(card(number), 1000).result()]
-    assert len(rows) == len(set(rows)) == hub.totals().result().deltas
 
 
 @on_servers
@@ -358,93 +249,6 @@ def test_a_merge_is_one_transaction_where_nothing_can_come_again(url: str) -> No
     assert len(transactions) == 2 * BLOCKS
 
 
-@on_mortals
-def test_invariant_4_a_server_that_is_killed_in_the_middle_loses_nothing_acknowledged(mortal: Server) -> None:
-    """The process goes on by itself when the server is back; what was broken off is done once more."""
-    url = mortal.fresh()
-    with hubs(url, 1) as (hub,):
-        reader = CursorReader()
-        process = merger(url, 1)
-        assert process.stdout is not None
-        acknowledged = 0
-        for _ in range(2):
-            acknowledged += len([process.stdout.readline() for _ in range(BLOCKS // 4)])
-            mortal.kill()
-            mortal.start()
-            insist(lambda: hub.heads())
-            assert hub.heads().result()[ONE.key.replica].seq >= 2 * acknowledged
-            reader.pull(hub)
-        output, _ = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == 0
-        assert acknowledged + len(output.splitlines()) == BLOCKS
-        check_against_the_model(hub, reader, 1)
-
-
-@on_mortals
-def test_work_fails_in_a_sentence_while_the_server_is_away_and_goes_on_after(
-    mortal: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Nothing waits for ever, and nobody has to start the hub again."""
-    url = mortal.fresh()
-    with hubs(url, 1, patience_s=0.0) as (hub,):
-        hub.append(card(1), [TOPUP], 1).result()
-        mortal.stop()
-        try:
-            for future in (hub.append(card(1), [TOPUP], 2), hub.balance(card(1))):
-                with pytest.raises(StoreFailed, match="server"):
-                    future.result(PATIENCE_S)
-            with pytest.raises(StoreFailed, match="cannot be reached.*Nothing was written"):
-                hub.append(card(1), [TOPUP], 2).result(PATIENCE_S)
-        finally:
-            mortal.start()
-        assert not store_of(hub).failed
-        insist(lambda: hub.append(card(1), [TOPUP], 3))
-        assert hub.balance(card(1)).result() == 2000
-    assert "cannot be reached" in caplog.text
-
-
-@on_mortals
-def test_work_that_waits_is_done_when_the_server_is_back(mortal: Server) -> None:
-    """A restart of the server, for an update say, is a pause."""
-    url = mortal.fresh()
-    with hubs(url, 1, patience_s=float(PATIENCE_S)) as (hub,):
-        mortal.stop()
-        jobs: list[Future[Any]] = [hub.append(card(1), [TOPUP], number) for number in range(5)]
-        mortal.start()
-        for job in jobs:
-            job.result(PATIENCE_S)
-        assert hub.balance(card(1)).result() == 5000
-
-
-@on_postgresql
-def test_a_commit_of_unknown_outcome_says_so_and_repeating_is_harmless(url: str, server: Server) -> None:
-    """Invariant 1: what may not be on disk is never acknowledged."""
-    with hubs(url, 1) as (hub,):
-        store_of(hub).write_and_wait(_die_at_commit)
-        booking = hub.append(card(1), [TOPUP], 1, request="form")
-        with pytest.raises(StoreFailed, match=r"not known\. Do the same once more"):
-            booking.result(PATIENCE_S)
-        store_of(hub).write_and_wait(lambda sql: sql.execute(text("DROP TRIGGER die ON request")))
-        again = [hub.append(card(1), [TOPUP], 1, request="form").result() for _ in range(2)]
-        assert [booking.state.balance_minor for booking in again] == [1000, 1000]
-
-
-def _die_at_commit(connection: Connection) -> None:
-    """From now on the server ends the connection of whoever commits a booking, after COMMIT was sent."""
-    connection.execute(
-        text(
-            "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS "
-            "$$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
-        )
-    )
-    connection.execute(
-        text(
-            "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON request DEFERRABLE INITIALLY DEFERRED "
-            "FOR EACH ROW EXECUTE FUNCTION die()"
-        )
-    )
-
-
 @on_servers
 def test_processes_that_begin_at_once_make_one_ledger(url: str) -> None:
     """Tables, lock row and the ledger's beginnings are made by one, and found by the others."""
@@ -459,73 +263,6 @@ def test_processes_that_begin_at_once_make_one_ledger(url: str) -> None:
         found = list(pool.map(begin, range(4)))
     assert len({series for series, _ in found}) == 1
     assert sorted(seq for _, seq in found) == [1, 2, 3, 4]
-
-
-@on_servers
-def test_secrets_are_sealed_with_a_key_that_the_server_does_not_have(url: str, server: Server) -> None:
-    with ServerDatabase.open(url, KEY) as store:
-        store.put_secret("ca", b"a private key")
-        store.put_secret("tls", b"another one")
-        raw = store.read_and_wait(
-            lambda sql: b"".join(sql.execute(text("SELECT value FROM secret")).scalars())
-        )
-        assert b"private" not in raw
-        store.write_and_wait(_exchange_secrets)
-        with pytest.raises(WrongKey, match="or they were altered"):
-            store.get_secret("ca")
-    with pytest.raises(WrongKey, match="another installation's key"):
-        ServerDatabase.open(url, bytes(32))
-
-
-def _exchange_secrets(connection: Connection) -> None:
-    """What somebody with the server's tables could try."""
-    for old, new in (("ca", "spare"), ("tls", "ca"), ("spare", "tls")):
-        connection.execute(text("UPDATE secret SET name = :new WHERE name = :old"), {"old": old, "new": new})
-
-
-@pytest.mark.parametrize(
-    ("address", "sentence"),
-    [
-        ("sqlite:///x", "It reads postgresql://"),
-        ("postgresql://u:hush@host", "It reads postgresql://"),
-        ("hush", "It reads postgresql://"),
-        ("postgresql://u:hush@127.0.0.1:1/x", "x on 127.0.0.1 cannot be reached.*refused"),
-        ("mysql://u:hush@127.0.0.1:1/x", "x on 127.0.0.1 cannot be reached.*refused"),
-    ],
-)
-def test_an_address_that_is_wrong_is_a_sentence_without_the_password(address: str, sentence: str) -> None:
-    with pytest.raises(StoreFailed, match=sentence) as caught:
-        ServerDatabase.open(address, KEY, patience_s=0.0)
-    assert "hush" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("server", "unsafe", "safe", "name"),
-    [
-        (
-            "postgresql",
-            "ALTER ROLE farebox SET synchronous_commit = off",
-            "ALTER ROLE farebox RESET synchronous_commit",
-            "synchronous_commit is off",
-        ),
-        (
-            "mariadb",
-            "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
-            "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
-            "innodb_flush_log_at_trx_commit is 2",
-        ),
-    ],
-    indirect=["server"],
-)
-def test_invariant_1_a_server_that_may_forget_is_refused(
-    server: Server, url: str, unsafe: str, safe: str, name: str
-) -> None:
-    server.run(unsafe)
-    try:
-        with pytest.raises(StoreFailed, match=f"not safe for money: {name}"):
-            ServerDatabase.open(url, KEY)
-    finally:
-        server.run(safe)
 
 
 @on_servers

@@ -25,9 +25,9 @@ from tests.crdt.store.dumps import Dump
 from tests.crdt.store.fleet import KEY, card
 from tests.crdt.store.quarantined import in_quarantine
 from tests.crdt.store.servers import SERVERS, Server
+from tests.crdt.store.sharing import PATIENCE_S, until
 from tests.crdt.store.stores import INTERVAL_S
 from tests.crdt.store.test_restored_hub import NEW_HUB, NEW_KEY
-from tests.crdt.store.test_shared import PATIENCE_S, until
 
 TRIES = 100
 SELDOM_S = 3600.0  # a process that looks so seldom hears of others by what it writes itself
