@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from crdt.block import parse
 from crdt.errors import RefusalCode
@@ -26,8 +26,16 @@ from crdt.store.hub_schema import HUB
 from crdt.store.quarantine import UNRESOLVED
 from crdt.store.schema import BLOCK, QUARANTINE
 from crdt.store.silent import Silent
+from crdt.store.statement import Statement
 
 AHEAD_MS: Final = 60 * 60 * 1000  # that a clock may be ahead, however sure it is of itself
+
+_LAST: Final = Statement(
+    select(BLOCK.c.ordinal, BLOCK.c.raw)
+    .where(BLOCK.c.replica == bindparam("replica"))
+    .order_by(BLOCK.c.first_seq.desc())
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +184,10 @@ def _not_projected(connection: Connection, replica: ReplicaId, day: Day) -> Figu
 def _last_ms(connection: Connection, replica: ReplicaId, day: Day) -> int:
     """See `Known`. 0 where there is none, or where it was here before the day ended: then it was written
     before, whatever its author's clock says."""
-    query = select(BLOCK.c.ordinal, BLOCK.c.raw).where(BLOCK.c.replica == replica)
-    found = connection.execute(query.order_by(BLOCK.c.first_seq.desc()).limit(1)).first()
-    if found is None or not arrivals.came_after(connection, found.ordinal, day.end_ms):
+    found = _LAST.row(connection, replica=replica)
+    if found is None or not arrivals.came_after(connection, found[0], day.end_ms):
         return 0
-    block = parse(found.raw)
+    block = parse(found[1])
     last = facts_of(block).deltas(replica, block.header.first_seq)[-1]
     return max(0, last.at_ms - max(last.context.clock_error_ms, AHEAD_MS))
 

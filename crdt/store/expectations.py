@@ -11,9 +11,11 @@ storage, in place of one that was lost or on another bus, knows nothing of what 
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
@@ -94,6 +96,8 @@ class Expectations:
         self._database = database
         self._authors = authors
         self._known: dict[ReplicaId, Expected] = database.read_and_wait(read)
+        self._groups: defaultdict[TerminalId, set[ReplicaId]] = defaultdict(set)  # identities by terminal
+        self._grouped = 0  # how many authors are in there
         self._speakers: dict[TerminalId, ReplicaId] = {}  # as which identity each terminal spoke last
         for replica, one in sorted(self._known.items(), key=lambda item: item[1].turn):
             if one.turn and replica in authors.seen:
@@ -178,10 +182,20 @@ class Expectations:
             known = self._known.get(by, NOTHING_EXPECTED)
             if known.turn and self._speakers.get(self._authors.seen[by].terminal) == by:
                 return known.turn
-        every = read(connection, {by, *kin_of(self._authors.stored(), by)})
+            kin = self._kin(by)
+        every = read(connection, {by, *kin})
         others = max([one.turn for replica, one in every.items() if replica != by], default=0)
         own = every.get(by, NOTHING_EXPECTED).turn
         return own if own > others else others + 1
+
+    def _kin(self, by: ReplicaId) -> set[ReplicaId]:
+        """The stored identities of an author's terminal. Looked through are only those that were stored since
+        it was asked last: authors become more and never fewer."""
+        stored = self._authors.stored()
+        for one in islice(stored.values(), self._grouped, None):
+            self._groups[one.terminal].add(one.replica)
+        self._grouped = len(stored)
+        return self._groups[self._authors.seen[by].terminal]
 
     def _not_ended(self, by: ReplicaId, former: Frontier) -> Frontier:
         """Those of these that are identities of the author's terminal, and have not ended yet."""
