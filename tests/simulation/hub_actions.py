@@ -76,6 +76,7 @@ def adopt(world: World) -> None:
         found = world.random.sample(found, world.random.randint(1, len(found)))
     with world.risking(world.hub, 4):
         world.note(world.hub.adopt(found), "of", len(found), "blocks")
+        world.hub.chores()
     world.adopted = True
 
 

@@ -11,7 +11,7 @@ MUTATIONS: Final = (
         "a day is complete before its terminal has said all it has",
         60,
         completeness.Known.has_said_all,
-        "self.expected.heard_ms >= day.end_ms",
+        "day.end_ms <= self.expected.heard_ms <= now_ms",
         "self.expected.heard_ms > 0",
         theme=DAYS,
     ),

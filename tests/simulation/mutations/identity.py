@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import marks, merging, own_chain, reissue, rewriting, starting
+from crdt.store import kin, marks, merging, own_chain, reissue, starting
 from edge import comparing
 from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, STORAGE
@@ -11,12 +11,13 @@ from tests.simulation.mutations.planting import Change, mutation
 MUTATIONS: Final = (
     mutation(
         "a terminal does not notice that its storage was put back",
-        300,
+        60,
         marks.Marks.check_start,
         "if mark.seq > head.seq or (",
         "if False and (",
         Change(marks.Marks.check_start, "if database_nonce not in self._known:", "if False:"),
         theme=STORAGE,
+        first=120,
     ),
     mutation(
         "a hub put back from a backup numbers facts again",
@@ -28,11 +29,12 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a concession writes again what the hub has",
-        300,
+        60,
         reissue.write_again,
         "later = [fact for fact in facts if fact.seq > head.seq]",
         "later = [*facts]",
         theme=STORAGE,
+        first=120,
     ),
     mutation(
         "a concession writes nothing again",
@@ -68,11 +70,12 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a suspended terminal that is paired anew is not compared with the hub",
-        30,
+        60,
         comparing.take_up,
         "again = await compare(terminal, before, promised, exchange)",
         "again = 0",
         theme=STORAGE,
+        first=120,
     ),
     mutation(
         "a copy with a promised identity is not compared with what that one has written",
@@ -93,18 +96,19 @@ MUTATIONS: Final = (
     ),
     mutation(
         "what a hub has adopted counts on when its terminal writes it again",
-        300,
-        merging.merge_prepared,
-        "again=is_awaited(connection, authors.seen, admitted.moved)",
-        "again=False",
+        60,
+        kin.Kin.concerned,
+        "_NOBODY.union(*(self.identities(replica) for replica in came))",
+        "_NOBODY",
         theme=STORAGE,
+        first=216,
     ),
     mutation(
         "a hub adopts what the terminal has written again",
-        300,
-        rewriting.held,
-        "kin.identities(replica) | kin.hubs",
-        "kin.hubs",
+        120,
+        kin.Kin.identities,
+        "self._at[place(author)]",
+        "_NOBODY",
         theme=STORAGE,
     ),
     mutation(
@@ -117,10 +121,11 @@ MUTATIONS: Final = (
     ),
     mutation(
         "what a hub has lost of its own is not kept where it has given the numbers again",
-        120,
+        60,
         merging._keep,
         "quarantine.put(connection, lost, at_ms, bounded=False)",
         "[]",
         theme=HUB,
+        first=72,
     ),
 )

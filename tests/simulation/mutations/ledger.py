@@ -13,7 +13,7 @@ MUTATIONS: Final = (
         admission._Judge._check_chain,
         """raise ChainBroken(f"the author's deltas {head.seq + 1} to {header.first_seq - 1} are missing")""",
         "return",
-        first=35,
+        first=60,
     ),
     mutation(
         "the hash of the block before is not compared",
@@ -31,10 +31,11 @@ MUTATIONS: Final = (
     ),
     mutation(
         "signatures of blocks are not checked",
-        300,
+        60,
         block.verify,
         "if not signed_by(",
         "if False and signed_by(",
+        first=30,
     ),
     mutation(
         "certificates of anybody count",
@@ -45,10 +46,11 @@ MUTATIONS: Final = (
     ),
     mutation(
         "the limits of a certificate are not kept",
-        100,
+        60,
         certificate.AuthorCertificate.permits,
         "return ",
         "return True or ",
+        first=80,
     ),
     mutation("a tap is acknowledged and not committed", 5, writer.Direct.commit, 'execute("COMMIT")', "pass"),
     mutation(

@@ -61,11 +61,12 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a milder rule releases nobody",
-        240,
+        120,
         overdrawn.judge_some,
         "if flags != row.flags:",
         "if flags > row.flags:",
         theme=OWING,
+        first=360,
     ),
     mutation(
         "a terminal lends rides without end",

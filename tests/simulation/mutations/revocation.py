@@ -47,5 +47,6 @@ MUTATIONS: Final = (
         "*map(BlockFrame, raws)",
         "*()",
         theme=STORAGE,
+        first=180,
     ),
 )

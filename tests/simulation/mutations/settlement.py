@@ -9,11 +9,11 @@ from tests.simulation.mutations.planting import mutation
 MUTATIONS: Final = (
     mutation(
         "pages are installed out of order",
-        100,
+        60,
         installer.Installer._check,
-        "if not page.restarts and",
-        "if False and",
-        first=60,
+        "if not page.restarts and not page.continues(",
+        "if False and not page.continues(",
+        first=85,
     ),
     mutation(
         "the cursor is one card too far",
@@ -38,10 +38,11 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a restored hub goes on from positions it never made",
-        300,
+        120,
         balances.is_made,
         "return position <= ",
         "return True or position <= ",
+        first=40,
     ),
     mutation(
         "a restored hub makes positions again",
@@ -70,14 +71,15 @@ MUTATIONS: Final = (
         keepsake._lost,
         "head.seq < min(",
         "head.seq > min(",
+        first=30,
     ),
     mutation(
         "housekeeping loses a card",
-        100,
+        60,
         settled._sink_overlay,
         "AND card <= ? ",
         "AND card < ? ",
-        first=45,
+        first=60,
     ),
     mutation(
         "housekeeping deletes what shows",
