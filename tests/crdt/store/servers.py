@@ -180,7 +180,7 @@ class Server(ABC):
         return name
 
     def _empty(self, name: str) -> None:
-        """Take everything out; rows are numbered from the first again. A third of the work of a new one."""
+        """Take everything out; rows are numbered from the first again. About half the work of a new one."""
         with self.connected(name) as connection:
             for table in itertools.chain.from_iterable(metadata.sorted_tables for metadata in TABLES):
                 numbered = table.autoincrement_column is not None
