@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self
 
+from crdt.cursor import MAX_POSITION, START, Cursor, read_cursor, write_cursor
 from crdt.documents import MAX_VERSION
 from crdt.errors import Malformed, MisuseError
-from crdt.settlement import MAX_POSITION, NO_SERIES, SERIES_BYTES, START, Cursor, read_cursor, write_cursor
+from crdt.settlement import NO_SERIES, SERIES_BYTES
 from crdt.wire import Reader, Writer
 
 MAX_DOCUMENTS: Final = 8  # that a terminal names

@@ -54,31 +54,6 @@ from crdt.planes import read_numbers, write_numbers
 from crdt.signing import PAGE_TAG, SIGNATURE_BYTES, SigningKey, verify
 from crdt.wire import Reader, Writer, unzigzag, zigzag
 
-__all__ = [
-    "GONE",
-    "HOTLISTED",
-    "MAX_PAGE_BYTES",
-    "MAX_PAGE_HEADS",
-    "MAX_PAGE_ROWS",
-    "MAX_POSITION",
-    "NO_SERIES",
-    "OVERDRAWN",
-    "REFUSED",
-    "SERIES_BYTES",
-    "START",
-    "UNMET",
-    "CardRow",
-    "Cursor",
-    "Page",
-    "beginning",
-    "card_rows",
-    "parse_page",
-    "read_cursor",
-    "seal_page",
-    "verify_page",
-    "write_cursor",
-]
-
 VERSION: Final = 1
 MAX_PAGE_ROWS: Final = 4096
 MAX_PAGE_HEADS: Final = 4096

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from crdt.block import MAX_BLOCK_BYTES
 from crdt.certificate import Role
+from crdt.cursor import START
 from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT, SignedDocument
 from crdt.errors import ComeAgain, InputRefused, NotPermitted, Restored
 from crdt.facts import ReplicaId, TerminalId
@@ -33,7 +34,7 @@ from crdt.frontier import Frontier
 from crdt.ledger import MergeReport, RefusedInput
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT
-from crdt.settlement import START, Page
+from crdt.settlement import Page
 from crdt.store.futures import done
 from crdt.store.hub import Given, HubLedger, PagePull, wall_clock_ms
 from crdt.store.standing import HubStanding

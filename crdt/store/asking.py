@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
+from crdt.cursor import Cursor
 from crdt.digest import state_digest
 from crdt.documents import SignedDocument
 from crdt.facts import Books, CardId, Delta, FleetId, ReplicaId
 from crdt.frontier import Frontier, Head
-from crdt.settlement import MAX_PAGE_ROWS, CardRow, Cursor, Page, seal_page
+from crdt.settlement import MAX_PAGE_ROWS, CardRow, Page, seal_page
 from crdt.signing import SigningKey
 from crdt.store import (
     balances,

@@ -22,9 +22,10 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Dialect, Select, bindparam, func, select
 
+from crdt.cursor import Cursor, beginning
 from crdt.facts import CardId, ReplicaId
 from crdt.frontier import Head
-from crdt.settlement import UNMET, CardRow, Cursor, Page, beginning
+from crdt.settlement import UNMET, CardRow, Page
 from crdt.store.balances import read_standing
 from crdt.store.hub_schema import CARD, HISTORY
 from crdt.store.paging import Answer, answer_pull, is_continued

@@ -16,10 +16,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
+from crdt.cursor import START, Cursor
 from crdt.errors import ChainBroken, ForeignFleet, ForkDetected
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
-from crdt.settlement import START, Cursor, Page
+from crdt.settlement import Page
 from crdt.store.concession import contested, give_way
 from crdt.store.local import LocalStore
 from crdt.store.memory import Memory, Snapshot, own_replicas, read_snapshot

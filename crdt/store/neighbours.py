@@ -15,8 +15,8 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, func, select
 
+from crdt.cursor import Cursor, beginning
 from crdt.facts import CardId, ReplicaId
-from crdt.settlement import Cursor, beginning
 from crdt.store import flags
 from crdt.store.authors import Authors
 from crdt.store.balances import read_standing

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Dialect, Select, and_, bindparam, not_, select
 
+from crdt.cursor import START, Cursor, beginning
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
-from crdt.settlement import START, UNMET, CardRow, Cursor, beginning, card_rows
+from crdt.settlement import UNMET, CardRow, card_rows
 from crdt.store.balances import NOTHING, ROW, Standing, is_made, read_standing
 from crdt.store.hub_schema import CARD, LISTED
 from crdt.store.schema import HEAD

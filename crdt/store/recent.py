@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from crdt.settlement import Cursor
+from crdt.cursor import Cursor
 
 MANY: Final = 500  # changes; from so many on all is gone through once, and not a piece moved for each
 

@@ -19,10 +19,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, bindparam, func, select
 
+from crdt.cursor import START, Cursor, beginning
 from crdt.errors import MisuseError
 from crdt.facts import CardId, CardState, ReplicaId
 from crdt.frontier import Head
-from crdt.settlement import NO_SERIES, START, Cursor, beginning
+from crdt.settlement import NO_SERIES
 from crdt.store.sql import Lookup
 from crdt.store.statement import Statement
 from crdt.store.terminal_schema import SETTLED, SETTLED_HEAD, STAGED, STAGED_HEAD, TERMINAL, inserting

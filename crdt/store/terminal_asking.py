@@ -8,12 +8,12 @@ from sqlalchemy import Connection
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
+from crdt.cursor import Cursor
 from crdt.documents import SignedDocument
 from crdt.facts import Books, CardId, Delta, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, ShortBlockFrame, Want
 from crdt.frontier import MAX_FRONTIER, Head, leading
 from crdt.revocations import Revocations
-from crdt.settlement import Cursor
 from crdt.store import blocks, evidence, papers, passing_on, view
 from crdt.store.memory import Memory, own_replicas
 from crdt.store.owned import Owned

@@ -11,10 +11,11 @@ from sqlalchemy import Connection
 
 from crdt.block import NOMINAL_BLOCK_DELTAS, Block, seal
 from crdt.certificate import AuthorCertificate, Limits
+from crdt.cursor import START
 from crdt.documents import FLEET_DOCUMENT
 from crdt.facts import NO_CONTEXT, CardId, Delta, Kind, ReplicaId, TerminalId
 from crdt.frontier import GENESIS
-from crdt.settlement import NO_SERIES, START
+from crdt.settlement import NO_SERIES
 from crdt.signing import SigningKey
 from crdt.store.hub import HubLedger
 from hub import enrolling, founding, settings

@@ -6,8 +6,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Final
 
+from crdt.cursor import Cursor, read_cursor
 from crdt.frames import FRAME_HEADER_BYTES, Ack, PageFrame, frame_type
-from crdt.settlement import Cursor, read_cursor
 from crdt.wire import Reader
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)

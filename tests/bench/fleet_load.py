@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from crdt.block import parse, seal
+from crdt.cursor import Cursor, beginning
 from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT
 from crdt.facts import NO_CONTEXT, CardId, Delta, FleetId, Kind, TerminalId
 from crdt.frames import BlockFrame, CertificateFrame, Hello, Message, ShortBlockFrame, encode_frame
@@ -27,7 +28,6 @@ from crdt.numbering import shorten
 from crdt.protocol import CONTENT_TYPE, SYNC
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT
-from crdt.settlement import Cursor, beginning
 from crdt.signing import SigningKey
 from crdt.terminal_document import TerminalDocument
 from crdt.terminal_status import Status

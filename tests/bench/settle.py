@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from crdt.block import NOMINAL_BLOCK_DELTAS
+from crdt.cursor import Cursor
 from crdt.facts import CardId, Delta, Kind
-from crdt.settlement import Cursor
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from tests.bench import bare

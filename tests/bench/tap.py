@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from crdt.cursor import START, Cursor
 from crdt.facts import CardId, CardView, Context, Draft
 from crdt.fleet import FleetSettings
-from crdt.settlement import MAX_PAGE_ROWS, START, CardRow, Cursor, Page, seal_page
+from crdt.settlement import MAX_PAGE_ROWS, CardRow, Page, seal_page
 from crdt.store.blocks import FactRow
 from crdt.store.database import TERMINAL_CACHE_KIB, Database
 from crdt.store.terminal import TerminalLedger

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.block import MAX_BLOCK_BYTES
+from crdt.cursor import MAX_POSITION, Cursor
 from crdt.errors import Malformed, MisuseError, RefusalCode
 from crdt.facts import MAX_SEQ, FleetId, ReplicaId
 from crdt.frames import (
@@ -33,7 +34,7 @@ from crdt.frontier import GENESIS, MAX_FRONTIER, Head
 from crdt.open_segment import OpenSegment
 from crdt.pull import Pull
 from crdt.session import TRANSITIONS, Ended, Event, Refused, Session, State, plan
-from crdt.settlement import MAX_PAGE_BYTES, MAX_POSITION, Cursor
+from crdt.settlement import MAX_PAGE_BYTES
 from crdt.terminal_status import Status
 from tests.crdt.world import FLEET, HUB_KEY, TERMINALS
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crdt.cursor import MAX_POSITION, START, Cursor, beginning, read_cursor, write_cursor
 from crdt.errors import (
     BadSignature,
     ForeignFleet,
@@ -29,20 +30,14 @@ from crdt.settlement import (
     MAX_PAGE_BYTES,
     MAX_PAGE_HEADS,
     MAX_PAGE_ROWS,
-    MAX_POSITION,
     NO_SERIES,
     OVERDRAWN,
-    START,
     UNMET,
     CardRow,
-    Cursor,
     Page,
-    beginning,
     parse_page,
-    read_cursor,
     seal_page,
     verify_page,
-    write_cursor,
 )
 from crdt.wire import Reader, Writer
 from tests.crdt.world import FLEET, HUB, HUB_KEY, TERMINALS, any_card

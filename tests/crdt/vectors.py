@@ -11,6 +11,7 @@ from crdt.block import Block, seal, verify
 from crdt.certificate import AuthorCertificate, Limits, Role, issue
 from crdt.columns import encode
 from crdt.courier import CourierWriter
+from crdt.cursor import START, Cursor
 from crdt.digest import state_digest
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
@@ -36,7 +37,7 @@ from crdt.open_segment import OpenSegment
 from crdt.pairing import HubPairing, PairingCode, TerminalPairing
 from crdt.pull import Pull
 from crdt.revocations import Revocations
-from crdt.settlement import HOTLISTED, START, CardRow, Cursor, Page, seal_page
+from crdt.settlement import HOTLISTED, CardRow, Page, seal_page
 from crdt.signing import SigningKey, fleet_id
 from crdt.terminal_status import Status
 from crdt.wire import Writer

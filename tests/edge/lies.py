@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from crdt.cursor import START, Cursor
 from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT, SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, TerminalId
@@ -20,7 +21,7 @@ from crdt.frames import (
     encode_frame,
 )
 from crdt.protocol import CONTENT_TYPE
-from crdt.settlement import START, CardRow, Cursor, seal_page
+from crdt.settlement import CardRow, seal_page
 from crdt.signing import SigningKey
 from crdt.terminal_document import HUB_EDITS, TerminalDocument
 from tests.edge.authority import Fleet

@@ -18,6 +18,7 @@ from yarl import URL
 
 from crdt.block import seal
 from crdt.certificate import AuthorCertificate
+from crdt.cursor import beginning
 from crdt.facts import NO_CONTEXT, CardId, Delta, FleetId, Kind
 from crdt.frames import BlockFrame, CertificateFrame, Hello, Message
 from crdt.frontier import GENESIS, Frontier, Head
@@ -26,7 +27,7 @@ from crdt.pairing import PairingCode, TerminalPairing
 from crdt.protocol import CONTENT_TYPE, PAIR_FINISH, PAIR_START, SYNC
 from crdt.pull import Pull
 from crdt.session import Event, Session
-from crdt.settlement import Page, beginning, parse_page
+from crdt.settlement import Page, parse_page
 from crdt.signing import SigningKey, fleet_id
 from tests.hub.tls import client_context, new_tls_key
 

@@ -7,6 +7,7 @@ import pytest
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
+from crdt.cursor import Cursor, beginning
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, Draft, Kind, ReplicaId
 from crdt.frames import (
@@ -24,7 +25,7 @@ from crdt.numbering import shorten
 from crdt.open_segment import OpenSegment
 from crdt.pull import Pull
 from crdt.session import Ended, Event
-from crdt.settlement import Cursor, Page, beginning, parse_page
+from crdt.settlement import Page, parse_page
 from crdt.store.completeness import Complete
 from crdt.store.days import QUARTER_MS, Day
 from crdt.terminal_status import Status

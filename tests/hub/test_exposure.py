@@ -3,11 +3,11 @@
 import asyncio
 from dataclasses import replace
 
+from crdt.cursor import beginning
 from crdt.exposure import Rules, Standing
 from crdt.facts import CardId, Kind, ReplicaId, TerminalId
 from crdt.fleet import REFUSE, FleetSettings
 from crdt.pull import Pull
-from crdt.settlement import beginning
 from crdt.terminal_status import Status
 from hub.exposure import Exposures, judge, standings
 from hub.published import Published

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import delete
 
 from crdt.certificate import AuthorCertificate
+from crdt.cursor import beginning
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, Kind
@@ -14,7 +15,7 @@ from crdt.frontier import Head
 from crdt.protocol import CONTENT_TYPE, IDENTIFY, SYNC
 from crdt.pull import Pull
 from crdt.session import Ended
-from crdt.settlement import beginning, verify_page
+from crdt.settlement import verify_page
 from crdt.terminal_status import Status
 from hub import tables
 from hub.shield import HEADERS

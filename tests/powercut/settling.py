@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from crdt.cursor import START, Cursor, beginning
 from crdt.digest import state_digest
 from crdt.facts import NEW_CARD, CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
-from crdt.settlement import NO_SERIES, START, CardRow, Cursor, Page, beginning
+from crdt.settlement import NO_SERIES, CardRow, Page
 
 Fact = tuple[bytes, int, int, int]  # card, kind, minor units, time in ms
 Asked = tuple[bytes, int, Cursor]  # series, base, and the cursor after which to go on

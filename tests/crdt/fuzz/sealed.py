@@ -5,6 +5,7 @@ from typing import Final
 
 from crdt.certificate import AuthorCertificate
 from crdt.columns import decode, encode
+from crdt.cursor import MAX_POSITION, START, Cursor
 from crdt.documents import SignedDocument
 from crdt.errors import InputRefused
 from crdt.facts import MAX_AMOUNT_MINOR, MAX_CARD_NUMBER, CardId, CardState, Kind, ReplicaId
@@ -13,17 +14,7 @@ from crdt.frontier import GENESIS, Frontier, Head
 from crdt.open_segment import OpenSegment
 from crdt.pull import Pull
 from crdt.revocations import Revocations
-from crdt.settlement import (
-    GONE,
-    MAX_POSITION,
-    START,
-    CardRow,
-    Cursor,
-    Page,
-    parse_page,
-    seal_page,
-    verify_page,
-)
+from crdt.settlement import GONE, CardRow, Page, parse_page, seal_page, verify_page
 from crdt.signing import CERTIFICATE_TAG, DOCUMENT_TAG, PAGE_TAG, SIGNATURE_BYTES
 from tests.crdt.fuzz.blocks import AUTHOR, CARDS, CHAIN
 from tests.crdt.fuzz.mutate import Mutator

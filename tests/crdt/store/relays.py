@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
+from crdt.cursor import Cursor, beginning
 from crdt.documents import SignedDocument
 from crdt.facts import Draft, Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Want
 from crdt.frontier import Head
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.settlement import CardRow, Cursor, Page, beginning, seal_page
+from crdt.settlement import CardRow, Page, seal_page
 from tests.crdt import world
 from tests.crdt.store.fleet import OpenTerminal, card
 

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from crdt.cursor import START, beginning
 from crdt.digest import state_digest
 from crdt.facts import CardId, CardState, Draft, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.ledger import Ledger
-from crdt.settlement import NO_SERIES, START, Page, beginning, verify_page
+from crdt.settlement import NO_SERIES, Page, verify_page
 from crdt.store.hub import HubLedger
 from crdt.store.schema import BLOCK
 from crdt.store.server import ServerDatabase

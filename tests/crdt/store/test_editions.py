@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from crdt.block import seal
+from crdt.cursor import START, Cursor, beginning
 from crdt.frontier import GENESIS
-from crdt.settlement import NO_SERIES, START, Cursor, Page, beginning
+from crdt.settlement import NO_SERIES, Page
 from crdt.store import editions
 from crdt.store.editions import ALL_INSTANTS, INSTANT_S, MAX_AGE_S, SHARING_S, Editions, PagePull
 from tests.crdt import world

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from crdt.block import Block
+from crdt.cursor import Cursor, beginning
 from crdt.documents import SignedDocument
 from crdt.errors import ForkDetected
 from crdt.facts import Delta, Kind
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.settlement import CardRow, Cursor, Page, beginning, seal_page
+from crdt.settlement import CardRow, Page, seal_page
 from crdt.store import quarantine
 from crdt.store.concession import Conceded
 from tests.crdt import world

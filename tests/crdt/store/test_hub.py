@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from crdt.block import Block, seal
 from crdt.certificate import Limits, Role, issue
+from crdt.cursor import START, Cursor, beginning
 from crdt.errors import (
     BadSignature,
     ChainBroken,
@@ -28,7 +29,7 @@ from crdt.errors import (
 from crdt.facts import Books, CardId, CardState, Delta, Draft, Kind
 from crdt.frontier import GENESIS, Head
 from crdt.ledger import Ledger, MergeReport
-from crdt.settlement import HOTLISTED, NO_SERIES, START, UNMET, CardRow, Cursor, Page, beginning, verify_page
+from crdt.settlement import HOTLISTED, NO_SERIES, UNMET, CardRow, Page, verify_page
 from crdt.store import intake as module
 from crdt.store.database import Database
 from crdt.store.hub import Change, HubLedger

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select
 
+from crdt.cursor import START, Cursor, beginning
 from crdt.errors import ChainBroken, ForeignFleet, ForkDetected, MisuseError
 from crdt.facts import Books, CardId, Draft, FleetId, Kind
 from crdt.frontier import Frontier
-from crdt.settlement import NO_SERIES, START, CardRow, Cursor, Page, beginning, seal_page
+from crdt.settlement import NO_SERIES, CardRow, Page, seal_page
 from crdt.store import installer, memory, settled, staged_rows
 from crdt.store.installer import Installer
 from crdt.store.terminal import TerminalLedger

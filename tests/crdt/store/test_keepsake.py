@@ -7,13 +7,14 @@ import pytest
 
 from crdt.block import Block, parse, seal
 from crdt.certificate import AuthorCertificate, Role, issue
+from crdt.cursor import Cursor, beginning
 from crdt.documents import SignedDocument
 from crdt.errors import BadSignature, ChainBroken, NotPermitted, UnknownAuthor
 from crdt.facts import Delta, Draft, Kind, TerminalId
 from crdt.frames import Want
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.settlement import CardRow, Cursor, beginning, seal_page
+from crdt.settlement import CardRow, seal_page
 from crdt.signing import SigningKey
 from crdt.store import keepsake
 from crdt.store.blocks import NO_HEAD

@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crdt.block import Block, parse
+from crdt.cursor import START
 from crdt.errors import BadSignature, Malformed, UnknownCardNumber
 from crdt.facts import CardId, Delta, Draft, Kind
 from crdt.numbering import cards_of, shorten
-from crdt.settlement import NO_SERIES, START
+from crdt.settlement import NO_SERIES
 from crdt.store.balances import Met
 from crdt.store.hub import HubLedger
 from crdt.store.numbers import CardNumbers

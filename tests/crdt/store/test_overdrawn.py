@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crdt.cursor import beginning
 from crdt.errors import MisuseError
 from crdt.facts import CardId, Delta, Draft, Kind
-from crdt.settlement import HOTLISTED, OVERDRAWN, beginning
+from crdt.settlement import HOTLISTED, OVERDRAWN
 from crdt.store import overdrawn
 from crdt.store.hub import HubLedger
 from tests.crdt import world

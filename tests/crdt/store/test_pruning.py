@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from crdt.block import parse
+from crdt.cursor import Cursor, beginning
 from crdt.facts import Draft, Kind
 from crdt.frames import BlockFrame, Want
 from crdt.frontier import Head
-from crdt.settlement import CardRow, Cursor, beginning, seal_page
+from crdt.settlement import CardRow, seal_page
 from crdt.store import pruning
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, OpenTerminal, card

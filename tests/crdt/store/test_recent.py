@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdt.settlement import Cursor
+from crdt.cursor import Cursor
 from crdt.store import recent
 from crdt.store.recent import Changed, Recent
 

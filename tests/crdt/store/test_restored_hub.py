@@ -11,12 +11,13 @@ import pytest
 
 from crdt.block import Block, seal
 from crdt.certificate import Role, issue
+from crdt.cursor import START
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode, Restored, StoreFailed
 from crdt.facts import Delta, Draft, Kind, TerminalId
 from crdt.frontier import GENESIS, Head
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.settlement import SERIES_BYTES, START
+from crdt.settlement import SERIES_BYTES
 from crdt.signing import SigningKey
 from crdt.store import markkeeper
 from crdt.store.backup import back_up

@@ -8,12 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crdt.block import Block, seal
+from crdt.cursor import beginning
 from crdt.documents import SignedDocument
 from crdt.errors import ForkDetected, Malformed, RefusalCode, Revoked
 from crdt.facts import CardState, Delta, Kind, ReplicaId
 from crdt.ledger import Ledger
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.settlement import UNMET, beginning
+from crdt.settlement import UNMET
 from crdt.store import quarantine
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, event, select
 
 from crdt.certificate import Role, issue
+from crdt.cursor import START
 from crdt.errors import NotPermitted, UnknownAuthor
 from crdt.facts import NO_CONTEXT, Delta, Kind, TerminalId
-from crdt.settlement import NO_SERIES, START
+from crdt.settlement import NO_SERIES
 from crdt.store.hub import Change
 from crdt.store.recording import Order, book
 from crdt.store.server import ServerDatabase

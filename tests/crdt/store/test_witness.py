@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
+from crdt.cursor import START, beginning
 from crdt.errors import RefusalCode, Restored, StoreFailed
 from crdt.facts import Draft, Kind
-from crdt.settlement import NO_SERIES, START, beginning
+from crdt.settlement import NO_SERIES
 from crdt.signing import SigningKey
 from crdt.store.hub import HubLedger
 from crdt.store.hub_schema import PROCESS
