@@ -58,7 +58,7 @@ def backup(world: World) -> None:
 
 def restore_hub(world: World) -> None:
     """One of the copies is put back; at times of the whole machine, with what tells that it was."""
-    if world.backups and not world.adopted:
+    if world.backups:
         whole = world.random.random() < WHOLE
         world.hub.restore(world.random.choice(world.backups), whole=whole)
         world.note("restored", "with marks" if whole else "")
@@ -67,17 +67,27 @@ def restore_hub(world: World) -> None:
 def adopt(world: World) -> None:
     """An operator takes a terminal for dead, and adopts some of what it wrote; or all there is in quarantine.
 
-    It may only be away, and write all that again when it comes back.
+    It may only be away, and write all that again when it comes back. At times the hub is put back then, to
+    before that or after it, and somebody has what it booked.
     """
     found = world.hub.evidence.undecided(world.hub.revocations.replaced)
     if not found:
         return
     if world.random.random() < 0.5:
         found = world.random.sample(found, world.random.randint(1, len(found)))
+    loses = not world.faults.stale and world.random.random() < LOSES
+    early = loses and world.random.random() < 0.5
+    if early:
+        backup(world)
     with world.risking(world.hub, 4):
         world.note(world.hub.adopt(found), "of", len(found), "blocks")
         world.hub.chores()
-    world.adopted = True
+    if loses and not early:
+        backup(world)
+    if loses and world.present():
+        world.sync(world.random.choice(world.present()))
+        world.hub.chores()
+        restore_hub(world)
 
 
 def find_lost(world: World) -> None:
@@ -149,6 +159,7 @@ def intrude(world: World) -> None:
 
 
 WHOLE = 0.4
+LOSES = 0.3
 MORNING_MS = 60_000
 
 

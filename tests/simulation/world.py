@@ -76,7 +76,6 @@ class World:
         self.backups: list[Backup] = []
         self.sticks: list[bytes] = []  # courier files
         self.bookings = 0
-        self.adopted = False  # whether a hub has ever been told to adopt something
         self.sharer: Bus | None = None  # whose blocks somebody else carries for certain
         self.restored: set[bool] = set()  # a terminal's storage was put back: without, with a promise
 
