@@ -96,7 +96,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "what a hub has adopted counts on when its terminal writes it again",
-        60,
+        120,
         kin.Kin.concerned,
         "_NOBODY.union(*(self.identities(replica) for replica in came))",
         "_NOBODY",
