@@ -101,7 +101,7 @@ MUTATIONS: Final = (
         "_NOBODY.union(*(self.identities(replica) for replica in came))",
         "_NOBODY",
         theme=STORAGE,
-        first=216,
+        first=504,
     ),
     mutation(
         "a hub adopts what the terminal has written again",
