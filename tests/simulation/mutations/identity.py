@@ -96,12 +96,12 @@ MUTATIONS: Final = (
     ),
     mutation(
         "what a hub has adopted counts on when its terminal writes it again",
-        60,
+        120,
         kin.Kin.concerned,
         "_NOBODY.union(*(self.identities(replica) for replica in came))",
         "_NOBODY",
         theme=STORAGE,
-        first=216,
+        first=504,
     ),
     mutation(
         "a hub adopts what the terminal has written again",
