@@ -4,6 +4,10 @@ So it follows from the set of facts, whichever identity of the hub looks, in whi
 however often its database was put back in between. What the terminal's chains say counts there, and the hub
 has no copy of it left. Of what they do not say, and the hub has ever copied because an operator adopted it,
 it has one copy: where it has taken that back the terminal's was here, and that may be lost since.
+
+A block comes into quarantine before anybody has looked whether its author might write that. So by itself the
+hub makes good what it has taken back, one copy where no terminal at all has the fact; never more because a
+block says so. More is an operator's to adopt.
 """
 
 from __future__ import annotations
@@ -22,18 +26,27 @@ class Held:
     """How often the chains that count say what a block in quarantine says, or take it back.
 
     `theirs`: those of its terminal; for a block of a hub, of all terminals. `hubs`: of all its identities.
+    `others`: of other terminals.
     """
 
     theirs: Counter[Content] = field(default_factory=Counter)
     hubs: Counter[Content] = field(default_factory=Counter)
+    others: Counter[Content] = field(default_factory=Counter)
+
+    def copies(self, content: Content) -> int:
+        """How many of the hub's count; below zero, how many were taken back too often."""
+        return self.hubs[content] - self._backs(content)
 
     def traces(self, content: Content) -> int:
         """How often a hub has copied this fact, or taken a copy back: a sign that it was adopted once."""
-        return self.hubs[content] + self.hubs[content.back]
+        return self.hubs[content] + self._backs(content)
 
     def knows(self, content: Content) -> bool:
         """Whether anybody has written this, or the hub has taken it back."""
         return self.theirs[content] > 0 or self.traces(content) > 0
+
+    def _backs(self, content: Content) -> int:
+        return self.hubs[content.back] if content.may_be_taken_back else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +82,11 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
         if own and fact.kind is Kind.ADJUSTMENT and held.knows(content.back):
             continue  # it took back what another block says, and is reckoned with that
         missing = max(0, times[content] - held.theirs[content])
-        traces = held.traces(content)
-        wanted = missing if traces else 0
-        if fact.amount_minor and fact.kind is not Kind.OPENING:
-            due += _towards(fact, wanted - (held.hubs[content] - held.hubs[content.back]))
+        traces, copies = held.traces(content), held.copies(content)
+        least = 1 if missing and traces and not held.others[content] else 0
+        wanted = max(least, min(copies, missing))
+        if content.may_be_taken_back:
+            due += _towards(fact, wanted - copies)
         copied |= wanted > 0
         traced |= traces > 0
         lacking += [fact] * (missing - wanted)

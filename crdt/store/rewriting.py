@@ -29,21 +29,22 @@ _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name
 def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection[Delta]) -> Held:
     """How often the ledger has what these facts of one author's block say. The history has to have caught up.
 
-    By identities of its terminal and of the hub; for a block of the hub's own, by all terminals and the hub.
+    By identities of its terminal, of others and of the hub; for a block of the hub's own, by all and the hub.
     """
     found = Held()
     if not facts:
         return found
     times = [delta.at_ms for delta in facts]
-    where = [HISTORY.c.at_ms.between(min(times), max(times))]
-    if replica not in kin.hubs:
-        where.append(HISTORY.c.replica.in_(kin.identities(replica) | kin.hubs))
+    own, identities = replica in kin.hubs, kin.identities(replica)
     cards = sorted({delta.card for delta in facts})
     for at in range(0, len(cards), _CHUNK):
         query = select(*(HISTORY.c[name] for name in _COLUMNS))
-        query = query.where(HISTORY.c.card.in_(cards[at : at + _CHUNK]), *where)
+        query = query.where(
+            HISTORY.c.card.in_(cards[at : at + _CHUNK]), HISTORY.c.at_ms.between(min(times), max(times))
+        )
         for writer, seq, *fact in connection.execute(query):
-            count = found.hubs if writer in kin.hubs else found.theirs
+            theirs = found.theirs if own or writer in identities else found.others
+            count = found.hubs if writer in kin.hubs else theirs
             count[Content.of(delta_of(writer, seq, tuple(fact)))] += 1
     return found
 

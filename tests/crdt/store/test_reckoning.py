@@ -79,6 +79,38 @@ def test_two_fares_of_one_moment_in_one_block_count_twice() -> None:
     assert [Content.of(fact) for fact in back] == [Content.of(FARE).back]
 
 
+@given(times=st.integers(1, 300), copies=COUNTS, backs=COUNTS, others=st.integers(0, 300))
+def test_a_block_alone_never_raises_what_the_hub_counts(
+    times: int, copies: int, backs: int, others: int
+) -> None:
+    """Invariant 10: nobody has looked whether its author might write it.
+
+    Nor does the hub write for ever where two blocks, or two terminals, say the same differently often.
+    """
+    forged = [replace(FARE, seq=seq) for seq in range(1, times + 1)]
+    content = Content.of(FARE)
+    for facts_of in (forged, [FARE], forged):
+        hubs = Counter({content: copies}) + Counter({content.back: backs})
+        due = reckon(facts_of, Held(Counter(), hubs, Counter({content: others})), own=False).due
+        up = sum(Content.of(fact) == content for fact in due)
+        counted = copies - backs
+        copies, backs = copies + up, backs + len(due) - up
+        assert copies - backs <= max(counted, 0 if others else 1)
+        assert up == 0 or len(due) == up
+    assert not reckon(forged, Held(Counter(), hubs, Counter({content: others})), own=False).due
+
+
+def test_a_fare_is_not_the_contrary_of_an_opening_as_large() -> None:
+    """The first ride of a card that is given just that: both are of one moment and place."""
+    opening = replace(OPENING, amount_minor=250, at_ms=FARE.at_ms, context=FARE.context)
+    found = reckon([opening, FARE], Held(), own=False)
+    assert list(found.lacking) == [opening, FARE]
+    once = Held(hubs=Counter(map(Content.of, found.lacking)))
+    assert not reckon([opening, FARE], once, own=False).due
+    both = Held(theirs=once.hubs, hubs=once.hubs)
+    assert [fact.amount_minor for fact in reckon([opening, FARE], both, own=False).due] == [250]
+
+
 def test_an_opening_is_never_taken_back() -> None:
     """Of a card's openings one counts anyway."""
     found = reckon([OPENING], held(OPENING, 1, 1), own=False)
