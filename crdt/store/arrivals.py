@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, select
 
 from crdt.store.days import QUARTER_MS
 from crdt.store.hub_schema import ARRIVAL
@@ -32,7 +32,11 @@ def quarter_of(at_ms: int) -> int:
 
 
 def note(connection: Connection, quarter: int) -> None:
-    """Within a write, before its blocks: they are the first of this quarter. Again for the same is fine."""
+    """Within a write, before its blocks: they are the first of this quarter. Again for the same is fine.
+
+    What was noted of later ones, but the next, was by a clock that was ahead: they begin when they have come.
+    """
+    connection.execute(delete(ARRIVAL).where(ARRIVAL.c.quarter > quarter + 1))
     last = connection.execute(select(func.coalesce(func.max(BLOCK.c.ordinal), 0))).scalar_one()
     _NOTE.run(connection, [(quarter, last)])
 

@@ -19,7 +19,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from crdt.certificate import AuthorCertificate
 from crdt.facts import MAX_SEQ, MAX_TEXT_BYTES, ReplicaId, TerminalId
@@ -62,7 +62,7 @@ class Expected:
         """
         further = other if other.seq > self.seq else self
         ended = other.ended or (self.ended and not other.heard_ms)
-        heard_ms, turn = other.heard_ms or self.heard_ms, other.turn or self.turn
+        heard_ms, turn = other.heard_ms or self.heard_ms, max(self.turn, other.turn)
         return replace(further, heard_ms=heard_ms, ended=ended, turn=turn)
 
     def is_silent(self, kin: Iterable[Expected]) -> bool:
@@ -238,6 +238,12 @@ def put(connection: Connection, news: Mapping[ReplicaId, Expected]) -> None:
 def end(connection: Connection, replicas: Collection[ReplicaId]) -> None:
     """Take it that these authors write no more, and that nothing is missing but what is known to be."""
     put(connection, {replica: Expected(ended=True) for replica in replicas})
+
+
+def said_by(connection: Connection, now_ms: int) -> None:
+    """What is noted of a time that has not come was noted by a clock that was ahead: it was said by now."""
+    later = EXPECTED.c.heard_ms > now_ms
+    connection.execute(update(EXPECTED).where(later).values(heard_ms=now_ms))
 
 
 def prove(connection: Connection, shown: Mapping[ReplicaId, int], at_ms: int) -> None:

@@ -15,7 +15,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.errors import InputRefused, Overloaded
 from crdt.ledger import MergeReport, RefusedInput
 from crdt.numbering import restore
-from crdt.store import arrivals
+from crdt.store import arrivals, expectations
 from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors
 from crdt.store.futures import then
@@ -103,6 +103,7 @@ class Intake:
         def work(connection: Connection) -> tuple[Merged, bool]:
             if quarter != self._noted:
                 arrivals.note(connection, quarter)
+                expectations.said_by(connection, at_ms)
             merged = merge_prepared(connection, self._authors, prepared, at_ms)
             return merged, self._own.look(connection, merged.admitted)
 

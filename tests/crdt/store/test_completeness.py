@@ -66,6 +66,37 @@ def test_what_was_here_before_the_day_ended_proves_nothing_however_it_is_dated(
     assert hub.completeness([ONE.key.replica], DAY).result() == Complete(2), "it was not here before"
 
 
+def test_a_word_noted_by_a_clock_that_was_ahead_proves_no_day_once_that_is_set_right(fleet: Fleet) -> None:
+    """Invariant 9: it was said before the day ended, and what was tapped after it is on its way."""
+    clock = [DAY.end_ms + HOUR_MS // 2]
+    hub = HubLedger(
+        fleet.hub_database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, now_ms=lambda: clock[0]
+    )
+    block, *others = ONE.blocks(taps(1), []) + OTHER.blocks(taps(1, 2, author=OTHER), [1, 1])
+    merge(hub, [block])
+    expect(hub, block, clock[0])
+    clock[0] = DAY.end_ms - HOUR_MS // 2
+    merge(hub, others[:1])
+    clock[0] = DAY.end_ms + 12 * HOUR_MS
+    merge(hub, others[1:])
+    assert isinstance(hub.completeness([ONE.key.replica], DAY).result(), Open)
+
+
+def test_what_came_before_the_clock_was_set_right_proves_no_day(fleet: Fleet) -> None:
+    """Invariant 9: each quarter of an hour was noted an hour too early, so they are noted anew."""
+    clock = [DAY.start_ms]
+    hub = HubLedger(
+        fleet.hub_database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, now_ms=lambda: clock[0]
+    )
+    (block,) = ONE.blocks(taps(1, 29), [])
+    others = OTHER.blocks(taps(1, 2, 3, author=OTHER), [1, 1, 1])
+    for hour, one in ((23, others[0]), (24, others[1]), (23, block), (24, others[2])):
+        clock[0] = DAY.start_ms + hour * HOUR_MS
+        merge(hub, [one])
+    clock[0] = DAY.end_ms + 12 * HOUR_MS
+    assert hub.completeness([ONE.key.replica], DAY).result() == Open(1, 0)
+
+
 def test_missing_facts_are_named(fleet: Fleet) -> None:
     """A peer that carried them, or the terminal itself, said how far the chain goes."""
     hub, one = fleet.hub, [ONE.key.replica]
