@@ -1,9 +1,9 @@
 """The hub's own blocks: kept for it as it makes them, and brought back when it was put back from a backup.
 
 Both after everything else, and only while nobody taps; but one block is shown to a hub as soon as it begins
-the settlement anew. A hub needs bringing back what the terminal has kept
-beyond the settlement that it gives now, and what contradicts that: it was put back unnoticed and has given
-numbers again. So nothing has to be remembered of it, and what is interrupted goes on with the next run.
+the settlement anew. A hub needs bringing back what the terminal has kept beyond the settlement that it gives
+now, and what contradicts that: it was put back unnoticed and has given numbers again. So nothing has to be
+remembered of it, and what is interrupted goes on with the next run.
 
 The hub is asked for new ones after pauses of up to twenty runs: where it sells every few seconds, asking adds
 a twentieth to the exchanges, and of many terminals some has the newest. Where it sells less, the pauses are
@@ -48,14 +48,15 @@ class Safekeeping:
                 head, taken = reached, True
         return taken
 
-    async def show(self, hub: ReplicaId) -> None:
-        """Bring a hub the newest block of its own that is kept. One that was put back unnoticed does not have
-        it, and books nothing more then; what else is kept comes later. Raises UplinkError."""
+    async def newest(self, hub: ReplicaId) -> list[Message]:
+        """The newest block of a hub's own that is kept, with who signed it, to be shown to that hub.
+
+        One that was put back unnoticed does not have it, and books nothing more then; the rest comes later.
+        """
         run, keepsake = self._run, self._run.ledger.keepsake
         end = (await run.use(keepsake.heads)).get(hub)
         raw = None if end is None else await run.use(keepsake.block_at, hub, end.seq)
-        if raw is not None:
-            await self._offer(hub, [raw])
+        return [] if raw is None else await self._signed(hub, [raw])
 
     async def keep(self) -> None:
         """Fetch a part of what the hub has booked since. That it cannot be had is no failure of the run."""
@@ -105,11 +106,9 @@ class Safekeeping:
         raws = await run.use(keepsake.blocks_after, replica, after.seq, run.delivery.push_bytes)
         if not raws:
             return after
-        certificate = CertificateFrame((await run.use(run.ledger.authors))[replica].encode())
         ends = await run.use(keepsake.heads)
-        frames: list[Message] = [certificate, *map(BlockFrame, raws)]
         try:
-            answer = await run.say({replica: ends[replica]}, frames)
+            answer = await run.say({replica: ends[replica]}, await self._signed(replica, raws))
         except HubTooSlow:
             run.delivery.timed_out()
             raise
@@ -163,12 +162,16 @@ class Safekeeping:
 
     async def _offer(self, replica: ReplicaId, raws: Sequence[bytes]) -> Answer:
         run = self._run
-        certificate = CertificateFrame((await run.use(run.ledger.authors))[replica].encode())
         try:
-            return await run.say({}, [certificate, *map(BlockFrame, raws)])
+            return await run.say({}, await self._signed(replica, raws))
         except HubTooSlow:
             run.delivery.timed_out()
             raise
+
+    async def _signed(self, replica: ReplicaId, raws: Sequence[bytes]) -> list[Message]:
+        run = self._run
+        certificate = CertificateFrame((await run.use(run.ledger.authors))[replica].encode())
+        return [certificate, *map(BlockFrame, raws)]
 
     def _not_wanted(self, replica: ReplicaId, after: Head) -> None:
         unwanted = self._run.delivery.unwanted

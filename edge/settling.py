@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Final
 
 from crdt.facts import ReplicaId
-from crdt.frames import Heads, PageFrame
+from crdt.frames import Heads, Message, PageFrame
 from crdt.frontier import parts
 from crdt.pull import Pull
 from crdt.settlement import Page
@@ -33,11 +33,7 @@ class Settling:
         `base`: the position that was installed when the page was asked for. Raises UplinkError, StoreError.
         """
         if page.restarts:
-            await self.say_what_had_ended(page.signer)
-        if page.restarts and base:
-            self._run.delivery.meets_anew()
-            await self._safekeeping.show(page.signer)
-            await self._say_what_was_settled()
+            await self._say_what_it_replaces(page.signer, installed=base > 0)
         left = PAGES_AT_A_TIME
         while not page.final:
             left -= 1
@@ -76,19 +72,35 @@ class Settling:
     async def _install(self, page: Page) -> bool:
         return await self._run.checked(self._run.ledger.install, page)
 
-    async def say_what_had_ended(self, hub: ReplicaId | None = None) -> None:
+    async def say_what_had_ended(self) -> None:
         """To a hub that was put back from a backup, before its list of identities that ended replaces the one
-        held here: what only this terminal knew is not forgotten until the hub was told. `hub`: its present
-        key, which has not signed the list held if it was. Raises UplinkError."""
+        held here: what only this terminal knew is not forgotten until the hub was told.
+
+        Raises UplinkError.
+        """
         run = self._run
-        said = await run.use(run.learning.former_list, hub)
+        said = await run.use(run.learning.former_list)
         if said:
             await run.say({}, said)
             run.learning.hub_was_told = True
 
-    async def _say_what_was_settled(self) -> None:
-        """The same of what it had included, before that is replaced here. Evidence goes up again."""
+    async def _say_what_it_replaces(self, hub: ReplicaId, *, installed: bool) -> None:
+        """The same before a settlement that begins anew replaces what is here, with all that this terminal
+        knows to have been settled. Evidence goes up again, and what the hub did not take back.
+
+        In one exchange where it fits: a hub that has room for the next one only would never be loaded from.
+        """
         run = self._run
-        for part in parts(await run.use(run.ledger.settled_frontier)):
+        said: list[Message] = list(await run.use(run.learning.former_list, hub))
+        had_ended, further = bool(said), []
+        if installed:
+            run.delivery.meets_anew()
+            heads, *further = parts(await run.use(run.ledger.settled_frontier))
+            said += [*await self._safekeeping.newest(hub), Heads(heads)]
+        if said:
+            await run.say({}, said)
+        run.learning.hub_was_told |= had_ended
+        for part in further:
             await run.say({}, [Heads(part)])
-        await run.use(run.ledger.evidence_forgotten)
+        if installed:
+            await run.use(run.ledger.evidence_forgotten)

@@ -89,7 +89,7 @@ class Answer:
     restored: bool | None = None  # the terminal's storage is older than what it sealed; None: it did not say
     settled: int | None = None  # the position that the terminal has installed, by its word
     page: Page | None = None  # of the settlement, that it is given
-    goes_on: bool = False  # whether some of the settlement was given, and the next exchange gives more
+    goes_on: bool = False  # whether it takes another exchange: the settlement goes on, or begins anew there
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Answerer:
             restored=restored is not None if said else None,
             settled=page.base if page is not None and not page.restarts else None,
             page=page,
-            goes_on=page is not None and not page.final and bool(page.rows or page.heads),
+            goes_on=page is not None and _goes_on(heard, page),
         )
 
     def _restored(self, heard: Heard, standing: HubStanding) -> Restored | None:
@@ -263,6 +263,13 @@ class Answerer:
             most_bytes -= _size(frames)
             messages += frames
         return messages
+
+
+def _goes_on(heard: Heard, page: Page) -> bool:
+    """See `Answer`. Before a terminal replaces what it has installed it says what that was."""
+    if page.final:
+        return page.restarts and heard.pull is not None and heard.pull.base > 0
+    return bool(page.rows or page.heads)
 
 
 def _too_much() -> ComeAgain:

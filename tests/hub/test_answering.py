@@ -320,3 +320,17 @@ async def test_invariant_8_only_who_was_given_something_goes_on(depot: Depot) ->
         heard.pull = Pull(page.series, 0, Cursor(0, bytes(4), since=since, seen=2))
         answer = await Answerer(depot.hub.ledger, 1, result_of).answer(heard)
         assert answer.goes_on is goes_on
+
+
+async def test_who_replaces_what_it_has_installed_goes_on_after_the_last_page_too(depot: Depot) -> None:
+    """It says first what that was; where the hub is busy it would never come to that."""
+    terminal = await depot.pair()
+    await terminal.push(terminal.taps(-250))
+    for base, goes_on in ((0, False), (1 << 50, True)):
+        heard = Heard(terminal.key.replica, "bus", None)
+        heard.pull = Pull(b"another series!!", base, beginning(base))
+        answer = await Answerer(depot.hub.ledger, 9, result_of).answer(heard)
+        assert answer.page is not None
+        assert answer.page.restarts
+        assert answer.page.final
+        assert answer.goes_on is goes_on
