@@ -37,9 +37,9 @@ from edge.terminal import Enrolment, Terminal
 DATE_RESOLUTION_MS = 1_000
 """The Date header counts whole seconds."""
 
-MOST_BUSY = 3
-"""Addresses that may say in one attempt that they are busy. Where all do, the next attempts ask only the
-first of them: one, then two, four, and at last twenty."""
+MOST_ASKED = 3
+"""Addresses that are asked in one attempt once one is busy, with that. Where none has room, the next attempts
+ask only the first of them: one, then two, four, and at last twenty."""
 
 log = logging.getLogger(__name__)
 
@@ -200,23 +200,29 @@ class Uplink:
         may be other processes on the same ledger. Not each time: where none has, each is asked for nothing.
         """
         failure: UplinkError = HubUnreachable("No hub was found yet: nothing is announced, and none is set.")
-        refused = 0
+        busy: HubBusy | None = None
+        asked = 0  # the first that was busy, and those after it
         for address in self._addresses.candidates():
             try:
                 outcome = await self._sync(enrolment, address, retry)
-            except (HubUnreachable, HubDistrusted) as error:
-                log.debug("%s", error)
-                failure = failure if refused else error
+            except Superseded:
+                raise
             except HubBusy as error:
-                failure, refused = failure if refused else error, refused + 1
-                if refused == MOST_BUSY or (refused == 1 and not self._elsewhere.is_over()):
-                    break
+                busy = error if busy is None else busy
+            except UplinkError as error:
+                if busy is None and not isinstance(error, HubUnreachable | HubDistrusted):
+                    raise
+                log.debug("%s", error)
+                failure = error
             else:
                 await self._went_online(address, outcome)
                 return outcome.complete
-        if refused > 1:
+            asked += busy is not None
+            if asked == MOST_ASKED or (asked == 1 and not self._elsewhere.is_over()):
+                break
+        if asked > 1:
             self._elsewhere.begin()
-        raise failure
+        raise failure if busy is None else busy
 
     async def _sync(self, enrolment: Enrolment, address: HubAddress, retry: bool) -> Outcome:
         promised = self._terminal.promised  # at the address before, perhaps

@@ -275,6 +275,34 @@ async def test_where_one_hub_process_is_busy_another_one_is_asked(
     assert enrolled(paired).ledger.held() == (0, 0)
 
 
+async def test_what_another_hub_refuses_does_not_hide_that_one_is_busy(
+    paired: Terminal, hub: TestHub, tmp_path: Path
+) -> None:
+    """A spare one that does not know this terminal, say: the turn at the first would be lost."""
+    waits: list[float] = []
+    waiting = asyncio.Event()
+
+    async def wait(_event: asyncio.Event, delay_s: float) -> None:
+        waits.append(delay_s)
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def refuse(_request: web.Request, _honest: list[Message]) -> web.StreamResponse:
+        return web.json_response({"error": "unknown_author", "message": "Who?"}, status=403)
+
+    async with (
+        replace(hub, busy="20").serving(tmp_path) as fixed,
+        replace(hub, misbehave=refuse).serving(tmp_path) as spare,
+    ):
+        addresses = AddressBook(fixed, None)
+        addresses.hint([spare])
+        uplink = uplink_of(paired, addresses, wait=wait, backoff=Backoff(1, 60, lambda: 0))
+        async with running(uplink):
+            await asyncio.wait_for(waiting.wait(), 30)
+    assert waits == [20]
+    assert uplink.status.trouble == "The hub refused: Come again."
+
+
 async def test_a_fleet_that_is_busy_everywhere_is_not_asked_everywhere_each_time(
     paired: Terminal, hub: TestHub, tmp_path: Path
 ) -> None:
@@ -298,7 +326,7 @@ async def test_a_fleet_that_is_busy_everywhere_is_not_asked_everywhere_each_time
         async with running(uplink):
             await asyncio.wait_for(done.wait(), 30)
     assert waits == [20] * 20
-    assert [one.refused for one in hubs] == [20, 5, 5, 0], "in the attempts 1, 3, 6, 11 and 20"
+    assert [one.refused for one in hubs] == [20, 5, 0, 0], "in the attempts 1, 3, 6, 11 and 20, with nowhere"
     assert uplink.status.trouble == "The hub refused: Come again."
 
 
