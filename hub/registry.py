@@ -93,6 +93,7 @@ class Registry:
         keep = self._clients.asking(serial)
         row = await asyncio.wrap_future(self._database.read(lambda connection: _client(connection, serial)))
         if row is None:
+            self._clients.forget([serial])
             return None
         client = Client(TerminalId(row.terminal), ReplicaId(row.replica), row.name, row.stopped)
         if row.used or row.stopped:
