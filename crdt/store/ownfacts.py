@@ -117,6 +117,6 @@ class OwnFacts:
     def _compared(self, compared: Adoption) -> None:
         self._adopter.settle(compared)
         if self._keeper is not None and compared.head is not None:
-            self._keeper.note({self._key.replica: compared.head})
+            self._keeper.secure({self._key.replica: compared.head})
         for change in compared.changes:
             self._publish(change)
