@@ -133,6 +133,8 @@ class Hub:
         if heard.refused is not None:
             return session.hello({}) + session.send(heard.refused.answer())
         answer = self._loop.run(self._answerer.answer(heard))
+        if self.ledger.restored:  # it has another series then, which is no change that anybody is told of
+            self._audit.look(self.replica)
         self.refusals = [] if answer.report is None else [one.error for one in answer.report.refused]
         return session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
 
