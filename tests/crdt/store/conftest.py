@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from crdt.store.database import Database
+from tests.crdt import world
+from tests.crdt.store.fleet import Fleet
 from tests.crdt.store.servers import SERVERS, Server
 from tests.crdt.store.stores import FleetOn, NewFleet, store_opener
 
@@ -34,6 +36,15 @@ def new_fleet(server: Server | None, tmp_path_factory: pytest.TempPathFactory) -
         return FleetOn(directory, terminals, store_opener(server, directory, with_tables=True))
 
     return make
+
+
+@pytest.fixture
+def fleet(new_fleet: NewFleet) -> Iterator[Fleet]:
+    """A new hub that knows the terminals, and reads every page from its tables."""
+    fleet = new_fleet(0)
+    fleet.hub.merge([], world.CERTIFICATES).result()
+    yield fleet
+    fleet.close()
 
 
 @pytest.fixture

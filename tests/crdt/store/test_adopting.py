@@ -1,6 +1,5 @@
 """A fork is resolved without losing or doubling anybody's money (invariants 3 and 5)."""
 
-from collections.abc import Iterator
 from contextlib import closing
 from random import Random
 
@@ -36,15 +35,6 @@ from tests.crdt.store.branches import (
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
 from tests.crdt.store.quarantined import in_quarantine
 from tests.crdt.store.stores import NewFleet
-
-
-@pytest.fixture
-def fleet(new_fleet: NewFleet) -> Iterator[Fleet]:
-    """A new hub that knows the terminals."""
-    fleet = new_fleet(0)
-    fleet.hub.merge([], world.CERTIFICATES).result()
-    yield fleet
-    fleet.close()
 
 
 def test_what_a_dead_terminals_branch_says_is_booked_once_as_it_was(fleet: Fleet) -> None:

@@ -1,7 +1,5 @@
 """Invariants 3 and 5: what the hub lost of its own, or had adopted under another identity, counts once."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from crdt.block import Block, parse, seal
@@ -25,17 +23,6 @@ from tests.crdt.store.branches import (
 )
 from tests.crdt.store.fleet import Fleet, card, deltas_of
 from tests.crdt.store.quarantined import at_rest
-from tests.crdt.store.stores import NewFleet
-
-
-@pytest.fixture
-def fleet(new_fleet: NewFleet) -> Iterator[Fleet]:
-    """A new hub that knows the terminals."""
-    fleet = new_fleet(0)
-    fleet.hub.merge([], world.CERTIFICATES).result()
-    yield fleet
-    fleet.close()
-
 
 TOPUP = Draft(Kind.TOPUP, 1000)
 LATER = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"L")

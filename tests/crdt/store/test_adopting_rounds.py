@@ -1,7 +1,6 @@
 """What lies in quarantine is compared with what comes, in parts, and not more often than it has to be."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -32,16 +31,6 @@ from tests.crdt.store.branches import (
 )
 from tests.crdt.store.fleet import Fleet, deltas_of
 from tests.crdt.store.quarantined import in_quarantine
-from tests.crdt.store.stores import NewFleet
-
-
-@pytest.fixture
-def fleet(new_fleet: NewFleet) -> Iterator[Fleet]:
-    """A new hub that knows the terminals."""
-    fleet = new_fleet(0)
-    fleet.hub.merge([], world.CERTIFICATES).result()
-    yield fleet
-    fleet.close()
 
 
 @pytest.mark.parametrize("first", ["evidence", "facts"])

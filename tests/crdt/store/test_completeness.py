@@ -17,9 +17,7 @@ from crdt.store.hub import HubLedger
 from crdt.store.silent import Silent
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet
-from tests.crdt.store.test_days import DAY, HOUR_MS, NEXT, ONE, OTHER, fleet, merge, revoke, taps
-
-__all__ = ["fleet"]  # a fixture
+from tests.crdt.store.test_days import DAY, HOUR_MS, NEXT, ONE, OTHER, merge, revoke, taps
 
 
 def expect(hub: HubLedger, block: Block, at_ms: int, by: world.Terminal | None = ONE) -> None:

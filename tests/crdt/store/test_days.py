@@ -1,7 +1,6 @@
 """Days of service: closed once, and restated by explicit adjustments when late blocks come."""
 
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
@@ -29,15 +28,6 @@ START_MS = 1_790_000_000_000 // HOUR_MS * HOUR_MS
 DAY = Day(START_MS, START_MS + 24 * HOUR_MS)
 NEXT = Day(DAY.end_ms, DAY.end_ms + 25 * HOUR_MS)  # clocks go back
 PATIENCE_S = 30
-
-
-@pytest.fixture
-def fleet(new_fleet: NewFleet) -> Iterator[Fleet]:
-    """A new hub that knows the terminals."""
-    fleet = new_fleet(0)
-    fleet.hub.merge([], world.CERTIFICATES).result()
-    yield fleet
-    fleet.close()
 
 
 def taps(*hours: float, author: world.Terminal = ONE) -> list[Delta]:

@@ -13,20 +13,10 @@ from crdt.store import editions
 from crdt.store.editions import ALL_INSTANTS, INSTANT_S, MAX_AGE_S, SHARING_S, Editions, PagePull
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, card
-from tests.crdt.store.stores import NewFleet
 from tests.crdt.store.test_hub import fares
 
 ONE, OTHER, _ = world.TERMINALS
 LIMIT = 3
-
-
-@pytest.fixture
-def fleet(new_fleet: NewFleet) -> Iterator[Fleet]:
-    """A new hub that knows the terminals, and reads every page from its tables."""
-    fleet = new_fleet(0)
-    fleet.hub.merge([], world.CERTIFICATES).result()
-    yield fleet
-    fleet.close()
 
 
 class Asker:

@@ -1,9 +1,7 @@
 """Card numbers: dense, in the order of meeting, for ever; and short blocks made whole with them."""
 
-from collections.abc import Iterator
 from contextlib import closing
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,15 +19,6 @@ from tests.crdt.store.fleet import Fleet, card
 from tests.crdt.store.stores import NewFleet
 
 ONE, OTHER, _ = world.TERMINALS
-
-
-@pytest.fixture
-def fleet(new_fleet: NewFleet) -> Iterator[Fleet]:
-    """A new hub that knows the terminals."""
-    fleet = new_fleet(0)
-    fleet.hub.merge([], world.CERTIFICATES).result()
-    yield fleet
-    fleet.close()
 
 
 def numbers(hub: HubLedger) -> dict[CardId, int]:
