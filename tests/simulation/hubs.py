@@ -15,6 +15,7 @@ from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Refused, Session
 from crdt.store.amending import Amendment
 from crdt.store.hub import Change, HubLedger
+from crdt.store.markkeeper import InlineKeeper
 from crdt.store.marks import Marks
 from hub.answering import Answerer
 from hub.heard import Heard
@@ -25,7 +26,6 @@ from tests.simulation.authors import FARES, HOME, Author, fares, hub_author
 from tests.simulation.disks import Image, empty_disk
 from tests.simulation.evidence import Evidence
 from tests.simulation.inline_loop import InlineLoop
-from tests.simulation.keepers import InlineKeeper
 from tests.simulation.oracle import Fact, Oracle, Snapshot, expect
 from tests.simulation.power import Power
 

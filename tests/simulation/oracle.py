@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from crdt.facts import CardId, Context, Delta, Kind, ReplicaId
+from crdt.facts import CardId, Context, Kind, ReplicaId
 
 
 class Fact(NamedTuple):
@@ -127,13 +127,6 @@ class Oracle:
                 facts = self._up_to(replica, numbers[-1])
                 held += [facts[seq - 1] for seq in numbers]
         return held
-
-    def check_deltas(self, deltas: Iterable[Delta]) -> None:
-        """These are in a ledger: each was written so, by this replica under this number."""
-        for delta in deltas:
-            facts = self._up_to(delta.replica, delta.seq)
-            fact = Fact(delta.card, delta.kind, delta.amount_minor, delta.at_ms, delta.context)
-            expect(facts[delta.seq - 1] == fact, f"fact {delta.seq} is {fact}, not {facts[delta.seq - 1]}")
 
     def _up_to(self, replica: ReplicaId, last_seq: int) -> list[Fact]:
         facts = self.facts.get(replica, [])
