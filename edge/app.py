@@ -16,7 +16,8 @@ from typing import Any
 from aiohttp import web
 
 from crdt.facts import FleetId
-from crdt.store.database import TERMINAL_CACHE_KIB, Database
+from crdt.store.connection import TERMINAL_LAYOUT
+from crdt.store.database import Database
 from crdt.store.keyfile import load_key
 from crdt.store.marks import Marks
 from edge.addresses import AddressBook, HubAddress, parse_address
@@ -65,7 +66,7 @@ def run(settings: Settings, environment: Mapping[str, str]) -> None:
     with ExitStack() as held:
         key = load_key(settings.store_key_file, settings.database, environment)
         _make_directory(settings.state_directory)
-        database = held.enter_context(Database.open(settings.database, key, cache_kib=TERMINAL_CACHE_KIB))
+        database = held.enter_context(Database.open(settings.database, key, layout=TERMINAL_LAYOUT))
         # With the ledger in hand, for another process that has it has the lights too; and before all else,
         # for whoever taps now would take the light of before for one that answers.
         feedback = held.enter_context(closing(_open_feedback(settings)))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
@@ -15,7 +15,6 @@ from sqlalchemy.pool import StaticPool
 from crdt.errors import MisuseError, StoreFailed, WrongKey
 
 KEY_BYTES: Final = 32
-CACHE_KIB: Final = 8_000  # of pages that a connection keeps in memory; a hub's tables are large
 BUSY_TIMEOUT_MS: Final = 5_000  # only a foreign tool on the same file can make us wait at all
 WAL_FALLBACK_PAGES: Final = 4_000  # 16 MB: past this a commit moves the log itself, see Database
 KEPT_STATEMENTS: Final = 512  # of a database in memory: preparing one again costs more than running it
@@ -54,8 +53,26 @@ class DriverConnection(Protocol):
     def close(self) -> None: ...
 
 
+class Layout(NamedTuple):
+    """How a file is cut into pages, and how much of it a connection keeps in memory.
+
+    An encrypted file does not say how it is cut: whoever opens it with another size finds no database.
+    """
+
+    page_bytes: int
+    cache_kib: int
+
+
+HUB_LAYOUT: Final = Layout(4_096, 8_000)  # the driver's own size; its tables are large
+TERMINAL_LAYOUT: Final = Layout(2_048, 2_000)
+"""A tap's commit encrypts, signs and writes one page, and costs a thirtieth less than with the driver's size.
+
+The inner pages of a million cards' balances take under a megabyte, and memory is short there.
+"""
+
+
 def connect(
-    driver: ModuleType, path: Path, key: bytes, query_only: bool = False, cache_kib: int = CACHE_KIB
+    driver: ModuleType, path: Path, key: bytes, query_only: bool = False, layout: Layout = HUB_LAYOUT
 ) -> Connection:
     """A SQLAlchemy connection that keeps one encrypted driver connection.
 
@@ -65,7 +82,7 @@ def connect(
     engine = create_engine(
         "sqlite://",
         module=driver,
-        creator=lambda: _open(driver, path, key, query_only, cache_kib),
+        creator=lambda: _open(driver, path, key, query_only, layout),
         poolclass=StaticPool,
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,  # an error goes to a log; keys and cards do not
@@ -113,15 +130,15 @@ def is_broken(err: BaseException) -> bool:
     return type(original).__module__.startswith("pysqlcipher3") and str(original).startswith(_BROKEN_TEXTS)
 
 
-def _open(driver: ModuleType, path: Path, key: bytes, query_only: bool, cache_kib: int) -> DriverConnection:
+def _open(driver: ModuleType, path: Path, key: bytes, query_only: bool, layout: Layout) -> DriverConnection:
     _touch(path)
     try:
         raw: DriverConnection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
     except driver.Error as err:
         raise StoreFailed(f"The ledger {path} cannot be opened: {err}. Check the directory.") from err
     try:
-        _unlock(driver, raw, path, key)
-        _configure(raw, query_only, cache_kib)
+        _unlock(driver, raw, path, key, layout)
+        _configure(raw, query_only, layout)
     except driver.Error as err:
         raw.close()
         raise StoreFailed(f"The ledger {path} cannot be used: {err}. Check the disk.") from err
@@ -145,12 +162,13 @@ def _touch(path: Path) -> None:
         raise StoreFailed(f"The ledger {path} cannot be opened: {reason}. Check the directory.") from err
 
 
-def _unlock(driver: ModuleType, raw: DriverConnection, path: Path, key: bytes) -> None:
+def _unlock(driver: ModuleType, raw: DriverConnection, path: Path, key: bytes, layout: Layout) -> None:
     if len(key) != KEY_BYTES:
         raise MisuseError("the database key has 32 bytes")
     # SQLCipher prints every failed page check on standard error; the person gets one sentence instead.
     raw.execute("PRAGMA cipher_log_level = NONE")
     raw.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+    raw.execute(f"PRAGMA cipher_page_size = {layout.page_bytes}")
     try:
         raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except driver.DatabaseError as err:
@@ -163,7 +181,7 @@ def _unlock(driver: ModuleType, raw: DriverConnection, path: Path, key: bytes) -
     raw.execute("PRAGMA cipher_log_level = ERROR")
 
 
-def _configure(raw: DriverConnection, query_only: bool, cache_kib: int) -> None:
+def _configure(raw: DriverConnection, query_only: bool, layout: Layout) -> None:
     mode = raw.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise StoreFailed(f"The disk does not support a write-ahead log ({mode}); use a local disk.")
@@ -173,7 +191,7 @@ def _configure(raw: DriverConnection, query_only: bool, cache_kib: int) -> None:
         f"wal_autocheckpoint = {WAL_FALLBACK_PAGES}",
         f"journal_size_limit = {WAL_KEPT_BYTES}",
         "temp_store = MEMORY",
-        f"cache_size = {-cache_kib}",
+        f"cache_size = {-layout.cache_kib}",
         "trusted_schema = OFF",
         f"query_only = {int(query_only)}",
     ):

@@ -13,7 +13,7 @@ from typing import Final, Self, TypeVar
 from sqlalchemy import Column, Connection, LargeBinary, MetaData, String, Table, select
 
 from crdt.errors import MisuseError
-from crdt.store.connection import CACHE_KIB, DriverConnection, connect, driver_connection
+from crdt.store.connection import HUB_LAYOUT, DriverConnection, Layout, connect, driver_connection
 from crdt.store.driver import choose_driver
 from crdt.store.gate import Gate
 from crdt.store.health import Health
@@ -25,14 +25,12 @@ from crdt.store.writer import Direct, Writer
 
 T = TypeVar("T")
 
-# A reader moves the write-ahead log into the database after about this many pages (4 KiB each), so that a
+# A reader moves the write-ahead log into the database after about this many pages, so that a
 # tap does not have to: SQLite would make the commit that reaches its own limit pay for all the others. Once
 # all is moved the log starts again from its beginning, and that matters as much: a commit that makes the
 # file longer takes 1.5 times as long as one that writes over what is there.
 CHECKPOINT_PAGES: Final = 800
-# For a terminal: the inner pages of a million cards' balances take 400 KiB, and memory is short there.
-TERMINAL_CACHE_KIB: Final = 2_000
-_PAGES_PER_COMMIT: Final = 1  # measured: 4,120 bytes a tap
+_PAGES_PER_COMMIT: Final = 1  # measured: a page's bytes and 24 a tap
 _ROWS_PER_PAGE: Final = 20
 
 SECRETS = MetaData()
@@ -70,10 +68,10 @@ class Database:
         key: bytes,
         *,
         readers: int = 1,
-        cache_kib: int = CACHE_KIB,
+        layout: Layout = HUB_LAYOUT,
         driver: ModuleType | None = None,
     ) -> Self:
-        """Open the database at `path`, or make it. `key`: 32 secret bytes; `cache_kib`: of each connection.
+        """Open the database at `path`, or make it. `key`: 32 secret bytes; `layout`: as it was made with.
 
         Raises WrongKey, LedgerBusy (another process has it), DriverUnusable, StoreFailed: each a sentence.
         """
@@ -83,7 +81,7 @@ class Database:
             undo.callback(lock.release)
             connections: list[Connection] = []
             for number in range(1 + readers):
-                connections.append(connect(module, path, key, number > 0, cache_kib))
+                connections.append(connect(module, path, key, number > 0, layout))
                 undo.callback(connections[-1].engine.dispose)
                 undo.callback(connections[-1].close)
             database = cls(lock, connections[0], connections[1:])

@@ -30,7 +30,7 @@ from crdt.store.terminal_schema import SETTLED, SETTLED_HEAD, STAGED, STAGED_HEA
 
 SMALL_ROWS: Final = 500  # an increment of at most this many cards is written where it shows, with the swap
 CHUNK_ROWS: Final = 1_000  # neighbouring rows of one background transaction: a tap waits for one at most
-SINK_ROWS: Final = 200  # the same for rows all over the base, where each may cost a page of 4 KiB
+SINK_ROWS: Final = 200  # the same for rows all over the base, where each may cost a page
 
 _ROWS_AT_ONCE: Final = 20  # in one statement: a third less time a row than one each
 _PUT_ROW: Final = inserting(SETTLED, or_replace=True)

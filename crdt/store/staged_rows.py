@@ -20,8 +20,8 @@ from crdt.store.staged_heads import last_head_run
 from crdt.store.statement import Statement
 from crdt.store.terminal_schema import STAGED, inserting
 
-SEGMENT_ROWS: Final = 20  # 945 bytes with the key: what SQLite stores within a page of 4 KiB, four to a page
-BATCH_SEGMENTS: Final = 200  # read at a time: about two megabytes as rows
+SEGMENT_ROWS: Final = 9  # 435 bytes with the key: what SQLite stores within a page of 2 KiB, four to a page
+BATCH_SEGMENTS: Final = 400  # read at a time: about two megabytes as rows
 
 # Begins with the card, so that packed rows sort by card; and then by run, of which the last counts.
 _ROW: Final = Struct(">16sBIqqBq")  # card, its length, run, sum, opening, flags, number

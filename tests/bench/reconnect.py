@@ -10,6 +10,7 @@ from typing import Final
 
 from crdt.facts import CardId, CardView, Context, Draft, Kind
 from crdt.frames import Message, encode_frame
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.editions import MAX_AGE_S
 from edge.addresses import AddressBook, HubAddress, parse_address
@@ -35,7 +36,8 @@ _LIMITS: Final = Limits(total_s=120, read_s=60)
 def measure(directory: Path, source: random.Random, days: int = DAYS) -> list[Figure]:
     """Seconds and bytes until hub and terminal agree again after so many days."""
     taps = days * TAPS_A_DAY
-    with hub_process(directory) as hub, Database.open(directory / "bus.db", bare.KEY) as database:
+    bus = Database.open(directory / "bus.db", bare.KEY, layout=TERMINAL_LAYOUT)
+    with bus as database, hub_process(directory) as hub:
         address = parse_address(hub.start().removeprefix("https://"))
         invite = ask(hub.directory / "state" / "control.sock", "POST", "/invite", {})
         seconds, sent_bytes = asyncio.run(

@@ -15,7 +15,8 @@ import edge.app  # noqa: F401 - the libraries of a terminal, which count for its
 from crdt.certificate import AuthorCertificate
 from crdt.settlement import parse_page, verify_page
 from crdt.signing import SigningKey
-from crdt.store.database import TERMINAL_CACHE_KIB, Database
+from crdt.store.connection import TERMINAL_LAYOUT
+from crdt.store.database import Database
 from crdt.store.terminal import TerminalLedger
 
 ROUNDS = 2  # settlements: the first load, and an increment
@@ -50,7 +51,7 @@ def main() -> None:
     papers = Papers(*hub.recv())
     certificate = AuthorCertificate.decode(papers.certificate)
     settling = AuthorCertificate.decode(papers.hub_certificate).verify(papers.fleet_public_key)
-    with Database.open(Path(papers.path), papers.database_key, cache_kib=TERMINAL_CACHE_KIB) as database:
+    with Database.open(Path(papers.path), papers.database_key, layout=TERMINAL_LAYOUT) as database:
         ledger = TerminalLedger(database, papers.fleet_public_key, SigningKey(papers.seed), certificate)
         for _ in range(ROUNDS):
             hub.recv()

@@ -11,7 +11,8 @@ from crdt.facts import CardId, CardView, Context, Draft
 from crdt.fleet import FleetSettings
 from crdt.settlement import MAX_PAGE_ROWS, CardRow, Page, seal_page
 from crdt.store.blocks import FactRow
-from crdt.store.database import TERMINAL_CACHE_KIB, Database
+from crdt.store.connection import TERMINAL_LAYOUT
+from crdt.store.database import Database
 from crdt.store.terminal import TerminalLedger
 from edge.decide import Accepted, Verdict, decide
 from tests.bench import bare
@@ -35,7 +36,7 @@ def measure(directory: Path, taps: int, source: random.Random) -> Figure:
         "CREATE TABLE tap (seq INTEGER PRIMARY KEY, card BLOB, kind INTEGER, amount INTEGER, at INTEGER, "
         "route TEXT, trip TEXT, stop TEXT, epoch INTEGER, error INTEGER)"
     )
-    with Database.open(directory / "terminal.db", bare.KEY, cache_kib=TERMINAL_CACHE_KIB) as database:
+    with Database.open(directory / "terminal.db", bare.KEY, layout=TERMINAL_LAYOUT) as database:
         author = world.TERMINALS[0]
         ledger = TerminalLedger(database, world.FLEET_KEY.public_key, author.key, author.certificate)
         for page in _settlement(cards):

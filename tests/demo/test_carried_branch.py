@@ -10,6 +10,7 @@ import pytest
 from crdt.errors import RefusalCode
 from crdt.facts import CardId
 from crdt.frames import Hello, Message
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from edge.exchange import Answer
 from edge.sync import Delivery, Outcome, Sync
@@ -68,7 +69,7 @@ def rear(tmp_path: Path, fleet: Fleet) -> Iterator[Door]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "ledger.db", KEY) as opened:
+    with Database.open(tmp_path / "ledger.db", KEY, layout=TERMINAL_LAYOUT) as opened:
         yield opened
 
 
@@ -90,7 +91,7 @@ async def test_invariants_4_and_5_the_branch_of_another_is_proved(
     await asyncio.to_thread(ride, bus, LOST)
     await asyncio.to_thread(enrolled(bus).ledger.seal)
     await compared(await asyncio.to_thread(Door.of, bus), rear)
-    restored = await asyncio.to_thread(Database.open, image, KEY)
+    restored = await asyncio.to_thread(Database.open, image, KEY, layout=TERMINAL_LAYOUT)
     again = await asyncio.to_thread(Terminal, restored)
     for _ in range(rides):
         await asyncio.to_thread(ride, again, AFTER)

@@ -9,6 +9,7 @@ import pytest
 
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
 from crdt.fleet import FleetSettings
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from edge.clock import TerminalClock
 from edge.terminal import Terminal
@@ -76,7 +77,7 @@ def fleet() -> Fleet:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "ledger.db", KEY) as opened:
+    with Database.open(tmp_path / "ledger.db", KEY, layout=TERMINAL_LAYOUT) as opened:
         yield opened
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from crdt.fleet import FleetSettings
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.keyfile import load_key
 from edge.settings import Settings, load_settings
@@ -163,7 +164,7 @@ class Bus:
         settings = self.settings
         settings.state_directory.mkdir(exist_ok=True)
         key = load_key(settings.store_key_file, settings.database, {})
-        with Database.open(settings.database, key) as database:
+        with Database.open(settings.database, key, layout=TERMINAL_LAYOUT) as database:
             yield database
 
     def enrol(self, fleet: Fleet, fares: FleetSettings = FARES) -> None:

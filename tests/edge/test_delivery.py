@@ -14,6 +14,7 @@ from crdt.block import HEADER
 from crdt.errors import Overloaded, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, Hello, Message, Refusal, ShortBlockFrame
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
@@ -118,7 +119,7 @@ async def test_pairing_again_heals_a_restored_image(
     await taps(paired, 2)
     await synced(paired, line)
     image = await asyncio.to_thread(copied, database, tmp_path)
-    restored = await asyncio.to_thread(Database.open, image, KEY)
+    restored = await asyncio.to_thread(Database.open, image, KEY, layout=TERMINAL_LAYOUT)
     await taps(paired, 2)
     await synced(paired, line)
     try:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.certificate import Role
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from edge.errors import IdentityError
 from edge.identity import SECRET, checked, load_identity, new_keys
@@ -33,10 +34,10 @@ class Memory:
 def test_it_survives_the_encrypted_database(tmp_path: Path) -> None:
     identity = FLEET.enrol(KEYS)
     key = os.urandom(32)
-    with Database.open(tmp_path / "ledger.db", key) as database:
+    with Database.open(tmp_path / "ledger.db", key, layout=TERMINAL_LAYOUT) as database:
         assert load_identity(database) is None
         database.put_secret(SECRET, identity.encode())
-    with Database.open(tmp_path / "ledger.db", key) as database:
+    with Database.open(tmp_path / "ledger.db", key, layout=TERMINAL_LAYOUT) as database:
         assert load_identity(database) == identity
     assert identity.fleet == FLEET.id
     assert identity.replica == KEYS.signing.replica

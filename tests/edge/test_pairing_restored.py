@@ -19,6 +19,7 @@ from crdt.facts import CardId
 from crdt.frames import Message
 from crdt.pairing import PairingCode
 from crdt.store import quarantine
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.marks import Marks
 from edge.addresses import AddressBook, HubAddress
@@ -90,7 +91,7 @@ async def restored(
     await asyncio.to_thread(ride, marked, LOST)
     await asyncio.to_thread(enrolled(marked).ledger.seal)
     lost = await asyncio.to_thread(enrolled(marked).ledger.blocks_after, sent, 1 << 20)
-    opened = await asyncio.to_thread(Database.open, image, KEY)
+    opened = await asyncio.to_thread(Database.open, image, KEY, layout=TERMINAL_LAYOUT)
     terminal = await asyncio.to_thread(Terminal, opened, marks)
     assert enrolled(terminal).ledger.suspended
     yield Restored(terminal, lost, image, opened, marks)
@@ -141,7 +142,7 @@ async def test_a_copy_made_before_the_new_identity_was_taken_up_writes_nothing_a
     await asyncio.to_thread(ride, restored.terminal, LOST)
     assert (await Line(hub, restored.terminal).sync()).complete
     assert await balances(hub) == [500, 500, 750]
-    opened = await asyncio.to_thread(Database.open, image, KEY)
+    opened = await asyncio.to_thread(Database.open, image, KEY, layout=TERMINAL_LAYOUT)
     second = await asyncio.to_thread(Terminal, opened, restored.marks)
     assert (await Line(hub, second).sync()).complete
     assert await balances(hub) == [500, 500, 750]
@@ -192,7 +193,9 @@ async def test_the_same_old_copy_put_back_twice_is_charged_once(
             await restored.pair(address)
         assert (await Line(hub, before).sync()).complete
         assert await balances(hub) == [500, 0, 0]
-        opened = await asyncio.to_thread(Database.open, again / restored.image.name, KEY)
+        opened = await asyncio.to_thread(
+            Database.open, again / restored.image.name, KEY, layout=TERMINAL_LAYOUT
+        )
         second = Restored(
             await asyncio.to_thread(Terminal, opened, restored.marks), (), restored.image, opened
         )

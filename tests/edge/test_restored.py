@@ -16,6 +16,7 @@ from crdt.errors import RefusalCode
 from crdt.facts import CardId, TerminalId
 from crdt.frames import Message
 from crdt.store import quarantine
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.marks import Marks
 from edge.addresses import AddressBook
@@ -38,7 +39,7 @@ ENTROPY = bytes(range(32))
 
 @pytest.fixture
 def younger_database(tmp_path: Path) -> Iterator[Database]:
-    with Database.open(tmp_path / "younger.db", KEY) as opened:
+    with Database.open(tmp_path / "younger.db", KEY, layout=TERMINAL_LAYOUT) as opened:
         yield opened
 
 
@@ -98,7 +99,7 @@ async def restored(
     await asyncio.to_thread(ride, terminal, LATE)
     await asyncio.to_thread(ride, terminal, LATE)
     await line.sync()
-    opened = await asyncio.to_thread(Database.open, image, KEY)
+    opened = await asyncio.to_thread(Database.open, image, KEY, layout=TERMINAL_LAYOUT)
     return opened, await asyncio.to_thread(Terminal, opened, marks)
 
 
@@ -249,7 +250,7 @@ async def test_a_peer_gives_back_what_the_old_copy_lacks(
     await asyncio.to_thread(ride, paired, LATE)
     await asyncio.to_thread(enrolled(paired).ledger.seal)
     await compared(await asyncio.to_thread(Door.of, paired), rear)
-    opened = await asyncio.to_thread(Database.open, image, KEY)
+    opened = await asyncio.to_thread(Database.open, image, KEY, layout=TERMINAL_LAYOUT)
     try:
         front = await asyncio.to_thread(Door.of, await asyncio.to_thread(Terminal, opened))
         await asyncio.to_thread(ride, front.terminal, AFTER)
@@ -279,7 +280,7 @@ async def test_a_peer_that_comes_to_the_hub_after_the_renewal_doubles_nothing(
     await asyncio.to_thread(ride, marked, LATE)
     await asyncio.to_thread(enrolled(marked).ledger.seal)
     await compared(await asyncio.to_thread(Door.of, marked), rear)
-    opened = await asyncio.to_thread(Database.open, image, KEY)
+    opened = await asyncio.to_thread(Database.open, image, KEY, layout=TERMINAL_LAYOUT)
     try:
         terminal = await asyncio.to_thread(Terminal, opened, marks)
         assert enrolled(terminal).ledger.suspended
@@ -319,7 +320,7 @@ async def test_what_is_written_again_counts_once_at_a_door_without_a_hub(
     image = await asyncio.to_thread(copied, database, tmp_path)
     await asyncio.to_thread(enrolled(marked).ledger.seal)
     await compared(await asyncio.to_thread(Door.of, marked), rear)
-    opened = await asyncio.to_thread(Database.open, image, KEY)
+    opened = await asyncio.to_thread(Database.open, image, KEY, layout=TERMINAL_LAYOUT)
     try:
         terminal = await asyncio.to_thread(Terminal, opened, marks)
         with contextlib.suppress(HubUnreachable):

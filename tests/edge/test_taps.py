@@ -13,6 +13,7 @@ import pytest
 import sqlcipher3.dbapi2
 
 from crdt.facts import CardId, Kind
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from edge.clock import TerminalClock
 from edge.taps import FAULT_S, Place, TapPath
@@ -67,6 +68,7 @@ def committed(path: Path) -> list[tuple[int, int]]:
     connection = sqlcipher3.dbapi2.connect(str(path))
     try:
         connection.execute(f"PRAGMA key = \"x'{KEY.hex()}'\"")
+        connection.execute(f"PRAGMA cipher_page_size = {TERMINAL_LAYOUT.page_bytes}")
         query = "SELECT kind, amount_minor FROM open_delta ORDER BY seq"
         return [(kind, amount) for kind, amount in connection.execute(query)]
     finally:

@@ -7,12 +7,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from crdt.errors import LedgerError
+from crdt.store.connection import HUB_LAYOUT, TERMINAL_LAYOUT, Layout
 from tests.memory import memory
 from tests.powercut import hub_check, hub_restart, terminal_check, terminal_restart
 from tests.powercut.cuts import cuts
@@ -31,6 +33,7 @@ _KEY_CHARS: Final = 65  # 32 bytes in hex, and the end of the line
 class Party:
     """How the images of one load are checked."""
 
+    layout: Layout  # of its database
     said: Callable[[], Any]  # the model
     nothing: Any  # what an image holds in which nothing has begun
     find: Callable[[Opened], Any]
@@ -40,13 +43,21 @@ class Party:
 
 PARTIES: Final = {
     "terminal": Party(
+        TERMINAL_LAYOUT,
         terminal_check.Said,
         terminal_check.Found(),
         terminal_check.find,
         terminal_check.judge,
         terminal_restart.restart,
     ),
-    "hub": Party(hub_check.Said, hub_check.Found(), hub_check.find, hub_check.judge, hub_restart.restart),
+    "hub": Party(
+        HUB_LAYOUT,
+        hub_check.Said,
+        hub_check.Found(),
+        hub_check.find,
+        hub_check.judge,
+        hub_restart.restart,
+    ),
 }
 
 
@@ -189,15 +200,18 @@ class Checker:
         if LEDGER not in image:
             return self._party.nothing
         self._slot.put(image)
-        with self._opener.open(self._slot.directory / LEDGER, bytes.fromhex(key.decode())) as opened:
+        with self._opened(bytes.fromhex(key.decode())) as opened:
             problems = opened.rows("PRAGMA integrity_check")
             if problems != [("ok",)]:
                 raise Broken(f"the database is damaged: {problems[0][0]}")
             return self._party.find(opened)
 
+    def _opened(self, key: bytes) -> AbstractContextManager[Opened]:
+        return self._opener.open(self._slot.directory / LEDGER, key, self._party.layout)
+
     def _integrity(self, key: bytes) -> None:
         """Every page of the file is authentic, once the program has put its log away."""
-        with self._opener.open(self._slot.directory / LEDGER, key) as opened:
+        with self._opened(key) as opened:
             problems = opened.rows("PRAGMA cipher_integrity_check")
             if problems:
                 raise Broken(f"the database is damaged: {problems[0][0]}")

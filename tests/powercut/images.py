@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from crdt.store.connection import DriverConnection
+from crdt.store.connection import DriverConnection, Layout
 from crdt.store.driver import choose_driver
 from tests.powercut.disk import Image
 
@@ -85,13 +85,14 @@ class Opener:
         self._driver: ModuleType = choose_driver()
 
     @contextlib.contextmanager
-    def open(self, path: Path, key: bytes) -> Iterator[Opened]:
+    def open(self, path: Path, key: bytes, layout: Layout) -> Iterator[Opened]:
         """The database at `path`. Raises Broken when it does not open or a page is damaged."""
         try:
             raw: DriverConnection = self._driver.connect(str(path), isolation_level=None)
             try:
                 raw.execute("PRAGMA cipher_log_level = NONE")
                 raw.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+                raw.execute(f"PRAGMA cipher_page_size = {layout.page_bytes}")
                 raw.execute("PRAGMA locking_mode = EXCLUSIVE")  # the log's index in this process's memory
                 yield Opened(raw)
             finally:

@@ -12,6 +12,7 @@ from unittest import mock
 
 from crdt.facts import CardId, Draft, Kind
 from crdt.store import connection, database, installer, settled
+from crdt.store.connection import HUB_LAYOUT, Layout
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from crdt.store.keyfile import load_key
@@ -54,9 +55,9 @@ def key_of(directory: Path, chance: Random) -> bytes:
     return load_key(directory / KEY_FILE, directory / LEDGER, {}, chance.randbytes)
 
 
-def open_database(directory: Path, key: bytes, readers: int = 1) -> Database:
+def open_database(directory: Path, key: bytes, layout: Layout, readers: int = 1) -> Database:
     """The database as the programs open it."""
-    return Database.open(directory / LEDGER, key, readers=readers)
+    return Database.open(directory / LEDGER, key, layout=layout, readers=readers)
 
 
 def open_terminal(opened: Database, directory: Path, chance: Random) -> TerminalLedger:
@@ -68,7 +69,7 @@ def open_terminal(opened: Database, directory: Path, chance: Random) -> Terminal
 @contextlib.contextmanager
 def open_hub(directory: Path, key: bytes, chance: Random) -> Iterator[tuple[Database, HubLedger]]:
     """The hub's ledger, with its database and the marks beside it."""
-    with open_database(directory, key, readers=2) as opened:
+    with open_database(directory, key, HUB_LAYOUT, readers=2) as opened:
         marks = Marks.open(directory / MARKS, chance.randbytes)
         whose = (world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB)
         ledger = HubLedger(opened, *whose, entropy=chance.randbytes, marks=marks)

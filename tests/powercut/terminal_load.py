@@ -16,6 +16,7 @@ from typing import Final
 from crdt.documents import SignedDocument
 from crdt.facts import CardId, CardView, Draft, Kind
 from crdt.settlement import verify_page
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from tests.crdt import world
@@ -157,7 +158,7 @@ class Worker:
     def _open(self) -> None:
         key = key_of(self._directory, self._chance)
         self._shim.mark("key")
-        self._database = open_database(self._directory, key)
+        self._database = open_database(self._directory, key, TERMINAL_LAYOUT)
         weaken(self._database, self._flaw)
         self._ledger = open_terminal(self._database, self._directory, self._chance)
 

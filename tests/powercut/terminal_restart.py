@@ -9,6 +9,7 @@ from crdt.facts import NEW_CARD, CardView
 from crdt.ledger import Ledger
 from crdt.settlement import UNMET, CardRow, Page
 from crdt.store.blocks import NO_HEAD
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.terminal import TerminalLedger
 from tests.crdt import world
 from tests.powercut.images import Broken
@@ -22,7 +23,7 @@ _AT_MS = 9_000
 def restart(directory: Path, found: Found, said: Said, chance: Random) -> None:
     """Start, compare every view, take the rest of the settlement, tap, seal. Raises Broken."""
     settled = judge(found, said)
-    with open_database(directory, key_of(directory, chance)) as database:
+    with open_database(directory, key_of(directory, chance), TERMINAL_LAYOUT) as database:
         ledger = open_terminal(database, directory, chance)
         if ledger.digest() != believed_digest(found, settled):
             raise Broken("the started ledger's digest is not the model's")

@@ -21,6 +21,7 @@ from crdt.facts import (
 from crdt.frontier import Head
 from crdt.ledger import MergeReport
 from crdt.settlement import MAX_PAGE_ROWS, SERIES_BYTES, Page, verify_page
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from crdt.store.marks import Marks
@@ -53,7 +54,7 @@ class OpenTerminal:
 
     def open(self) -> None:
         """Open the database and the ledger."""
-        self.database = Database.open(self.path, KEY)
+        self.database = Database.open(self.path, KEY, layout=TERMINAL_LAYOUT)
         try:
             self.marks = Marks.open(self.path.with_suffix(".marks")) if self.marked else None
             self.ledger = self._ledger()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from crdt.errors import StoreError
 from crdt.facts import Draft, Kind
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.terminal import TerminalLedger
 from tests.crdt import world
@@ -19,7 +20,7 @@ from tests.crdt.store.fleet import KEY, card
 def main(path: str, max_file_bytes: str = "") -> int:
     """Tap until killed; 3 when the disk is full."""
     author = world.TERMINALS[0]
-    with Database.open(Path(path), KEY) as database:
+    with Database.open(Path(path), KEY, layout=TERMINAL_LAYOUT) as database:
         ledger = TerminalLedger(database, world.FLEET_KEY.public_key, author.key, author.certificate)
         if max_file_bytes:
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(max_file_bytes), resource.RLIM_INFINITY))

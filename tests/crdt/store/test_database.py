@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 
 from crdt.errors import LedgerBusy, MisuseError, Overloaded, StoreFailed, WrongKey
 from crdt.store import database as module
-from crdt.store.database import TERMINAL_CACHE_KIB, Database
+from crdt.store.connection import HUB_LAYOUT, TERMINAL_LAYOUT, Layout
+from crdt.store.database import Database
 from crdt.store.jobs import MAX_PENDING
 from tests.crdt.store.conftest import KEY
 
@@ -92,12 +93,27 @@ def test_the_connection_makes_commits_durable_and_the_file_private(table: Databa
     assert b"SQLite format 3" not in path.read_bytes()
 
 
-def test_a_connection_keeps_as_many_pages_in_memory_as_it_is_told(path: Path) -> None:
-    """A terminal stays under 100 MB; what the driver was built with does not decide that."""
-    with Database.open(path, KEY, cache_kib=TERMINAL_CACHE_KIB) as database:
+@pytest.mark.parametrize("layout", [HUB_LAYOUT, TERMINAL_LAYOUT])
+def test_a_file_is_cut_and_kept_in_memory_as_its_opener_says(path: Path, layout: Layout) -> None:
+    """A tap writes one small page, a terminal stays under 100 MB: not as the driver happens to be built."""
+
+    def found(connection: Connection) -> list[int]:
+        pragmas = ("PRAGMA page_size", "PRAGMA cache_size")
+        return [int(connection.exec_driver_sql(pragma).scalar_one()) for pragma in pragmas]
+
+    with Database.open(path, KEY, layout=layout) as database:
         for asked in (database.write, database.read):
-            size = asked(lambda connection: connection.exec_driver_sql("PRAGMA cache_size").scalar())
-            assert size.result() == -TERMINAL_CACHE_KIB
+            assert asked(found).result() == [layout.page_bytes, -layout.cache_kib]
+
+
+def test_a_file_that_is_cut_otherwise_is_left_as_it_was(path: Path) -> None:
+    """An encrypted file does not say how it is cut; a hub's program on a terminal's file harms nothing."""
+    with Database.open(path, KEY, layout=TERMINAL_LAYOUT) as database:
+        database.put_secret("key", b"kept")
+    with pytest.raises(WrongKey, match="The key does not open the ledger"):
+        Database.open(path, KEY, layout=HUB_LAYOUT)
+    with Database.open(path, KEY, layout=TERMINAL_LAYOUT) as database:
+        assert database.get_secret("key") == b"kept"
 
 
 def test_a_wrong_key_is_a_sentence_and_changes_nothing(table: Database, path: Path, tmp_path: Path) -> None:
@@ -148,7 +164,7 @@ def test_a_second_opening_is_refused_until_the_first_is_closed(path: Path) -> No
 def test_a_second_process_is_refused(database: Database, path: Path) -> None:
     """Issue 2: "A second process on the same ledger: refused"."""
     program = (
-        "import sys; from pathlib import Path; from crdt.store.database import TERMINAL_CACHE_KIB, Database\n"
+        "import sys; from pathlib import Path; from crdt.store.database import Database\n"
         f"Database.open(Path(sys.argv[1]), {KEY!r})\n"
     )
     second = subprocess.run(

@@ -14,6 +14,7 @@ from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
 from crdt.errors import ForeignFleet, MisuseError, NotPermitted
 from crdt.facts import CardId, CardView, Context, Draft, Kind
 from crdt.frontier import GENESIS, Head
+from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.terminal import TerminalLedger
 from crdt.store.terminal_schema import OPEN_DELTA
@@ -379,7 +380,7 @@ def test_a_decision_that_uses_the_ledger_is_refused_instead_of_hanging(
 def test_an_open_ledger_can_be_given_to_the_next_process(terminal: OpenTerminal) -> None:
     terminal.tap(card(1))
     terminal.close()
-    with Database.open(terminal.path, KEY) as database:
+    with Database.open(terminal.path, KEY, layout=TERMINAL_LAYOUT) as database:
         ledger = TerminalLedger(
             database, world.FLEET_KEY.public_key, terminal.author.key, terminal.author.certificate
         )
