@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from hub.events import Topic
+from hub.excerpt import page_number
 from hub.keys import OVERVIEW
 from hub.pages.gather import alerts, money_format, terminal_lists
 from hub.pages.live import LiveView
@@ -16,12 +17,14 @@ LATEST_TAPS = 15
 
 async def _overview_context(request: web.Request) -> dict[str, Any]:
     taps = await request.app[OVERVIEW].latest(LATEST_TAPS)
-    lists = await terminal_lists(request, LISTED_TERMINALS) | await alerts(request)
+    rows = await request.app[OVERVIEW].terminals()
+    lists = await terminal_lists(request, rows, LISTED_TERMINALS) | await alerts(request, rows)
     return await money_format(request) | lists | {"taps": taps}
 
 
 async def _terminals_context(request: web.Request) -> dict[str, Any]:
-    return await money_format(request) | await terminal_lists(request, 0)
+    rows = await request.app[OVERVIEW].terminals()
+    return await money_format(request) | await terminal_lists(request, rows)
 
 
 OVERVIEW_VIEW = LiveView(
@@ -48,6 +51,7 @@ async def overview(request: web.Request) -> web.Response:
 
 
 async def terminals(request: web.Request) -> web.Response:
-    """GET /terminals"""
-    frame = {"section": "/terminals", "events": "/events?view=terminals"}
+    """GET /terminals?page=NUMBER; the first page where it says none"""
+    shown = page_number(request.query.get("page"))
+    frame = {"section": "/terminals", "events": f"/events?view=terminals&page={shown}"}
     return page(request, "terminals.html", frame | await _terminals_context(request))
