@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from crdt.certificate import AuthorCertificate
-from crdt.facts import MAX_CARD_BYTES, MIN_CARD_BYTES, CardId, Delta, Kind, ReplicaId
+from crdt.facts import MAX_CARD_BYTES, MIN_CARD_BYTES, CardId, Delta, Kind, ReplicaId, TerminalId
 from crdt.frontier import Head
 from crdt.store.hub import HubLedger
 from hub.errors import RequestRefused
@@ -130,15 +130,20 @@ class Overview:
 
     async def terminals(self) -> list[TerminalRow]:
         """Every terminal that was ever paired, by name."""
-        rows = await self._registry.terminals()
-        heads = await asyncio.wrap_future(self._ledger.heads())
-        authors = self._ledger.authors()
-        found = await asyncio.wrap_future(self._ledger.silent())
-        silent = Counter(authors[one.replica].terminal for one in found if one.replica in authors)
-        # Of a large fleet it takes a tenth of a second.
-        return await asyncio.to_thread(
-            lambda: [self._terminal(row, heads, silent[row.terminal]) for row in rows]
-        )
+        return await self._rows(await self._registry.terminals())
+
+    async def terminal(self, terminal: str) -> TerminalRow | None:
+        """One of them by its id in hex; None where there is none such."""
+        try:
+            found = await self._registry.terminal(TerminalId(bytes.fromhex(terminal)))
+        except ValueError:
+            return None
+        return None if found is None else (await self._rows([found]))[0]
+
+    async def put_back(self) -> list[TerminalRow]:
+        """Those whose storage is an old copy now, see `TerminalRow.put_back`; by name."""
+        rows = await self._rows(await self._registry.once_put_back())
+        return [row for row in rows if row.put_back]
 
     async def latest(self, limit: int = 50) -> list[TapRow]:
         """The latest facts of all cards in the order the hub learnt them, newest first."""
@@ -181,6 +186,19 @@ class Overview:
             digest=digest.hex(),
             terminals=len(seen),
             terminals_online=sum(map(self._is_recent, seen)),
+        )
+
+    async def _rows(self, terminals: Sequence[Terminal]) -> list[TerminalRow]:
+        if not terminals:
+            return []
+        few = [one.replica for one in terminals] if len(terminals) <= MAX_ROWS else None  # many: all at once
+        heads = await asyncio.wrap_future(self._ledger.heads(few))
+        authors = self._ledger.authors()
+        found = await asyncio.wrap_future(self._ledger.silent())
+        silent = Counter(authors[one.replica].terminal for one in found if one.replica in authors)
+        # Of a large fleet it takes a tenth of a second.
+        return await asyncio.to_thread(
+            lambda: [self._terminal(one, heads, silent[one.terminal]) for one in terminals]
         )
 
     def _terminal(self, row: Terminal, heads: Mapping[ReplicaId, Head], silent: int) -> TerminalRow:

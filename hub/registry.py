@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, case, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, select, update
 
 from crdt.facts import ReplicaId, TerminalId
 from crdt.store.editions import Installed
@@ -65,7 +65,10 @@ class Terminal:
 
 
 _ROW: Final = [tables.terminal.c[field.name] for field in fields(Terminal)]
-_TERMINALS: Final = Statement(select(*_ROW).order_by(tables.terminal.c.name))
+_EVERY: Final = select(*_ROW).order_by(tables.terminal.c.name)
+_TERMINALS: Final = Statement(_EVERY)
+_TERMINAL: Final = Statement(_EVERY.where(tables.terminal.c.terminal == bindparam("terminal")))
+_ONCE_PUT_BACK: Final = Statement(_EVERY.where(tables.terminal.c.restored_ms.is_not(None)))
 _SEEN: Final = Statement(
     select(tables.terminal.c.terminal, tables.terminal.c.seen_ms).where(
         tables.terminal.c.revoked_ms.is_(None)
@@ -140,13 +143,16 @@ class Registry:
 
     async def terminals(self) -> list[Terminal]:
         """Every terminal, by name, as it was last heard of."""
-        unwritten = self.sightings.unwritten()
+        return await self._read(_TERMINALS)
 
-        def read(connection: Connection) -> list[Terminal]:
-            found = _terminals(_TERMINALS.rows(connection))
-            return [_with(terminal, unwritten.get(terminal.terminal)) for terminal in found]
+    async def terminal(self, terminal: TerminalId) -> Terminal | None:
+        """One of them; None where there is none such."""
+        found = await self._read(_TERMINAL, terminal=terminal)
+        return found[0] if found else None
 
-        return await asyncio.wrap_future(self._database.read(read))
+    async def once_put_back(self) -> list[Terminal]:
+        """Those whose storage was found to be an old copy since they were paired."""
+        return await self._read(_ONCE_PUT_BACK)
 
     async def seen(self) -> list[int | None]:
         """When each terminal that is not revoked was last heard of, in ms; None: never."""
@@ -173,6 +179,15 @@ class Registry:
             if replica not in replicas:
                 replicas.append(ReplicaId(replica))
         return list(found.values())
+
+    async def _read(self, statement: Statement, **values: object) -> list[Terminal]:
+        unwritten = self.sightings.unwritten()
+
+        def read(connection: Connection) -> list[Terminal]:
+            found = _terminals(statement.rows(connection, **values))
+            return [_with(terminal, unwritten.get(terminal.terminal)) for terminal in found]
+
+        return await asyncio.wrap_future(self._database.read(read))
 
     def forget(self) -> None:
         """Somebody was stopped; said before anybody hears of it, so that memory lets nobody in."""

@@ -17,14 +17,12 @@ LATEST_TAPS = 15
 
 async def _overview_context(request: web.Request) -> dict[str, Any]:
     taps = await request.app[OVERVIEW].latest(LATEST_TAPS)
-    rows = await request.app[OVERVIEW].terminals()
-    lists = await terminal_lists(request, rows, LISTED_TERMINALS) | await alerts(request, rows)
+    lists = await terminal_lists(request, LISTED_TERMINALS) | await alerts(request)
     return await money_format(request) | lists | {"taps": taps}
 
 
 async def _terminals_context(request: web.Request) -> dict[str, Any]:
-    rows = await request.app[OVERVIEW].terminals()
-    return await money_format(request) | await terminal_lists(request, rows)
+    return await money_format(request) | await terminal_lists(request)
 
 
 OVERVIEW_VIEW = LiveView(

@@ -33,11 +33,8 @@ async def money_format(request: web.Request) -> dict[str, Any]:
     return {"currency": fleet.currency, "exponent": fleet.exponent}
 
 
-async def alerts(request: web.Request, rows: Sequence[TerminalRow]) -> dict[str, Any]:
-    """The context of what an operator must see wherever it looks: what is missing, undecided, put back.
-
-    ``rows``: all terminals.
-    """
+async def alerts(request: web.Request) -> dict[str, Any]:
+    """The context of what an operator must see wherever it looks: what is missing, undecided, put back."""
     evidence = request.app[EVIDENCE]
     restoration = await evidence.restoration()
     return {
@@ -46,16 +43,16 @@ async def alerts(request: web.Request, rows: Sequence[TerminalRow]) -> dict[str,
         "silent": await evidence.silent(),
         "undecided": await evidence.undecided(),
         "on_ledger": False,
-        "put_back": [row for row in rows if row.put_back],
+        "put_back": await request.app[OVERVIEW].put_back(),
     }
 
 
-async def terminal_lists(
-    request: web.Request, rows: Sequence[TerminalRow], listed: int = 0
-) -> dict[str, Any]:
-    """The context of the terminals' table: of all ``rows`` the ``listed`` that most need a look, without
-    revoked ones; with ``listed`` = 0 the page of all that the address names, with revoked ones."""
-    clock = now_ms()
+async def terminal_lists(request: web.Request, listed: int = 0) -> dict[str, Any]:
+    """The context of the terminals' table: the ``listed`` ones that most need a look, without revoked ones.
+
+    ``listed`` = 0 takes the page of all that the address names, with revoked ones.
+    """
+    rows, clock = await request.app[OVERVIEW].terminals(), now_ms()
     ordered = await asyncio.to_thread(sorted, rows, key=lambda row: by_urgency(row, clock))
     excerpt = None if listed else Excerpt.of(ordered, page_number(request.query.get("page")))
     shown = [row for row in ordered if not row.revoked][:listed] if excerpt is None else excerpt.rows

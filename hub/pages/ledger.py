@@ -10,7 +10,7 @@ from hub.errors import RequestRefused
 from hub.events import Topic
 from hub.evidence import QuarantineRow, SilentRow, WaitingRow
 from hub.excerpt import page_number
-from hub.keys import EVIDENCE, EXPOSURES, OVERVIEW, SERVICE
+from hub.keys import EVIDENCE, EXPOSURES, SERVICE
 from hub.pages.forms import posted
 from hub.pages.gather import alerts, money_format
 from hub.pages.live import LiveView
@@ -25,7 +25,7 @@ async def _context(request: web.Request) -> dict[str, Any]:
     pages = {name: page_number(request.query.get(name)) for name in LISTS}
     return (
         await money_format(request)
-        | await alerts(request, await request.app[OVERVIEW].terminals())
+        | await alerts(request)
         | {
             "on_ledger": True,
             "quarantine": await evidence.quarantine(pages["quarantine"]),
