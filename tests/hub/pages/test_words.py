@@ -1,6 +1,5 @@
 """The words for a terminal's state: what an operator reads first."""
 
-
 import pytest
 
 from crdt.facts import MAX_CLOCK_ERROR_MS, Kind
