@@ -111,7 +111,8 @@ class Stream:
         context = await self._view.context(self._request) | {"csrf": csrf_token(self._request)}
         read_s = time.perf_counter()
         drawn = {name: part(template, context) for name, template in self._view.parts.items()}
-        self._rest_s = REST * (time.perf_counter() - read_s) + REST_OF_READING * (read_s - began_s)
+        rest_s = REST * (time.perf_counter() - read_s) + REST_OF_READING * (read_s - began_s)
+        self._rest_s = min(rest_s, HEARTBEAT_S)
         sent = False
         for name, html in drawn.items():
             if self._shown.get(name) == (mark := _mark(html)):
