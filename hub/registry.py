@@ -150,6 +150,12 @@ class Registry:
         found = await self._read(_TERMINAL, terminal=terminal)
         return found[0] if found else None
 
+    async def find(self, name_or_id: str) -> Terminal:
+        """The one of this name, or with this id in hex. RequestRefused when there is none such."""
+        unwritten = self.sightings.unwritten()
+        found = await asyncio.wrap_future(self._database.read(lambda sql: find(sql, name_or_id)))
+        return _with(found, unwritten.get(found.terminal))
+
     async def once_put_back(self) -> list[Terminal]:
         """Those whose storage was found to be an old copy since they were paired."""
         return await self._read(_ONCE_PUT_BACK)
