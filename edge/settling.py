@@ -1,6 +1,7 @@
 """The hub's settlement onto this terminal, page by page: while one is stored, the next is under way."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -72,17 +73,20 @@ class Settling:
     async def _install(self, page: Page) -> bool:
         return await self._run.checked(self._run.ledger.install, page)
 
-    async def say_what_had_ended(self) -> None:
+    async def say_what_had_ended(
+        self, hub: ReplicaId | None = None, *, beside: Sequence[Message] = ()
+    ) -> None:
         """To a hub that was put back from a backup, before its list of identities that ended replaces the one
         held here: what only this terminal knew is not forgotten until the hub was told.
 
+        Not the list that this `hub` has signed itself. `beside`: what it is told with it, in one exchange.
         Raises UplinkError.
         """
         run = self._run
-        said = await run.use(run.learning.former_list)
-        if said:
-            await run.say({}, said)
-            run.learning.hub_was_told = True
+        former = await run.use(run.learning.former_list, hub)
+        if former or beside:
+            await run.say({}, [*former, *beside])
+        run.learning.hub_was_told |= bool(former)
 
     async def _say_what_it_replaces(self, hub: ReplicaId, *, installed: bool) -> None:
         """The same before a settlement that begins anew replaces what is here, with all that this terminal
@@ -91,16 +95,12 @@ class Settling:
         In one exchange where it fits: a hub that has room for the next one only would never be loaded from.
         """
         run = self._run
-        said: list[Message] = list(await run.use(run.learning.former_list, hub))
-        had_ended, further = bool(said), []
-        if installed:
-            run.delivery.meets_anew()
-            heads, *further = parts(await run.use(run.ledger.settled_frontier))
-            said += [*await self._safekeeping.newest(hub), Heads(heads)]
-        if said:
-            await run.say({}, said)
-        run.learning.hub_was_told |= had_ended
+        if not installed:
+            await self.say_what_had_ended(hub)
+            return
+        run.delivery.meets_anew()
+        heads, *further = parts(await run.use(run.ledger.settled_frontier))
+        await self.say_what_had_ended(hub, beside=[*await self._safekeeping.newest(hub), Heads(heads)])
         for part in further:
             await run.say({}, [Heads(part)])
-        if installed:
-            await run.use(run.ledger.evidence_forgotten)
+        await run.use(run.ledger.evidence_forgotten)

@@ -23,7 +23,7 @@ from hub import control, founding, pages, server
 from hub.addresses import Follower, certificate
 from hub.announce import Announcement, Announcer, local_interfaces, watch_interfaces
 from hub.authority import Authority
-from hub.background import beside, close_days, until_failed, watchdog
+from hub.background import beside, close_days, see_time, until_failed, watchdog
 from hub.backup import Backups
 from hub.callers import Callers
 from hub.connections import GuardedSite
@@ -158,6 +158,7 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
         watching = watch_interfaces(local_interfaces, follower.seen, hub.settings.announce_poll_s)
         await stack.enter_async_context(beside(watching))
         await stack.enter_async_context(beside(registry.sightings.keep_writing()))
+        await stack.enter_async_context(beside(see_time(hub.ledger)))
         yield Served(url, port, site, bus, registry)
 
 

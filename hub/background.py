@@ -1,4 +1,4 @@
-"""What goes on beside serving: days are closed, systemd is told that the hub lives, the database watched."""
+"""What goes on beside serving: clock and database are watched, days closed, systemd told that we live."""
 
 import asyncio
 import logging
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 FAILURE_POLL_S = 1.0
 CLOSE_DAYS_EVERY_S = 600.0
+SEE_TIME_EVERY_S = 60.0  # as often as a terminal's word is noted
 
 
 @asynccontextmanager
@@ -47,6 +48,16 @@ async def close_days(daybook: Daybook, after_h: int) -> None:
         except (StoreError, RequestRefused) as error:
             log.warning("no day is closed: %s", error)  # next time
         await asyncio.sleep(CLOSE_DAYS_EVERY_S)
+
+
+async def see_time(ledger: HubLedger) -> None:
+    """Let the ledger notice that its clock was set back, also while nobody brings anything."""
+    while True:
+        try:
+            await asyncio.wrap_future(ledger.see_time())
+        except StoreError as error:
+            log.warning("whether the clock was set back is not known: %s", error)  # next time
+        await asyncio.sleep(SEE_TIME_EVERY_S)
 
 
 async def watchdog(manager: ServiceManager) -> None:

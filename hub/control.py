@@ -68,7 +68,7 @@ async def status(request: web.Request) -> web.Response:
 
 async def terminals(request: web.Request) -> web.Response:
     """GET /terminals"""
-    return _answer([asdict(row) for row in await request.app[OVERVIEW].terminals()])
+    return _answer([row._asdict() for row in await request.app[OVERVIEW].terminals()])
 
 
 async def revoke(request: web.Request) -> web.Response:

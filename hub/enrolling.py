@@ -171,7 +171,7 @@ def _paired_as(replica: ReplicaId) -> Select[tuple[bytes]]:
 
 def _new_id(connection: Connection, claimed: bytes, fresh: TerminalId) -> TerminalId:
     table = tables.terminal
-    if len(connection.execute(select(table.c.terminal).limit(MAX_TERMINALS)).all()) == MAX_TERMINALS:
+    if connection.execute(select(func.count()).select_from(table)).scalar_one() >= MAX_TERMINALS:
         raise RequestRefused("full", f"This hub has {MAX_TERMINALS} terminals and takes no more.")
     if len(claimed) != ID_BYTES:
         return fresh

@@ -8,9 +8,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from crdt.certificate import AuthorCertificate
-from crdt.facts import MAX_CARD_BYTES, MIN_CARD_BYTES, CardId, Delta, Kind, ReplicaId
+from crdt.facts import MAX_CARD_BYTES, MIN_CARD_BYTES, CardId, Delta, Kind, ReplicaId, TerminalId
 from crdt.frontier import Head
 from crdt.store.hub import HubLedger
 from hub.errors import RequestRefused
@@ -23,8 +24,7 @@ CHANGING_MS = 120_000  # that a terminal may take to change to a new certificate
 _SEPARATORS = str.maketrans("", "", " :-\t")
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalRow:
+class TerminalRow(NamedTuple):
     """One terminal: what the hub knows and what the terminal last said of itself."""
 
     terminal: str  # terminal id, hex
@@ -130,12 +130,20 @@ class Overview:
 
     async def terminals(self) -> list[TerminalRow]:
         """Every terminal that was ever paired, by name."""
-        rows = await self._registry.terminals()
-        heads = await asyncio.wrap_future(self._ledger.heads([row.replica for row in rows]))
-        authors = self._ledger.authors()
-        found = await asyncio.wrap_future(self._ledger.silent())
-        silent = Counter(authors[one.replica].terminal for one in found if one.replica in authors)
-        return [self._terminal(row, heads, silent[row.terminal]) for row in rows]
+        return await self._rows(await self._registry.terminals())
+
+    async def terminal(self, terminal: str) -> TerminalRow | None:
+        """One of them by its id in hex; None where there is none such."""
+        try:
+            found = await self._registry.terminal(TerminalId(bytes.fromhex(terminal)))
+        except ValueError:
+            return None
+        return None if found is None else (await self._rows([found]))[0]
+
+    async def put_back(self) -> list[TerminalRow]:
+        """Those whose storage is an old copy now, see `TerminalRow.put_back`; by name."""
+        rows = await self._rows(await self._registry.once_put_back())
+        return [row for row in rows if row.put_back]
 
     async def latest(self, limit: int = 50) -> list[TapRow]:
         """The latest facts of all cards in the order the hub learnt them, newest first."""
@@ -167,7 +175,7 @@ class Overview:
         tenth of the time.
         """
         sums, digest = await self._sums.get()
-        terminals = await self._registry.terminals()
+        seen = await self._registry.seen()
         return Totals(
             cards=sums.cards,
             deltas=sums.deltas,
@@ -176,8 +184,21 @@ class Overview:
             voided_minor=sums.books.voided_minor,
             position=sums.position,
             digest=digest.hex(),
-            terminals=sum(row.revoked_ms is None for row in terminals),
-            terminals_online=sum(self._online(row) for row in terminals),
+            terminals=len(seen),
+            terminals_online=sum(map(self._is_recent, seen)),
+        )
+
+    async def _rows(self, terminals: Sequence[Terminal]) -> list[TerminalRow]:
+        if not terminals:
+            return []
+        few = [one.replica for one in terminals] if len(terminals) <= MAX_ROWS else None  # many: all at once
+        heads = await asyncio.wrap_future(self._ledger.heads(few))
+        authors = self._ledger.authors()
+        found = await asyncio.wrap_future(self._ledger.silent())
+        silent = Counter(authors[one.replica].terminal for one in found if one.replica in authors)
+        # Of a large fleet it takes a tenth of a second.
+        return await asyncio.to_thread(
+            lambda: [self._terminal(one, heads, silent[one.terminal]) for one in terminals]
         )
 
     def _terminal(self, row: Terminal, heads: Mapping[ReplicaId, Head], silent: int) -> TerminalRow:
@@ -187,7 +208,7 @@ class Overview:
             name=row.name,
             route=_text(row.status.get("route")),
             replica=row.replica.hex(),
-            online=self._online(row),
+            online=row.revoked_ms is None and self._is_recent(row.seen_ms),
             revoked=row.revoked_ms is not None,
             last_seen_ms=row.seen_ms,
             held=_whole(row.status.get("held")),
@@ -204,13 +225,13 @@ class Overview:
 
     def _earlier_ms(self, row: Terminal) -> int | None:
         """Not of the terminal itself, which may have an exchange under way while it changes certificates."""
-        at_ms = self._registry.turned_away.get(row.terminal, 0)
-        since_ms = max(row.paired_ms, row.renewed_ms or 0) + CHANGING_MS
-        return at_ms if row.revoked_ms is None and at_ms > since_ms else None
+        at_ms = self._registry.turned_away.get(row.terminal)
+        if at_ms is None or row.revoked_ms is not None:
+            return None
+        return at_ms if at_ms > max(row.paired_ms, row.renewed_ms or 0) + CHANGING_MS else None
 
-    def _online(self, row: Terminal) -> bool:
-        seen_ms = row.seen_ms
-        return row.revoked_ms is None and seen_ms is not None and self._now_ms() - seen_ms <= self._online_ms
+    def _is_recent(self, seen_ms: int | None) -> bool:
+        return seen_ms is not None and self._now_ms() - seen_ms <= self._online_ms
 
     async def _taps(self, deltas: Sequence[Delta]) -> list[TapRow]:
         authors = self._ledger.authors()

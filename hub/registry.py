@@ -6,15 +6,16 @@ certificate only when a connection is made.
 
 import asyncio
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, case, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, select, update
 
 from crdt.facts import ReplicaId, TerminalId
 from crdt.store.editions import Installed
+from crdt.store.statement import Statement
 from crdt.store.store import Store
 from hub import tables
 from hub.errors import RequestRefused
@@ -47,11 +48,11 @@ class Terminal:
     revoked_ms: int | None
     seen_ms: int | None
     address: str
-    status: dict[str, Any]
     restored_ms: int | None  # when its storage was found to be older than what it had sealed
     renewed_ms: int | None  # when it took its last new identity without being paired
     settled_ms: int | None  # of when the settlement is that it has installed
     settled_fact: int  # the last fact of the history that was in it
+    status: dict[str, Any]
 
     def disproved(self, sound_ms: int | None) -> bool:
         """Whether a storage that was sound then shows that its being an old copy was a mistake.
@@ -61,6 +62,18 @@ class Terminal:
         if sound_ms is None or self.restored_ms is None or sound_ms < self.restored_ms:
             return False
         return self.renewed_ms is None or self.renewed_ms < self.restored_ms
+
+
+_ROW: Final = [tables.terminal.c[field.name] for field in fields(Terminal)]
+_EVERY: Final = select(*_ROW).order_by(tables.terminal.c.name)
+_TERMINALS: Final = Statement(_EVERY)
+_TERMINAL: Final = Statement(_EVERY.where(tables.terminal.c.terminal == bindparam("terminal")))
+_ONCE_PUT_BACK: Final = Statement(_EVERY.where(tables.terminal.c.restored_ms.is_not(None)))
+_SEEN: Final = Statement(
+    select(tables.terminal.c.terminal, tables.terminal.c.seen_ms).where(
+        tables.terminal.c.revoked_ms.is_(None)
+    )
+)
 
 
 class Identities(NamedTuple):
@@ -130,13 +143,31 @@ class Registry:
 
     async def terminals(self) -> list[Terminal]:
         """Every terminal, by name, as it was last heard of."""
+        return await self._read(_TERMINALS)
+
+    async def terminal(self, terminal: TerminalId) -> Terminal | None:
+        """One of them; None where there is none such."""
+        found = await self._read(_TERMINAL, terminal=terminal)
+        return found[0] if found else None
+
+    async def find(self, name_or_id: str) -> Terminal:
+        """The one of this name, or with this id in hex. RequestRefused when there is none such."""
         unwritten = self.sightings.unwritten()
-        query = select(tables.terminal).order_by(tables.terminal.c.name)
-        rows = await asyncio.wrap_future(
-            self._database.read(lambda connection: connection.execute(query).all())
-        )
-        found = map(_terminal, rows)
-        return [_with(terminal, unwritten.get(terminal.terminal)) for terminal in found]
+        found = await asyncio.wrap_future(self._database.read(lambda sql: find(sql, name_or_id)))
+        return _with(found, unwritten.get(found.terminal))
+
+    async def once_put_back(self) -> list[Terminal]:
+        """Those whose storage was found to be an old copy since they were paired."""
+        return await self._read(_ONCE_PUT_BACK)
+
+    async def seen(self) -> list[int | None]:
+        """When each terminal that is not revoked was last heard of, in ms; None: never."""
+        unwritten = self.sightings.unwritten()
+
+        def read(connection: Connection) -> list[int | None]:
+            return [_seen_ms(at_ms, unwritten.get(terminal)) for terminal, at_ms in _SEEN.rows(connection)]
+
+        return await asyncio.wrap_future(self._database.read(read))
 
     async def identities(self) -> list[Identities]:
         """Every terminal's name, and the replicas that it was, the oldest first."""
@@ -155,6 +186,15 @@ class Registry:
                 replicas.append(ReplicaId(replica))
         return list(found.values())
 
+    async def _read(self, statement: Statement, **values: object) -> list[Terminal]:
+        unwritten = self.sightings.unwritten()
+
+        def read(connection: Connection) -> list[Terminal]:
+            found = _terminals(statement.rows(connection, **values))
+            return [_with(terminal, unwritten.get(terminal.terminal)) for terminal in found]
+
+        return await asyncio.wrap_future(self._database.read(read))
+
     def forget(self) -> None:
         """Somebody was stopped; said before anybody hears of it, so that memory lets nobody in."""
         self._clients.forget()
@@ -162,9 +202,10 @@ class Registry:
 
 def find(connection: Connection, name_or_id: str) -> Terminal:
     """The terminal of this name, or with this id in hex. RequestRefused when there is none such."""
-    for row in connection.execute(select(tables.terminal)):
-        if name_or_id in (row.name, row.terminal.hex()):
-            return _terminal(row)
+    for row in _TERMINALS.rows(connection):
+        terminal, name = row[:2]
+        if name_or_id in (name, terminal.hex()):
+            return next(_terminals([row]))
     raise RequestRefused("no_terminal", f"There is no terminal {name_or_id[:80]!r}.", HTTPStatus.NOT_FOUND)
 
 
@@ -204,7 +245,7 @@ def _first_use(connection: Connection, row: Row[Any]) -> list[str]:
 
 def _with(terminal: Terminal, sighting: Sighting | None) -> Terminal:
     """The terminal as it was last heard of."""
-    if sighting is None or 0 < (terminal.seen_ms or 0) - sighting.seen_ms <= LATE_MS:
+    if sighting is None or _is_late(sighting, terminal.seen_ms):
         return terminal
     seen = replace(terminal, seen_ms=sighting.seen_ms, address=sighting.address)
     if sighting.status is not None:
@@ -216,18 +257,17 @@ def _with(terminal: Terminal, sighting: Sighting | None) -> Terminal:
     return seen
 
 
-def _terminal(row: Row[Any]) -> Terminal:
-    return Terminal(
-        terminal=TerminalId(row.terminal),
-        name=row.name,
-        replica=ReplicaId(row.replica),
-        paired_ms=row.paired_ms,
-        revoked_ms=row.revoked_ms,
-        seen_ms=row.seen_ms,
-        address=row.address,
-        status=json.loads(row.status),
-        restored_ms=row.restored_ms,
-        renewed_ms=row.renewed_ms,
-        settled_ms=row.settled_ms,
-        settled_fact=row.settled_fact,
-    )
+def _seen_ms(written_ms: int | None, sighting: Sighting | None) -> int | None:
+    """When a terminal was heard of last, by what is written and what is not yet."""
+    return written_ms if sighting is None or _is_late(sighting, written_ms) else sighting.seen_ms
+
+
+def _is_late(sighting: Sighting, written_ms: int | None) -> bool:
+    """Whether what is written was heard after it."""
+    return 0 < (written_ms or 0) - sighting.seen_ms <= LATE_MS
+
+
+def _terminals(rows: Sequence[Sequence[Any]]) -> Iterator[Terminal]:
+    """From rows of `_TERMINALS`. What they say is read at once: of thousands, in a third of the time."""
+    said = json.loads(f"[{','.join(row[-1] for row in rows)}]")
+    return (Terminal(*[*row[:-1], status]) for row, status in zip(rows, said, strict=True))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 
 from crdt.facts import text_fits
 from crdt.fleet import SettingRefused
@@ -41,12 +40,12 @@ class SettingsDesk:
 
     async def show(self, name_or_id: str) -> SettingsView:
         """The settings of a terminal, by its name or id."""
-        terminal = await self._terminal(name_or_id)
+        terminal = await self._registry.find(name_or_id)
         return _view(terminal, await self._documents.kept(terminal.terminal))
 
     async def change(self, name_or_id: str, changes: Mapping[str, str]) -> SettingsView:
         """Set some of them; all or none. The terminal hears of it when it next syncs."""
-        terminal = await self._terminal(name_or_id)
+        terminal = await self._registry.find(name_or_id)
         for name in changes:
             if name not in TERMINAL_SETTING_NAMES:
                 raise RequestRefused(
@@ -60,14 +59,6 @@ class SettingsDesk:
             raise RequestRefused("setting", f"Nothing was changed: {error}.") from error
         self._bus.publish(Topic.TERMINALS, (terminal.terminal.hex(),))
         return _view(terminal, kept)
-
-    async def _terminal(self, name_or_id: str) -> Terminal:
-        for row in await self._registry.terminals():
-            if name_or_id in (row.name, row.terminal.hex()):
-                return row
-        raise RequestRefused(
-            "no_terminal", f"There is no terminal {name_or_id[:80]!r}.", HTTPStatus.NOT_FOUND
-        )
 
 
 def _view(terminal: Terminal, kept: Kept) -> SettingsView:

@@ -16,26 +16,16 @@ from crdt.facts import Books, CardId, Delta, FleetId, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import MAX_PAGE_ROWS, CardRow, Page, seal_page
 from crdt.signing import SigningKey
-from crdt.store import (
-    balances,
-    blocks,
-    days,
-    expectations,
-    flags,
-    overdrawn,
-    paging,
-    papers,
-    projection,
-)
+from crdt.store import balances, blocks, days, flags, overdrawn, paging, papers, projection
 from crdt.store.authors import Authors
 from crdt.store.completeness import Completeness, completeness
 from crdt.store.days import Day, DayReport
 from crdt.store.editions import Editions, Installed, PagePull
-from crdt.store.expectations import Waiting
 from crdt.store.flags import Flag
 from crdt.store.futures import done
 from crdt.store.silent import Silent, silent
 from crdt.store.store import Store
+from crdt.store.waiting import Waiting, waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +160,7 @@ class LedgerReader:
 
     def waiting(self) -> Future[list[Waiting]]:
         """Facts that are known to exist and are not here, by author."""
-        return self._database.read(
-            lambda connection: expectations.waiting(connection, papers.revocations(connection))
-        )
+        return self._database.read(lambda connection: waiting(connection, papers.revocations(connection)))
 
     def silent(self) -> Future[list[Silent]]:
         """Former identities of which nobody can tell what they wrote last."""

@@ -22,10 +22,9 @@ from typing import Final
 from sqlalchemy import Connection, select, update
 
 from crdt.certificate import AuthorCertificate
-from crdt.facts import MAX_SEQ, MAX_TEXT_BYTES, ReplicaId, TerminalId
+from crdt.facts import MAX_TEXT_BYTES, ReplicaId, TerminalId
 from crdt.frontier import Frontier
-from crdt.revocations import Revocations
-from crdt.store import claims, papers, quarantine
+from crdt.store import claims, papers
 from crdt.store.authors import Authors
 from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.futures import NOTHING, first
@@ -75,18 +74,6 @@ class Expected:
 
 
 NOTHING_EXPECTED: Final = Expected()
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Facts of an author that exist somewhere and are not here."""
-
-    replica: ReplicaId
-    held_seq: int
-    expected_seq: int
-    since_ms: int
-    source: str
-    proven: bool = True  # by the author's terminal, a signed block or the marks; else a terminal's mere word
 
 
 class Expectations:
@@ -257,28 +244,6 @@ def prove(connection: Connection, shown: Mapping[ReplicaId, int], at_ms: int) ->
     }
     if news:
         put(connection, news)
-
-
-def waiting(connection: Connection, revocations: Revocations) -> list[Waiting]:
-    """What is expected and not held, by replica; what is only claimed, where nothing is proven to be missing.
-
-    What a revoked author wrote after its cut-off is not. Of a replaced one nobody decided that, and what is
-    in quarantine is here.
-    """
-    heads, known, claimed = heads_of(connection), read(connection), claims.furthest(connection)
-    found = []
-    for replica in sorted(known.keys() | claimed.keys()):
-        held_seq, until = heads.get(replica, NO_HEAD).seq, revocations.cut_offs.get(replica, MAX_SEQ)
-        if replica in revocations.replaced:
-            held_seq, until = quarantine.examined(connection, replica, held_seq), MAX_SEQ
-        for one in (known.get(replica), claimed.get(replica)):
-            if one is not None:
-                seq = min(one.seq, until)
-                if seq > held_seq:
-                    proven = isinstance(one, Expected)
-                    found.append(Waiting(replica, held_seq, seq, one.at_ms, one.source, proven))
-                    break
-    return found
 
 
 def _to_their_ends(connection: Connection, shown: Frontier) -> list[ReplicaId]:

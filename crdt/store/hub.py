@@ -238,6 +238,14 @@ class HubLedger(LedgerReader):
         """
         return self._parts.expectations.expect(frontier, source, at_ms, by, former)
 
+    def see_time(self) -> Future[None]:
+        """Look at the clock: what was noted of a time that has not come proves no day when it comes.
+
+        To be called every so often: a clock that was ahead has noted such, and nothing else may show before
+        the day's end that it was set right.
+        """
+        return self._parts.intake.see_time()
+
     def claim(self, frontier: Frontier, claimant: TerminalId, source: str, at_ms: int) -> Future[None]:
         """Note how far chains of others go by a terminal's mere word: told, and no day waits for it."""
         return self._parts.claims.claim(frontier, claimant, source, at_ms)

@@ -85,6 +85,14 @@ class Intake:
         preparing.add_done_callback(then(outcome, partial(self._commit, outcome)))
         return outcome
 
+    def see_time(self) -> Future[None]:
+        """See HubLedger.see_time."""
+
+        def work(connection: Connection) -> None:
+            _see(connection, self._now_ms())
+
+        return self._database.write(work)
+
     def _prepared(self, connection: Connection, given: Given) -> Prepared:
         """Everything verified that can be; refused are also short blocks that cannot be read."""
         blocks, unread = list(given.blocks), list[RefusedInput]()
@@ -102,8 +110,7 @@ class Intake:
 
         def work(connection: Connection) -> tuple[Merged, bool]:
             if quarter != self._noted:
-                arrivals.note(connection, quarter)
-                expectations.said_by(connection, at_ms)
+                _see(connection, at_ms)
             merged = merge_prepared(connection, self._authors, prepared, at_ms)
             return merged, self._own.look(connection, merged.admitted)
 
@@ -127,3 +134,9 @@ class Intake:
                 return False
             self._merging_bytes += size
             return True
+
+
+def _see(connection: Connection, at_ms: int) -> None:
+    """It is this time now: what is noted of later was noted by a clock that was ahead."""
+    arrivals.note(connection, arrivals.quarter_of(at_ms))
+    expectations.said_by(connection, at_ms)

@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from hub.events import Topic
+from hub.excerpt import page_number
 from hub.keys import OVERVIEW
 from hub.pages.gather import alerts, money_format, terminal_lists
 from hub.pages.live import LiveView
@@ -21,7 +22,7 @@ async def _overview_context(request: web.Request) -> dict[str, Any]:
 
 
 async def _terminals_context(request: web.Request) -> dict[str, Any]:
-    return await money_format(request) | await terminal_lists(request, 0)
+    return await money_format(request) | await terminal_lists(request)
 
 
 OVERVIEW_VIEW = LiveView(
@@ -48,6 +49,7 @@ async def overview(request: web.Request) -> web.Response:
 
 
 async def terminals(request: web.Request) -> web.Response:
-    """GET /terminals"""
-    frame = {"section": "/terminals", "events": "/events?view=terminals"}
+    """GET /terminals?page=NUMBER; the first page where it says none"""
+    shown = page_number(request.query.get("page"))
+    frame = {"section": "/terminals", "events": f"/events?view=terminals&page={shown}"}
     return page(request, "terminals.html", frame | await _terminals_context(request))

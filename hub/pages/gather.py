@@ -1,11 +1,14 @@
 """What several pages show, gathered once: the money format, the terminals, the clock of this rendering."""
 
+import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
+from hub.excerpt import Excerpt, page_number
 from hub.keys import EVIDENCE, OVERVIEW, SERVICE
 from hub.overview import TerminalRow
 from hub.pages.words import by_urgency
@@ -34,35 +37,35 @@ async def alerts(request: web.Request) -> dict[str, Any]:
     """The context of what an operator must see wherever it looks: what is missing, undecided, put back."""
     evidence = request.app[EVIDENCE]
     restoration = await evidence.restoration()
-    rows = await request.app[OVERVIEW].terminals()
     return {
         "restoration": restoration if restoration is not None and not restoration.seen else None,
         "waiting": await evidence.waiting(),
         "silent": await evidence.silent(),
         "undecided": await evidence.undecided(),
         "on_ledger": False,
-        "put_back": [row for row in rows if row.put_back],
+        "put_back": await request.app[OVERVIEW].put_back(),
     }
 
 
-async def terminal_lists(request: web.Request, listed: int) -> dict[str, Any]:
+async def terminal_lists(request: web.Request, listed: int = 0) -> dict[str, Any]:
     """The context of the terminals' table: the ``listed`` ones that most need a look, without revoked ones.
 
-    ``listed`` = 0 takes all, revoked ones too.
+    ``listed`` = 0 takes the page of all that the address names, with revoked ones.
     """
-    everything = await request.app[OVERVIEW].terminals()
-    clock = now_ms()
-    ordered = sorted(everything, key=lambda row: by_urgency(row, clock))
-    shown = [row for row in ordered if not row.revoked][:listed] if listed else ordered
+    rows, clock = await request.app[OVERVIEW].terminals(), now_ms()
+    ordered = await asyncio.to_thread(sorted, rows, key=lambda row: by_urgency(row, clock))
+    excerpt = None if listed else Excerpt.of(ordered, page_number(request.query.get("page")))
+    shown = [row for row in ordered if not row.revoked][:listed] if excerpt is None else excerpt.rows
     return {
         "now_ms": clock,
         "terminals": shown,
-        "unlisted": len(everything) - len(shown),
-        "held": _held(everything),
+        "unlisted": len(rows) - len(shown) if excerpt is None else 0,
+        "excerpt": excerpt,
+        "held": _held(rows),
         "totals": await request.app[OVERVIEW].totals(),
     }
 
 
-def _held(rows: list[TerminalRow]) -> Held:
+def _held(rows: Sequence[TerminalRow]) -> Held:
     holding = [row for row in rows if row.held and not row.revoked]
     return Held(sum(row.held or 0 for row in holding), any(not row.online for row in holding))

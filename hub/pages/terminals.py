@@ -19,12 +19,12 @@ from hub.pages.render import page
 
 async def _row(request: web.Request) -> TerminalRow:
     wanted = request.match_info.get("terminal") or request.query.get("terminal", "")
-    for row in await request.app[OVERVIEW].terminals():
-        if row.terminal == wanted.casefold():
-            return row
-    raise RequestRefused(
-        "no_terminal", "This hub has no such terminal. The list under Terminals shows all it has.", 404
-    )
+    row = await request.app[OVERVIEW].terminal(wanted)
+    if row is None:
+        raise RequestRefused(
+            "no_terminal", "This hub has no such terminal. The list under Terminals shows all it has.", 404
+        )
+    return row
 
 
 async def _context(request: web.Request) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """One hub process under the exchanges of a whole fleet: heartbeats, and taps that come in online.
 
-As many terminals as the machine has room for are really connected, and tap and speak as often as all of them
-would, each with a settlement as old as one of the fleet has when it speaks. Who plays them are other
-processes.
+Two loads. In the minute every terminal speaks once, with the taps since it spoke last. In the busy hour each
+speaks as it does online, of every tap at once and of itself after a silence; how many terminals the hub
+carries so is found out. A few connections stand for all of them, played by other processes.
 """
 
 import contextlib
 import json
+import math
 import os
 import random
 import statistics
@@ -14,21 +15,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from hub.control_client import ask
 from tests.bench import fleet
-from tests.bench.fleet_load import Command, Result
+from tests.bench.fleet_load import Result
+from tests.bench.fleet_seat import LATE_S, Command
 from tests.bench.table import Figure
 from tests.hub.processes import HubProcess, hub_process
 
-EXCHANGES_A_MINUTE: Final = 3  # of a terminal in the busy hour: a heartbeat and two taps
 PLAYERS: Final = 2  # processes
-FRESH_MS: Final = 2_000  # of a hub that keeps up, 99 of 100 taps are acknowledged by then
-STEP: Final = 0.9  # from one load to the next, until the hub keeps up
-MOST_STEPS: Final = 12
+TAPS_A_DAY: Final = 1_250 / 2  # of a terminal: a bus has two doors
+DAY_MINUTES: Final = 18 * 60  # in which buses run
+BUSY_TAPS_A_MINUTE: Final = 2  # of a terminal
+BUSY_SILENCES: Final = 2  # a minute, at which a terminal sends a heartbeat when nobody taps
+FRESH_S: Final = 2.0  # of a hub that keeps up, 99 of 100 taps are acknowledged by then
+FIRST: Final = 0.1  # of the fleet: with so many it is estimated how many are carried
+FULL: Final = 0.75  # of a core, at which a hub process is about as busy as it can be
+NEAR: Final = 0.9  # of what is too many: it is not looked for what is carried any closer
+MOST_TRIED: Final = 5
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -38,23 +45,18 @@ class Depot:
 
     terminals: int = 10_000  # that are enrolled
     cards: int = 50_000  # of whom anybody may tap
-    connections: int = 500  # of terminals that are really there
-    between_s: float = 60 / EXCHANGES_A_MINUTE  # from one exchange of a terminal to its next, about
+    connections: int = 250  # of terminals that are really there
+    minute_s: float = 60.0  # shorter where all goes by quicker
 
-    def load(self, terminals: float, seconds: float) -> Command:
-        """What each connection does to be so many terminals together: each taps two times in three
-        exchanges, and sends a heartbeat when it was silent for as long as from one tap to the next."""
-        each_s = 1.5 * self.between_s * self.connections / terminals
-        return Command(seconds, tap_s=each_s, heartbeat_s=each_s, behind_s=self.between_s)
+    def minute(self, seconds: float) -> Command:
+        """Every terminal once a minute."""
+        tap_s = self.minute_s * DAY_MINUTES / TAPS_A_DAY
+        return Command(seconds, self.terminals, tap_s, self.minute_s, self.minute_s)
 
-    def compared(self, name: str, value: float, detail: str) -> Figure:
-        """A figure of this depot, without a target."""
-        return Figure(f"{self.name}: {name}", value, None, at_least=False, detail=detail)
-
-    @property
-    def name(self) -> str:
-        """For the table."""
-        return f"{self.terminals:,} terminals"
+    def busy(self, terminals: float, seconds: float) -> Command:
+        """So many terminals in the busy hour."""
+        tap_s, silence_s = self.minute_s / BUSY_TAPS_A_MINUTE, self.minute_s / BUSY_SILENCES
+        return Command(seconds, round(terminals), tap_s, silence_s, 0.0)
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,25 @@ class Measured:
     @property
     def keeps_up(self) -> bool:
         """Whether taps are acknowledged as they are made."""
-        return not self.came.refused and self.age_ms(99) <= FRESH_MS
+        return not self.came.refused and self.age_ms(99) <= FRESH_S * 1000
+
+    @property
+    def acknowledged(self) -> float:
+        """The share of the taps that were to be acknowledged by now."""
+        return self.came.acknowledged / max(1, self.came.acknowledged + self.came.overdue)
 
     def age_ms(self, percent: int) -> float:
         """A quantile of how old taps are when the hub has acknowledged them."""
         ages = self.came.ages
         return statistics.quantiles(ages, n=100)[percent - 1] if len(ages) > 1 else float("inf")
+
+    @property
+    def made_of(self) -> str:
+        """For the table."""
+        came, count = self.came, max(1, self.came.exchanges)
+        size = f"{came.cards / count:,.0f} cards, {came.received_bytes / count / 1000:,.1f} kB"
+        cost = f"{self.cpu_ms:.2f} ms of CPU each, {self.share:.2f} of a core"
+        return f"{cost}; {size} an answer, {came.refused} told to come again"
 
 
 class Players:
@@ -107,8 +122,9 @@ class Players:
     def play(self, command: Command, hub: int) -> Measured:
         """Load the hub, whose process id is `hub`."""
         cpu_s, began = _cpu_s(hub), time.perf_counter()
-        for process in self._processes:
-            self._tell(process, json.dumps(asdict(command)))
+        for number, process in enumerate(self._processes):
+            share = replace(command, terminals=(command.terminals + number) // PLAYERS)
+            self._tell(process, json.dumps(asdict(share)))
         results = [self._hear(process) for process in self._processes]
         took_s, cpu_s = time.perf_counter() - began, _cpu_s(hub) - cpu_s
         came = Result()
@@ -136,7 +152,8 @@ class Players:
 
 
 def measure(directory: Path, depot: Depot, seconds: float) -> list[Figure]:
-    """Whether one hub process keeps up with the terminals, at what cost, and how many it would carry."""
+    """Whether one hub process keeps up with a minute of all terminals, at what cost, and how many it carries
+    in the busy hour."""
     directory = directory / "depot"
     directory.mkdir()
     with hub_process(directory) as hub:
@@ -145,64 +162,64 @@ def measure(directory: Path, depot: Depot, seconds: float) -> list[Figure]:
         hub.start()
         empty_mb = _rss_mb(hub.pid)
         with _players(found, hub.url) as players:
-            connected_mb = _rss_mb(hub.pid)
-            players.play(depot.load(depot.terminals, depot.between_s * 1.5), hub.pid)
-            all_of_them = players.play(depot.load(depot.terminals, seconds), hub.pid)
-            lag_s, busy_mb = _lag_s(hub, found.cards[0][0]), _rss_mb(hub.pid)
-            carried, within = _carried(players, depot, all_of_them, seconds, hub.pid)
-    memory = empty_mb, connected_mb, busy_mb
-    return [*_figures_of_all(depot, all_of_them, lag_s), *_figures_of_limits(depot, carried, within, memory)]
+            each_kb = (_rss_mb(hub.pid) - empty_mb) / depot.connections * 1000
+            players.play(depot.minute(depot.minute_s), hub.pid)  # until all have what they missed in one
+            minute = players.play(depot.minute(2 * seconds), hub.pid)
+            lag_s = _lag_s(hub, found.cards[0][0])
+            carried, busy = _carried(players, depot, seconds, hub.pid)
+        busy_mb = _rss_mb(hub.pid)
+    memory = f"{each_kb:.0f} kB a connection, idle: {depot.terminals * each_kb / 1000:,.0f} MB with all"
+    return [
+        *_figures_of_minute(depot, minute, lag_s),
+        *_figures_of_busy_hour(depot, carried, busy),
+        Figure("hub's RSS, MB", busy_mb, None, at_least=False, detail=memory),
+    ]
 
 
-def _carried(
-    players: Players, depot: Depot, tried: Measured, seconds: float, hub: int
-) -> tuple[float, Measured]:
+def _carried(players: Players, depot: Depot, seconds: float, hub: int) -> tuple[int, Measured]:
     """The most terminals, of some that are tried, with which the hub keeps up; and how it does that."""
-    terminals = float(depot.terminals)
-    if not tried.keeps_up:
-        terminals = min(terminals, tried.rate * depot.between_s / STEP)
-    for _ in range(MOST_STEPS):
-        if tried.keeps_up:
+
+    def tried(terminals: float) -> tuple[int, Measured]:
+        players.play(depot.busy(terminals, seconds), hub)  # what was left comes in
+        return round(terminals), players.play(depot.busy(terminals, seconds), hub)
+
+    best = tried(FIRST * depot.terminals)
+    too_many = depot.terminals / NEAR
+    guess = best[0] * FULL / max(best[1].share, FIRST * FULL)
+    for _ in range(MOST_TRIED):
+        found = tried(min(guess, depot.terminals))
+        if found[1].keeps_up:
+            best = found
+        else:
+            too_many = found[0]
+        if best[0] >= min(depot.terminals, NEAR * too_many):
             break
-        terminals *= STEP
-        players.play(depot.load(terminals, seconds / 2), hub)  # what was left comes in
-        tried = players.play(depot.load(terminals, seconds), hub)
-    return terminals, tried
+        guess = math.sqrt(best[0] * too_many)
+    return best if best[1].keeps_up else (0, best[1])
 
 
-def _figures_of_all(depot: Depot, measured: Measured, lag_s: float) -> list[Figure]:
-    came, seconds = measured.came, measured.seconds
-    count = max(1, came.exchanges)
-    size = f"{came.cards / count:,.0f} cards, {came.received_bytes / count / 1000:,.1f} kB"
-    load = f"{depot.connections:,} TLS connections; {size} an answer; {came.refused} told to come again"
-    taps = f"{came.acknowledged / seconds:,.0f} a second of {came.made / seconds:,.0f}"
-    share = came.acknowledged / max(1, came.made)
-    age = "from the tap until the hub has acknowledged it, or to the end"
-    cost = f"CPU time of the process, all threads: {measured.share:.2f} of a core"
+def _figures_of_minute(depot: Depot, minute: Measured, lag_s: float) -> list[Figure]:
+    name = f"{depot.terminals:,} terminals, each once a minute"
+    late = f"not: of terminals unheard {LATE_S:.0f} s after their minute"
+    taps = f"{minute.came.acknowledged / minute.seconds:,.0f} a second; {late}"
+    runs = (minute.came.exchanges - minute.came.pages) / minute.seconds
+    further = f"{minute.rate - runs:,.0f} more for further pages; {minute.made_of}"
+    due = 0.95 * depot.terminals / depot.minute_s
+    age = f"from the tap until the hub has acknowledged it; p50 {minute.age_ms(50) / 1000:.1f}"
+    lag = "until it shows what the balances include"
     return [
-        depot.compared("exchanges a second", measured.rate, load),
-        Figure(f"{depot.name}: taps acknowledged", share, 0.98, at_least=True, detail=taps),
-        depot.compared("age of a tap, p50, ms", measured.age_ms(50), age),
-        depot.compared("age of a tap, p99, ms", measured.age_ms(99), age),
-        depot.compared("CPU an exchange, ms", measured.cpu_ms, cost),
-        depot.compared("history behind, s", lag_s, "until it shows what the balances include"),
+        Figure(f"{name}: a second", runs, due, at_least=True, detail=further),
+        Figure(f"{name}: taps acknowledged", minute.acknowledged, 0.98, at_least=True, detail=taps),
+        Figure(f"{name}: age of a tap, p99, s", minute.age_ms(99) / 1000, None, at_least=False, detail=age),
+        Figure(f"{name}: history behind, s", lag_s, None, at_least=False, detail=lag),
     ]
 
 
-def _figures_of_limits(
-    depot: Depot, carried: float, within: Measured, memory: tuple[float, float, float]
-) -> list[Figure]:
-    empty_mb, connected_mb, busy_mb = memory
-    each_kb = (connected_mb - empty_mb) / depot.connections * 1000
-    ages = f"age of a tap {within.age_ms(50):,.0f} ms, p99 {within.age_ms(99):,.0f}"
-    rate = f"{within.rate:,.0f} exchanges a second, {within.cpu_ms:.2f} ms of CPU each; {ages}"
-    every_mb = empty_mb + depot.terminals * each_kb / 1000
-    more = f"{each_kb:.0f} kB a connection: {every_mb:,.0f} MB with {depot.terminals:,}, idle"
-    name = "terminals one hub process carries"
-    return [
-        Figure(name, carried, depot.terminals, at_least=True, detail=rate),
-        depot.compared("hub's RSS, MB", busy_mb, more),
-    ]
+def _figures_of_busy_hour(depot: Depot, carried: int, busy: Measured) -> list[Figure]:
+    ages = f"age of a tap {busy.age_ms(50):,.0f} ms, p99 {busy.age_ms(99):,.0f}"
+    rate = f"{busy.rate:,.0f} exchanges a second; {ages}; {busy.made_of}"
+    name = "busy hour: terminals one hub process carries"
+    return [Figure(name, carried, depot.terminals, at_least=True, detail=rate)]
 
 
 @contextlib.contextmanager

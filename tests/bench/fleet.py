@@ -1,4 +1,4 @@
-"""A fleet for the hub to carry: founded with many paired terminals and cards, without a pairing each."""
+"""A fleet for the hub to carry: founded with many enrolled terminals and cards, without a pairing each."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from crdt.frontier import GENESIS
 from crdt.settlement import NO_SERIES
 from crdt.signing import SigningKey
 from crdt.store.hub import HubLedger
-from hub import enrolling, founding, settings
+from hub import enrolling, founding, settings, tables
 from hub.authority import Authority, ClientCertificate
 from tests.hub.processes import HubProcess
 from tests.hub.tls import new_tls_key
@@ -55,9 +55,9 @@ class Fleet:
 
 
 def found(hub: HubProcess, terminals: int, connections: int, cards: int, source: random.Random) -> Fleet:
-    """Pair terminals and meet cards in the database of a hub that is not up, and raise its limits to it.
+    """Enrol terminals and meet cards in the database of a hub that is not up, and raise its limits to it.
 
-    All of them are enrolled; so many of them connect, and are the members.
+    So many of them can connect, and are the members.
     """
     limits = f"connections = {connections + 16}\nconnections_per_address = {connections + 16}\n"
     text = hub.settings.read_text()
@@ -69,9 +69,11 @@ def found(hub: HubProcess, terminals: int, connections: int, cards: int, source:
         founding.open_ledger(configured, database, secrets) as (authority, ledger),
     ):
         papers = database.write_and_wait(
-            lambda sql: [_pair(sql, authority, tls_key.csr_pem, number) for number in range(terminals)]
+            lambda sql: [_pair(sql, authority, tls_key.csr_pem, number) for number in range(connections)]
         )
-        ledger.merge([], [author for _, author in papers]).result()
+        away = [_author(authority, number) for number in range(connections, terminals)]
+        database.write_and_wait(lambda sql: _enter(sql, away))
+        ledger.merge([], [*(author for _, author in papers), *away]).result()
         met = _meet(ledger, authority, [CardId(source.randbytes(7)) for _ in range(cards)])
         first = ledger.page(NO_SERIES, 0, START, 1).result()
         fares = ledger.document(FLEET_DOCUMENT).result()
@@ -84,7 +86,7 @@ def found(hub: HubProcess, terminals: int, connections: int, cards: int, source:
         position=first.position,
         fares_version=fares.version,
         cards=met,
-        members=[member for member, _ in papers[:connections]],
+        members=[member for member, _ in papers],
     )
 
 
@@ -102,6 +104,33 @@ def _pair(
 
     enrolling.enrol(connection, name, b"", TerminalId(os.urandom(16)), issue, 0)
     return papers[0]
+
+
+def _author(authority: Authority, number: int) -> AuthorCertificate:
+    key = SigningKey(os.urandom(32))
+    return authority.terminal_certificate(TerminalId(os.urandom(16)), f"bus {number}", key.public_key, LIMITS)
+
+
+def _enter(connection: Connection, authors: Sequence[AuthorCertificate]) -> None:
+    """Into the registry, as pairing each would; a certificate that nobody uses is no more than a number."""
+    terminals = [
+        {"terminal": one.terminal, "name": one.name, "replica": one.replica, "paired_ms": 0}
+        for one in authors
+    ]
+    certificates = [
+        {
+            "serial": os.urandom(20).hex(),
+            "terminal": one.terminal,
+            "replica": one.replica,
+            "paired_as": one.replica,
+            "number": 1,
+            "issued_ms": 0,
+        }
+        for one in authors
+    ]
+    if authors:
+        connection.execute(tables.terminal.insert(), terminals)
+        connection.execute(tables.client_certificate.insert(), certificates)
 
 
 def _meet(ledger: HubLedger, authority: Authority, cards: Sequence[CardId]) -> list[tuple[str, int]]:

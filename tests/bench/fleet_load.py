@@ -1,10 +1,11 @@
 """Plays a part of a fleet against a hub, in a process of its own: papers and commands in, results out.
 
 The first line on standard input is `fleet.Fleet.part`, the second where the hub is; each further one is a
-`Command`, answered with a line: a `Result`. Every terminal has its own kept-alive TLS connection and behaves
-as the real one does: a tap goes up at once, with all that gathered while the hub was asked or had no time;
-silence ends in a heartbeat; and a hub that has no time is left alone for as long as it says. But what it is
-sent it does not read to the end, because that would take the hub's place on a small machine.
+`Command`, answered with a line: a `Result`. Few connections stand for many terminals, each with its own taps
+and settlement, which behave as real ones do: a tap goes up at once, with all that gathered while the hub was
+asked or had no time; silence ends in a heartbeat; and a hub that has no time is left alone for as long as it
+says. But what they are sent they do not read to the end, because that would take the hub's place on a small
+machine.
 """
 
 import asyncio
@@ -16,10 +17,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from http import HTTPStatus
 from typing import Any, Final
 
 from crdt.block import parse, seal
-from crdt.cursor import Cursor, beginning
+from crdt.cursor import beginning
 from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT
 from crdt.facts import NO_CONTEXT, CardId, Delta, FleetId, Kind, TerminalId
 from crdt.frames import BlockFrame, CertificateFrame, Hello, Message, ShortBlockFrame, encode_frame
@@ -33,38 +35,25 @@ from crdt.terminal_document import TerminalDocument
 from crdt.terminal_status import Status
 from edge.backoff import Backoff
 from tests.bench.fleet_line import Line, Skimmed, skimmed
+from tests.bench.fleet_seat import LATE_S, Command, Seat
 from tests.hub.tls import client_context
 
 BACKOFF_S: Final = (1.0, 60.0)  # a terminal's settings, unless set otherwise
-
-
-@dataclass(frozen=True)
-class Command:
-    """Load for some seconds. Times of one connection, each on the average.
-
-    `tap_s`: from one tap to the next. `heartbeat_s`: the longest silence. `behind_s`: how old the settlement
-    is that it has when it asks. Few connections stand for many terminals, which speak less often and miss
-    more in between.
-    """
-
-    seconds: float
-    tap_s: float
-    heartbeat_s: float
-    behind_s: float
+MAX_POSITIONS: Final = 4096  # that a connection remembers having had
 
 
 @dataclass
 class Result:
     """What came of it. Times in ms."""
 
-    made: int = 0  # taps
-    acknowledged: int = 0  # of those taps
+    acknowledged: int = 0  # taps
+    overdue: int = 0  # taps that were to be acknowledged by the end, and were not
     exchanges: int = 0  # that were answered
+    pages: int = 0  # of these, those that went on with a settlement
     refused: int = 0  # or not answered
-    requests: int = 0
     cards: int = 0  # in settlement pages
     received_bytes: int = 0
-    ages: list[float] = field(default_factory=list)  # of a tap when it was acknowledged, or at the end
+    ages: list[float] = field(default_factory=list)  # of a tap when it was acknowledged, or of one overdue
 
     def add(self, other: "Result") -> None:
         """Count what another process has seen."""
@@ -73,7 +62,8 @@ class Result:
 
 
 class Player:
-    """One terminal."""
+    """One connection, and the terminals that it stands for: as one identity, and each with a ledger as old as
+    its last exchange."""
 
     def __init__(self, given: dict[str, Any], member: dict[str, str], source: random.Random) -> None:
         self._fleet = FleetId(bytes.fromhex(given["fleet"]))
@@ -90,12 +80,9 @@ class Player:
         self._source = source
         self._backoff = Backoff(*BACKOFF_S, source.random)
         self._head = Head(0, GENESIS)
-        self._next_tap_s = 0.0
-        self._open: list[float] = []  # when the taps were made that are not sealed
-        self._sealed: list[float] = []  # those that are, and that the hub has not acknowledged
+        self._sealed: list[float] = []  # when the taps were made that the hub has not acknowledged
         self._blocks: list[Message] = []  # of these
-        self._installed: deque[tuple[float, int]] = deque([(0.0, given["position"])])
-        self._staged: tuple[int, Cursor] | None = None  # of a settlement that is not whole: base, and how far
+        self._positions: deque[tuple[float, int]] = deque([(0.0, given["position"])])  # and when it had them
         self._line = Line()
 
     async def connect(self, host: str, port: int, context: ssl.SSLContext) -> None:
@@ -103,82 +90,84 @@ class Player:
         self._place = f"{host}:{port}"
         await self._line.connect(host, port, context)
 
-    async def live(self, command: Command, began_s: float, result: Result) -> None:
-        """Take taps and speak with the hub, until the time is up."""
-        end_s, online = began_s + command.seconds, True
-        self._next_tap_s = began_s + self._gap_s(command)
-        next_s = began_s + self._source.uniform(0, command.heartbeat_s)
-        while (due_s := min(next_s, self._next_tap_s) if online else next_s) < end_s:
-            await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-            now_s = time.perf_counter()
-            self._tap(min(now_s, end_s), command, result)
-            wait_s = await self._speak(now_s, began_s, command.behind_s, result)
-            online, next_s = wait_s is None, time.perf_counter() + (wait_s or command.heartbeat_s)
+    async def live(self, command: Command, terminals: int, result: Result) -> None:
+        """Be so many terminals that take taps and speak with the hub, until the time is up."""
+        began_s = time.perf_counter()
+        end_s = began_s + command.seconds
+        seats = [self._seat(command, began_s) for _ in range(terminals)]
+        while seats:
+            seat = min(seats, key=lambda one: one.due_s)
+            if seat.due_s >= end_s:
+                break
+            await asyncio.sleep(max(0.0, seat.due_s - time.perf_counter()))
+            seat.tap(min(time.perf_counter(), end_s), command, self._source)
+            await self._speak(seat, command, result)
         await asyncio.sleep(max(0.0, end_s - time.perf_counter()))
-        self._tap(end_s, command, result)
-        left = [*self._sealed, *self._open]
-        result.ages += [(end_s - made_s) * 1000 for made_s in left if began_s <= made_s <= end_s]
+        unheard = [seat for seat in seats if seat.due_s < end_s - LATE_S]
+        for seat in unheard:
+            seat.tap(end_s, command, self._source)
+        overdue = [*self._sealed, *(made_s for seat in unheard for made_s in seat.open)]
+        result.overdue += len(overdue)
+        result.ages += [(end_s - made_s) * 1000 for made_s in overdue]
+        self._sealed = []  # the blocks go up in the next load, where they do not count
 
-    def _gap_s(self, command: Command) -> float:
-        return self._source.expovariate(1 / command.tap_s)
+    def _seat(self, command: Command, now_s: float) -> Seat:
+        """A terminal somewhere between two of its exchanges, with the taps that it collects."""
+        spoke_s = now_s - self._source.uniform(0, command.heartbeat_s)
+        untold_s = spoke_s if spoke_s + command.collect_s > now_s else now_s
+        seat = Seat(self._position(spoke_s), untold_s + self._source.expovariate(1 / command.tap_s))
+        seat.spoke(spoke_s, command)
+        return seat
 
-    def _tap(self, until_s: float, command: Command, result: Result) -> None:
-        """The taps that were made up to now."""
-        while self._next_tap_s <= until_s:
-            self._open.append(self._next_tap_s)
-            self._next_tap_s += self._gap_s(command)
-            result.made += 1
+    def _position(self, at_s: float) -> int:
+        """The newest that was known then, or the oldest that is remembered."""
+        known = (position for known_s, position in reversed(self._positions) if known_s <= at_s)
+        return next(known, self._positions[0][1])
 
-    async def _speak(self, now_s: float, began_s: float, behind_s: float, result: Result) -> float | None:
-        """One exchange, and as many more as the settlement has pages; how long to wait after a refusal."""
-        self._seal()
-        if self._staged is None:
-            base = self._base(now_s - behind_s)
-            self._staged = base, beginning(base)
-        (base, after), blocks = self._staged, self._blocks
+    async def _speak(self, seat: Seat, command: Command, result: Result) -> None:
+        """One exchange, and as many more as the settlement has pages."""
+        self._seal(seat)
+        if seat.staged is None:
+            seat.staged = seat.position, beginning(seat.position)
+        (base, after), blocks = seat.staged, self._blocks
         while True:
-            answer, retry_after_s = await self._exchange(
-                Pull(self._series, base, after, self._documents), blocks, result
-            )
+            pull = Pull(self._series, base, after, self._documents)
+            answer, again_s = await self._exchange(pull, blocks, result)
+            now_s = time.perf_counter()
             if answer is None or (blocks and not answer.acknowledged):
                 result.refused += 1
-                return (
-                    self._backoff.next_s() if retry_after_s is None else self._backoff.asked_s(retry_after_s)
-                )
+                backoff = self._backoff
+                seat.was_refused(now_s, backoff.next_s() if again_s is None else backoff.asked_s(again_s))
+                return
             if blocks:
-                self._acknowledged(began_s, result)
+                self._acknowledged(now_s, result)
             blocks = []
-            result.cards += answer.cards
             result.exchanges += 1
+            result.cards += answer.cards
             if answer.final:
                 break
+            result.pages += 1
             after = answer.until
-            self._staged = base, after
-        self._staged = None
+            seat.staged = base, after
         self._backoff.reset()
-        self._installed.append((time.perf_counter(), answer.position))
-        return None
+        seat.staged, seat.position = None, answer.position
+        seat.spoke(now_s, command)
+        self._positions.append((now_s, answer.position))
+        if len(self._positions) > MAX_POSITIONS:
+            self._positions.popleft()
 
-    def _base(self, before_s: float) -> int:
-        """The last position installed before this time."""
-        while len(self._installed) > 1 and self._installed[1][0] <= before_s:
-            self._installed.popleft()
-        return self._installed[0][1]
-
-    def _acknowledged(self, began_s: float, result: Result) -> None:
-        """The hub has taken what was sealed; what counts was made since this load began."""
-        now_s = time.perf_counter()
-        ages = [(now_s - made_s) * 1000 for made_s in self._sealed if made_s >= began_s]
-        result.acknowledged += len(ages)
-        result.ages += ages
+    def _acknowledged(self, now_s: float, result: Result) -> None:
+        """The hub has taken what was sealed."""
+        result.acknowledged += len(self._sealed)
+        result.ages += [(now_s - made_s) * 1000 for made_s in self._sealed]
         self._sealed, self._blocks = [], []
 
-    def _seal(self) -> None:
-        """A block of the open taps."""
-        if not self._open:
+    def _seal(self, seat: Seat) -> None:
+        """A block of the terminal's open taps."""
+        if not seat.open:
             return
         at_ms, numbers, fares = time.time_ns() // 1_000_000, dict[CardId, int](), list[Delta]()
-        for seq, _ in enumerate(self._open, self._head.seq + 1):
+        for seq, _ in enumerate(seat.open, self._head.seq + 1):
             card, number = self._source.choice(self._cards)
             fares.append(
                 Delta(self._key.replica, seq, CardId(bytes.fromhex(card)), Kind.FARE, -250, at_ms, NO_CONTEXT)
@@ -188,7 +177,7 @@ class Player:
         self._head = block.head
         short = shorten(block, numbers)
         self._blocks.append(BlockFrame(block.raw) if short is None else ShortBlockFrame(short))
-        self._sealed, self._open = [*self._sealed, *self._open], []
+        self._sealed, seat.open = [*self._sealed, *seat.open], []
 
     async def _exchange(
         self, pull: Pull, blocks: Sequence[Message], result: Result
@@ -203,13 +192,12 @@ class Player:
             f"POST {SYNC} HTTP/1.1\r\nHost: {self._place}\r\nContent-Type: {CONTENT_TYPE}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        result.requests += 1
         try:
             answer = await self._line.ask(head.encode() + body)
         except OSError:  # the hub has closed the connection at that moment
             return None, None
         result.received_bytes += len(answer.body)
-        return skimmed(answer.body) if answer.status == 200 else None, answer.retry_after_s
+        return skimmed(answer.body) if answer.status == HTTPStatus.OK else None, answer.retry_after_s
 
 
 _STATUS: Final = Status({"held": 0, "held_minor": 0, "head_seq": 1, "position": 1, "route": "110"})
@@ -217,8 +205,9 @@ _STATUS: Final = Status({"held": 0, "held_minor": 0, "head_seq": 1, "position": 
 
 async def _play(players: Sequence[Player], command: Command) -> Result:
     result = Result()
-    began_s = time.perf_counter()
-    await asyncio.gather(*(player.live(command, began_s, result) for player in players))
+    each, more = divmod(command.terminals, len(players))
+    lives = [player.live(command, each + (number < more), result) for number, player in enumerate(players)]
+    await asyncio.gather(*lives)
     return result
 
 

@@ -41,13 +41,13 @@ def main() -> int:
         "--terminals",
         type=int,
         default=depot.Depot.terminals,
-        help="enrolled; those connected tap and speak as often as all (%(default)s)",
+        help="enrolled; the connections stand for all of them (%(default)s)",
     )
     parser.add_argument(
-        "--between",
+        "--minute",
         type=float,
-        default=depot.Depot.between_s,
-        help="seconds between two exchanges of a terminal, about (%(default)s)",
+        default=depot.Depot.minute_s,
+        help="seconds in which every terminal speaks once, and that count as one (%(default)s)",
     )
     parser.add_argument(
         "--riders", type=int, default=depot.Depot.cards, help="cards that tap at them (%(default)s)"
@@ -73,7 +73,7 @@ def _source() -> random.Random:
 
 
 def _depot(wanted: argparse.Namespace) -> depot.Depot:
-    return depot.Depot(wanted.terminals, wanted.riders, wanted.connections, wanted.between)
+    return depot.Depot(wanted.terminals, wanted.riders, wanted.connections, wanted.minute)
 
 
 _MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {

@@ -11,7 +11,7 @@ from tests.repository import ROOT
 
 SIZES = {
     **{"taps": 20, "merges": 1, "replicas": 2, "days": 1, "cards": 2_000},
-    **{"seconds": 0.5, "connections": 4, "terminals": 40, "between": 1, "riders": 500},
+    **{"seconds": 0.5, "connections": 4, "terminals": 40, "minute": 1, "riders": 500},
 }
 FIGURES = {
     "tap": ("tap: decide + commit",),
@@ -19,11 +19,10 @@ FIGURES = {
     "reconnect": ("1 days of a bus reconnect: seconds", "1 days of a bus reconnect: bytes a tap"),
     "settle": ("first settlement: seconds", "bytes a card", "peak RSS", "1 % increment"),
     "depot": (
-        "40 terminals: exchanges a second",
-        "40 terminals: taps acknowledged",
-        "40 terminals: age of a tap, p99, ms",
-        "40 terminals: CPU an exchange, ms",
-        "terminals one hub process carries",
+        "40 terminals, each once a minute: a second",
+        "40 terminals, each once a minute: taps acknowledged",
+        "40 terminals, each once a minute: age of a tap, p99, s",
+        "busy hour: terminals one hub process carries",
     ),
 }
 """What issue 3 asks of each part: "`tests/bench/run` prints, in one run each: ..."."""

@@ -14,7 +14,11 @@ from crdt.block import parse
 from crdt.facts import Context
 from crdt.fleet import FleetSettings
 from crdt.frames import BlockFrame, CertificateFrame, Heads
+from crdt.store.completeness import Open
+from crdt.store.days import Day
+from crdt.store.hub import wall_clock_ms
 from crdt.terminal_status import Status
+from hub.background import beside, see_time
 from hub.daybook import Daybook, DayPage, GapRow, TerminalDay
 from hub.daywords import completeness
 from hub.evidence import Evidence, SilentRow
@@ -245,6 +249,24 @@ async def test_a_hubs_clock_that_was_ahead_once_proves_nothing_for_long(depot: D
     for heard_ms in (END_MS + 365 * 24 * HOUR_MS, START_MS + HOUR_MS):
         await asyncio.wrap_future(ledger.expect({}, "Bus 1", heard_ms, replica))
     assert (await row(depot, "Bus 1")).state == "open"
+
+
+async def test_a_hub_looks_at_its_clock_by_itself(depot: Depot) -> None:
+    """Invariant 9: a word noted by a clock that was ahead is one of now, also when nobody comes any more."""
+    bus = await depot.pair("Bus 1")
+    ledger, replica = depot.hub.ledger, bus.key.replica
+    await asyncio.wrap_future(ledger.expect({}, "Bus 1", wall_clock_ms() + 24 * HOUR_MS, replica))
+    today = Day(START_MS, START_MS + 1000 * 24 * HOUR_MS)
+
+    async def heard_ms() -> int:
+        found = await asyncio.wrap_future(ledger.completeness([replica], today))
+        assert isinstance(found, Open)
+        return found.last_heard_ms
+
+    assert await heard_ms() > wall_clock_ms()
+    async with beside(see_time(ledger)):
+        while await heard_ms() > wall_clock_ms():
+            pass
 
 
 async def test_days_are_closed_on_after_the_hour_they_begin_at_was_changed(depot: Depot) -> None:

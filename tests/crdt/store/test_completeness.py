@@ -80,6 +80,22 @@ def test_a_word_noted_by_a_clock_that_was_ahead_proves_no_day_once_that_is_set_r
     assert isinstance(hub.completeness([ONE.key.replica], DAY).result(), Open)
 
 
+def test_a_clock_that_is_set_right_while_nobody_comes_takes_its_words_back(fleet: Fleet) -> None:
+    """Invariant 9: neither the word nor the tap, whose author's clock was ahead as well, is from after the
+    day; the hub looks at its clock before the day ends, and nothing is merged."""
+    clock = [DAY.end_ms + 2 * HOUR_MS]
+    hub = HubLedger(
+        fleet.hub_database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB, now_ms=lambda: clock[0]
+    )
+    blocks = ONE.blocks(taps(1, 26), [1])
+    merge(hub, blocks)
+    expect(hub, blocks[-1], clock[0])
+    clock[0] = DAY.end_ms - HOUR_MS
+    hub.see_time().result()
+    clock[0] = DAY.end_ms + 12 * HOUR_MS
+    assert hub.completeness([ONE.key.replica], DAY).result() == Open(1, DAY.end_ms - HOUR_MS)
+
+
 def test_what_came_before_the_clock_was_set_right_proves_no_day(fleet: Fleet) -> None:
     """Invariant 9: each quarter of an hour was noted an hour too early, so they are noted anew."""
     clock = [DAY.start_ms]

@@ -110,6 +110,7 @@ def context(text: str) -> dict[str, Any]:
         "terminals": [terminal(text)],
         "row": terminal(text),
         "unlisted": 2,
+        "excerpt": Excerpt([terminal(text)], 1, 2),
         "held": Held(3, silent=True),
         "totals": TOTALS,
         "taps": [tap(text)],

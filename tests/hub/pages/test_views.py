@@ -7,6 +7,8 @@ import pytest
 
 from crdt.facts import NO_CONTEXT, CardId, Context, Kind
 from crdt.terminal_status import Status
+from hub import tables
+from hub.excerpt import PAGE_ROWS as LISTED_ROWS
 from hub.overview import CardPage
 from hub.pages.cards import PAGE_ROWS
 from hub.pages.render import part
@@ -84,6 +86,29 @@ async def test_terminal_from_pairing_code_to_revocation(depot: Depot) -> None:
             await bus.push()
         assert "Every terminal is revoked." in await read(person, "/")
         assert "revoked" in await read(person, "/terminals")
+
+
+async def test_a_long_list_of_terminals_is_shown_page_by_page(depot: Depot) -> None:
+    """Of 10,000 a page would be megabytes; those that need a look come first, by name."""
+    rows = [
+        {"terminal": number.to_bytes(16, "big"), "name": f"Bus {number:03}", "replica": bytes(16)}
+        for number in range(LISTED_ROWS + 1)
+    ]
+    enter = tables.terminal.insert().values(paired_ms=0)
+    database = depot.hub.database
+    await asyncio.wrap_future(database.write(lambda found: found.execute(enter, rows) and None))
+    async with operator(depot) as person:
+        first, last = await read(person, "/terminals"), await read(person, "/terminals?page=2")
+        assert "Bus 000" in first
+        assert "Bus 199" in first
+        assert "Bus 200" not in first
+        assert "1 to 200 of 201 · those after" in first
+        assert "Bus 199" not in last
+        assert "Bus 200" in last
+        assert "201 to 201 of 201 · those before" in last
+        assert "Terminals online 0 of 201" in await read(person, "/")
+        html = (await person.get("/terminals?page=2")).text
+        assert 'data-events="/events?view=terminals&amp;page=2"' in html
 
 
 async def test_a_terminal_whose_earlier_storage_is_lost_is_not_said_to_have_all_its_taps_in(

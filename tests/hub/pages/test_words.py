@@ -1,7 +1,5 @@
 """The words for a terminal's state: what an operator reads first."""
 
-from dataclasses import replace
-
 import pytest
 
 from crdt.facts import MAX_CLOCK_ERROR_MS, Kind
@@ -27,29 +25,29 @@ FINE = TerminalRow(
     restored_ms=None,
     renewed_ms=None,
 )
-SILENT = replace(FINE, online=False, last_seen_ms=NOW_MS - 3 * 3_600_000)
+SILENT = FINE._replace(online=False, last_seen_ms=NOW_MS - 3 * 3_600_000)
 
 
 @pytest.mark.parametrize(
     ("row", "state"),
     [
         (FINE, words.State("good", "all taps in")),
-        (replace(FINE, held=None), words.State("good", "all taps in")),
+        (FINE._replace(held=None), words.State("good", "all taps in")),
         (
-            replace(FINE, silent=1),
+            FINE._replace(silent=1),
             words.State(
                 "waiting", "taps in, as far as anybody knows", "an earlier identity's last ones are unknown"
             ),
         ),
-        (replace(FINE, held=1), words.State("waiting", "1 tap held")),
-        (replace(FINE, held=12), words.State("waiting", "12 taps held")),
+        (FINE._replace(held=1), words.State("waiting", "1 tap held")),
+        (FINE._replace(held=12), words.State("waiting", "12 taps held")),
         (SILENT, words.State("bad", "not seen for 3 h")),
-        (replace(SILENT, held=12), words.State("bad", "not seen for 3 h", "12 taps held then")),
+        (SILENT._replace(held=12), words.State("bad", "not seen for 3 h", "12 taps held then")),
         (
-            replace(FINE, online=False, last_seen_ms=None, held=None),
+            FINE._replace(online=False, last_seen_ms=None, held=None),
             words.State("waiting", "paired, not seen yet"),
         ),
-        (replace(SILENT, revoked=True), words.State("quiet", "revoked")),
+        (SILENT._replace(revoked=True), words.State("quiet", "revoked")),
     ],
 )
 def test_state_in_words(row: TerminalRow, state: words.State) -> None:
@@ -58,11 +56,11 @@ def test_state_in_words(row: TerminalRow, state: words.State) -> None:
 
 def test_terminals_in_trouble_come_first() -> None:
     rows = [
-        replace(FINE, name="a"),
-        replace(FINE, name="b", revoked=True),
-        replace(SILENT, name="z"),
-        replace(SILENT, name="c"),
-        replace(FINE, name="d", held=3),
+        FINE._replace(name="a"),
+        FINE._replace(name="b", revoked=True),
+        SILENT._replace(name="z"),
+        SILENT._replace(name="c"),
+        FINE._replace(name="d", held=3),
     ]
     rows.sort(key=lambda row: words.by_urgency(row, NOW_MS))
     assert [row.name for row in rows] == ["c", "z", "d", "a", "b"]
