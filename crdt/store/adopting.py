@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -32,9 +32,7 @@ from crdt.store.quarantine import Quarantined
 from crdt.store.reckoning import reckon
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import held
-from crdt.store.rounds import Left, Rounds
-
-CHECKED_AT_ONCE: Final = 8  # entries in one background transaction
+from crdt.store.rounds import Left, Rounds, some_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +42,13 @@ class Adoption:
     facts: int = 0  # booked by the hub now
     head: Head | None = None  # of the hub's own chain after it; None: nothing was booked
     changes: Sequence[Change] = ()
-    left: Left = Left()  # what `compare` has still to look at
+    left: Left = Left()  # what is still to be looked at
+    behind: bool = False  # the history is: it has come nearer, and nothing was looked at
 
     @property
     def more(self) -> bool:
-        """Whether `compare` has to go on."""
-        return bool(self.left)
+        """Whether it has to go on."""
+        return self.behind or bool(self.left)
 
 
 class _Written(NamedTuple):
@@ -79,18 +78,21 @@ class Adopter:
     def adopt(self, connection: Connection, hashes: Collection[bytes], at_ms: int) -> Adoption:
         """Book what these blocks in quarantine say and the ledger does not, each fact once, as it was.
 
-        What is resolved already is left alone. `at_ms`: now. Raises MisuseError for a block of a revoked
-        author, and NotPermitted where the hub's certificate does not allow a fact.
+        As many of them as make a short transaction; `Adoption.left` has the others. What is resolved already
+        is left alone. `at_ms`: now. Raises MisuseError for a block of a revoked author, and NotPermitted
+        where the hub's certificate does not allow a fact.
         """
         replaced = papers.revocations(connection).replaced
-        found = quarantine.find(connection, hashes)
+        found, left = some_of(connection, list(hashes))
         entries = [entry for entry in found if entry.resolution in quarantine.UNRESOLVED]
         if any(
             entry.reason is not RefusalCode.FORK_DETECTED and entry.replica not in replaced
             for entry in entries
         ):
             raise MisuseError("what a revoked author wrote comes back when its cut-off is moved")
-        return self._go_through(connection, entries, at_ms, adopting=True)
+        if entries and projection.catch_up_some(connection, at_ms):
+            return Adoption(left=Left(blocks=list(hashes)), behind=True)
+        return replace(self._go_through(connection, entries, at_ms, adopting=True), left=Left(blocks=left))
 
     def compare(self, connection: Connection, at_ms: int) -> Adoption:
         """Bring what the hub has adopted in line with what others have written of it, and note what became.
@@ -98,7 +100,9 @@ class Adopter:
         It takes back what is in the ledger otherwise now, and writes again what was taken back too often.
         Looks at some of what `look` said. `at_ms`: now. Call `settle` once it is durable.
         """
-        found, left = self._rounds.part(connection, self._kin(connection), CHECKED_AT_ONCE)
+        found, left = self._rounds.part(connection, self._kin(connection))
+        if found and projection.catch_up_some(connection, at_ms):
+            return Adoption(behind=True)
         return replace(self._go_through(connection, found, at_ms), left=left)
 
     def look(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
@@ -110,7 +114,8 @@ class Adopter:
 
     def settle(self, compared: Adoption) -> None:
         """What `compare` did is durable."""
-        self._rounds.settle(compared.left)
+        if not compared.behind:
+            self._rounds.settle(compared.left)
 
     def _kin(self, connection: Connection) -> Kin:
         authors = self._authors(connection)
@@ -127,7 +132,7 @@ class Adopter:
         written: list[_Written] = []
         resolved: set[ReplicaId] = set()
         for entry in entries:
-            projection.catch_up(connection, at_ms)  # with what was written for the entries before
+            projection.catch_up(connection, at_ms)  # with what was written for the entry before
             how, done = self._reckon(connection, kin, entry, adopting=adopting)
             written += done
             if how != entry.resolution:

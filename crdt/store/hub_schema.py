@@ -122,7 +122,7 @@ HISTORY: Final = Table(
     Column("replica", short_bytes(16), nullable=False),
     number("seq"),
     *fact_columns(),
-    Index("history_by_card", "card", "id"),
+    Index("history_by_card", "card", "at_ms", postgresql_include=["id"]),  # elsewhere an index has it anyway
     sqlite_autoincrement=True,  # an id stands for a moment: that of a row taken away is not given again
 )
 

@@ -1,6 +1,5 @@
 """Days of service: closed once, and restated by explicit adjustments when late blocks come."""
 
-import threading
 from contextlib import closing
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ from crdt.store.completeness import Complete
 from crdt.store.days import NO_FIGURES, QUARTER_MS, Day, Figures, tally
 from crdt.store.hub import HubLedger
 from tests.crdt import world
-from tests.crdt.store.branches import as_of, renewed
+from tests.crdt.store.branches import as_of, caught_up, renewed
 from tests.crdt.store.fleet import Fleet, card, deltas_of
 from tests.crdt.store.quarantined import at_rest
 from tests.crdt.store.stores import NewFleet
@@ -27,7 +26,6 @@ HOUR_MS = 4 * QUARTER_MS
 START_MS = 1_790_000_000_000 // HOUR_MS * HOUR_MS
 DAY = Day(START_MS, START_MS + 24 * HOUR_MS)
 NEXT = Day(DAY.end_ms, DAY.end_ms + 25 * HOUR_MS)  # clocks go back
-PATIENCE_S = 30
 
 
 def taps(*hours: float, author: world.Terminal = ONE) -> list[Delta]:
@@ -43,16 +41,6 @@ def merge(hub: HubLedger, blocks: list[Block]) -> None:
     """Merge and wait until the history has it."""
     assert not hub.merge([block.raw for block in blocks]).result().refused
     caught_up(hub)
-
-
-def caught_up(hub: HubLedger) -> None:
-    """Wait until the history has every block."""
-    pause = threading.Event()
-    for _ in range(PATIENCE_S * 100):
-        if hub.lag().result() == 0:
-            return
-        pause.wait(0.01)
-    raise AssertionError("the history does not catch up")
 
 
 def revoke(hub: HubLedger, version: int, revocations: Revocations) -> None:
