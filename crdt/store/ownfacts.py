@@ -95,6 +95,13 @@ class OwnFacts:
         self._adopter.look(came, new)
         self._comparing.begin()
 
+    def compare_all(self) -> None:
+        """The same of everything: nobody knows what changed, or facts left the record.
+
+        What was taken back for a fact that is not here any more is booked again.
+        """
+        self.compare([self._key.replica])
+
     def _adopt_some(
         self, connection: Connection, hashes: Collection[bytes]
     ) -> tuple[Adoption, Head | None, Sequence[Change]]:

@@ -3,7 +3,8 @@
 So it follows from the set of facts, whichever identity of the hub looks, in whichever order they came, and
 however often its database was put back in between. What the terminal's chains say counts there, and the hub
 has no copy of it left. Of what they do not say, and the hub has ever copied because an operator adopted it,
-it has one copy: where it has taken that back the terminal's was here, and that may be lost since.
+it has one copy: where it has taken that back the terminal's was here, and that may be lost since, or revoked.
+An adoption stands: a list of revoked authors is about what they wrote, and not about what the hub did.
 
 A block comes into quarantine before anybody has looked whether its author might write that. So by itself the
 hub makes good what it has taken back, one copy where no terminal at all has the fact; never more because a

@@ -45,6 +45,7 @@ class Change:
     flags: Collection[FlagKey] = ()  # those put on, or taken off
     met: Met = NOBODY_MET  # those of `cards` that were met for the first time, with their numbers
     again: bool = False  # facts may be here now that the hub has adopted, or was told would come
+    gone: bool = False  # facts left the record: those that a copy was taken back for, it may be
     evidence: Collection[bytes] = ()  # blocks new in quarantine of which the facts may be here
 
     def about(self, suspects: Collection[ReplicaId], flags: Collection[FlagKey]) -> Change:

@@ -70,7 +70,7 @@ def _remove(connection: Connection, revocations: Revocations, at_ms: int) -> Cha
     evidence = [Quarantined.of(block, RefusalCode.REVOKED) for block in removed]
     quarantine.put(connection, evidence, at_ms, bounded=False)
     replicas = {block.header.replica for block in removed}
-    return Change(position, loss.sums.keys(), replicas, suspects=replicas)
+    return Change(position, loss.sums.keys(), replicas, suspects=replicas, gone=True)
 
 
 def _readmit(connection: Connection, authors: Authors, revocations: Revocations, at_ms: int) -> Admitted:

@@ -98,13 +98,12 @@ class Rounds:
     def _beginning(self, connection: Connection, kin: Kin) -> list[Search]:
         """Those that have to begin: one under way has seen some of it too early, one that waits has not.
 
-        What came of the hub may be of blocks of which nobody knows that it has copied them, unless it has had
-        one identity only: then the notes of it are as old as its chain.
+        What came of the hub may be of blocks of which nobody has noted that it has copied them.
         """
         concerned = kin.concerned(self._taken)
         if not concerned:
             return []
-        everything = len(kin.hubs) > 1 and bool(kin.hubs & self._taken)
+        everything = bool(kin.hubs & self._taken)
         searches = [
             Search(replica, resolution)
             for resolution in (_ALL if everything else quarantine.AWAITED)

@@ -5,12 +5,14 @@ Nothing is forged: it really adopts and takes back, and what comes back is what 
 
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from crdt.block import Block, parse
 from crdt.certificate import Role, issue
 from crdt.documents import SignedDocument
+from crdt.errors import MisuseError
 from crdt.facts import Delta, Draft, Kind, TerminalId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
@@ -94,6 +96,11 @@ class Depot:
         self._identity += noticed
         self._open()
 
+    def go_back_to_now(self) -> None:
+        """Put back to a copy of this moment: nothing is lost, and it goes on as its next identity."""
+        self.keep()
+        self.go_back(noticed=True)
+
     def note(self) -> None:
         """Others get what the hub has written."""
         for number in range(self._identity + 1):
@@ -130,6 +137,13 @@ class Depot:
         self._may_write()
         for entry in reversed(in_quarantine(self.hub).result()):
             self.hub.adopt([entry.hash]).result()
+
+    def adopt_what_may_be(self) -> None:
+        """The same of what is there because of a fork or a replacement."""
+        self._may_write()
+        for entry in reversed(in_quarantine(self.hub).result()):
+            with suppress(MisuseError):
+                self.hub.adopt([entry.hash]).result()
 
     def _may_write(self) -> None:
         if self.hub.restored:
