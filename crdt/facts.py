@@ -36,6 +36,7 @@ class Kind(IntEnum):
     OPENING = 3  # >= 0; only the largest of a card's openings counts
     REFUND = 4  # > 0
     ADJUSTMENT = 5  # != 0, by an operator
+    REVERSAL = 6  # >= 0: a fare that counts otherwise is taken back; zero: a free ride
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -47,7 +48,7 @@ def amount_fits(kind: Kind, amount_minor: int) -> bool:
         return False
     if kind is Kind.FARE:
         return amount_minor <= 0
-    if kind is Kind.OPENING:
+    if kind in (Kind.OPENING, Kind.REVERSAL):
         return amount_minor >= 0
     return amount_minor != 0 if kind is Kind.ADJUSTMENT else amount_minor > 0
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from crdt.block import contents, seal
 from crdt.certificate import AuthorCertificate
 from crdt.errors import MisuseError, NotPermitted, RefusalCode
-from crdt.facts import Delta, Kind, ReplicaId
+from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import blocks, papers, projection, quarantine
@@ -148,29 +148,15 @@ class Adopter:
         self, connection: Connection, kin: Kin, entry: Quarantined, *, adopting: bool
     ) -> tuple[str, Sequence[_Written]]:
         """What has become of an entry, and what the hub has written for it now."""
-        facts = [fact for fact in _facts(entry) if self._may_copy(fact)]
+        facts = _facts(entry)
         if not adopting and _is_absent(connection, kin, entry, facts):
             return entry.resolution, ()
         found = reckon(facts, held(connection, kin, entry.replica, facts), own=entry.replica in kin.hubs)
         if adopting:
             found = found.adopted()
-        due = [self._as_permitted(fact) for fact in found.due]
         size = max(1, len(facts))  # as many fit into a block
-        parts = [due[at : at + size] for at in range(0, len(due), size)]
+        parts = [found.due[at : at + size] for at in range(0, len(found.due), size)]
         return found.resolution(entry.resolution), [self._book(connection, part) for part in parts]
-
-    def _may_copy(self, fact: Delta) -> bool:
-        """False for what moves no money and is of a kind that the hub may not write."""
-        moves = fact.amount_minor != 0 or fact.kind is Kind.OPENING
-        return moves or self._certificate.permits(fact.kind, 0)
-
-    def _as_permitted(self, fact: Delta) -> Delta:
-        """The fact as it was, or what the hub may write that moves the same money."""
-        if self._certificate.permits(fact.kind, fact.amount_minor):
-            return fact
-        if fact.kind is Kind.OPENING:
-            raise NotPermitted("the hub may not write an opening balance, so it cannot adopt one")
-        return replace(fact, kind=Kind.ADJUSTMENT)
 
     def _book(self, connection: Connection, facts: Sequence[Delta]) -> _Written:
         """Write the facts as a block of the hub's own."""

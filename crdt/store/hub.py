@@ -281,10 +281,10 @@ class HubLedger(LedgerReader):
     def adopt(self, hashes: Collection[bytes]) -> Future[int]:
         """Book the facts of these quarantined blocks that the ledger lacks as the hub's own; how many.
 
-        An operator decides so for a terminal that is dead. Facts keep kind, amount, time and context; where
-        the hub may not write the kind, an adjustment moves the same money. Again it books nothing. Some
-        blocks a transaction: what was booked stays where it fails with NotPermitted, Restored, or MisuseError
-        for a block of a revoked author.
+        An operator decides so for a terminal that is dead. Facts keep kind, amount, time and context. Again
+        it books nothing. Some blocks a transaction: what was booked stays where it fails with NotPermitted
+        (the hub's certificate does not allow a fact), Restored, or MisuseError for a block of a revoked
+        author.
         """
         return self._parts.own.adopt(hashes)
 

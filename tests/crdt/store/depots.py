@@ -17,9 +17,10 @@ from crdt.facts import Delta, Draft, Kind, TerminalId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store.database import Database
+from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import HubLedger
 from tests.crdt import world
-from tests.crdt.store.branches import COMMON, MINE, ONE, renewed
+from tests.crdt.store.branches import COMMON, MINE, ONE, caught_up, renewed
 from tests.crdt.store.fleet import KEY, card, deltas_of
 from tests.crdt.store.quarantined import at_rest, in_quarantine
 
@@ -159,9 +160,17 @@ class Depot:
         assert self.hub.books().result().balance
         return {number: self.hub.balance(card(number)).result() for number in CARDS}
 
+    def rides(self) -> int:
+        """The taps of the day on which everything of these tests was, whoever booked them."""
+        self.rest()
+        caught_up(self.hub)
+        figures = self.hub.report(Day(0, QUARTER_MS)).result().figures
+        return sum(one.taps for one in figures.values())
+
     def counted(self) -> list[Delta]:
         """What the hub has written itself; what it has taken back is what it had copied."""
-        return [delta for delta in self.own_facts() if delta.kind is not Kind.ADJUSTMENT]
+        back = (Kind.ADJUSTMENT, Kind.REVERSAL)
+        return [delta for delta in self.own_facts() if delta.kind not in back]
 
     def own_facts(self) -> list[Delta]:
         """What counts of all that any identity of the hub has written."""

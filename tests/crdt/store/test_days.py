@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from crdt.block import Block
 from crdt.documents import SignedDocument
 from crdt.errors import MisuseError
-from crdt.facts import Context, Delta, Draft, Kind, ReplicaId
+from crdt.facts import NO_CONTEXT, Context, Delta, Draft, Kind, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store.completeness import Complete
 from crdt.store.days import NO_FIGURES, QUARTER_MS, Day, Figures, tally
@@ -70,29 +70,37 @@ def test_late_blocks_restate_a_closed_day_as_explicit_adjustments(fleet: Fleet) 
     assert hub.report(NEXT).result().figures == {one: Figures(1, 1, -250, -250)}
 
 
-def test_a_closed_day_gives_back_the_fare_that_the_hub_had_adopted(fleet: Fleet) -> None:
-    """The terminal brings it after all: the day has one tap of it, restated by adjustments of both."""
+@pytest.mark.parametrize("fare_minor", [250, 0])
+@pytest.mark.parametrize("context", [Context("12", "", "town"), NO_CONTEXT])
+def test_a_closed_day_gives_back_the_fare_that_the_hub_had_adopted(
+    fleet: Fleet, context: Context, fare_minor: int
+) -> None:
+    """The terminal brings it after all: the day has one tap of it, restated by adjustments of both.
+
+    Also a ride that was free, or of which the terminal did not say where it was.
+    """
     hub, again = fleet.hub, renewed(ONE)
-    ride = replace(taps(1)[1], context=Context("12", "", "town"))
+    ride = replace(taps(1)[1], context=context, amount_minor=-fare_minor)
     branch = ONE.blocks([taps(1)[0], ride], [])
     merge(hub, ONE.blocks(taps(1)[:1], []))
     hub.merge([block.raw for block in branch]).result()
     hub.adopt([branch[0].hash]).result()
     caught_up(hub)
     closed = hub.close_day(DAY, 111).result()
-    assert closed.figures[hub.replica] == Figures(1, 1, -250, -250)
+    assert closed.figures[hub.replica] == Figures(1, 1, -fare_minor, -fare_minor)
     hub.merge([block.raw for block in again.blocks(as_of([ride], again), [])], [again.certificate]).result()
     at_rest(hub)
     caught_up(hub)
     report = hub.report(DAY).result()
     assert report.figures == closed.figures
     assert report.restated[hub.replica] == Figures(2, 0, 0, 0)
-    assert report.restated[again.key.replica] == Figures(1, 1, -250, -250)
+    assert report.restated[again.key.replica] == Figures(1, 1, -fare_minor, -fare_minor)
 
 
 def test_a_correction_that_an_operator_books_is_no_tap_less(fleet: Fleet) -> None:
-    """It is of no ride; and a day's figures of taps are rides."""
-    fleet.hub.append(card(1), [Draft(Kind.ADJUSTMENT, 250)], START_MS).result()
+    """It is of no ride, wherever it was; and a day's figures of taps are rides."""
+    where = Context("12", "", "town")
+    fleet.hub.append(card(1), [Draft(Kind.ADJUSTMENT, 250)], START_MS, where).result()
     caught_up(fleet.hub)
     assert fleet.hub.report(DAY).result().figures == {fleet.hub.replica: Figures(1, 0, 0, 250)}
 
