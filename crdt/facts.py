@@ -123,7 +123,7 @@ class Delta:
         _require(_is_int(self.seq, 1, MAX_SEQ), "a sequence number is an integer from 1 to 2**48 - 1")
         check_card(self.card)
         check_amount(self.kind, self.amount_minor)
-        _require(_is_int(self.at_ms, 0, MAX_AT_MS), "a time is an integer from 0 to 2**48 - 1, in ms")
+        check_time(self.at_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,11 @@ def check_card(card: CardId) -> None:
     """Raise MisuseError unless `card` is 4 to 16 bytes."""
     if type(card) is not bytes or not MIN_CARD_BYTES <= len(card) <= MAX_CARD_BYTES:
         raise MisuseError("a card id has 4 to 16 bytes")
+
+
+def check_time(at_ms: int) -> None:
+    """Raise MisuseError unless `at_ms` is a time that a delta may have."""
+    _require(_is_int(at_ms, 0, MAX_AT_MS), "a time is an integer from 0 to 2**48 - 1, in ms")
 
 
 def check_amount(kind: Kind, amount_minor: int) -> None:

@@ -24,7 +24,7 @@ from crdt.errors import MisuseError, NotPermitted, RefusalCode
 from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import blocks, papers, projection, quarantine
+from crdt.store import blocks, moments, papers, projection, quarantine
 from crdt.store.blocks import Chain
 from crdt.store.content import Content
 from crdt.store.kin import Kin
@@ -166,6 +166,7 @@ class Adopter:
         for delta in deltas:
             if not self._certificate.permits(delta.kind, delta.amount_minor):
                 raise NotPermitted(f"the hub may not write a {delta.kind.name} of {delta.amount_minor}")
+        moments.note(connection, deltas)
         block = seal(self._key, self._certificate.fleet, deltas, head.hash)
         columns = contents(block)
         credit_minor += columns.credit_minor()

@@ -155,7 +155,10 @@ class HubLedger(LedgerReader):
         context: Context = NO_CONTEXT,
         request: str = "",
     ) -> Future[Booking]:
-        """Book facts of the hub's own on a card, sealed at once.
+        """Book facts of the hub's own on a card, sealed at once: at `at_ms`, and a millisecond apart.
+
+        Where the hub has written anything else of the card at one of these times, they are of the next that
+        are free: by their content no two of its facts are the same.
 
         `request`: at most MAX_REQUEST_CHARS made by the caller; one that has booked before books nothing. The
         future fails with NotPermitted (the hub's certificate does not allow a draft), Restored or

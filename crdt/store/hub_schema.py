@@ -180,6 +180,15 @@ DAY_ADJUSTMENT: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# When the hub wrote about a card, each time once: see `moments`.
+MOMENT: Final = Table(
+    "moment",
+    HUB_METADATA,
+    Column("card", short_bytes(16), primary_key=True),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
 # Requests that have booked, so that a repeated one books nothing.
 REQUEST: Final = Table(
     "request",
