@@ -36,6 +36,7 @@ class Kind(IntEnum):
     OPENING = 3  # >= 0; only the largest of a card's openings counts
     REFUND = 4  # > 0
     ADJUSTMENT = 5  # != 0, by an operator
+    REVERSAL = 6  # >= 0: a fare that counts otherwise is taken back; zero: a free ride
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -47,7 +48,7 @@ def amount_fits(kind: Kind, amount_minor: int) -> bool:
         return False
     if kind is Kind.FARE:
         return amount_minor <= 0
-    if kind is Kind.OPENING:
+    if kind in (Kind.OPENING, Kind.REVERSAL):
         return amount_minor >= 0
     return amount_minor != 0 if kind is Kind.ADJUSTMENT else amount_minor > 0
 
@@ -122,7 +123,7 @@ class Delta:
         _require(_is_int(self.seq, 1, MAX_SEQ), "a sequence number is an integer from 1 to 2**48 - 1")
         check_card(self.card)
         check_amount(self.kind, self.amount_minor)
-        _require(_is_int(self.at_ms, 0, MAX_AT_MS), "a time is an integer from 0 to 2**48 - 1, in ms")
+        check_time(self.at_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,11 @@ def check_card(card: CardId) -> None:
     """Raise MisuseError unless `card` is 4 to 16 bytes."""
     if type(card) is not bytes or not MIN_CARD_BYTES <= len(card) <= MAX_CARD_BYTES:
         raise MisuseError("a card id has 4 to 16 bytes")
+
+
+def check_time(at_ms: int) -> None:
+    """Raise MisuseError unless `at_ms` is a time that a delta may have."""
+    _require(_is_int(at_ms, 0, MAX_AT_MS), "a time is an integer from 0 to 2**48 - 1, in ms")
 
 
 def check_amount(kind: Kind, amount_minor: int) -> None:

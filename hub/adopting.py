@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
-from typing import Final
 
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
@@ -13,8 +12,6 @@ from crdt.store.quarantine import UNRESOLVED, Listed
 from crdt.store.store import Store
 from hub.errors import RequestRefused
 from hub.evidence import quarantined
-
-AT_ONCE: Final = 32  # blocks in one transaction: others wait for it
 
 
 async def adopt(
@@ -40,10 +37,7 @@ async def adopt(
         author = found.replica
         rows = await asyncio.wrap_future(database.read(lambda sql: quarantine.undecided(sql, author)))
     hashes = [row.hash for row in rows if _may_adopt(row, replaced)]
-    entries = 0
-    for at in range(0, len(hashes), AT_ONCE):
-        entries += await asyncio.wrap_future(ledger.adopt(hashes[at : at + AT_ONCE]))
-    return entries
+    return await asyncio.wrap_future(ledger.adopt(hashes))
 
 
 def _may_adopt(block: Listed, replaced: AbstractSet[ReplicaId]) -> bool:

@@ -15,10 +15,10 @@ Then the two ledgers. `terminal`, the public face, on a `local` store: `beginnin
 `staged_rows`, `staged_heads`, `installer` and `pruning`; `relaying` with `relay`, and `passing_on`;
 `conceding` with `concession`, `reissue` and `evidence`; `keepsake`; `view` and `status`. `hub` with
 `hub_parts` (how they work together), `starting`, `markkeeper`, `authors`, `intake`, `record`, `admission`,
-`merging`, `recording`, `balances`, `numbers`, `paging`, `editions` with `recent` (pages that many terminals
-are given), `overdrawn`, `own_chain` (whether the hub may go on with it), `ownfacts`, `adopting` with
-`rounds`, `reckoning`, `rewriting`, `content` and `kin`, `revoking`, `amending`, `flags`, `flagging`,
-`standing`, `expectations`, `claims`, `silent`, `projection`, `days`, `arrivals`, `completeness`, `asking`,
-`listening`, `neighbours` (other processes on the same ledger) and `witness` (a server that went back under
-them).
+`merging`, `recording` with `moments`, `balances`, `numbers`, `paging`, `editions` with `recent` (pages that
+many terminals are given), `overdrawn`, `own_chain` (whether the hub may go on with it), `ownfacts`,
+`adopting` with `rounds`, `reckoning`, `rewriting`, `content` and `kin`, `revoking`, `amending`, `flags`,
+`flagging`, `standing`, `expectations`, `claims`, `silent`, `projection`, `days`, `arrivals`, `completeness`,
+`asking`, `listening`, `neighbours` (other processes on the same ledger) and `witness` (a server that went
+back under them).
 """

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from crdt.block import contents, seal
 from crdt.certificate import AuthorCertificate
 from crdt.errors import MisuseError, NotPermitted, RefusalCode
-from crdt.facts import Delta, Kind, ReplicaId
+from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import blocks, papers, projection, quarantine
+from crdt.store import blocks, moments, papers, projection, quarantine
 from crdt.store.blocks import Chain
 from crdt.store.content import Content
 from crdt.store.kin import Kin
@@ -32,9 +32,7 @@ from crdt.store.quarantine import Quarantined
 from crdt.store.reckoning import reckon
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import held
-from crdt.store.rounds import Left, Rounds
-
-CHECKED_AT_ONCE: Final = 8  # entries in one background transaction
+from crdt.store.rounds import Left, Rounds, some_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +42,13 @@ class Adoption:
     facts: int = 0  # booked by the hub now
     head: Head | None = None  # of the hub's own chain after it; None: nothing was booked
     changes: Sequence[Change] = ()
-    left: Left = Left()  # what `compare` has still to look at
+    left: Left = Left()  # what is still to be looked at
+    behind: bool = False  # the history is: it has come nearer, and nothing was looked at
 
     @property
     def more(self) -> bool:
-        """Whether `compare` has to go on."""
-        return bool(self.left)
+        """Whether it has to go on."""
+        return self.behind or bool(self.left)
 
 
 class _Written(NamedTuple):
@@ -79,18 +78,21 @@ class Adopter:
     def adopt(self, connection: Connection, hashes: Collection[bytes], at_ms: int) -> Adoption:
         """Book what these blocks in quarantine say and the ledger does not, each fact once, as it was.
 
-        What is resolved already is left alone. `at_ms`: now. Raises MisuseError for a block of a revoked
-        author, and NotPermitted where the hub's certificate does not allow a fact.
+        As many of them as make a short transaction; `Adoption.left` has the others. What is resolved already
+        is left alone. `at_ms`: now. Raises MisuseError for a block of a revoked author, and NotPermitted
+        where the hub's certificate does not allow a fact.
         """
         replaced = papers.revocations(connection).replaced
-        found = quarantine.find(connection, hashes)
+        found, left = some_of(connection, list(hashes))
         entries = [entry for entry in found if entry.resolution in quarantine.UNRESOLVED]
         if any(
             entry.reason is not RefusalCode.FORK_DETECTED and entry.replica not in replaced
             for entry in entries
         ):
             raise MisuseError("what a revoked author wrote comes back when its cut-off is moved")
-        return self._go_through(connection, entries, at_ms, adopting=True)
+        if entries and projection.catch_up_some(connection, at_ms):
+            return Adoption(left=Left(blocks=list(hashes)), behind=True)
+        return replace(self._go_through(connection, entries, at_ms, adopting=True), left=Left(blocks=left))
 
     def compare(self, connection: Connection, at_ms: int) -> Adoption:
         """Bring what the hub has adopted in line with what others have written of it, and note what became.
@@ -98,7 +100,9 @@ class Adopter:
         It takes back what is in the ledger otherwise now, and writes again what was taken back too often.
         Looks at some of what `look` said. `at_ms`: now. Call `settle` once it is durable.
         """
-        found, left = self._rounds.part(connection, self._kin(connection), CHECKED_AT_ONCE)
+        found, left = self._rounds.part(connection, self._kin(connection))
+        if found and projection.catch_up_some(connection, at_ms):
+            return Adoption(behind=True)
         return replace(self._go_through(connection, found, at_ms), left=left)
 
     def look(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
@@ -110,7 +114,8 @@ class Adopter:
 
     def settle(self, compared: Adoption) -> None:
         """What `compare` did is durable."""
-        self._rounds.settle(compared.left)
+        if not compared.behind:
+            self._rounds.settle(compared.left)
 
     def _kin(self, connection: Connection) -> Kin:
         authors = self._authors(connection)
@@ -127,7 +132,7 @@ class Adopter:
         written: list[_Written] = []
         resolved: set[ReplicaId] = set()
         for entry in entries:
-            projection.catch_up(connection, at_ms)  # with what was written for the entries before
+            projection.catch_up(connection, at_ms)  # with what was written for the entry before
             how, done = self._reckon(connection, kin, entry, adopting=adopting)
             written += done
             if how != entry.resolution:
@@ -143,29 +148,15 @@ class Adopter:
         self, connection: Connection, kin: Kin, entry: Quarantined, *, adopting: bool
     ) -> tuple[str, Sequence[_Written]]:
         """What has become of an entry, and what the hub has written for it now."""
-        facts = [fact for fact in _facts(entry) if self._may_copy(fact)]
+        facts = _facts(entry)
         if not adopting and _is_absent(connection, kin, entry, facts):
             return entry.resolution, ()
         found = reckon(facts, held(connection, kin, entry.replica, facts), own=entry.replica in kin.hubs)
         if adopting:
             found = found.adopted()
-        due = [self._as_permitted(fact) for fact in found.due]
         size = max(1, len(facts))  # as many fit into a block
-        parts = [due[at : at + size] for at in range(0, len(due), size)]
+        parts = [found.due[at : at + size] for at in range(0, len(found.due), size)]
         return found.resolution(entry.resolution), [self._book(connection, part) for part in parts]
-
-    def _may_copy(self, fact: Delta) -> bool:
-        """False for what moves no money and is of a kind that the hub may not write."""
-        moves = fact.amount_minor != 0 or fact.kind is Kind.OPENING
-        return moves or self._certificate.permits(fact.kind, 0)
-
-    def _as_permitted(self, fact: Delta) -> Delta:
-        """The fact as it was, or what the hub may write that moves the same money."""
-        if self._certificate.permits(fact.kind, fact.amount_minor):
-            return fact
-        if fact.kind is Kind.OPENING:
-            raise NotPermitted("the hub may not write an opening balance, so it cannot adopt one")
-        return replace(fact, kind=Kind.ADJUSTMENT)
 
     def _book(self, connection: Connection, facts: Sequence[Delta]) -> _Written:
         """Write the facts as a block of the hub's own."""
@@ -175,6 +166,7 @@ class Adopter:
         for delta in deltas:
             if not self._certificate.permits(delta.kind, delta.amount_minor):
                 raise NotPermitted(f"the hub may not write a {delta.kind.name} of {delta.amount_minor}")
+        moments.note(connection, deltas)
         block = seal(self._key, self._certificate.fleet, deltas, head.hash)
         columns = contents(block)
         credit_minor += columns.credit_minor()

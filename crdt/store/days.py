@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, bindparam, select
 
 from crdt.errors import MisuseError
-from crdt.facts import NO_CONTEXT, Delta, Kind, ReplicaId
+from crdt.facts import Delta, Kind, ReplicaId
 from crdt.store.hub_schema import DAY, DAY_ADJUSTMENT, DAY_FIGURE, QUARTER
 from crdt.store.sql import ADDED, Bulk, total
 from crdt.store.statement import Statement
@@ -54,6 +54,9 @@ class Day:
         return Day(start_ms, end_ms) if start_ms < end_ms else nearest
 
 
+_TAPS: Final = {Kind.FARE: 1, Kind.REVERSAL: -1}  # an adjustment is a correction, and of no ride
+
+
 class Figures(NamedTuple):
     """What some facts add up to."""
 
@@ -73,18 +76,11 @@ class Figures(NamedTuple):
     @classmethod
     def of(cls, delta: Delta) -> Figures:
         """One fact's."""
-        taps = _taps(delta)
+        taps = _TAPS.get(delta.kind, 0)
         return cls(1, taps, delta.amount_minor if taps else 0, delta.amount_minor)
 
 
 NO_FIGURES: Final = Figures()
-
-
-def _taps(delta: Delta) -> int:
-    """-1 for what takes back an adopted fare: a correction that an operator books himself is of no ride."""
-    if delta.kind is Kind.ADJUSTMENT and delta.amount_minor > 0 and delta.context != NO_CONTEXT:
-        return -1
-    return int(delta.kind is Kind.FARE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,10 @@ class HubLedger(LedgerReader):
         context: Context = NO_CONTEXT,
         request: str = "",
     ) -> Future[Booking]:
-        """Book facts of the hub's own on a card, sealed at once.
+        """Book facts of the hub's own on a card, sealed at once: at `at_ms`, and a millisecond apart.
+
+        Where the hub has written anything else of the card at one of these times, they are of the next that
+        are free: by their content no two of its facts are the same.
 
         `request`: at most MAX_REQUEST_CHARS made by the caller; one that has booked before books nothing. The
         future fails with NotPermitted (the hub's certificate does not allow a draft), Restored or
@@ -289,9 +292,10 @@ class HubLedger(LedgerReader):
     def adopt(self, hashes: Collection[bytes]) -> Future[int]:
         """Book the facts of these quarantined blocks that the ledger lacks as the hub's own; how many.
 
-        An operator decides so for a terminal that is dead. Facts keep kind, amount, time and context; where
-        the hub may not write the kind, an adjustment moves the same money. Again it books nothing. Fails with
-        NotPermitted, Restored, or MisuseError for blocks of a revoked author.
+        An operator decides so for a terminal that is dead. Facts keep kind, amount, time and context. Again
+        it books nothing. Some blocks a transaction: what was booked stays where it fails with NotPermitted
+        (the hub's certificate does not allow a fact), Restored, or MisuseError for a block of a revoked
+        author.
         """
         return self._parts.own.adopt(hashes)
 

@@ -63,7 +63,7 @@ class HubParts:
         self.flagging = Flagging(database, now_ms, self.publish)
         self.projection = Projection(database, self._projected, now_ms)
         self.judging.begin()
-        self.own.compare([key.replica])
+        self.own.compare_all()
 
     def join(self, database: Shared, place: Place) -> None:
         """Hear of what other processes change, from `place` on."""
@@ -91,6 +91,8 @@ class HubParts:
         if change.again or change.evidence:
             came = [*change.replicas, *change.suspects] if change.again else []
             self.own.compare(came, change.evidence)
+        if change.gone:
+            self.own.compare_all()
 
     def close(self) -> None:
         """Hear of others no more, and write down the last marks; waits."""

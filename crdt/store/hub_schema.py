@@ -122,7 +122,7 @@ HISTORY: Final = Table(
     Column("replica", short_bytes(16), nullable=False),
     number("seq"),
     *fact_columns(),
-    Index("history_by_card", "card", "id"),
+    Index("history_by_card", "card", "at_ms", postgresql_include=["id"]),  # elsewhere an index has it anyway
     sqlite_autoincrement=True,  # an id stands for a moment: that of a row taken away is not given again
 )
 
@@ -177,6 +177,15 @@ DAY_ADJUSTMENT: Final = Table(
     Column("learnt_ms", BigInteger, primary_key=True, autoincrement=False),
     Column("replica", short_bytes(16), primary_key=True),
     *_figures(),
+    sqlite_with_rowid=False,
+)
+
+# When the hub wrote about a card, each time once: see `moments`.
+MOMENT: Final = Table(
+    "moment",
+    HUB_METADATA,
+    Column("card", short_bytes(16), primary_key=True),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
 )
 

@@ -66,14 +66,25 @@ class OwnFacts:
         return self._write(work)
 
     def adopt(self, hashes: Collection[bytes]) -> Future[int]:
-        """Book what these blocks in quarantine say and the ledger does not; how many facts."""
+        """Book what these blocks in quarantine say and the ledger does not; how many facts.
 
-        def work(connection: Connection) -> tuple[int, Head | None, Sequence[Change]]:
-            self._chain.check(connection)
-            adoption = self._adopter.adopt(connection, hashes, self._now_ms())
-            return adoption.facts, adoption.head, adoption.changes
+        In as many transactions as it takes for none to be long: where it fails, what was booked before stays.
+        """
+        outcome: Future[int] = Future()
+        outcome.set_running_or_notify_cancel()
 
-        return self._write(work)
+        def go_on(facts: int, left: Collection[bytes], *, urgent: bool = True) -> None:
+            def adopted(adoption: Adoption) -> None:
+                if adoption.more:
+                    go_on(facts + adoption.facts, adoption.left.blocks, urgent=not adoption.behind)
+                else:
+                    outcome.set_result(facts + adoption.facts)
+
+            writing = self._write(lambda connection: self._adopt_some(connection, left), urgent=urgent)
+            writing.add_done_callback(then(outcome, adopted))
+
+        go_on(0, hashes)
+        return outcome
 
     def compare(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
         """Take back, in the background, what was adopted of these authors' terminals and they wrote again.
@@ -84,7 +95,26 @@ class OwnFacts:
         self._adopter.look(came, new)
         self._comparing.begin()
 
-    def _write(self, work: Callable[[Connection], tuple[T, Head | None, Sequence[Change]]]) -> Future[T]:
+    def compare_all(self) -> None:
+        """The same of everything: nobody knows what changed, or facts left the record.
+
+        What was taken back for a fact that is not here any more is booked again.
+        """
+        self.compare([self._key.replica])
+
+    def _adopt_some(
+        self, connection: Connection, hashes: Collection[bytes]
+    ) -> tuple[Adoption, Head | None, Sequence[Change]]:
+        self._chain.check(connection)
+        adoption = self._adopter.adopt(connection, hashes, self._now_ms())
+        return adoption, adoption.head, adoption.changes
+
+    def _write(
+        self,
+        work: Callable[[Connection], tuple[T, Head | None, Sequence[Change]]],
+        *,
+        urgent: bool = True,
+    ) -> Future[T]:
         """Write facts of the hub's own; done when they are durable and marked.
 
         `work` says what it did, where the hub's own chain ends after it (None: it wrote nothing), and what
@@ -105,7 +135,7 @@ class OwnFacts:
             marking = self._keeper.secure({self._key.replica: head})
             marking.add_done_callback(then(outcome, lambda _none: outcome.set_result(answer)))
 
-        writing = self._database.write(work, urgent=True, after=after)
+        writing = self._database.write(work, urgent=urgent, after=after)
         writing.add_done_callback(then(outcome, written))
         return outcome
 

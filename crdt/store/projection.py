@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
 
 from crdt.block import Block, parse
 from crdt.facts import CardId, Delta, Kind
-from crdt.numbering import cards_of
 from crdt.store import days
 from crdt.store.blocks import delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
@@ -21,8 +20,9 @@ from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
 from crdt.store.store import Store
 
-_CHUNK: Final = 500
+_CHUNK: Final = 250
 STEP_BLOCKS: Final = 4  # blocks of one background transaction, about 1,000 rows
+CATCH_UP_STEPS: Final = 4  # in one transaction that also does something else
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 _INSERT: Final = Bulk(HISTORY, _COLUMNS)
 _STANDS: Final = Statement(select(HUB.c.projected, HUB.c.learnt))
@@ -99,15 +99,32 @@ def catch_up(connection: Connection, at_ms: int) -> None:
         pass
 
 
+def catch_up_some(connection: Connection, at_ms: int) -> bool:
+    """Project so much that nobody waits long; whether the history may still be behind after that.
+
+    It is far behind while it is made anew.
+    """
+    return all(project_some(connection, at_ms).more for _ in range(CATCH_UP_STEPS))
+
+
+def about(facts: Iterable[Delta]) -> Iterator[ColumnElement[bool]]:
+    """Conditions for rows of the history: that they are of the card and the time of one of these facts.
+
+    Each finds its rows by the index, however much else there is about a card.
+    """
+    moments = sorted({(delta.card, delta.at_ms) for delta in facts})
+    for at in range(0, len(moments), _CHUNK):
+        yield tuple_(HISTORY.c.card, HISTORY.c.at_ms).in_(moments[at : at + _CHUNK])
+
+
 def forget(connection: Connection, removed: Sequence[Block], at_ms: int) -> None:
     """Take the facts of blocks that left the record out of the history, which has caught up."""
     days.take_back(connection, [delta for block in removed for delta in _deltas(block)], at_ms)
     for replica, blocks in groupby(removed, key=lambda block: block.header.replica):
         chain = list(blocks)
-        cards = {card for block in chain for card in cards_of(block)}
         here = (HISTORY.c.replica == replica) & (HISTORY.c.seq >= chain[0].header.first_seq)
-        for part in _parts(cards):  # by the index of cards, the only one there is
-            connection.execute(HISTORY.delete().where(HISTORY.c.card.in_(part), here))
+        for those in about(delta for block in chain for delta in _deltas(block)):
+            connection.execute(HISTORY.delete().where(those, here))
     last = select(func.coalesce(func.max(BLOCK.c.ordinal), 0)).scalar_subquery()
     connection.execute(HUB.update().values(projected=last, learnt=last))  # ordinals may be given again
 
@@ -144,8 +161,9 @@ def latest_facts(connection: Connection, limit: int) -> list[Delta]:
 
 def facts_about(connection: Connection, card: CardId, limit: int) -> list[Delta]:
     """A card's facts in the order the hub learnt them, newest first."""
-    query = _query().where(HISTORY.c.card == card).order_by(HISTORY.c.id.desc())
-    return _facts(connection, query.limit(limit))
+    newest = select(HISTORY.c.id).where(HISTORY.c.card == card).order_by(HISTORY.c.id.desc())
+    found = newest.limit(limit).subquery()  # by the index alone: only these rows are read
+    return _facts(connection, _query().join(found, found.c.id == HISTORY.c.id).order_by(HISTORY.c.id.desc()))
 
 
 def _deltas(block: Block) -> Sequence[Delta]:

@@ -3,7 +3,8 @@
 So it follows from the set of facts, whichever identity of the hub looks, in whichever order they came, and
 however often its database was put back in between. What the terminal's chains say counts there, and the hub
 has no copy of it left. Of what they do not say, and the hub has ever copied because an operator adopted it,
-it has one copy: where it has taken that back the terminal's was here, and that may be lost since.
+it has one copy: where it has taken that back the terminal's was here, and that may be lost since, or revoked.
+An adoption stands: a list of revoked authors is about what they wrote, and not about what the hub did.
 
 A block comes into quarantine before anybody has looked whether its author might write that. So by itself the
 hub makes good what it has taken back, one copy where no terminal at all has the fact; never more because a
@@ -15,10 +16,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from crdt.facts import Delta, Kind
 from crdt.store.content import Content
 from crdt.store.quarantine import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
+
+_TAKEN_BACK_BY_ADJUSTMENT: Final = (Kind.TOPUP, Kind.REFUND, Kind.ADJUSTMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,8 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
     copied = traced = False
     times = Counter(map(Content.of, facts))
     for content, fact in {Content.of(fact): fact for fact in facts}.items():
-        if own and fact.kind is Kind.ADJUSTMENT and held.knows(content.back):
-            continue  # it took back what another block says, and is reckoned with that
+        if own and _takes_back(fact, held):
+            continue  # what another block says, and it is reckoned with that
         missing = max(0, times[content] - held.theirs[content])
         traces, copies = held.traces(content), held.copies(content)
         least = 1 if missing and traces and not held.others[content] else 0
@@ -93,11 +97,17 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
     return Reckoning(due, lacking, copied, traced)
 
 
-def _towards(fact: Delta, copies: int) -> list[Delta]:
-    """So many copies more of a fact; below zero, what takes so many back.
+def _takes_back(fact: Delta, held: Held) -> bool:
+    """Whether a fact of a hub's took a copy back. An adjustment may be an operator's correction as well."""
+    if fact.kind is not Kind.ADJUSTMENT:
+        return fact.kind is Kind.REVERSAL
+    contrary = Content.of(replace(fact, amount_minor=-fact.amount_minor))
+    return any(held.knows(contrary._replace(kind=kind)) for kind in _TAKEN_BACK_BY_ADJUSTMENT)
 
-    It is of the same moment and place, so the day and the route that had the money twice give it back.
-    """
+
+def _towards(fact: Delta, copies: int) -> list[Delta]:
+    """So many copies more of a fact; below zero, what takes so many back."""
     if copies >= 0:
         return [fact] * copies
-    return [replace(fact, kind=Kind.ADJUSTMENT, amount_minor=-fact.amount_minor)] * -copies
+    back = Content.of(fact).back
+    return [replace(fact, kind=back.kind, amount_minor=back.amount_minor)] * -copies

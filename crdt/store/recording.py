@@ -12,10 +12,10 @@ from crdt.block import Block, contents, parse, seal
 from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
 from crdt.errors import MisuseError, NotPermitted
-from crdt.facts import CardId, CardState, Context, Delta, Draft, Kind, ReplicaId, check_card
+from crdt.facts import CardId, CardState, Context, Delta, Draft, Kind, ReplicaId, check_card, check_time
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import balances, blocks
+from crdt.store import balances, blocks, moments
 from crdt.store.balances import Met
 from crdt.store.blocks import Chain
 from crdt.store.flags import FlagKey
@@ -45,6 +45,7 @@ class Change:
     flags: Collection[FlagKey] = ()  # those put on, or taken off
     met: Met = NOBODY_MET  # those of `cards` that were met for the first time, with their numbers
     again: bool = False  # facts may be here now that the hub has adopted, or was told would come
+    gone: bool = False  # facts left the record: those that a copy was taken back for, it may be
     evidence: Collection[bytes] = ()  # blocks new in quarantine of which the facts may be here
 
     def about(self, suspects: Collection[ReplicaId], flags: Collection[FlagKey]) -> Change:
@@ -79,6 +80,7 @@ class Order:
     def check(self, certificate: AuthorCertificate) -> None:
         """Raise MisuseError or NotPermitted unless the hub may write this."""
         check_card(self.card)
+        check_time(self.at_ms)
         if len(self.request) > MAX_REQUEST_CHARS or not self.drafts:
             raise MisuseError("a booking needs drafts, and a short name for its request")
         for draft in self.drafts:
@@ -90,13 +92,20 @@ class Order:
         """What it does to balances: the part in which a repeated order has to be the same."""
         return tuple((self.card, draft.kind, draft.amount_minor) for draft in self.drafts)
 
-    def sealed(self, key: SigningKey, certificate: AuthorCertificate, head: Head) -> Block:
-        """The order as the block after `head`."""
-        deltas = [
-            Delta(key.replica, seq, self.card, draft.kind, draft.amount_minor, self.at_ms, self.context)
-            for seq, draft in enumerate(self.drafts, head.seq + 1)
+    def facts(self, author: ReplicaId, head: Head, first_ms: int) -> list[Delta]:
+        """The order as facts after `head`, a millisecond apart."""
+        return [
+            Delta(
+                author,
+                head.seq + at,
+                self.card,
+                draft.kind,
+                draft.amount_minor,
+                first_ms + at - 1,
+                self.context,
+            )
+            for at, draft in enumerate(self.drafts, 1)
         ]
-        return seal(key, certificate.fleet, deltas, head.hash)
 
 
 def record(
@@ -116,12 +125,18 @@ def record(
 def book(
     connection: Connection, key: SigningKey, certificate: AuthorCertificate, order: Order
 ) -> tuple[Booking, Change | None]:
-    """Write an order as a block of the hub's own, unless its request has booked before."""
+    """Write an order as a block of the hub's own, unless its request has booked before.
+
+    At its time, or the next milliseconds at which the hub has written nothing else of the card.
+    """
     head, credit_minor = blocks.chains_of(connection, [key.replica]).get(key.replica, blocks.NO_CHAIN)
     before = _booked(connection, order.request) if order.request else None
     change = None
     if before is None:
-        block = order.sealed(key, certificate, head)
+        first_ms = moments.free(connection, order.card, order.at_ms, len(order.drafts))
+        deltas = order.facts(key.replica, head, first_ms)
+        moments.note(connection, deltas)
+        block = seal(key, certificate.fleet, deltas, head.hash)
         head, facts = block.head, contents(block)
         credit_minor += facts.credit_minor()
         certificate.check_allowance(credit_minor)

@@ -70,14 +70,17 @@ def _remove(connection: Connection, revocations: Revocations, at_ms: int) -> Cha
     evidence = [Quarantined.of(block, RefusalCode.REVOKED) for block in removed]
     quarantine.put(connection, evidence, at_ms, bounded=False)
     replicas = {block.header.replica for block in removed}
-    return Change(position, loss.sums.keys(), replicas, suspects=replicas)
+    return Change(position, loss.sums.keys(), replicas, suspects=replicas, gone=True)
 
 
 def _readmit(connection: Connection, authors: Authors, revocations: Revocations, at_ms: int) -> Admitted:
-    """Judge anew what is in quarantine only for a revocation that does not hold any more."""
+    """Judge anew what is in quarantine only for a revocation that does not hold any more.
+
+    But for what its terminal has still to write again. Of the rest the list decides, whatever was noted.
+    """
     entries = [
         entry
-        for resolution in (quarantine.OPEN, *quarantine.COPIED)
+        for resolution in (quarantine.OPEN, quarantine.REISSUED, *quarantine.COPIED)
         for entry in quarantine.entries(connection, resolution=resolution, reason=RefusalCode.REVOKED)
         if entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)
     ]

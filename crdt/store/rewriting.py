@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from crdt.certificate import AuthorCertificate, Role
 from crdt.facts import Delta, ReplicaId
 from crdt.revocations import Revocations
-from crdt.store import quarantine
+from crdt.store import projection, quarantine
 from crdt.store.blocks import authors_of, delta_of
 from crdt.store.content import Content
 from crdt.store.hub_schema import HISTORY
@@ -22,7 +22,6 @@ from crdt.store.kin import Kin, place
 from crdt.store.quarantine import OPEN, SAID, Quarantined
 from crdt.store.reckoning import Held
 
-_CHUNK: Final = 500
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 
 
@@ -32,16 +31,9 @@ def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection
     By identities of its terminal, of others and of the hub; for a block of the hub's own, by all and the hub.
     """
     found = Held()
-    if not facts:
-        return found
-    times = [delta.at_ms for delta in facts]
     own, identities = replica in kin.hubs, kin.identities(replica)
-    cards = sorted({delta.card for delta in facts})
-    for at in range(0, len(cards), _CHUNK):
-        query = select(*(HISTORY.c[name] for name in _COLUMNS))
-        query = query.where(
-            HISTORY.c.card.in_(cards[at : at + _CHUNK]), HISTORY.c.at_ms.between(min(times), max(times))
-        )
+    for those in projection.about(facts):
+        query = select(*(HISTORY.c[name] for name in _COLUMNS)).where(those)
         for writer, seq, *fact in connection.execute(query):
             theirs = found.theirs if own or writer in identities else found.others
             count = found.hubs if writer in kin.hubs else theirs
@@ -57,14 +49,14 @@ def is_awaited(
     """Whether one of these, of whom facts came, may have written again what lies in quarantine.
 
     A hub's identity may have adopted any of it, before it was put back; a terminal's what is noted as adopted
-    from that terminal, or as said to come. `authors`: with those of `writers`.
+    from that terminal, or as said to come. `authors`: all that are known here, with those of `writers`.
     """
     if any(authors[replica].role is Role.HUB for replica in writers):
         return True
     awaited = quarantine.awaited(connection)
-    if not awaited:
-        return False
-    places = {place(author) for author in authors_of(connection, awaited).values()}
+    unknown = [replica for replica in awaited if replica not in authors]  # another process enrolled them
+    known = [authors[replica] for replica in awaited if replica in authors]
+    places = {place(author) for author in (*known, *authors_of(connection, unknown).values())}
     return any(place(authors[replica]) in places for replica in writers)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -16,6 +17,9 @@ from crdt.facts import ReplicaId
 from crdt.store import quarantine
 from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
+
+BLOCKS_AT_ONCE: Final = 8  # that a step looks at
+FACTS_AT_ONCE: Final = 1_000  # of these together, but for one block alone
 
 _ALL: Final = (*quarantine.AWAITED, quarantine.OPEN, quarantine.REISSUED, quarantine.UNDONE)
 
@@ -39,6 +43,15 @@ class Left:
         return bool(self.searches or self.blocks)
 
 
+def some_of(connection: Connection, blocks: Sequence[bytes]) -> tuple[list[Quarantined], Sequence[bytes]]:
+    """The entries of the first of these blocks, so many as a step looks at, and the blocks that are left."""
+    found = quarantine.find(connection, blocks[:BLOCKS_AT_ONCE])
+    taken = _few(found)
+    later = {entry.hash for entry in found[len(taken) :]}
+    left = [hash_ for hash_ in blocks[:BLOCKS_AT_ONCE] if hash_ in later]
+    return taken, [*left, *blocks[BLOCKS_AT_ONCE:]]
+
+
 class Rounds:
     """Through the blocks of those of whom something came, once each time. For the writer's thread.
 
@@ -57,20 +70,25 @@ class Rounds:
         self._came.update(came)
         self._new.update(blocks)
 
-    def part(self, connection: Connection, kin: Kin, limit: int) -> tuple[Sequence[Quarantined], Left]:
+    def part(self, connection: Connection, kin: Kin) -> tuple[Sequence[Quarantined], Left]:
         """The next entries to look at, and what is left to `settle` with once that is durable."""
         self._taken |= self._came
         self._new_taken |= self._new
         self._came, self._new = set(), set()
-        blocks = [*self._left.blocks, *sorted(self._new_taken)]
-        found = quarantine.find(connection, blocks[:limit])
+        found, blocks = some_of(connection, [*self._left.blocks, *sorted(self._new_taken)])
         searches = [*self._left.searches, *self._beginning(connection, kin)]
-        while searches and len(found) < limit:
-            room = limit - len(found)
+        while searches and len(found) < BLOCKS_AT_ONCE:
+            room = BLOCKS_AT_ONCE - len(found)
             some = quarantine.part(connection, *searches[0], room)
-            found += some
-            searches[:1] = [searches[0]._replace(after=some[-1].hash)] if len(some) == room else []
-        return found, Left(searches, blocks[limit:])
+            taken = _few([*found, *some])[len(found) :]
+            found += taken
+            if taken:
+                searches[0] = searches[0]._replace(after=taken[-1].hash)
+            if len(taken) < len(some):
+                break
+            if len(some) < room:
+                del searches[0]
+        return found, Left(searches, blocks)
 
     def settle(self, left: Left) -> None:
         """A step is durable."""
@@ -80,13 +98,12 @@ class Rounds:
     def _beginning(self, connection: Connection, kin: Kin) -> list[Search]:
         """Those that have to begin: one under way has seen some of it too early, one that waits has not.
 
-        What came of the hub may be of blocks of which nobody knows that it has copied them, unless it has had
-        one identity only: then the notes of it are as old as its chain.
+        What came of the hub may be of blocks of which nobody has noted that it has copied them.
         """
         concerned = kin.concerned(self._taken)
         if not concerned:
             return []
-        everything = len(kin.hubs) > 1 and bool(kin.hubs & self._taken)
+        everything = bool(kin.hubs & self._taken)
         searches = [
             Search(replica, resolution)
             for resolution in (_ALL if everything else quarantine.AWAITED)
@@ -95,3 +112,13 @@ class Rounds:
         ]
         waiting = set(self._left.searches)
         return [search for search in searches if search not in waiting]
+
+
+def _few(entries: Sequence[Quarantined]) -> list[Quarantined]:
+    """Their beginning, as far as a step goes by their facts; the first one in any case."""
+    sums = accumulate(entry.last_seq - entry.first_seq + 1 for entry in entries)
+    return [
+        entry
+        for at, (entry, facts) in enumerate(zip(entries, sums, strict=True))
+        if facts <= FACTS_AT_ONCE or not at
+    ]

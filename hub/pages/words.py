@@ -17,6 +17,7 @@ _KINDS = {
     Kind.OPENING: "Opening balance",
     Kind.REFUND: "Refund",
     Kind.ADJUSTMENT: "Correction",
+    Kind.REVERSAL: "Fare taken back",
 }
 NAMES_SHOWN = 3
 _DOUBT_MS = 60_000  # what is less is not worth a word

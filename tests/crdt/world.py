@@ -60,7 +60,7 @@ def money(draw: st.DrawFn) -> tuple[Kind, int]:
         return kind, -amount
     if kind is Kind.ADJUSTMENT:
         return kind, (amount or 1) * draw(st.sampled_from([1, -1]))
-    return kind, amount if kind is Kind.OPENING else amount or 1
+    return kind, amount if kind in (Kind.OPENING, Kind.REVERSAL) else amount or 1
 
 
 few_cards = st.integers(0, 5).map(lambda number: CardId(bytes([4, number, 0, 0, 0, 0, 1])))

@@ -22,6 +22,7 @@ class Said(NamedTuple):
     """What makes a fact the same whoever writes it: one reader takes no two of a card in a millisecond."""
 
     card: CardId
+    kind: Kind
     amount_minor: int
     at_ms: int
     context: Context
@@ -29,7 +30,13 @@ class Said(NamedTuple):
     @classmethod
     def by(cls, fact: Fact) -> Said:
         """What a fact says."""
-        return cls(fact.card, fact.amount_minor, fact.at_ms, fact.context)
+        return cls(fact.card, fact.kind, fact.amount_minor, fact.at_ms, fact.context)
+
+    @property
+    def back(self) -> Said:
+        """What takes it back."""
+        kind = Kind.REVERSAL if self.kind is Kind.FARE else Kind.ADJUSTMENT
+        return self._replace(kind=kind, amount_minor=-self.amount_minor)
 
 
 class Adoptions:
@@ -69,8 +76,7 @@ class Adoptions:
                 self.returned.add(hub)
 
     def _takes_back(self, fact: Fact) -> bool:
-        said = Said.by(fact)._replace(amount_minor=-fact.amount_minor)
-        return fact.kind is Kind.ADJUSTMENT and said in map(Said.by, self.adopted.values())
+        return Said.by(fact) in (Said.by(copy).back for copy in self.adopted.values())
 
     def is_again(self, replica: ReplicaId, seq: int) -> bool:
         """Whether this fact of a hub is about others."""
@@ -115,6 +121,8 @@ def each_once(world: World) -> None:
 def _moving(facts: Iterable[Fact]) -> Iterator[Fact]:
     """Those whose sum counts, but for what took others back: that is due where these are there twice."""
     for fact in facts:
-        takes_back = fact.kind is Kind.ADJUSTMENT and fact.context != NO_CONTEXT  # an operator names no place
+        takes_back = fact.kind is Kind.REVERSAL or (
+            fact.kind is Kind.ADJUSTMENT and fact.context != NO_CONTEXT  # an operator names no place
+        )
         if fact.kind is not Kind.OPENING and fact.amount_minor and not takes_back:
             yield fact

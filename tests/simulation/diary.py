@@ -104,8 +104,8 @@ def _check_figures(world: World, report: DayReport) -> None:
 
 
 def _figures(fact: Fact) -> Figures:
-    is_fare = fact.kind is Kind.FARE
-    return Figures(1, int(is_fare), fact.amount_minor if is_fare else 0, fact.amount_minor)
+    taps = (fact.kind is Kind.FARE) - (fact.kind is Kind.REVERSAL)
+    return Figures(1, taps, fact.amount_minor if taps else 0, fact.amount_minor)
 
 
 def _taps(facts: Iterable[Fact], day: Day) -> Iterator[Fact]:

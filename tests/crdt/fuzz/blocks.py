@@ -135,6 +135,7 @@ def sealed(mutator: Mutator) -> bytes:
             Kind.FARE: -amount,
             Kind.ADJUSTMENT: mutator.pick((1, -1)) * max(1, amount),
             Kind.OPENING: amount,
+            Kind.REVERSAL: amount,
         }
         text = mutator.pick(("", "110", "x" * 64, "ü" * 32, "\U0001f68c"))
         context = Context(

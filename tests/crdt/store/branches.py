@@ -71,6 +71,16 @@ def resolved(hub: HubLedger, how: str) -> None:
     raise AssertionError(f"{[entry.resolution for entry in in_quarantine(hub).result()]} instead of {how}")
 
 
+def caught_up(hub: HubLedger) -> None:
+    """Wait until the history has every block."""
+    pause = threading.Event()
+    for _ in range(PATIENCE_S * 100):
+        if hub.lag().result() == 0:
+            return
+        pause.wait(0.01)
+    raise AssertionError("the history does not catch up")
+
+
 def steps(fleet: Fleet, adopter: Adopter) -> list[Adoption]:
     """What it does until it rests."""
     done = []

@@ -5,19 +5,22 @@ Nothing is forged: it really adopts and takes back, and what comes back is what 
 
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from crdt.block import Block, parse
 from crdt.certificate import Role, issue
 from crdt.documents import SignedDocument
+from crdt.errors import MisuseError
 from crdt.facts import Delta, Draft, Kind, TerminalId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store.database import Database
+from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import HubLedger
 from tests.crdt import world
-from tests.crdt.store.branches import COMMON, MINE, ONE, renewed
+from tests.crdt.store.branches import COMMON, MINE, ONE, caught_up, renewed
 from tests.crdt.store.fleet import KEY, card, deltas_of
 from tests.crdt.store.quarantined import at_rest, in_quarantine
 
@@ -94,6 +97,11 @@ class Depot:
         self._identity += noticed
         self._open()
 
+    def go_back_to_now(self) -> None:
+        """Put back to a copy of this moment: nothing is lost, and it goes on as its next identity."""
+        self.keep()
+        self.go_back(noticed=True)
+
     def note(self) -> None:
         """Others get what the hub has written."""
         for number in range(self._identity + 1):
@@ -131,6 +139,13 @@ class Depot:
         for entry in reversed(in_quarantine(self.hub).result()):
             self.hub.adopt([entry.hash]).result()
 
+    def adopt_what_may_be(self) -> None:
+        """The same of what is there because of a fork or a replacement."""
+        self._may_write()
+        for entry in reversed(in_quarantine(self.hub).result()):
+            with suppress(MisuseError):
+                self.hub.adopt([entry.hash]).result()
+
     def _may_write(self) -> None:
         if self.hub.restored:
             self.restart()
@@ -145,9 +160,17 @@ class Depot:
         assert self.hub.books().result().balance
         return {number: self.hub.balance(card(number)).result() for number in CARDS}
 
+    def rides(self) -> int:
+        """The taps of the day on which everything of these tests was, whoever booked them."""
+        self.rest()
+        caught_up(self.hub)
+        figures = self.hub.report(Day(0, QUARTER_MS)).result().figures
+        return sum(one.taps for one in figures.values())
+
     def counted(self) -> list[Delta]:
         """What the hub has written itself; what it has taken back is what it had copied."""
-        return [delta for delta in self.own_facts() if delta.kind is not Kind.ADJUSTMENT]
+        back = (Kind.ADJUSTMENT, Kind.REVERSAL)
+        return [delta for delta in self.own_facts() if delta.kind not in back]
 
     def own_facts(self) -> list[Delta]:
         """What counts of all that any identity of the hub has written."""

@@ -11,9 +11,10 @@ from crdt.facts import Kind, TerminalId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store import quarantine
-from crdt.store.adopting import CHECKED_AT_ONCE, Adopter
+from crdt.store.adopting import Adopter
 from crdt.store.blocks import authors_of
 from crdt.store.hub import HubLedger
+from crdt.store.rounds import BLOCKS_AT_ONCE
 from tests.crdt import world
 from tests.crdt.store.branches import (
     COMMON,
@@ -39,7 +40,7 @@ def test_what_a_replaced_identity_had_and_another_wrote_again_needs_nobody(fleet
     hub, now = fleet.hub, renewed(ONE)
     body = Revocations().with_replaced({ONE.key.replica: 0}).encode()
     hub.put_document(SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)).result()
-    count = 2 * CHECKED_AT_ONCE + 1
+    count = 2 * BLOCKS_AT_ONCE + 1
     blocks = ONE.blocks(facts(*((1, Kind.FARE, -amount) for amount in range(1, count + 1))), [1] * count)
     last = as_of(list(deltas_of(blocks[-1])), now)
     later = as_of([*deltas_of(blocks[-1]), *facts(*[(2, Kind.FARE, -1)] * 3)], now)
@@ -100,7 +101,7 @@ def test_looking_for_late_blocks_does_not_read_the_certificates_of_everybody(
     """Every write of the hub waits for that meanwhile, so a block must not cost more in a large fleet."""
     hub, now, many = fleet.hub, renewed(ONE), 60
     enrolled(hub, many)
-    last = late(hub, 2 * CHECKED_AT_ONCE + 1)[-1]
+    last = late(hub, 2 * BLOCKS_AT_ONCE + 1)[-1]
     again = [block.raw for block in now.blocks(as_of(list(deltas_of(last)), now), [])]
     read: list[bytes] = []
     decode = AuthorCertificate.decode
@@ -118,7 +119,7 @@ def test_looking_for_late_blocks_does_not_read_the_certificates_of_everybody(
 def test_a_round_over_what_nobody_writes_again_ends_and_rests(fleet: Fleet) -> None:
     """Once for each time that something of that terminal's came, however long it takes."""
     parts, now = 3, renewed(ONE)
-    late(fleet.hub, parts * CHECKED_AT_ONCE - 1)
+    late(fleet.hub, parts * BLOCKS_AT_ONCE - 1)
     fleet.hub.merge([], [now.certificate]).result()
     adopter = Adopter(world.HUB_KEY, world.HUB, authors_of)
     assert len(steps(fleet, adopter)) == 1
@@ -138,7 +139,7 @@ def test_a_round_over_what_nobody_writes_again_ends_and_rests(fleet: Fleet) -> N
 def test_what_was_adopted_is_compared_in_parts(fleet: Fleet) -> None:
     """Of years of adoptions no one transaction looks at all."""
     parts = 3
-    blocks = late(fleet.hub, parts * CHECKED_AT_ONCE - 1)
+    blocks = late(fleet.hub, parts * BLOCKS_AT_ONCE - 1)
     fleet.hub.adopt([block.hash for block in blocks]).result()
     adopter = Adopter(world.HUB_KEY, world.HUB, authors_of)
     adopter.look([ONE.key.replica])
@@ -147,7 +148,7 @@ def test_what_was_adopted_is_compared_in_parts(fleet: Fleet) -> None:
 
 def test_a_step_that_was_not_durable_is_taken_again(fleet: Fleet) -> None:
     """Invariant 3: what it would have taken back is not forgotten."""
-    late(fleet.hub, 2 * CHECKED_AT_ONCE)
+    late(fleet.hub, 2 * BLOCKS_AT_ONCE)
     adopter = Adopter(world.HUB_KEY, world.HUB, authors_of)
     adopter.look([ONE.key.replica])
     first, second = (

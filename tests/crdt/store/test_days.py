@@ -1,6 +1,5 @@
 """Days of service: closed once, and restated by explicit adjustments when late blocks come."""
 
-import threading
 from contextlib import closing
 from dataclasses import replace
 
@@ -11,13 +10,13 @@ from hypothesis import strategies as st
 from crdt.block import Block
 from crdt.documents import SignedDocument
 from crdt.errors import MisuseError
-from crdt.facts import Context, Delta, Draft, Kind, ReplicaId
+from crdt.facts import NO_CONTEXT, Context, Delta, Draft, Kind, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store.completeness import Complete
 from crdt.store.days import NO_FIGURES, QUARTER_MS, Day, Figures, tally
 from crdt.store.hub import HubLedger
 from tests.crdt import world
-from tests.crdt.store.branches import as_of, renewed
+from tests.crdt.store.branches import as_of, caught_up, renewed
 from tests.crdt.store.fleet import Fleet, card, deltas_of
 from tests.crdt.store.quarantined import at_rest
 from tests.crdt.store.stores import NewFleet
@@ -27,7 +26,6 @@ HOUR_MS = 4 * QUARTER_MS
 START_MS = 1_790_000_000_000 // HOUR_MS * HOUR_MS
 DAY = Day(START_MS, START_MS + 24 * HOUR_MS)
 NEXT = Day(DAY.end_ms, DAY.end_ms + 25 * HOUR_MS)  # clocks go back
-PATIENCE_S = 30
 
 
 def taps(*hours: float, author: world.Terminal = ONE) -> list[Delta]:
@@ -43,16 +41,6 @@ def merge(hub: HubLedger, blocks: list[Block]) -> None:
     """Merge and wait until the history has it."""
     assert not hub.merge([block.raw for block in blocks]).result().refused
     caught_up(hub)
-
-
-def caught_up(hub: HubLedger) -> None:
-    """Wait until the history has every block."""
-    pause = threading.Event()
-    for _ in range(PATIENCE_S * 100):
-        if hub.lag().result() == 0:
-            return
-        pause.wait(0.01)
-    raise AssertionError("the history does not catch up")
 
 
 def revoke(hub: HubLedger, version: int, revocations: Revocations) -> None:
@@ -82,29 +70,37 @@ def test_late_blocks_restate_a_closed_day_as_explicit_adjustments(fleet: Fleet) 
     assert hub.report(NEXT).result().figures == {one: Figures(1, 1, -250, -250)}
 
 
-def test_a_closed_day_gives_back_the_fare_that_the_hub_had_adopted(fleet: Fleet) -> None:
-    """The terminal brings it after all: the day has one tap of it, restated by adjustments of both."""
+@pytest.mark.parametrize("fare_minor", [250, 0])
+@pytest.mark.parametrize("context", [Context("12", "", "town"), NO_CONTEXT])
+def test_a_closed_day_gives_back_the_fare_that_the_hub_had_adopted(
+    fleet: Fleet, context: Context, fare_minor: int
+) -> None:
+    """The terminal brings it after all: the day has one tap of it, restated by adjustments of both.
+
+    Also a ride that was free, or of which the terminal did not say where it was.
+    """
     hub, again = fleet.hub, renewed(ONE)
-    ride = replace(taps(1)[1], context=Context("12", "", "town"))
+    ride = replace(taps(1)[1], context=context, amount_minor=-fare_minor)
     branch = ONE.blocks([taps(1)[0], ride], [])
     merge(hub, ONE.blocks(taps(1)[:1], []))
     hub.merge([block.raw for block in branch]).result()
     hub.adopt([branch[0].hash]).result()
     caught_up(hub)
     closed = hub.close_day(DAY, 111).result()
-    assert closed.figures[hub.replica] == Figures(1, 1, -250, -250)
+    assert closed.figures[hub.replica] == Figures(1, 1, -fare_minor, -fare_minor)
     hub.merge([block.raw for block in again.blocks(as_of([ride], again), [])], [again.certificate]).result()
     at_rest(hub)
     caught_up(hub)
     report = hub.report(DAY).result()
     assert report.figures == closed.figures
     assert report.restated[hub.replica] == Figures(2, 0, 0, 0)
-    assert report.restated[again.key.replica] == Figures(1, 1, -250, -250)
+    assert report.restated[again.key.replica] == Figures(1, 1, -fare_minor, -fare_minor)
 
 
 def test_a_correction_that_an_operator_books_is_no_tap_less(fleet: Fleet) -> None:
-    """It is of no ride; and a day's figures of taps are rides."""
-    fleet.hub.append(card(1), [Draft(Kind.ADJUSTMENT, 250)], START_MS).result()
+    """It is of no ride, wherever it was; and a day's figures of taps are rides."""
+    where = Context("12", "", "town")
+    fleet.hub.append(card(1), [Draft(Kind.ADJUSTMENT, 250)], START_MS, where).result()
     caught_up(fleet.hub)
     assert fleet.hub.report(DAY).result().figures == {fleet.hub.replica: Figures(1, 0, 0, 250)}
 

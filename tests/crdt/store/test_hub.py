@@ -34,6 +34,7 @@ from crdt.store import intake as module
 from crdt.store.database import Database
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
+from tests.crdt.store.branches import caught_up
 from tests.crdt.store.fleet import KEY, added_up, card, deltas_of
 from tests.crdt.store.stores import NewFleet
 
@@ -67,16 +68,6 @@ def merge(hub: HubLedger, *blocks: Block) -> MergeReport:
 def refusals(report: MergeReport) -> list[type[InputRefused]]:
     """Why blocks were refused."""
     return [type(refused.error) for refused in report.refused]
-
-
-def caught_up(hub: HubLedger) -> None:
-    """Wait until the history has every block."""
-    pause = threading.Event()
-    for _ in range(PATIENCE_S * 100):
-        if hub.lag().result() == 0:
-            return
-        pause.wait(0.01)
-    raise AssertionError("the history does not catch up")
 
 
 @given(blocks=world.chains(), data=st.data())

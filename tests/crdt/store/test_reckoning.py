@@ -7,13 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdt.facts import Context, Delta, Kind
+from crdt.facts import Delta, Kind
 from crdt.store.content import Content
 from crdt.store.quarantine import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
 from crdt.store.reckoning import Held, reckon
-from tests.crdt.store.branches import ONE, facts
+from tests.crdt.store.branches import facts
 
 (FARE,) = facts((1, Kind.FARE, -250))
+(FREE,) = facts((1, Kind.FARE, 0))
+(TOPUP,) = facts((1, Kind.TOPUP, 250))
 (OPENING,) = facts((1, Kind.OPENING, 500))
 COUNTS = st.integers(0, 4)
 
@@ -25,21 +27,27 @@ def held(fact: Delta, theirs: int, copies: int = 0, backs: int = 0) -> Held:
     return Held(Counter({content: theirs}), hubs)
 
 
-@given(theirs=st.integers(0, 1), copies=COUNTS, backs=COUNTS, once_more=st.booleans())
+@given(
+    fact=st.sampled_from([FARE, FREE, TOPUP]),
+    theirs=st.integers(0, 1),
+    copies=COUNTS,
+    backs=COUNTS,
+    once_more=st.booleans(),
+)
 def test_what_is_due_makes_a_fact_count_once_and_nothing_is_due_then(
-    theirs: int, copies: int, backs: int, once_more: bool
+    fact: Delta, theirs: int, copies: int, backs: int, once_more: bool
 ) -> None:
     """Where anybody has it, or has ever adopted it; and whatever was written too often, either way."""
-    found = reckon([FARE], held(FARE, theirs, copies, backs), own=False)
+    found = reckon([fact], held(fact, theirs, copies, backs), own=False)
     if once_more:
         found = found.adopted()
     written = [Content.of(fact) for fact in found.due]
-    copies += written.count(Content.of(FARE))
-    backs += written.count(Content.of(FARE).back)
+    copies += written.count(Content.of(fact))
+    backs += written.count(Content.of(fact).back)
     once = bool(theirs or copies or backs)
     assert theirs + copies - backs == once
     assert bool(found.lacking) is not once
-    again = reckon([FARE], held(FARE, theirs, copies, backs), own=False)
+    again = reckon([fact], held(fact, theirs, copies, backs), own=False)
     assert (again.due, again.lacking) == ([], list(found.lacking))
     assert again.resolution(OPEN) == found.resolution(OPEN)
 
@@ -117,9 +125,37 @@ def test_an_opening_is_never_taken_back() -> None:
     assert (found.due, found.lacking) == ([], [])
 
 
-@pytest.mark.parametrize("kind", [Kind.ADJUSTMENT, Kind.TOPUP])
-def test_in_a_branch_of_the_hubs_own_what_takes_back_is_not_adopted(kind: Kind) -> None:
-    """Where what it is about is known; what the hub has sold is not of that kind."""
-    back = Delta(ONE.key.replica, 1, FARE.card, kind, 250, FARE.at_ms, Context("12", "", "town"))
-    found = reckon([back], held(FARE, 1), own=True)
-    assert list(found.lacking) == ([] if kind is Kind.ADJUSTMENT else [back])
+@pytest.mark.parametrize(
+    ("sold", "back", "taken"),
+    [
+        (Kind.FARE, Kind.REVERSAL, True),
+        (Kind.FARE, Kind.ADJUSTMENT, False),
+        (Kind.FARE, Kind.TOPUP, False),
+        (Kind.TOPUP, Kind.ADJUSTMENT, True),
+        (Kind.REFUND, Kind.ADJUSTMENT, True),
+        (Kind.ADJUSTMENT, Kind.ADJUSTMENT, True),
+    ],
+)
+def test_in_a_branch_of_the_hubs_own_what_takes_back_is_not_adopted(
+    sold: Kind, back: Kind, taken: bool
+) -> None:
+    """Where what it is about is known; what the hub has sold or corrected is not of that kind."""
+    amount_minor = -250 if sold is Kind.FARE else 250
+    about = replace(FARE, kind=sold, amount_minor=amount_minor)
+    fact = replace(FARE, kind=back, amount_minor=-amount_minor)
+    found = reckon([fact], held(about, 1), own=True)
+    assert list(found.lacking) == ([] if taken else [fact])
+
+
+def test_a_reversal_is_never_adopted() -> None:
+    """What it is about need not be here yet: it says all."""
+    back = replace(FARE, kind=Kind.REVERSAL, amount_minor=250)
+    assert not reckon([back], Held(), own=True).lacking
+
+
+@pytest.mark.parametrize("kind", [Kind.TOPUP, Kind.REFUND, Kind.ADJUSTMENT])
+def test_what_the_hub_sells_at_the_moment_of_a_fare_takes_no_copy_of_it_back(kind: Kind) -> None:
+    """Nor is it a sign that the fare was adopted."""
+    sale = Content.of(replace(FARE, kind=kind, amount_minor=250))
+    found = reckon([FARE], Held(hubs=Counter({sale: 1})), own=False)
+    assert (list(found.due), list(found.lacking)) == ([], [FARE])

@@ -1,0 +1,45 @@
+"""When the hub has written about cards, so that nothing it sells is of a moment of which it wrote before.
+
+Facts that are lost and adopted are told apart by their content alone. A terminal's reader takes no two of a
+card in a millisecond; two equal sales may come to a hub in one, and would be taken for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from crdt.facts import CardId, Delta
+from crdt.store.hub_schema import MOMENT
+from crdt.store.sql import GIVEN, Bulk
+from crdt.store.statement import Statement
+
+_AT_ONCE_MS: Final = 1_000  # passed over where one is taken: a clock that stands still costs no long search
+
+_NOTE: Final = Bulk(MOMENT, changes={"at_ms": GIVEN})
+_LAST: Final = Statement(
+    select(func.max(MOMENT.c.at_ms)).where(
+        MOMENT.c.card == bindparam("card"),
+        MOMENT.c.at_ms >= bindparam("first"),
+        MOMENT.c.at_ms < bindparam("end"),
+    )
+)
+
+
+def free(connection: Connection, card: CardId, at_ms: int, count: int) -> int:
+    """The first of `count` milliseconds in a row, from `at_ms` on, at which the hub wrote nothing of it."""
+    first = at_ms
+    while _last(connection, card, first, count) is not None:
+        first = 1 + _last(connection, card, first, count + _AT_ONCE_MS)
+    return first
+
+
+def note(connection: Connection, facts: Iterable[Delta]) -> None:
+    """The hub writes these."""
+    _NOTE.run(connection, sorted({(fact.card, fact.at_ms) for fact in facts}))
+
+
+def _last(connection: Connection, card: CardId, first: int, count: int) -> Any:
+    return _LAST.value(connection, card=card, first=first, end=first + count)
