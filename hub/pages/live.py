@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 15.0  # live.js gives a stream up after 50 s of silence
 SETTLE_S = 0.2  # a burst of events is drawn once
-REST = 50  # a page rests so many times as long as it took to draw: 2 % of the event loop each, at most
+REST = 20  # a page rests so many times as long as it took to read and draw: 5 % of the hub each, at most
+MAX_REST_S = 30.0  # and not so long that live.js gives the stream up
 SEND_TIMEOUT_S = 20.0  # a browser that takes nothing for so long is dropped; it comes back by itself
 RETRY_MS = 3_000  # how soon the browser should come back
 MAX_ID_LENGTH = 200
@@ -66,7 +67,7 @@ class Stream:
         self._response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
         )
-        self._drawing_s = 0.0
+        self._taken_s = 0.0  # by the last drawing and its reading
         self._shown = _known(request.headers.get("Last-Event-ID", ""))
 
     async def run(self, events: Subscription) -> web.StreamResponse:
@@ -97,7 +98,7 @@ class Stream:
         try:
             while (event := await events.next(max(0.0, beat - loop.time()))) is not None:
                 if self._view.concerns(event, self._request):
-                    await asyncio.sleep(max(SETTLE_S, self._drawing_s * REST))
+                    await asyncio.sleep(resting_s(self._taken_s))
                     while await events.next(0) is not None:
                         pass  # the parts are drawn afresh anyway
                     break
@@ -106,10 +107,10 @@ class Stream:
         return True
 
     async def _send_parts(self) -> bool:
-        context = await self._view.context(self._request) | {"csrf": csrf_token(self._request)}
         began_s = time.perf_counter()
+        context = await self._view.context(self._request) | {"csrf": csrf_token(self._request)}
         drawn = {name: part(template, context) for name, template in self._view.parts.items()}
-        self._drawing_s = time.perf_counter() - began_s
+        self._taken_s = time.perf_counter() - began_s
         sent = False
         for name, html in drawn.items():
             if self._shown.get(name) == (mark := _mark(html)):
@@ -128,6 +129,11 @@ class Stream:
             if self._request.transport is not None:
                 self._request.transport.abort()
             raise ConnectionResetError("The browser does not read its live page.") from None
+
+
+def resting_s(taken_s: float) -> float:
+    """How long a page that took so long to read and draw is left as it is, though something has changed."""
+    return min(max(SETTLE_S, taken_s * REST), MAX_REST_S)
 
 
 def stream(views: Mapping[str, LiveView]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
