@@ -59,14 +59,14 @@ class Hearsay:
         former: Frontier = NOWHERE,
     ) -> None:
         """Wait for what it says of its own chains, and keep what it says of others' as its word."""
-        speaker, now_ms = self._ledger.authors().get(heard.replica), self._now_ms()
-        if speaker is None:
+        if heard.replica not in self._ledger.authors():
             return
+        now_ms = self._now_ms()
         own = self._kin(heard.replica, said)
         of_itself = {replica: head for replica, head in said.items() if replica in own}
         of_others = {replica: head for replica, head in said.items() if replica not in own}
         await self._wait(self._ledger.expect(of_itself, source, now_ms, by, former))
-        await self._wait(self._ledger.claim(of_others, speaker.terminal, source, now_ms))
+        await self._wait(self._ledger.claim(of_others, heard.replica, source, now_ms))
 
     def _kin(self, replica: ReplicaId, named: Frontier) -> set[ReplicaId]:
         """Those of these that are identities of the author's own terminal."""

@@ -137,7 +137,7 @@ class Expectations:
                 seq, source = (held.seq, GIVEN_UP) if missing else (known.seq, known.source)
                 given_up = replace(known, seq=seq, source=source, ended=known.ended or ends)
                 _write(connection, {replica: given_up})
-            claimed = not missing and claims.give_up(connection, replica, held.seq)
+            claimed = not missing and claims.give_up(connection, replica)
             return ends or missing or claimed
 
         def after(changed: bool) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from crdt.certificate import AuthorCertificate
 from crdt.documents import FLEET_DOCUMENT, SignedDocument
 from crdt.errors import InputRefused, MisuseError, RefusalCode
-from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, TerminalId, check_card
+from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, check_card
 from crdt.frontier import Frontier, Head
 from crdt.ledger import MergeReport
 from crdt.revocations import REVOKED_DOCUMENT
@@ -249,9 +249,10 @@ class HubLedger(LedgerReader):
         """
         return self._parts.intake.see_time()
 
-    def claim(self, frontier: Frontier, claimant: TerminalId, source: str, at_ms: int) -> Future[None]:
-        """Note how far chains of others go by a terminal's mere word: told, and no day waits for it."""
-        return self._parts.claims.claim(frontier, claimant, source, at_ms)
+    def claim(self, frontier: Frontier, by: ReplicaId, source: str, at_ms: int) -> Future[None]:
+        """Note how far chains of others go by the mere word of an author's terminal: told, and no day waits
+        for it, nor anybody once that is revoked."""
+        return self._parts.claims.claim(frontier, by, source, at_ms)
 
     def give_up(self, replica: ReplicaId) -> Future[bool]:
         """Wait no longer for what an author has written and nobody brings; an operator decides.

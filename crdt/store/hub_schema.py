@@ -73,12 +73,13 @@ EXPECTED: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# What a terminal says of how far another's chain goes, and nothing proves: see `claims`.
+# What terminals say of how far others' chains go, beyond what is held, and nothing proves: see `claims`.
 CLAIMED: Final = Table(
     "claimed",
     HUB_METADATA,
     Column("replica", short_bytes(16), primary_key=True),
-    Column("claimant", short_bytes(16), primary_key=True),  # the terminal that says so
+    Column("place", SmallInteger, primary_key=True, autoincrement=False),  # of each author there are few
+    Column("claimant", short_bytes(16), nullable=False),  # the terminal that says so
     number("seq"),
     number("at_ms"),
     Column("source", TEXT, nullable=False),

@@ -15,7 +15,7 @@ from crdt.errors import MisuseError, NotPermitted
 from crdt.facts import CardId, CardState, Context, Delta, Draft, Kind, ReplicaId, check_card, check_time
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import balances, blocks, moments
+from crdt.store import balances, blocks, claims, moments
 from crdt.store.balances import Met
 from crdt.store.blocks import Chain
 from crdt.store.flags import FlagKey
@@ -115,6 +115,7 @@ def record(
     position = balances.next_position(connection)
     blocks.store_blocks(connection, new)
     blocks.put_heads(connection, ((replica, *chain) for replica, chain in chains.items()), position)
+    claims.drop_held(connection, {replica: chain.head.seq for replica, chain in chains.items()})
     gain = balances.Gain()
     for columns in facts:
         gain.add(columns)

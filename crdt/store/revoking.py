@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from crdt.block import Block
 from crdt.errors import RefusalCode
 from crdt.revocations import Revocations
-from crdt.store import balances, blocks, projection, quarantine
+from crdt.store import balances, blocks, claims, projection, quarantine
 from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
 from crdt.store.quarantine import Quarantined
@@ -32,6 +32,7 @@ def apply_revocations(
 ) -> Applied:
     """Make the record what it would be if this list had always held. `at_ms`: the hub's clock."""
     changes: list[Change] = []
+    claims.drop_of_revoked(connection, authors.every(connection), revocations)
     removed = _beyond(connection, revocations)
     if removed:
         changes.append(_remove(connection, revocations, at_ms))

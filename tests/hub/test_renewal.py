@@ -10,6 +10,7 @@ import pytest
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
+from crdt.errors import RefusalCode
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import GENESIS, Head
@@ -17,6 +18,7 @@ from crdt.protocol import RENEW
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
+from crdt.store import quarantine
 from hub import tables
 from hub.app import Hub
 from hub.errors import RequestRefused
@@ -299,6 +301,60 @@ async def test_a_terminal_that_asks_too_often_is_put_off(depot: Depot) -> None:
         await ask(old)
     assert (caught.value.status, caught.value.code) == (429, "too_often")
     await ask(other)
+
+
+@pytest.mark.parametrize("founded", ["enrolment.renewals_per_day = 2\n"], indirect=True)
+async def test_only_so_many_identities_are_taken_in_a_day_and_an_operator_is_told(founded: Hub) -> None:
+    """Each stays on the list of those that ended, which is bounded. Starting the hub again is no way out."""
+    async with running(founded) as depot:
+        old, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        key = SigningKey(os.urandom(32)).public_key.hex()
+        await ask(old)
+        await ask(old, public_key=key)
+        await ask(old, public_key=key)  # the answer was lost: it is the same identity
+    async with running(founded) as depot:
+        old.url = other.url = depot.url
+        with pytest.raises(Refused, match="2 new identities within a day.* taps are safe") as caught:
+            await ask(old)
+        assert (caught.value.status, caught.value.code) == (429, "too_often")
+        (flag,) = await asyncio.wrap_future(depot.hub.ledger.flags())
+        assert flag.replica == old.key.replica
+        assert flag.sentence in str(caught.value)
+        await ask(other)
+        await ask(await depot.pair("Bus 1"))
+
+
+@pytest.mark.parametrize("founded", ["enrolment.renewals_per_day = 1\n"], indirect=True)
+@pytest.mark.parametrize("hours", [-24, 24], ids=["a day ago", "by a clock that was ahead"])
+async def test_what_was_not_within_the_last_day_does_not_count(depot: Depot, hours: int) -> None:
+    """Invariant 9: an honest terminal is not put off because the hub's clock had stood wrong."""
+    old, table = await depot.pair(), tables.client_certificate
+    await ask(old)
+    moved = table.update().values(issued_ms=table.c.issued_ms + hours * 3_600_000)
+    await asyncio.wrap_future(depot.hub.database.write(lambda connection: connection.execute(moved) and None))
+    await ask(old)
+
+
+async def test_all_identities_of_a_terminal_have_one_share_of_the_quarantine(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 8: a terminal that was never restored renews, forks, and renews again."""
+    one, branch = await forked(depot, "Bus 1")
+    await one.push(branch)
+    (entry,) = await asyncio.wrap_future(in_quarantine(depot.hub.ledger))
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", entry.size_bytes * 3 // 2)
+    again = await renewed(one)
+    await again.push(again.taps(-250))
+    again.head = Head(0, GENESIS)
+    await again.push(again.taps(-180, -180))
+    (kept,) = await asyncio.wrap_future(in_quarantine(depot.hub.ledger))
+    assert kept.hash == entry.hash
+    flags = await asyncio.wrap_future(depot.hub.ledger.flags())
+    assert [one.replica for one in flags if one.code is RefusalCode.TOO_LARGE] == [again.key.replica]
+    other, branch = await forked(depot, "Bus 2")
+    await other.push(branch)
+    entries = await asyncio.wrap_future(in_quarantine(depot.hub.ledger))
+    assert {each.replica for each in entries} == {one.key.replica, other.key.replica}
 
 
 async def test_a_key_that_somebody_has_is_refused(depot: Depot) -> None:

@@ -13,18 +13,21 @@ from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import Kind, ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame
-from crdt.frontier import MAX_FRONTIER
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Heads
+from crdt.frontier import MAX_FRONTIER, Head
 from crdt.protocol import REVOKED_LIST
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Event
+from crdt.store.completeness import Complete
 from crdt.store.database import Database
+from crdt.store.days import QUARTER_MS, Day
 from crdt.store.jobs import Rank
+from crdt.terminal_status import Status
 from hub.errors import RequestRefused
 from tests.crdt.store.quarantined import in_quarantine
 from tests.hub.conftest import Depot
-from tests.hub.terminal import CARD, Refused, Terminal, first, stranger
+from tests.hub.terminal import CARD, NOON_MS, Refused, Terminal, first, stranger
 from tests.hub.test_renewal import renewed
 
 PATIENCE_S = 60
@@ -84,6 +87,23 @@ async def test_a_cut_off_in_the_past_takes_what_came_after_out_of_the_balances(d
     await stolen.push(stolen.taps(1000, kind=Kind.OPENING), stolen.taps(-250), stolen.taps(-250))
     assert await revoke(depot, "Bus 9", cut_off=2) == {stolen.key.replica.hex(): 2}
     assert await balance(depot) == 750
+
+
+async def test_what_a_revoked_terminal_made_up_is_waited_for_no_longer(depot: Depot) -> None:
+    """Invariant 8: nobody gives it up author by author, and no day waits for it, then or before."""
+    good, evil = await depot.pair("Bus 9"), await depot.pair("Bus 10")
+    await good.push(good.taps(-250))
+    await good.exchange(Status({"held": 0}), frontier={good.key.replica: good.head})
+    named = {good.key.replica: Head(2**40, bytes(range(32)))}
+    await evil.exchange(Status({"held": 0}), Heads(named), frontier=named)
+    (row,) = await depot.ask("GET", "/ledger/waiting")
+    assert (row["terminal"], row["proven"]) == ("Bus 9", False)
+    await revoke(depot, "Bus 10")
+    assert await depot.ask("GET", "/ledger/waiting") == []
+    start_ms = NOON_MS - NOON_MS % QUARTER_MS
+    day = Day(start_ms, start_ms + QUARTER_MS)
+    found = depot.hub.ledger.completeness([good.key.replica], day)
+    assert await asyncio.wrap_future(found) == Complete(1)
 
 
 async def test_every_identity_of_the_terminal_is_revoked(depot: Depot) -> None:

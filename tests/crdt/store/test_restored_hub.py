@@ -199,7 +199,7 @@ def test_invariant_8_what_is_not_signed_by_the_hub_ends_no_identity(depot: Depot
     chain = depot.hub.append(card(1), [TOPUP], 5).result().head
     own, beyond = depot.hub.replica, Head(chain.seq + 9, b"?" * 32)
     depot.hub.expect({own: beyond}, "bus 1", 50, by=ONE.key.replica).result()
-    depot.hub.claim({own: beyond}, ONE.certificate.terminal, "bus 1", 50).result()
+    depot.hub.claim({own: beyond}, ONE.key.replica, "bus 1", 50).result()
     lost = Delta(own, chain.seq + 1, card(2), TOPUP.kind, TOPUP.amount_minor, 5)
     signed = seal(world.HUB_KEY, world.FLEET, [lost], chain.hash).raw
     forged = signed[:-1] + bytes([signed[-1] ^ 1])
