@@ -73,6 +73,8 @@ class Standing:
 
 
 _STANDING: Final = Statement(select(*(HUB.c[name] for name in Standing.__dataclass_fields__)))
+_COUNTERS: Final = ("position", "deltas", "deltas_minor", "openings_minor", "projected", "learnt", "numbered")
+_BEGIN: Final = Bulk(HUB, ("id", "fleet", "series", "floor_minor", *_COUNTERS))
 _FLAGS: Final = Statement(select(CARD.c.flags).where(CARD.c.card == bindparam("card")))
 _SUMS: Final = Statement(select(total(CARD.c.sum_minor), total(CARD.c.opening_minor)))
 _BEGIN_RUN: Final = Bulk(RUN, ("first", "before"))
@@ -106,9 +108,7 @@ def read_standing(connection: Connection) -> Standing:
 
 def begin_standing(connection: Connection, fleet: bytes, series: bytes) -> None:
     """The row of a new hub."""
-    counters = ("position", "deltas", "deltas_minor", "openings_minor", "projected", "learnt", "numbered")
-    zero = dict.fromkeys(counters, 0)
-    connection.execute(HUB.insert().values(id=1, fleet=fleet, series=series, floor_minor=NO_FLOOR, **zero))
+    _BEGIN.run(connection, [(1, fleet, series, NO_FLOOR, *(0 for _ in _COUNTERS))])
 
 
 def begin_run(connection: Connection, distance: int) -> None:

@@ -13,8 +13,9 @@ not show.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, bindparam, func, select
@@ -80,6 +81,7 @@ class Standing:
 
 
 STANDING_COLUMNS: Final = tuple(field.name for field in fields(Standing))
+_VALUES: Final = attrgetter(*STANDING_COLUMNS)
 _STANDING: Final = Statement(select(*(TERMINAL.c[name] for name in STANDING_COLUMNS)))
 _STAND: Final = Statement(TERMINAL.update().values({name: bindparam(name) for name in STANDING_COLUMNS}))
 _HEADS: Final = Statement(
@@ -107,7 +109,7 @@ def read_standing(connection: Connection) -> Standing:
 
 def write_standing(connection: Connection, standing: Standing) -> None:
     """Replace the standing."""
-    _STAND.run(connection, **asdict(standing))
+    _STAND.run(connection, **dict(zip(STANDING_COLUMNS, _VALUES(standing), strict=True)))
 
 
 def settled_heads(connection: Connection, standing: Standing) -> dict[ReplicaId, Head]:
