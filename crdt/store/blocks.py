@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
@@ -193,8 +194,14 @@ def authors_of(
 ) -> dict[ReplicaId, AuthorCertificate]:
     """The stored certificates of these authors (of all, for None)."""
     rows = _AUTHORS.rows(connection) if replicas is None else _AUTHORS_OF.run(connection, replicas)
-    stored = [AuthorCertificate.decode(raw) for (raw,) in rows]
+    stored = [_decoded(raw) for (raw,) in rows]
     return {certificate.replica: certificate for certificate in stored}
+
+
+@lru_cache(maxsize=1024)
+def _decoded(raw: bytes) -> AuthorCertificate:
+    """A stored certificate; few are read over and over, in every exchange."""
+    return AuthorCertificate.decode(raw)
 
 
 FactRow = tuple[bytes, int, int, int, str, str, str, int, int]
