@@ -166,11 +166,13 @@ class InlineDatabase:
     ) -> T:
         """`write`, and its result. Raises MisuseError within a write."""
         rank = Rank.URGENT if urgent else Rank.NORMAL
-        return self._at_once(Job(rank, work, after or _nothing, future=_NOBODYS), self._write)
+        result: T = self._at_once(Job(rank, work, after or _nothing, future=_NOBODYS), self._write)
+        return result
 
     def read_and_wait(self, work: Callable[[Connection], T]) -> T:
         """`read`, and its result. Raises MisuseError within a write."""
-        return self._at_once(Job(Rank.NORMAL, work, future=_NOBODYS), self._read)
+        result: T = self._at_once(Job(Rank.NORMAL, work, future=_NOBODYS), self._read)
+        return result
 
     def wait(self, future: Future[T]) -> T:
         """The result of something begun before. Raises MisuseError where it waits for this very call."""

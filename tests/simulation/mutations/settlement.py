@@ -48,8 +48,8 @@ MUTATIONS: Final = (
         "a restored hub makes positions again",
         300,
         balances.begin_run,
-        "first=last + 1 + distance",
-        "first=last + 1",
+        "last + 1 + distance",
+        "last + 1",
     ),
     mutation(
         "heads of an earlier settlement stay",
