@@ -23,8 +23,12 @@ SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for
         hub_actions.list_stranger,
         bus_actions.keep_in_touch,
         hub_actions.backup,
+        hub_actions.intrude,
+        bus_actions.sync,
         bus_actions.prune,
         hub_actions.list_stranger,
+        bus_actions.sync,
+        bus_actions.sync,
     ),
     (
         bus_actions.copy_unsent,
@@ -67,6 +71,7 @@ SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for
         bus_actions.ride_out,
         hub_actions.publish,
         hub_actions.chores,
+        hub_actions.publish,
     ),
     (
         bus_actions.keep_in_touch,
