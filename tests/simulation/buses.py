@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
 
+from crdt.block import parse
 from crdt.documents import SignedDocument
 from crdt.facts import CardId, ReplicaId, TerminalId
 from crdt.store.marks import Marks
@@ -153,9 +154,11 @@ class Bus:
 
     def renew(self) -> None:
         """Go on as a new identity, which takes over what the suspended one could not seal."""
-        self.lost, self._out_of_reach = self.lost + self._out_of_reach, []
         before, promised, copy, self.promised = self.replica, self.promised, self.copy, None
         assert promised is not None
+        out, again = self._out_of_reach, promised.identity.replica  # which other storage may have taken up
+        self._out_of_reach = [raw for raw in out if parse(raw).header.replica == again]
+        self.lost += [raw for raw in out if raw not in self._out_of_reach]
         sealed = self.disk.rows(_SEALED, before)[0][0]
         self._become(promised.identity.author)
         self.copy = copy if copy is not None and copy.promised is promised else None

@@ -13,7 +13,7 @@ from crdt.facts import Kind, ReplicaId
 from crdt.store.completeness import Complete, Missing
 from crdt.store.days import HALF_DAY_MS, NO_FIGURES, Day, DayReport, Figures
 from hub.daybook import writers
-from tests.simulation.adoptions import Said
+from tests.simulation.adoptions import Said, takes_back
 from tests.simulation.oracle import Fact, expect
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def _check_figures(world: World, report: DayReport) -> None:
 
 
 def _figures(fact: Fact) -> Figures:
-    is_fare = fact.kind is Kind.FARE
-    return Figures(1, int(is_fare), fact.amount_minor if is_fare else 0, fact.amount_minor)
+    taps = int(fact.kind is Kind.FARE) - takes_back(fact)
+    return Figures(1, taps, fact.amount_minor if taps else 0, fact.amount_minor)
 
 
 def _taps(facts: Iterable[Fact], day: Day) -> Iterator[Fact]:

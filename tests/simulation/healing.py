@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.actions import DAYS
 from tests.simulation.adoptions import each_once
 from tests.simulation.diary import check_all_complete, check_days
 from tests.simulation.hub_actions import night
@@ -45,7 +44,7 @@ def heal(world: World) -> None:
     each_once(world)
     check_keepsakes(world, kept)
     check_exposure(world)
-    if world.theme == DAYS:
+    if world.days:
         _end_the_day(world)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 START_MS: Final = 1_790_000_000_000
 DRAWN: Final = (4, 12)  # steps beside those of the script: at least, at most
 BUSES: Final = (2, 2, 2, 2, 3, 3, 4)
+DAYS_TOO: Final = 0.25  # of the worlds in which storage is put back: in these days are looked at as well
 LOOK_EVERY: Final = 4  # steps in which the days are looked at; it takes as long as a step
 MAX_EXCHANGES: Final = 60  # of one run; a run that needs more does not come forward
 PAGE_ROWS: Final = (1, 2, 3, 500, 500)  # of a settlement page: few, so that there are several
@@ -76,6 +77,7 @@ class World:
         ]
         self.cards = CARDS[: self.random.randint(3, len(CARDS))]
         self.network = Network(self.hub, self.random)
+        self.days = self.theme == DAYS or (self.theme == STORAGE and self.random.random() < DAYS_TOO)
         self.faults = self.random.choice(FAULTS.get(self.theme, WORLD_FAULTS))
         self.intruder = Intruder(self)
         self.backups: list[Backup] = []
@@ -100,7 +102,7 @@ class World:
         self.pass_time(passed)
         self.trace.append((action.__name__, passed))
         action(self)
-        if self.theme == DAYS and len(self.trace) % LOOK_EVERY == 0:
+        if self.days and len(self.trace) % LOOK_EVERY == 0:
             check_days(self)
 
     def close(self) -> None:
