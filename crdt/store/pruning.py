@@ -6,9 +6,9 @@ jump, so the newest facts are kept whatever it says, and with them all that the 
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
 
 from crdt.facts import Kind
 from crdt.store.blocks import facts_of, newest, newest_first
@@ -16,27 +16,10 @@ from crdt.store.held import RECENT_FARES
 from crdt.store.memory import Memory
 from crdt.store.owned import Owned
 from crdt.store.schema import BLOCK
-from crdt.store.statement import Statement
 from crdt.store.terminal_schema import IDENTITY, SETTLED_HEAD, TERMINAL
 
 CHUNK_BLOCKS: Final = 64  # of one transaction: a tap waits for one at most
-
-
-class _Blocks(NamedTuple):
-    """Some of the record."""
-
-    fit: ColumnElement[bool]
-    newest: Statement
-
-    @classmethod
-    def that(cls, fit: ColumnElement[bool]) -> _Blocks:
-        """Those that fit this."""
-        return cls(fit, newest(fit))
-
-
-_OWN: Final = _Blocks.that(BLOCK.c.replica.in_(select(IDENTITY.c.replica)))
-_FOREIGN: Final = _Blocks.that(~_OWN.fit)
-_ANY: Final = _Blocks.that(true())
+_OWN: Final = BLOCK.c.replica.in_(select(IDENTITY.c.replica))
 
 
 def prune(store: Owned, memory: Memory, now_ms: int, retention_ms: int, keep_deltas: int) -> int:
@@ -59,8 +42,9 @@ def note_settled(connection: Connection, now_ms: int) -> None:
 
     They are not when a hub that was restored settles anew, from further back.
     """
-    _NOTE.run(connection, now_ms=now_ms)
-    _FORGET.run(connection)
+    settled = _settled()
+    connection.execute(update(BLOCK).where(BLOCK.c.settled_ms.is_(None), settled).values(settled_ms=now_ms))
+    connection.execute(update(BLOCK).where(BLOCK.c.settled_ms.is_not(None), ~settled).values(settled_ms=None))
 
 
 class Kept(NamedTuple):
@@ -74,16 +58,18 @@ class Kept(NamedTuple):
 def kept(connection: Connection, keep_deltas: int) -> Kept:
     """What is kept: the fares that the passback rule remembers, and the last `keep_deltas` facts."""
     own = _from(connection, _OWN, RECENT_FARES, 0)
-    foreign = _from(connection, _FOREIGN, RECENT_FARES, 0)
-    return Kept(own, foreign, _from(connection, _ANY, 0, keep_deltas))
+    return Kept(own, _from(connection, ~_OWN, RECENT_FARES, 0), _from(connection, true(), 0, keep_deltas))
 
 
 def prune_some(connection: Connection, settled_before_ms: int, kept: Kept) -> tuple[int, int]:
     """Delete up to CHUNK_BLOCKS blocks, oldest first; how many, and how many of them were of others."""
-    rows = _OLD.rows(connection, before_ms=settled_before_ms, **kept._asdict())
-    for ordinal, _ in rows:
-        _DELETE.run(connection, ordinal=ordinal)
-    return len(rows), sum(not own for _, own in rows)
+    ordinal = BLOCK.c.ordinal
+    remembered = or_(and_(_OWN, ordinal >= kept.own), and_(~_OWN, ordinal >= kept.foreign))
+    old = (BLOCK.c.settled_ms <= settled_before_ms) & (ordinal < kept.every) & ~remembered & _settled()
+    query = select(ordinal, _OWN.label("own")).where(old).order_by(ordinal).limit(CHUNK_BLOCKS)
+    rows = connection.execute(query).all()
+    connection.execute(BLOCK.delete().where(ordinal.in_([row.ordinal for row in rows])))
+    return len(rows), sum(not row.own for row in rows)
 
 
 def _settled() -> ColumnElement[bool]:
@@ -95,30 +81,10 @@ def _settled() -> ColumnElement[bool]:
     return select(head.seq).where(included).correlate(BLOCK).exists()
 
 
-def _old() -> Select[Any]:
-    """The blocks that may go, as numbers, and whether this terminal wrote them."""
-    ordinal = BLOCK.c.ordinal
-    remembered = or_(
-        and_(_OWN.fit, ordinal >= bindparam("own")), and_(_FOREIGN.fit, ordinal >= bindparam("foreign"))
-    )
-    old = (BLOCK.c.settled_ms <= bindparam("before_ms")) & (ordinal < bindparam("every")) & ~remembered
-    return select(ordinal, _OWN.fit.label("own")).where(old, _settled()).order_by(ordinal).limit(CHUNK_BLOCKS)
-
-
-_NOTE: Final = Statement(
-    update(BLOCK).where(BLOCK.c.settled_ms.is_(None), _settled()).values(settled_ms=bindparam("now_ms"))
-)
-_FORGET: Final = Statement(
-    update(BLOCK).where(BLOCK.c.settled_ms.is_not(None), ~_settled()).values(settled_ms=None)
-)
-_OLD: Final = Statement(_old())
-_DELETE: Final = Statement(BLOCK.delete().where(BLOCK.c.ordinal == bindparam("ordinal")))
-
-
-def _from(connection: Connection, some: _Blocks, fares: int, deltas: int) -> int:
+def _from(connection: Connection, whose: ColumnElement[bool], fares: int, deltas: int) -> int:
     """The ordinal from which on there are so many fares and facts; 0 when there are not so many."""
     blocks = 0
-    for block in newest_first(connection, some.newest):
+    for block in newest_first(connection, newest(whose)):
         blocks += 1
         deltas -= block.header.count
         columns = facts_of(block)
@@ -127,6 +93,6 @@ def _from(connection: Connection, some: _Blocks, fares: int, deltas: int) -> int
             break
     else:
         return 0
-    newest = select(BLOCK.c.ordinal).where(some.fit).order_by(BLOCK.c.ordinal.desc()).limit(blocks).subquery()
-    ordinal: int = connection.execute(select(func.min(newest.c.ordinal))).scalar_one()
+    last = select(BLOCK.c.ordinal).where(whose).order_by(BLOCK.c.ordinal.desc()).limit(blocks).subquery()
+    ordinal: int = connection.execute(select(func.min(last.c.ordinal))).scalar_one()
     return ordinal
