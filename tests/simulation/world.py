@@ -50,7 +50,7 @@ WORLD_FAULTS: Final = (
     Faults(unanswered=0.1, late=0.05, twice=0.05, damaged=0.1, stale=0.25),
 )
 FAULTS: Final = {  # of some themes
-    STORAGE: [faults for faults in WORLD_FAULTS if not faults.stale],  # which hides what it is compared with
+    STORAGE: [faults for faults in WORLD_FAULTS if not faults.stale],  # an old answer hides what the hub has
     STRANGER: [*WORLD_FAULTS, STALE, STALE, STALE],
 }
 
