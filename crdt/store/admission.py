@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from crdt.block import Block, parse, verify
 from crdt.certificate import AuthorCertificate
@@ -34,6 +35,18 @@ from crdt.store.blocks import NO_CHAIN, Chain
 from crdt.store.quarantine import Quarantined, is_forked
 from crdt.store.record import RECORD, Record
 from crdt.store.schema import QUARANTINE
+from crdt.store.statement import Statement
+
+_BEYOND_CUT_OFF: Final = Statement(
+    select(QUARANTINE.c.raw)
+    .where(
+        QUARANTINE.c.replica == bindparam("replica"),
+        QUARANTINE.c.reason == int(RefusalCode.REVOKED),
+        QUARANTINE.c.first_seq <= bindparam("until"),
+    )
+    .order_by(QUARANTINE.c.first_seq.desc())
+    .limit(3)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +266,8 @@ def beyond_cut_off(connection: Connection, block: Block) -> Block | None:
 
     Those of one author are of one chain, so that of the last ones before this one's end three tell.
     """
-    table, header = QUARANTINE.c, block.header
-    here = (table.replica == header.replica) & (table.reason == int(RefusalCode.REVOKED))
-    query = select(table.raw).where(here, table.first_seq <= block.last_seq + 1)
-    rows = connection.execute(query.order_by(table.first_seq.desc()).limit(3)).scalars()
-    return next((other for other in map(parse, rows) if contradict(other, block)), None)
+    rows = _BEYOND_CUT_OFF.rows(connection, replica=block.header.replica, until=block.last_seq + 1)
+    return next((other for other in (parse(raw) for (raw,) in rows) if contradict(other, block)), None)
 
 
 def _parsed(raws: Iterable[bytes], refused: list[RefusedInput]) -> list[Block]:

@@ -18,6 +18,8 @@ from crdt.store.statement import Statement
 
 _NOTE: Final = Bulk(ARRIVAL, changes={"ordinal": "{old}"})
 _QUARTER: Final[BindParameter[int]] = bindparam("quarter")
+_FORGET_LATER: Final = Statement(delete(ARRIVAL).where(ARRIVAL.c.quarter > _QUARTER))
+_LAST: Final = Statement(select(func.coalesce(func.max(BLOCK.c.ordinal), 0)))
 _SINCE: Final = Statement(
     select(ARRIVAL.c.ordinal).where(ARRIVAL.c.quarter >= _QUARTER).order_by(ARRIVAL.c.quarter).limit(1)
 )
@@ -36,9 +38,8 @@ def note(connection: Connection, quarter: int) -> None:
 
     What was noted of later ones, but the next, was by a clock that was ahead: they begin when they have come.
     """
-    connection.execute(delete(ARRIVAL).where(ARRIVAL.c.quarter > quarter + 1))
-    last = connection.execute(select(func.coalesce(func.max(BLOCK.c.ordinal), 0))).scalar_one()
-    _NOTE.run(connection, [(quarter, last)])
+    _FORGET_LATER.run(connection, quarter=quarter + 1)
+    _NOTE.run(connection, [(quarter, _LAST.value(connection))])
 
 
 def came_after(connection: Connection, ordinal: int, at_ms: int) -> bool:

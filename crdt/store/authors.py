@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Final
 
 from sqlalchemy import Connection, func, select
 
@@ -14,6 +15,9 @@ from crdt.facts import ReplicaId
 from crdt.ledger import RefusedInput
 from crdt.store.blocks import authors_of, enrol
 from crdt.store.schema import AUTHOR
+from crdt.store.statement import Statement
+
+_COUNT: Final = Statement(select(func.count()).select_from(AUTHOR))
 
 
 class Authors:
@@ -41,15 +45,13 @@ class Authors:
 
     def learn_new(self, connection: Connection) -> None:
         """Within a read: take note of all authors that other processes stored."""
-        count = connection.execute(select(func.count()).select_from(AUTHOR)).scalar_one()
-        if count != len(self._stored):
+        if _COUNT.value(connection) != len(self._stored):
             self._learn(authors_of(connection))
 
     def every(self, connection: Connection) -> Mapping[ReplicaId, AuthorCertificate]:
         """Within a write: all authors of this instant. Nothing is noted: it may not come to a commit."""
         stored = self._stored
-        count = connection.execute(select(func.count()).select_from(AUTHOR)).scalar_one()
-        return stored if count == len(stored) else authors_of(connection)
+        return stored if _COUNT.value(connection) == len(stored) else authors_of(connection)
 
     def check(self, certificate: AuthorCertificate) -> None:
         """Take note of a certificate. Raises ForeignFleet, BadSignature, or NotPermitted for a second one."""

@@ -16,7 +16,7 @@ from crdt.facts import NEW_CARD, Books, CardId, CardState, Kind
 from crdt.settlement import HOTLISTED, OVERDRAWN, UNMET, CardRow
 from crdt.store.hub_schema import CARD, HUB, LISTED, RUN
 from crdt.store.projection import remaining_openings, still_mentioned
-from crdt.store.sql import Lookup, replacing, total
+from crdt.store.sql import Bulk, Lookup, replacing, total
 from crdt.store.statement import Statement
 
 NO_FLOOR: Final = -(2**62)  # no balance is below it
@@ -73,6 +73,11 @@ class Standing:
 
 
 _STANDING: Final = Statement(select(*(HUB.c[name] for name in Standing.__dataclass_fields__)))
+_COUNTERS: Final = ("position", "deltas", "deltas_minor", "openings_minor", "projected", "learnt", "numbered")
+_BEGIN: Final = Bulk(HUB, ("id", "fleet", "series", "floor_minor", *_COUNTERS))
+_FLAGS: Final = Statement(select(CARD.c.flags).where(CARD.c.card == bindparam("card")))
+_SUMS: Final = Statement(select(total(CARD.c.sum_minor), total(CARD.c.opening_minor)))
+_BEGIN_RUN: Final = Bulk(RUN, ("first", "before"))
 _END_RUNS: Final = Statement(RUN.delete().where(RUN.c.first > bindparam("last")))
 _BEFORE: Final = Statement(
     select(RUN.c.before).where(RUN.c.first > bindparam("position")).order_by(RUN.c.first).limit(1)
@@ -103,9 +108,7 @@ def read_standing(connection: Connection) -> Standing:
 
 def begin_standing(connection: Connection, fleet: bytes, series: bytes) -> None:
     """The row of a new hub."""
-    counters = ("position", "deltas", "deltas_minor", "openings_minor", "projected", "learnt", "numbered")
-    zero = dict.fromkeys(counters, 0)
-    connection.execute(HUB.insert().values(id=1, fleet=fleet, series=series, floor_minor=NO_FLOOR, **zero))
+    _BEGIN.run(connection, [(1, fleet, series, NO_FLOOR, *(0 for _ in _COUNTERS))])
 
 
 def begin_run(connection: Connection, distance: int) -> None:
@@ -117,7 +120,7 @@ def begin_run(connection: Connection, distance: int) -> None:
     """
     last = read_standing(connection).position
     _END_RUNS.run(connection, last=last)  # those that made none
-    connection.execute(RUN.insert().values(first=last + 1 + distance, before=last))
+    _BEGIN_RUN.run(connection, [(last + 1 + distance, last)])
 
 
 def is_made(connection: Connection, position: int, last: int) -> bool:
@@ -250,9 +253,7 @@ def cards_after(connection: Connection, after: bytes, limit: int) -> list[CardRo
 
 def set_hotlisted(connection: Connection, card: CardId, hotlisted: bool) -> bool:
     """Put a card on the hotlist or take it off, as a change with its own position; False when it was so."""
-    stored: int | None = connection.execute(
-        select(CARD.c.flags).where(CARD.c.card == card)
-    ).scalar_one_or_none()
+    stored: int | None = _FLAGS.value(connection, card=card)
     before = UNMET if stored is None else stored
     flags = before | HOTLISTED if hotlisted else before & ~HOTLISTED
     if flags == before:
@@ -269,8 +270,7 @@ def set_hotlisted(connection: Connection, card: CardId, hotlisted: bool) -> bool
 
 def read_books(connection: Connection) -> Books:
     """What was merged against what every card has."""
-    sums = select(total(CARD.c.sum_minor), total(CARD.c.opening_minor))
-    sum_minor, opening_minor = connection.execute(sums).one()
+    (sum_minor, opening_minor), *_ = _SUMS.rows(connection)
     standing = read_standing(connection)
     voided = standing.openings_minor - int(opening_minor)
     return Books(standing.deltas_minor, int(sum_minor) + int(opening_minor), voided)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import astuple
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import ForeignFleet, MisuseError, StoreFailed
@@ -19,12 +19,15 @@ from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
 from crdt.store.reissue import renumber
-from crdt.store.settled import Standing
+from crdt.store.settled import STANDING_COLUMNS, Standing
+from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
 from crdt.store.terminal_schema import IDENTITY, OPEN_DELTA, TERMINAL, TERMINAL_METADATA
 
 _BEFORE: Final = Statement(select(TERMINAL.c.nonce, TERMINAL.c.replica))
 _WHO: Final = Statement(select(TERMINAL.c.fleet, TERMINAL.c.replica, TERMINAL.c.suspended))
+_BEGIN: Final = Bulk(TERMINAL, ("fleet", "replica", "suspended", *STANDING_COLUMNS))
+_KEEP_IDENTITY: Final = Bulk(IDENTITY, ("replica",))
 _KEEP_NONCE: Final = Statement(update(TERMINAL).values(nonce=bindparam("nonce")))
 _KNOWN: Final = Statement(select(IDENTITY.c.replica).where(IDENTITY.c.replica == bindparam("replica")))
 
@@ -91,14 +94,14 @@ def begin(
     if nonce is not None:
         _KEEP_NONCE.run(connection, nonce=nonce)
     if _KNOWN.row(connection, replica=certificate.replica) is None:
-        connection.execute(insert(IDENTITY).values(replica=certificate.replica))
+        _KEEP_IDENTITY.run(connection, [(certificate.replica,)])
     if blocks.enrol(connection, [certificate])[1]:
         raise MisuseError("this key has another certificate in this ledger already")
 
 
 def _first(connection: Connection, certificate: AuthorCertificate, restored: bool) -> None:
-    who = {"fleet": certificate.fleet, "replica": certificate.replica, "suspended": int(restored)}
-    connection.execute(insert(TERMINAL).values(**who, **asdict(Standing())))
+    row = (certificate.fleet, certificate.replica, int(restored), *astuple(Standing()))
+    _BEGIN.run(connection, [row])
 
 
 def _take_over(connection: Connection, certificate: AuthorCertificate, suspended: bool) -> None:

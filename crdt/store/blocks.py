@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
@@ -28,6 +29,7 @@ class Chain(NamedTuple):
 NO_HEAD: Final = Head(0, GENESIS)  # of a replica that has sealed nothing
 NO_CHAIN: Final = Chain(NO_HEAD)
 
+MAX_ORDINAL: Final = 2**63 - 1
 _PART_BLOCKS: Final = 32  # read at a time, so that a long chain is never in memory at once
 
 _INSERT_BLOCK: Final = Bulk(BLOCK, ("replica", "first_seq", "last_seq", "hash", "raw"))
@@ -142,16 +144,24 @@ def last_block(connection: Connection, replica: ReplicaId) -> Block | None:
     return None if raw is None else parse(raw)
 
 
-def newest_first(connection: Connection, *conditions: ColumnElement[bool]) -> Generator[Block]:
-    """Every stored block (that fits the conditions), the last to arrive first; a part at a time."""
-    query = select(BLOCK.c.ordinal, BLOCK.c.raw).where(*conditions)
-    query = query.order_by(BLOCK.c.ordinal.desc()).limit(_PART_BLOCKS)
-    part = connection.execute(query).all()
+def newest(*conditions: ColumnElement[bool]) -> Statement:
+    """What `newest_first` reads: blocks that fit the conditions."""
+    before = BLOCK.c.ordinal < bindparam("before")
+    query = select(BLOCK.c.ordinal, BLOCK.c.raw).where(before, *conditions)
+    return Statement(query.order_by(BLOCK.c.ordinal.desc()).limit(_PART_BLOCKS))
+
+
+_NEWEST: Final = newest()
+
+
+def newest_first(connection: Connection, blocks: Statement = _NEWEST) -> Generator[Block]:
+    """Every stored block (or those of `newest`), the last to arrive first; a part at a time."""
+    part = blocks.rows(connection, before=MAX_ORDINAL)
     while part:
         yield from (parse(raw) for _, raw in part)
         if len(part) < _PART_BLOCKS:
             return
-        part = connection.execute(query.where(BLOCK.c.ordinal < part[-1][0])).all()
+        part = blocks.rows(connection, before=part[-1][0])
 
 
 def facts_of(block: Block) -> Columns:
@@ -184,8 +194,14 @@ def authors_of(
 ) -> dict[ReplicaId, AuthorCertificate]:
     """The stored certificates of these authors (of all, for None)."""
     rows = _AUTHORS.rows(connection) if replicas is None else _AUTHORS_OF.run(connection, replicas)
-    stored = [AuthorCertificate.decode(raw) for (raw,) in rows]
+    stored = [_decoded(raw) for (raw,) in rows]
     return {certificate.replica: certificate for certificate in stored}
+
+
+@lru_cache(maxsize=1024)
+def _decoded(raw: bytes) -> AuthorCertificate:
+    """A stored certificate; few are read over and over, in every exchange."""
+    return AuthorCertificate.decode(raw)
 
 
 FactRow = tuple[bytes, int, int, int, str, str, str, int, int]

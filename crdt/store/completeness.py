@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, Integer, bindparam, func, or_, select
 
 from crdt.block import parse
 from crdt.errors import RefusalCode
@@ -35,6 +35,22 @@ _LAST: Final = Statement(
     .where(BLOCK.c.replica == bindparam("replica"))
     .order_by(BLOCK.c.first_seq.desc())
     .limit(1)
+)
+_UNPROJECTED: Final = Statement(
+    select(BLOCK.c.raw).where(
+        BLOCK.c.replica == bindparam("replica"),
+        BLOCK.c.ordinal > select(HUB.c.projected).scalar_subquery(),
+    )
+)
+_CONTESTED: Final = Statement(
+    select(func.coalesce(func.sum(QUARANTINE.c.last_seq - QUARANTINE.c.first_seq + 1), 0)).where(
+        QUARANTINE.c.replica == bindparam("replica"),
+        or_(
+            QUARANTINE.c.reason == int(RefusalCode.FORK_DETECTED),
+            QUARANTINE.c.reason == bindparam("revoked", type_=Integer),
+        ),
+        or_(*(QUARANTINE.c.resolution == one for one in UNRESOLVED)),
+    )
 )
 
 
@@ -170,10 +186,8 @@ def _open(taps: int, unheard: Sequence[Known], authors: Sequence[Known]) -> Open
 
 def _not_projected(connection: Connection, replica: ReplicaId, day: Day) -> Figures:
     """What the history lacks of the record."""
-    projected = select(HUB.c.projected).scalar_subquery()
-    query = select(BLOCK.c.raw).where(BLOCK.c.replica == replica, BLOCK.c.ordinal > projected)
     found = NO_FIGURES
-    for raw in connection.execute(query).scalars():
+    for (raw,) in _UNPROJECTED.rows(connection, replica=replica):
         block = parse(raw)
         for delta in facts_of(block).deltas(replica, block.header.first_seq):
             if day.start_ms <= delta.at_ms < day.end_ms:
@@ -194,11 +208,5 @@ def _last_ms(connection: Connection, replica: ReplicaId, day: Day) -> int:
 
 def _contested(connection: Connection, replica: ReplicaId, *, replaced: bool) -> int:
     """Facts in quarantine that nobody has decided about; of a revoked author the revocation has decided."""
-    table = QUARANTINE.c
-    reasons = [RefusalCode.FORK_DETECTED, *([RefusalCode.REVOKED] if replaced else [])]
-    query = select(func.coalesce(func.sum(table.last_seq - table.first_seq + 1), 0)).where(
-        table.replica == replica,
-        table.reason.in_(map(int, reasons)),
-        table.resolution.in_(UNRESOLVED),
-    )
-    return int(connection.execute(query).scalar_one())
+    revoked = RefusalCode.REVOKED if replaced else RefusalCode.FORK_DETECTED
+    return int(_CONTESTED.value(connection, replica=replica, revoked=int(revoked)))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from crdt.errors import MisuseError
 from crdt.facts import Delta, Kind, ReplicaId
@@ -111,6 +111,12 @@ class DayReport:
 
 
 _FIGURES: Final = Figures._fields
+
+
+def _of(columns: Any) -> list[Any]:
+    return [columns[name] for name in _FIGURES]
+
+
 _ADD: Final = Bulk(QUARTER, ("replica", "quarter", *_FIGURES), dict.fromkeys(_FIGURES, ADDED))
 _ADJUST: Final = Bulk(
     DAY_ADJUSTMENT, ("start_ms", "learnt_ms", "replica", *_FIGURES), dict.fromkeys(_FIGURES, ADDED)
@@ -120,6 +126,10 @@ _CLOSED: Final = Statement(
         DAY.c.start_ms <= bindparam("last"), DAY.c.end_ms > bindparam("first")
     )
 )
+_IN_DAY: Final = QUARTER.c.quarter.between(bindparam("first"), bindparam("last"))
+_SUMS: Final = tuple(total(column) for column in _of(QUARTER.c))
+_BY_AUTHOR: Final = Statement(select(QUARTER.c.replica, *_SUMS).where(_IN_DAY).group_by(QUARTER.c.replica))
+_OF_AUTHOR: Final = Statement(select(*_SUMS).where(_IN_DAY, QUARTER.c.replica == bindparam("replica")))
 _CLOSE: Final = Bulk(DAY_FIGURE, ("start_ms", "replica", *_FIGURES))
 
 
@@ -200,16 +210,15 @@ def report(connection: Connection, day: Day) -> DayReport:
 
 def figures_of(connection: Connection, day: Day, replicas: Sequence[ReplicaId]) -> dict[ReplicaId, Figures]:
     """What the history has of these authors on a day, as far as it has come."""
-    return _now(connection, day, QUARTER.c.replica.in_(replicas))
+    span = _span(day)
+    rows = ((one, _OF_AUTHOR.rows(connection, **span, replica=one)[0]) for one in replicas)
+    return {replica: Figures(*map(int, row)) for replica, row in rows}
 
 
-def _now(connection: Connection, day: Day, *where: ColumnElement[bool]) -> dict[ReplicaId, Figures]:
-    quarters = day.quarters
-    here = QUARTER.c.quarter.between(quarters[0], quarters[-1])
-    query = select(QUARTER.c.replica, *(total(column) for column in _of(QUARTER.c))).where(here, *where)
-    rows = connection.execute(query.group_by(QUARTER.c.replica))
+def _now(connection: Connection, day: Day) -> dict[ReplicaId, Figures]:
+    rows = _BY_AUTHOR.rows(connection, **_span(day))
     return {ReplicaId(row[0]): Figures(*map(int, row[1:])) for row in rows}
 
 
-def _of(columns: Any) -> list[Any]:
-    return [columns[name] for name in _FIGURES]
+def _span(day: Day) -> dict[str, int]:
+    return {"first": day.quarters[0], "last": day.quarters[-1]}

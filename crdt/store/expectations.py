@@ -19,7 +19,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from crdt.certificate import AuthorCertificate
 from crdt.facts import MAX_TEXT_BYTES, ReplicaId, TerminalId
@@ -40,6 +40,9 @@ NOWHERE: Final[Frontier] = MappingProxyType({})
 _PUT: Final = replacing(EXPECTED)
 _COLUMNS: Final = ("replica", "seq", "at_ms", "source", "heard_ms", "turn", "ended")
 _ALL: Final = Statement(select(*(EXPECTED.c[name] for name in _COLUMNS)))
+_CORRECT: Final = Statement(
+    update(EXPECTED).where(EXPECTED.c.heard_ms > bindparam("now_ms")).values(heard_ms=bindparam("now_ms"))
+)
 _SOME: Final = Lookup(EXPECTED, "replica", _COLUMNS)
 
 
@@ -229,8 +232,7 @@ def end(connection: Connection, replicas: Collection[ReplicaId]) -> None:
 
 def said_by(connection: Connection, now_ms: int) -> None:
     """What is noted of a time that has not come was noted by a clock that was ahead: it was said by now."""
-    later = EXPECTED.c.heard_ms > now_ms
-    connection.execute(update(EXPECTED).where(later).values(heard_ms=now_ms))
+    _CORRECT.run(connection, now_ms=now_ms)
 
 
 def prove(connection: Connection, shown: Mapping[ReplicaId, int], at_ms: int) -> None:

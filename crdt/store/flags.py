@@ -13,12 +13,14 @@ from crdt.facts import ReplicaId
 from crdt.store.admission import Suspicion
 from crdt.store.hub_schema import FLAG
 from crdt.store.sql import Bulk
+from crdt.store.statement import Statement
 
 FlagKey = tuple[ReplicaId, RefusalCode]
 
 MAX_SENTENCE_CHARS: Final = 255
 
 _INSERT: Final = Bulk(FLAG)
+_KEYS: Final = Statement(select(FLAG.c.replica, FLAG.c.code))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,7 @@ def put(connection: Connection, suspicions: Iterable[Suspicion], at_ms: int) -> 
 
 def keys(connection: Connection) -> frozenset[FlagKey]:
     """Which flags there are."""
-    rows = connection.execute(select(FLAG.c.replica, FLAG.c.code))
-    return frozenset((ReplicaId(replica), RefusalCode(code)) for replica, code in rows)
+    return frozenset((ReplicaId(replica), RefusalCode(code)) for replica, code in _KEYS.rows(connection))
 
 
 def read(connection: Connection) -> list[Flag]:

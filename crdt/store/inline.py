@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import Connection, MetaData, select
 
@@ -35,6 +35,7 @@ from crdt.store.writer import Direct, roll_back
 
 T = TypeVar("T")
 
+_NOBODYS: Final[Future[Any]] = Future()  # making one costs several locks
 _CREATED: Final = "farebox tables"  # in Connection.info: how many tables of which metadata are made
 
 
@@ -164,11 +165,14 @@ class InlineDatabase:
         after: Callable[[T], None] | None = None,
     ) -> T:
         """`write`, and its result. Raises MisuseError within a write."""
-        return self.wait(self.write(work, urgent=urgent, after=after))
+        rank = Rank.URGENT if urgent else Rank.NORMAL
+        result: T = self._at_once(Job(rank, work, after or _nothing, future=_NOBODYS), self._write)
+        return result
 
     def read_and_wait(self, work: Callable[[Connection], T]) -> T:
         """`read`, and its result. Raises MisuseError within a write."""
-        return self.wait(self.read(work))
+        result: T = self._at_once(Job(Rank.NORMAL, work, future=_NOBODYS), self._read)
+        return result
 
     def wait(self, future: Future[T]) -> T:
         """The result of something begun before. Raises MisuseError where it waits for this very call."""
@@ -256,6 +260,19 @@ class InlineDatabase:
                     job.settle()
         finally:
             self._running = False
+
+    def _at_once(self, job: Job, run: Callable[[Job], None]) -> Any:
+        """Run a job whose future nobody has, and what it begins; its result."""
+        self.check_may_wait()
+        self._running = True
+        try:
+            run(job)
+        finally:
+            self._running = False
+        self._drain()
+        if job.error is not None:
+            raise job.error
+        return job.result
 
     def _write(self, job: Job) -> None:
         if self._health.failed:

@@ -12,14 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import Connection, func, select
 
 from crdt.columns import Columns
 from crdt.facts import CardId, CardView, Delta, Kind, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import REFUSED, UNMET
 from crdt.store import papers
-from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest_first
+from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest, newest_first
 from crdt.store.held import FARE, RECENT_FARES, Held, RecentFares, held_beyond
 from crdt.store.peers_open import PeersOpen
 from crdt.store.schema import BLOCK, QUARANTINE
@@ -36,6 +36,8 @@ _SUSPENDED: Final = Statement(select(TERMINAL.c.suspended))
 _FOREIGN: Final = Statement(select(func.count()).select_from(BLOCK).where(BLOCK.c.replica.not_in(_OWN)))
 _QUARANTINED: Final = Statement(select(func.count()).select_from(QUARANTINE))
 _IDENTITIES: Final = Statement(_OWN)
+_NEWEST_OWN: Final = newest(BLOCK.c.replica.in_(_OWN))
+_NEWEST_FOREIGN: Final = newest(BLOCK.c.replica.not_in(_OWN))
 _SEGMENT: Final = Statement(select(OPEN_DELTA).order_by(OPEN_DELTA.c.seq))
 
 
@@ -85,10 +87,8 @@ class Memory:
     @classmethod
     def load(cls, connection: Connection, replica: ReplicaId) -> Memory:
         """The state that is on disk."""
-        own = own_replicas(connection)
-        mine = BLOCK.c.replica.in_(own)
         snapshot = read_snapshot(connection, replica)
-        return cls(snapshot, _recent(connection, mine), _recent(connection, ~mine))
+        return cls(snapshot, _recent(connection, _NEWEST_OWN), _recent(connection, _NEWEST_FOREIGN))
 
     @property
     def noted_ms(self) -> int:
@@ -253,7 +253,7 @@ def _nearest(times_ms: Iterable[int | None], at_ms: int | None) -> int:
     return max(known) if at_ms is None else min(known, key=lambda time: abs(at_ms - time))
 
 
-def _recent(connection: Connection, whose: ColumnElement[bool]) -> list[Delta]:
+def _recent(connection: Connection, whose: Statement) -> list[Delta]:
     """The last sealed deltas of some authors, oldest first, with RECENT_FARES fares if there are as many."""
     found: list[Delta] = []
     fares = 0

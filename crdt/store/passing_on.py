@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from sqlalchemy import Connection, func, select
 
@@ -13,6 +14,9 @@ from crdt.numbering import cards_of, shorten
 from crdt.store.blocks import NO_HEAD, authors_of, blocks_after, heads_of, overlapping
 from crdt.store.schema import BLOCK
 from crdt.store.settled import numbers_of, read_standing, settled_heads_of
+from crdt.store.statement import Statement
+
+_FIRST: Final = Statement(select(BLOCK.c.replica, func.min(BLOCK.c.first_seq)).group_by(BLOCK.c.replica))
 
 
 def answer(connection: Connection, want: Want, max_bytes: int) -> list[CertificateFrame | BlockFrame]:
@@ -61,8 +65,8 @@ def lacking(connection: Connection) -> dict[ReplicaId, int]:
 
 def pruned_until(connection: Connection) -> dict[ReplicaId, int]:
     """Of each chain that is not held from its beginning: the last number before what is held."""
-    query = select(BLOCK.c.replica, func.min(BLOCK.c.first_seq)).group_by(BLOCK.c.replica)
-    return {ReplicaId(replica): first - 1 for replica, first in connection.execute(query) if first > 1}
+    rows = _FIRST.rows(connection)
+    return {ReplicaId(replica): first - 1 for replica, first in rows if first > 1}
 
 
 def shortened(connection: Connection, given: Sequence[Block]) -> list[ShortBlockFrame | BlockFrame]:

@@ -13,8 +13,9 @@ not show.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, bindparam, func, select
@@ -24,6 +25,7 @@ from crdt.errors import MisuseError
 from crdt.facts import CardId, CardState, ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import NO_SERIES
+from crdt.store.connection import driver_connection
 from crdt.store.sql import Lookup
 from crdt.store.statement import Statement
 from crdt.store.terminal_schema import SETTLED, SETTLED_HEAD, STAGED, STAGED_HEAD, TERMINAL, inserting
@@ -79,6 +81,7 @@ class Standing:
 
 
 STANDING_COLUMNS: Final = tuple(field.name for field in fields(Standing))
+_VALUES: Final = attrgetter(*STANDING_COLUMNS)
 _STANDING: Final = Statement(select(*(TERMINAL.c[name] for name in STANDING_COLUMNS)))
 _STAND: Final = Statement(TERMINAL.update().values({name: bindparam(name) for name in STANDING_COLUMNS}))
 _HEADS: Final = Statement(
@@ -88,6 +91,11 @@ _HEADS: Final = Statement(
 )
 _HEADS_OF: Final = Lookup(SETTLED_HEAD, "replica", ("replica", "seq", "hash"), within="generation")
 _HEAD_GENERATION: Final = Statement(select(TERMINAL.c.head_generation))
+_NEXT_GENERATION: Final = {
+    table: Statement(select(func.min(table.c.generation)).where(table.c.generation > bindparam("generation")))
+    for table in (SETTLED, SETTLED_HEAD)
+}
+_FIRST_RUN: Final = {table: Statement(select(func.min(table.c.run))) for table in (STAGED, STAGED_HEAD)}
 _NUMBERS_OF: Final = Lookup(SETTLED, "card", ("card", "number"), within="generation")
 
 
@@ -101,7 +109,7 @@ def read_standing(connection: Connection) -> Standing:
 
 def write_standing(connection: Connection, standing: Standing) -> None:
     """Replace the standing."""
-    _STAND.run(connection, **asdict(standing))
+    _STAND.run(connection, **dict(zip(STANDING_COLUMNS, _VALUES(standing), strict=True)))
 
 
 def settled_heads(connection: Connection, standing: Standing) -> dict[ReplicaId, Head]:
@@ -152,14 +160,15 @@ def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[An
     A card goes to the driver as a bytearray: for bytes it first looks for an adapter, which takes about
     twice as long as the rest of the row.
     """
+    driver = driver_connection(connection)
     values = [(generation, bytearray(row[0]), *row[1:]) for row in rows]
     rest = len(values) % _ROWS_AT_ONCE
     whole = range(0, len(values) - rest, _ROWS_AT_ONCE)
     if whole:
         several = [tuple(chain.from_iterable(values[at : at + _ROWS_AT_ONCE])) for at in whole]
-        connection.exec_driver_sql(_PUT_ROWS, several)
+        driver.executemany(_PUT_ROWS, several)
     if rest:
-        connection.exec_driver_sql(_PUT_ROW, values[len(values) - rest :])
+        driver.executemany(_PUT_ROW, values[len(values) - rest :])
 
 
 def tidy(connection: Connection, standing: Standing, building: int) -> tuple[Standing, bool]:
@@ -199,8 +208,7 @@ def _stale_generation(connection: Connection, table: Table, kept: set[int]) -> i
     """The lowest generation in the table that is not kept; found by hopping, without reading the rows."""
     generation = 0
     while True:
-        query = select(func.min(table.c.generation)).where(table.c.generation > generation)
-        found = connection.execute(query).scalar_one()
+        found = _NEXT_GENERATION[table].value(connection, generation=generation)
         if found is None or found not in kept:
             return None if found is None else int(found)
         generation = found
@@ -228,7 +236,7 @@ def _delete_until(connection: Connection, table: Table, generation: int, until: 
 def _delete_left_over(connection: Connection, standing: Standing) -> bool:
     """Delete a run that no longer matters; whether there was one."""
     for table in (STAGED, STAGED_HEAD):
-        first = connection.execute(select(func.min(table.c.run))).scalar_one()
+        first = _FIRST_RUN[table].value(connection)
         if first is not None and first < standing.staged_from:
             connection.execute(table.delete().where(table.c.run == first))
             return True

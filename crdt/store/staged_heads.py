@@ -52,7 +52,7 @@ def stage_heads(connection: Connection, run: int, heads: Frontier) -> None:
     """Add heads to a run."""
     if heads:
         rows = [(run, replica, head.seq, head.hash) for replica, head in sorted(heads.items())]
-        connection.exec_driver_sql(_STAGE, rows)
+        driver_connection(connection).executemany(_STAGE, rows)
 
 
 def last_head_run(connection: Connection) -> int:
@@ -93,10 +93,9 @@ def put_settled_heads(connection: Connection, generation: int, heads: Frontier) 
     """Write heads into a generation; those of which nothing is left go."""
     rows = [(generation, replica, head.seq, head.hash) for replica, head in heads.items() if head != GONE]
     gone = [(generation, replica) for replica, head in heads.items() if head == GONE]
-    if rows:
-        connection.exec_driver_sql(_PUT, rows)
-    if gone:
-        connection.exec_driver_sql(_DROP, gone)
+    driver = driver_connection(connection)
+    driver.executemany(_PUT, rows)
+    driver.executemany(_DROP, gone)
 
 
 def copy_some_heads(

@@ -73,6 +73,8 @@ class Statement:
         names = tuple(compiled.positiontup or ()) if compiled.positional else None
         fixed = {name: one.value for name, one in compiled.binds.items() if not one.required}
         made = _Text(str(compiled), names, fixed)
+        if dialect.name == _SQLITE:
+            made = _with_limits(made)
         self._texts[dialect.name] = made
         return made
 
@@ -90,6 +92,26 @@ def fetch(connection: Connection, sql: str, values: Values = ()) -> Rows:
     rows: Rows = result.cursor.fetchall() if result.cursor is not None else ()
     result.close()
     return rows
+
+
+def _with_limits(text: _Text) -> _Text:
+    """Without bare parameters for a LIMIT: SQLite reads their value, and plans a query anew for each.
+
+    Fixed ones are said in words; of the others it sees an expression, and plans for any.
+    """
+    parts, names = text.sql.split("?"), text.names or ()
+    if len(parts) != len(names) + 1:  # some question mark is no parameter
+        return text
+    kept: list[str] = []
+    sql = parts[0]
+    for name, part in zip(names, parts[1:], strict=True):
+        if not sql.endswith("LIMIT "):
+            kept, sql = [*kept, name], f"{sql}?{part}"
+        elif name in text.fixed:
+            sql += f"{text.fixed[name]}{part}"
+        else:
+            kept, sql = [*kept, name], f"{sql}(? + 0){part}"
+    return _Text(sql, kept, {name: text.fixed[name] for name in kept if name in text.fixed})
 
 
 def _given(text: _Text, values: dict[str, Any]) -> Values:

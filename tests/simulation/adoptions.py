@@ -121,8 +121,10 @@ def each_once(world: World) -> None:
 def _moving(facts: Iterable[Fact]) -> Iterator[Fact]:
     """Those whose sum counts, but for what took others back: that is due where these are there twice."""
     for fact in facts:
-        takes_back = fact.kind is Kind.REVERSAL or (
-            fact.kind is Kind.ADJUSTMENT and fact.context != NO_CONTEXT  # an operator names no place
-        )
-        if fact.kind is not Kind.OPENING and fact.amount_minor and not takes_back:
+        if fact.kind is not Kind.OPENING and fact.amount_minor and not takes_back(fact):
             yield fact
+
+
+def takes_back(fact: Fact) -> bool:
+    """Whether it takes an adopted fact back; what an operator corrects himself is at no place."""
+    return fact.kind is Kind.REVERSAL or (fact.kind is Kind.ADJUSTMENT and fact.context != NO_CONTEXT)

@@ -123,14 +123,18 @@ def keep_in_touch(world: World) -> None:
 
 def prune(world: World) -> None:
     """A terminal forgets what has been settled for long. No hub may lose that: older backups go as well."""
-    bus = max(world.buses, key=lambda one: len(one.blocks())) if world.random.random() < 0.7 else world.bus()
+    bus = (
+        max(world.buses, key=lambda one: len(one.record.blocks()))
+        if world.random.random() < 0.7
+        else world.bus()
+    )
     reach = world.oracle.hub.reach
-    if any(seq > reach.get(replica, 0) for replica, seq in bus.installed().reach.items()):
+    if any(seq > reach.get(replica, 0) for replica, seq in bus.beliefs.installed().reach.items()):
         return  # the hub was put back, and retention is longer than anybody takes to hear of that
-    before = bus.blocks()
+    before = bus.record.blocks()
     with world.risking(bus, 6):
         bus.prune(*world.random.choice(RETENTIONS))
-    gone = before - bus.blocks()
+    gone = before - bus.record.blocks()
     world.note(bus.name, len(gone))
     world.backups = [
         backup
@@ -241,7 +245,7 @@ def restore_storage(world: World) -> None:
     world.restored.add(_is_promised(bus))
     world.sticks = []
     for other in others:
-        other.forget(bus.replica)
+        other.beliefs.forget(bus.replica)
     world.network.late = [late for late in world.network.late if late[0] != bus.replica]
     world.backups = []  # what only a hub has is lost when that is put back as well
     with_marks = world.random.random() < 0.5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.actions import DAYS
 from tests.simulation.adoptions import each_once
 from tests.simulation.diary import check_all_complete, check_days
 from tests.simulation.hub_actions import night
@@ -33,7 +32,7 @@ def heal(world: World) -> None:
         bus.wall.wall_ms = bus.wall.synchronised_ms = world.now_ms
         for stopped in world.buses:
             if stopped.replica in world.network.revoked and stopped is not bus:
-                bus.forget(stopped.replica)  # it is not answered any more
+                bus.beliefs.forget(stopped.replica)  # it is not answered any more
     kept = keepsakes(world)
     _agree(world)
     for bus in world.buses:
@@ -45,7 +44,7 @@ def heal(world: World) -> None:
     each_once(world)
     check_keepsakes(world, kept)
     check_exposure(world)
-    if world.theme == DAYS:
+    if world.days:
         _end_the_day(world)
 
 
@@ -64,7 +63,7 @@ def _agree(world: World) -> None:
         behind = [bus for bus in world.present() if not bus.agrees() or keeps_more(world, bus)]
         if not behind:
             return
-        for bus in behind:
+        for bus in sorted(behind, key=lambda bus: -bus.ledger.held()[0]):  # who only takes comes last
             expect(world.sync(bus), f"{bus.name} cannot sync though everything works: {world.trace[-1][-1]}")
     raise Broken(f"no agreement after {MAX_ROUNDS} rounds")
 
@@ -91,7 +90,7 @@ def compare(world: World) -> None:
     expect(oracle.hub.overdrawn == owing, f"{oracle.hub.overdrawn} are overdrawn, not {owing}")
     states = oracle.believed(oracle.hub, {})
     for bus in world.present():
-        expect(bus.installed() == oracle.hub, f"{bus.name} has another settlement")
+        expect(bus.beliefs.installed() == oracle.hub, f"{bus.name} has another settlement")
         expect(bus.ledger.held() == (0, 0), f"{bus.name} still holds something")
         _compare_evidence(world, bus)
         for card in world.cards:

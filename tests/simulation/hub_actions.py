@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def book(world: World) -> None:
     """Somebody pays in, or a clerk corrects a balance; at times the same request again."""
     world.bookings += 1
-    number = world.bookings - (world.random.random() < 0.25 and world.bookings > 1)
+    number = world.bookings - (world.random.random() < AGAIN and world.bookings > 1)
     card = world.cards[number % (len(world.cards) - 1)]
     kind = Kind.TOPUP if number % 4 else Kind.ADJUSTMENT
     world.note(card.hex(), number)
@@ -158,6 +158,7 @@ def intrude(world: World) -> None:
     world.note(world.intruder.act())
 
 
+AGAIN = 0.4
 WHOLE = 0.4
 LOSES = 0.3
 MORNING_MS = 60_000

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.buses import Bus
     from tests.simulation.world import World
 
+ATTEMPTS: Final = 5  # at a time
 ROGUE: Final = author(900)
 FOREIGNER: Final = author(901, home=ABROAD)
 HASH: Final = bytes(range(32))
@@ -45,7 +46,10 @@ class Intruder:
         carriers = [bus for bus in world.present() if bus.number not in world.network.partitioned]
         if not carriers:
             return "nobody to carry"
-        attempts: list[Callable[[Intruder], Attempt]] = world.random.sample(_ATTEMPTS, 2)
+        carrier = world.random.choice(carriers)
+        if not self._chain:
+            self._send(carrier, [Intruder._behave])  # it has a past to contradict
+        attempts: list[Callable[[Intruder], Attempt]] = world.random.sample(_ATTEMPTS, ATTEMPTS)
         cut_off = world.hub.cut_offs.get(ROGUE.replica)
         if cut_off is not None:
             # Nothing beside it: of two blocks that lie in quarantine, either might be accepted later.
@@ -54,9 +58,8 @@ class Intruder:
             attempts = [*other, Intruder._go_on]
         elif world.oracle.hub.reach.get(ROGUE.replica, 0) < self._next_seq() - 1:
             attempts = [Intruder._repeat]  # a restored hub gets back what it lost
-        elif not self._chain or world.random.random() < 0.3:
+        elif world.random.random() < 0.2:
             attempts = [Intruder._behave]
-        carrier = world.random.choice(carriers)
         self._send(carrier, attempts)
         return " ".join(attempt.__name__.strip("_") for attempt in attempts)
 

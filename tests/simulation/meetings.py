@@ -35,9 +35,9 @@ def meet(giver: Bus, taker: Bus) -> int:
         gap = refused.error.code is RefusalCode.CHAIN_BROKEN and replica in pruned
         expect(revoked or gap, f"{taker.name} refused what {giver.name} holds: {refused.error!r}")
     if giver.replica in cut_offs:
-        taker.forget(giver.replica)
+        taker.beliefs.forget(giver.replica)
     else:
-        taker.believe(giver)
+        taker.beliefs.believe(giver)
     return len(report.added)
 
 

@@ -13,7 +13,7 @@ from crdt.facts import CardId, ReplicaId
 from crdt.frames import Message
 from edge.errors import UplinkError
 from edge.exchange import Answer
-from tests.simulation.actions import DAYS, SCRIPTS, THEMES, draw
+from tests.simulation.actions import DAYS, SCRIPTS, STORAGE, STRANGER, THEMES, draw
 from tests.simulation.buses import Bus
 from tests.simulation.diary import check_days
 from tests.simulation.healing import heal
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from tests.simulation.actions import Action
 
 START_MS: Final = 1_790_000_000_000
-MIN_STEPS, MAX_STEPS = 16, 32
-BUSES: Final = (2, 2, 2, 3, 3, 4)
+DRAWN: Final = (4, 12)  # steps beside those of the script: at least, at most
+BUSES: Final = (2, 2, 2, 2, 3, 3, 4)
+DAYS_TOO: Final = 0.25  # of the worlds in which storage is put back: in these days are looked at as well
 LOOK_EVERY: Final = 4  # steps in which the days are looked at; it takes as long as a step
 MAX_EXCHANGES: Final = 60  # of one run; a run that needs more does not come forward
 PAGE_ROWS: Final = (1, 2, 3, 500, 500)  # of a settlement page: few, so that there are several
@@ -40,13 +41,18 @@ CARDS: Final = (
     CardId(bytes.fromhex("00112233445566778899aabbccddeeff")),
     CardId(bytes.fromhex("0411111111111111111a")[:10]),
 )
+STALE: Final = Faults(stale=0.4)
 WORLD_FAULTS: Final = (
     NO_FAULTS,
     Faults(lost=0.1, unanswered=0.1),
     Faults(lost=0.1, unanswered=0.15, late=0.15, twice=0.15),
-    Faults(stale=0.4),
+    STALE,
     Faults(unanswered=0.1, late=0.05, twice=0.05, damaged=0.1, stale=0.25),
 )
+FAULTS: Final = {  # of some themes
+    STORAGE: [faults for faults in WORLD_FAULTS if not faults.stale],  # an old answer hides what the hub has
+    STRANGER: [*WORLD_FAULTS, STALE, STALE, STALE],
+}
 
 
 @dataclass
@@ -71,7 +77,8 @@ class World:
         ]
         self.cards = CARDS[: self.random.randint(3, len(CARDS))]
         self.network = Network(self.hub, self.random)
-        self.faults = self.random.choice(WORLD_FAULTS)
+        self.days = self.theme == DAYS or (self.theme == STORAGE and self.random.random() < DAYS_TOO)
+        self.faults = self.random.choice(FAULTS.get(self.theme, WORLD_FAULTS))
         self.intruder = Intruder(self)
         self.backups: list[Backup] = []
         self.sticks: list[bytes] = []  # courier files
@@ -82,8 +89,8 @@ class World:
     def run(self) -> None:
         """Play, heal, compare."""
         self.network.faults = self.faults
-        steps = self.random.randint(MIN_STEPS, MAX_STEPS)
         script = SCRIPTS[self.theme]
+        steps = len(script) + self.random.randint(*DRAWN)
         at = sorted(self.random.sample(range(2, steps), len(script)))
         for number in range(steps):
             self.step(script[at.index(number)] if number in at else draw(self.random))
@@ -95,7 +102,7 @@ class World:
         self.pass_time(passed)
         self.trace.append((action.__name__, passed))
         action(self)
-        if self.theme == DAYS and len(self.trace) % LOOK_EVERY == 0:
+        if self.days and len(self.trace) % LOOK_EVERY == 0:
             check_days(self)
 
     def close(self) -> None:
@@ -216,7 +223,7 @@ class World:
         """The doors around it meet it under its new name, and so know that the old one says nothing more."""
         for other in self.buses:
             if other is not bus:
-                other.forget(before)
+                other.beliefs.forget(before)
 
     def _maybe_cut(self, computer: Bus | Hub, steps: int) -> None:
         if self.random.random() < 0.12:

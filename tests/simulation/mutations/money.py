@@ -28,7 +28,6 @@ MUTATIONS: Final = (
         held.held_beyond,
         "if included < head.seq:",
         "if not included:",
-        first=50,
     ),
     mutation(
         "a terminal counts what is settled again",
@@ -39,7 +38,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "one block of a merge counts twice",
-        120,
+        60,
         recording.record,
         "for columns in facts:",
         "for columns in (*facts, *facts[1:2]):",
@@ -61,12 +60,11 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a milder rule releases nobody",
-        120,
+        60,
         overdrawn.judge_some,
         "if flags != row.flags:",
         "if flags > row.flags:",
         theme=OWING,
-        first=360,
     ),
     mutation(
         "a terminal lends rides without end",

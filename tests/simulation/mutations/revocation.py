@@ -18,7 +18,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "what a revoked author wrote stays in the balances",
-        100,
+        60,
         revoking._remove,
         "balances.take_back(connection, loss, position)",
         "pass",
@@ -47,6 +47,6 @@ MUTATIONS: Final = (
         "*map(BlockFrame, raws)",
         "*()",
         theme=STORAGE,
-        first=180,
+        first=30,
     ),
 )

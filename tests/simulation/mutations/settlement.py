@@ -3,7 +3,7 @@
 from typing import Final
 
 from crdt.store import balances, installer, keepsake, memory, paging, pruning, settled, tapping
-from tests.simulation.actions import STRANGER
+from tests.simulation.actions import HUB, STRANGER
 from tests.simulation.mutations.planting import mutation
 
 MUTATIONS: Final = (
@@ -13,7 +13,7 @@ MUTATIONS: Final = (
         installer.Installer._check,
         "if not page.restarts and not page.continues(",
         "if False and not page.continues(",
-        first=85,
+        first=15,
     ),
     mutation(
         "the cursor is one card too far",
@@ -31,36 +31,37 @@ MUTATIONS: Final = (
     ),
     mutation(
         "what changes during an inventory is left out",
-        300,
+        60,
         paging._inventory,
         "final=ends and standing.position == since",
         "final=ends",
     ),
     mutation(
         "a restored hub goes on from positions it never made",
-        120,
+        60,
         balances.is_made,
         "return position <= ",
         "return True or position <= ",
-        first=40,
+        theme=HUB,
     ),
     mutation(
         "a restored hub makes positions again",
-        300,
+        60,
         balances.begin_run,
-        "first=last + 1 + distance",
-        "first=last + 1",
+        "last + 1 + distance",
+        "last + 1",
+        theme=HUB,
     ),
     mutation(
         "heads of an earlier settlement stay",
-        300,
+        60,
         installer._swap,
         "head_generation=generation",
         "head_generation=standing.head_generation",
     ),
     mutation(
         "the overlay does not show",
-        300,
+        60,
         tapping.Tapping.view,
         "if standing.overlay_generation:",
         "if False:",
@@ -71,7 +72,7 @@ MUTATIONS: Final = (
         keepsake._lost,
         "head.seq < min(",
         "head.seq > min(",
-        first=30,
+        theme=HUB,
     ),
     mutation(
         "housekeeping loses a card",
@@ -90,7 +91,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a card stays on the hotlist",
-        300,
+        60,
         paging.answer_pull,
         "known=known",
         "known=0",
@@ -98,7 +99,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "what a peer had not sealed counts on once it is settled",
-        300,
+        60,
         memory.Memory.replaced,
         "self.believed.sealed(snapshot.settled)",
         "pass",
@@ -121,7 +122,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "a terminal forgets before the retention time has passed",
-        300,
+        60,
         pruning.prune,
         "now_ms - retention_ms",
         "now_ms",
