@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from crdt.block import parse
+from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
 from crdt.courier import CourierReader, CourierWriter
 from crdt.errors import InputRefused, RefusalCode
@@ -129,29 +129,33 @@ class Import:
 
 
 async def export(ledger: HubLedger) -> AsyncIterator[bytes]:
-    """The whole ledger as a courier file, in pieces: what is held at this moment, author by author."""
+    """The whole ledger as a courier file, in pieces: what is held at this moment, author by author, without
+    what a revocation takes out of it meanwhile."""
     heads = await asyncio.wrap_future(ledger.heads())
     authors = ledger.authors()
     writer = CourierWriter(ledger.fleet, ledger.replica)
+    written: dict[ReplicaId, Head] = {}
     yield writer.beginning(heads)
     for replica, head in sorted(heads.items()):
         yield writer.message(CertificateFrame(authors[replica].encode()))
-        async for raw in _chain(ledger, replica, head):
-            yield writer.message(BlockFrame(raw))
-    yield writer.end(heads)
+        async for block in _chain(ledger, replica, head):
+            yield writer.message(BlockFrame(block.raw))
+            written[replica] = block.head
+    yield writer.end(written)
 
 
-async def _chain(ledger: HubLedger, replica: ReplicaId, head: Head) -> AsyncIterator[bytes]:
-    """The replica's blocks up to a head."""
+async def _chain(ledger: HubLedger, replica: ReplicaId, head: Head) -> AsyncIterator[Block]:
+    """The replica's blocks up to a head, or up to where its chain ends by now."""
     at_seq = 0
     while at_seq < head.seq:
-        blocks = await asyncio.wrap_future(ledger.blocks_after(replica, at_seq, BATCH_BYTES))
-        for raw in blocks:
-            block = parse(raw)
+        raws = await asyncio.wrap_future(ledger.blocks_after(replica, at_seq, BATCH_BYTES))
+        if not raws:
+            return
+        for block in map(parse, raws):
             if block.last_seq > head.seq:
                 return
             at_seq = block.last_seq
-            yield raw
+            yield block
 
 
 def _name(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> str:

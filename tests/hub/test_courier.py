@@ -13,6 +13,7 @@ from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import Frontier
 from crdt.ledger import Ledger
+from hub import courier
 from hub.control_client import download, upload
 from hub.courier import BATCH_ITEMS, Import
 from tests.hub.conftest import Depot
@@ -133,3 +134,21 @@ async def test_all_the_hub_holds_goes_into_a_file_that_proves_itself(depot: Depo
     ledger = Ledger(one.fleet_public_key)
     ledger.merge([event.raw for event in events if isinstance(event, BlockFrame)], certificates)
     assert ledger.digest() == await depot.digest()
+
+
+async def test_an_export_ends_although_a_terminal_is_revoked_meanwhile(depot: Depot) -> None:
+    """The blocks that it has begun to write are gone then: it names what it wrote, and no more, as its heads."""
+    one, other = sorted(
+        [await depot.pair("Bus 1"), await depot.pair("Bus 2")], key=lambda each: each.key.replica
+    )
+    for terminal in (one, other):
+        await terminal.push(terminal.taps(-250))
+    pieces = courier.export(depot.hub.ledger)
+    begun = await anext(pieces)
+    await depot.ask("POST", "/terminals/revoke", {"terminal": other.certificate.name, "cut_off": 0})
+    async with asyncio.timeout(10):
+        rest = b"".join([piece async for piece in pieces])
+    reader = CourierReader(one.fleet, one.key.replica)
+    events = reader.receive_data(begun + rest) + reader.receive_eof()
+    assert [event.raw for event in events if isinstance(event, BlockFrame)] == one.chain
+    assert reader.heads == {one.key.replica: one.head}
