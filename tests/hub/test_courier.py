@@ -137,10 +137,9 @@ async def test_all_the_hub_holds_goes_into_a_file_that_proves_itself(depot: Depo
 
 
 async def test_an_export_ends_although_a_terminal_is_revoked_meanwhile(depot: Depot) -> None:
-    """The blocks that it has begun to write are gone then: it names what it wrote, and no more, as its heads."""
-    one, other = sorted(
-        [await depot.pair("Bus 1"), await depot.pair("Bus 2")], key=lambda each: each.key.replica
-    )
+    """The blocks that it was to write are gone then: it names what it wrote, and no more, as its heads."""
+    pair = [await depot.pair("Bus 1"), await depot.pair("Bus 2")]
+    one, other = sorted(pair, key=lambda each: each.key.replica)
     for terminal in (one, other):
         await terminal.push(terminal.taps(-250))
     pieces = courier.export(depot.hub.ledger)
