@@ -137,6 +137,8 @@ def tell_import(said: Json) -> str:
         f"missing: taps {one['first']:,} to {one['last']:,} of {one['replica'][:8]}, held by the exporter\n"
         for one in said["missing"]
     ]
+    if said["missing_more"]:
+        lines.append(f"missing: taps of {said['missing_more']:,} other identities, held by the exporter\n")
     return "".join(lines)
 
 

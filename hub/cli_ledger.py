@@ -183,6 +183,8 @@ def _tell(done: dict[str, Any]) -> None:
     for gap in done["missing"]:
         numbers = f"{gap['first_seq']} to {gap['last_seq']}"
         say(f"  missing of {gap['author']}: {numbers} (replica {gap['replica']})")
+    if done["missing_more"]:
+        say(f"  and of {done['missing_more']:,} more authors")
     if done["trouble"]:
         again = (
             " What is said above is in the ledger. Copy the file once more and import it again: "

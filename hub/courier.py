@@ -22,7 +22,7 @@ from crdt.store.hub import HubLedger
 
 BATCH_BYTES = 1024 * 1024  # of blocks and certificates in one merge
 BATCH_ITEMS = 4096
-MAX_TOLD = 20  # refusals told one by one; the rest are counted
+MAX_TOLD = 20  # refusals, and gaps, told one by one; the rest are counted
 
 
 # Why a file cannot be read, whatever copy of it: what is in it is not for this hub.
@@ -48,7 +48,8 @@ class Imported:
     known: int = 0  # blocks that were here before
     refused: int = 0  # blocks and certificates
     refusals: list[str] = field(default_factory=list)  # why, of the first ones
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)  # the first ones
+    missing_more: int = 0  # and of how many more authors
     trouble: str = ""  # why the file was not read to its end; what came before counts
     damaged: bool = False  # and whether another copy of it may be read further
 
@@ -122,10 +123,12 @@ class Import:
     async def _compare(self, promised: Frontier) -> None:
         held = await asyncio.wrap_future(self._ledger.heads(sorted(promised)))
         authors = self._ledger.authors()
-        for replica, after_seq, until_seq in missing(promised, held):
-            self._done.missing.append(
-                Missing(_name(authors, replica), replica.hex(), after_seq + 1, until_seq)
-            )
+        gaps = missing(promised, held)
+        self._done.missing = [
+            Missing(_name(authors, replica), replica.hex(), after_seq + 1, until_seq)
+            for replica, after_seq, until_seq in gaps[:MAX_TOLD]
+        ]
+        self._done.missing_more = len(gaps[MAX_TOLD:])
 
 
 async def export(ledger: HubLedger) -> AsyncIterator[bytes]:

@@ -12,9 +12,11 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from crdt.courier import CourierReader
-from crdt.facts import CardId, Draft, Kind
-from crdt.frames import BlockFrame
+from crdt.certificate import AuthorCertificate
+from crdt.courier import CourierReader, CourierWriter
+from crdt.facts import CardId, Draft, Kind, ReplicaId
+from crdt.frames import BlockFrame, CertificateFrame
+from crdt.frontier import Head
 from crdt.store.database import Database
 from edge import tech
 from edge.control import Controls, bind, control_app
@@ -295,6 +297,46 @@ async def test_blocks_that_are_wrong_are_refused_and_counted(
     assert [(one["code"], one["blocks"]) for one in answer["refused"]] == [("bad_signature", 1)]
     assert answer["refused"][0]["replica"] == author.replica.hex()
     assert await asyncio.to_thread(other.balance, CARD) == 0
+
+
+async def test_what_a_file_claims_of_very_many_authors_is_counted(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody signs it; an answer with all of it was cut off, and the import seemed to have failed."""
+    writer = CourierWriter(two[0].identity.fleet, two[0].replica)
+    claimed = {ReplicaId(at.to_bytes(16, "big")): Head(5, bytes(32)) for at in range(20_000)}
+    stick = tmp_path / "stick"
+    stick.write_bytes(writer.beginning(claimed) + writer.end(claimed))
+    assert await farebox_tech(sockets[1], "import", stick) == 0
+    answer = said(capsys)
+    assert answer["missing"][0] == {"replica": bytes(16).hex(), "first": 1, "last": 5}
+    assert (len(answer["missing"]), answer["missing_more"]) == (32, 19_968)
+    await asyncio.to_thread(tech.main, ["--socket", str(sockets[1]), "import", str(stick)])
+    assert "missing: taps of 19,968 other identities, held by the exporter" in capsys.readouterr().out
+
+
+async def test_an_export_reads_each_certificate_once(
+    two: list[Door], sockets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger that carries a fleet's has thousands of them: to read all for each chain was for ever."""
+    for door in two:
+        await asyncio.to_thread(door.ride, CARD)
+    assert await farebox_tech(sockets[0], "export", tmp_path / "stick") == 0
+    assert await farebox_tech(sockets[1], "import", tmp_path / "stick") == 0
+    export = await asyncio.to_thread(Export, two[1].terminal)
+    read: list[bytes] = []
+    decode = AuthorCertificate.decode
+
+    def counted(raw: bytes) -> AuthorCertificate:
+        read.append(raw)
+        return decode(raw)
+
+    monkeypatch.setattr(AuthorCertificate, "decode", counted)
+    written = await asyncio.to_thread(lambda: b"".join(export.parts()))
+    events = CourierReader(two[1].identity.fleet, two[1].replica).receive_data(written)
+    put_in = [event.raw for event in events if isinstance(event, CertificateFrame)]
+    assert len(put_in) == 2
+    assert read == put_in
 
 
 async def test_another_fleets_file_is_refused_at_its_beginning(

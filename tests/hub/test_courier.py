@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from crdt.courier import CourierReader, CourierWriter
-from crdt.facts import Kind
+from crdt.facts import Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
-from crdt.frontier import Frontier
+from crdt.frontier import Frontier, Head
 from crdt.ledger import Ledger
 from hub import courier
 from hub.control_client import download, upload
@@ -98,6 +98,15 @@ async def test_blocks_whose_predecessors_are_elsewhere_are_named(depot: Depot) -
     assert "are missing" in done["refusals"][0]
     (gap,) = done["missing"]
     assert (gap["author"], gap["first_seq"], gap["last_seq"]) == ("Bus 1", 1, 3)
+
+
+async def test_what_a_file_claims_of_very_many_authors_is_counted(depot: Depot) -> None:
+    """Nobody signs it: it is not to fill an operator's screen."""
+    one = await depot.pair()
+    writer = CourierWriter(one.fleet, one.key.replica)
+    claimed = {ReplicaId(at.to_bytes(16, "big")): Head(5, bytes(32)) for at in range(1000)}
+    done = await bring(depot, writer.beginning(claimed) + writer.end(claimed))
+    assert (len(done["missing"]), done["missing_more"]) == (20, 980)
 
 
 @pytest.mark.parametrize("damage", ["nothing", "garbage", "foreign", "flipped"])
