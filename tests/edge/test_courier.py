@@ -3,24 +3,29 @@
 import asyncio
 import contextlib
 import json
+import os
 import resource
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from crdt.block import seal
 from crdt.certificate import AuthorCertificate
+from crdt.columns import MAX_BLOCK_DELTAS
 from crdt.courier import CourierReader, CourierWriter
-from crdt.facts import CardId, Draft, Kind, ReplicaId
+from crdt.facts import CardId, Delta, Draft, Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
-from crdt.frontier import Head
+from crdt.frontier import GENESIS, Head
 from crdt.store.database import Database
 from edge import tech
 from edge.control import Controls, bind, control_app
 from edge.courier import Export
+from edge.identity import new_keys
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
 from tests.edge.doors import AT_MS, Door, digests, doors
@@ -239,20 +244,46 @@ async def test_taps_that_an_old_copy_may_not_seal_are_told_as_not_in_the_file(
 
 
 async def test_a_full_stick_gets_a_sentence_and_no_file(
-    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two: list[Door],
+    sockets: list[Path],
+    fleet: Fleet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    author = two[0]
-    for number in range(300):
-        await asyncio.to_thread(author.ride, CardId(number.to_bytes(7, "big")))
-    await asyncio.to_thread(author.ledger.seal)
+    """And the terminal's journal a line: it is no bug of the terminal's."""
+    await asyncio.to_thread(carry_much, two[0], fleet)
     stick = tmp_path / "stick"
     with capped_files(1024):
         assert await farebox_tech(sockets[0], "export", stick) == 1
+    assert "an export ended early" in await one_line(caplog)
     told = capsys.readouterr().err
     assert "cannot be written" in told
     assert "The taps are safe" in told
     assert not stick.exists()
     assert parts_in(tmp_path) == []
+
+
+async def one_line(caplog: pytest.LogCaptureFixture) -> str:
+    """What the terminal's journal says, once it does: no traceback, whatever becomes of a stick."""
+    while not caplog.records:  # noqa: ASYNC110  (a log has no event to wait for)
+        await asyncio.sleep(0.005)
+    (record,) = caplog.records
+    assert not record.exc_info
+    return record.getMessage()
+
+
+def carry_much(door: Door, fleet: Fleet, blocks: int = 20) -> None:
+    """Blocks of another terminal, 64 KiB each: more in all than a socket takes before somebody reads it."""
+    keys, source = new_keys(os.urandom), Random(1)  # noqa: S311 - numbers of cards, no secret
+    certificate = fleet.enrol(keys, "Bus 13").certificate
+    replica, chain = certificate.replica, [GENESIS]
+    for number in range(blocks):
+        seqs = range(number * MAX_BLOCK_DELTAS + 1, (number + 1) * MAX_BLOCK_DELTAS + 1)
+        facts = [Delta(replica, seq, CardId(source.randbytes(16)), Kind.FARE, -250, AT_MS) for seq in seqs]
+        block = seal(keys.signing, fleet.id, facts, chain[-1])
+        chain.append(block.hash)
+        assert not door.ledger.merge([block.raw], [certificate]).refused
 
 
 @contextlib.contextmanager
@@ -267,13 +298,17 @@ def capped_files(limit_bytes: int) -> Iterator[None]:
 
 
 async def test_what_cannot_be_had_or_is_no_courier_file_is_a_sentence(
-    sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sockets: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert await farebox_tech(sockets[0], "import", tmp_path / "nowhere") == 1
     assert "cannot be read (No such file" in capsys.readouterr().err
     (tmp_path / "text").write_text("shopping list")
     assert await farebox_tech(sockets[0], "import", tmp_path / "text") == 1
     assert "is not a courier file" in capsys.readouterr().err
+    assert "an import ended early" in await one_line(caplog)
     assert await farebox_tech(sockets[0], "export", tmp_path / "no" / "where") == 1
     assert "cannot be written" in capsys.readouterr().err
 
