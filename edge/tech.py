@@ -22,6 +22,7 @@ from edge.tech_courier import (
     tell_export,
     tell_import,
 )
+from edge.tech_output import say
 from edge.tech_settings import change_settings, show, tell_settings
 from edge.words import money
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeError as error:
         sys.stderr.write(f"farebox-tech: {error}\n")
         return 1
-    sys.stdout.write(json.dumps(answer, indent=2) + "\n" if options.json else options.tell(answer))
+    say(json.dumps(answer, indent=2) + "\n" if options.json else options.tell(answer))
     return 0 if options.good(answer) else 1
 
 

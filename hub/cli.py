@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crdt.errors import StoreError
 from hub import app, cli_days, cli_ledger, cli_operate, founding, settings
-from hub.cli_text import ask_hub, say
+from hub.cli_text import ask_hub, close_output, say
 from hub.errors import HubError, SetupError
 
 PASSWORD_VARIABLE = "FAREBOX_OPERATOR_PASSWORD"  # noqa: S105  (the variable's name)
@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read it, such as `head`, has read enough
+        close_output()
+        return 1
     return 0
 
 

@@ -1,6 +1,7 @@
 """What the commands of `farebox-hub` share: asking the running hub, and how things are written for people."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -38,9 +39,17 @@ def table(titles: list[str], rows: list[list[str]]) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line, at once."""
+    """Print a line, at once. Raises BrokenPipeError where nobody reads any more."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def close_output() -> None:
+    """Let what is still to be printed go nowhere: Python would try it once more at exit, and complain.
+
+    See "Note on SIGPIPE" in the documentation of Python's `signal`.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Bar:

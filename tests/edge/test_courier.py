@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import resource
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
@@ -402,3 +403,16 @@ async def test_a_terminal_that_is_not_paired_has_nothing_to_carry(
         assert await farebox_tech(socket, "import", tmp_path / "x") == 1
     assert capsys.readouterr().err.count("farebox-tech pair CODE") == 2
     assert parts_in(tmp_path) == []
+
+
+async def test_output_that_nobody_reads_to_its_end_is_no_error(sockets: list[Path]) -> None:
+    """`farebox-tech … | head`: quiet, with the status that Python's own documentation gives."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "edge.tech", "--socket", str(sockets[0]), "peers"]
+    with os.fdopen(write) as nobody:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=nobody, stderr=asyncio.subprocess.PIPE
+        )
+    _, errors = await process.communicate()
+    assert (process.returncode, errors) == (1, b"")

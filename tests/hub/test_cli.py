@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,24 @@ def test_init_founds_a_fleet_and_says_what_to_do_next(tmp_path: Path) -> None:
     assert PASSWORD not in hub.settings.read_text()
     root = x509.load_pem_x509_certificate((tmp_path / "fleet-root.pem").read_bytes())
     assert root.subject.rfc4514_string().startswith("CN=Farebox fleet ")
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error(tmp_path: Path) -> None:
+    """`farebox-hub … | head`: quiet, with the status that Python's own documentation gives."""
+    read, write = os.pipe()
+    os.close(read)
+    places = ("--state-directory", str(tmp_path / "state"), "--key-file", str(tmp_path / "hub.key"))
+    with os.fdopen(write) as nobody:
+        done = subprocess.run(
+            [sys.executable, "-m", "hub", "init", *places, "--settings", str(tmp_path / "hub.toml")],
+            env={**os.environ, "FAREBOX_OPERATOR_PASSWORD": PASSWORD},
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_init_again_changes_nothing(hub: HubProcess) -> None:
