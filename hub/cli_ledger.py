@@ -1,16 +1,16 @@
 """Commands about the ledger as a whole: its backup, and courier files in and out."""
 
 import argparse
-import contextlib
 import itertools
 import os
+from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any
 
 from hub import settings
 from hub.cli_operate import Command
 from hub.cli_text import Bar, ask_hub, local_time, money_text, say, table
-from hub.control_client import download, upload
+from hub.control_client import download, unwritten, upload
 from hub.daywords import silence
 from hub.errors import FileTrouble, SetupError
 from hub.evidence import SilentRow
@@ -168,7 +168,10 @@ def _import(options: argparse.Namespace) -> dict[str, Any]:
             done: dict[str, Any] = upload(place, "/ledger/import", file, size, bar.show)
             return done
     except OSError as error:
-        raise FileTrouble(f"The courier file {options.file} cannot be read: {error.strerror}.") from error
+        raise FileTrouble(
+            f"The courier file {options.file} cannot be read: {error.strerror}. Nothing was imported. Look "
+            "whether the name is right and the stick is in."
+        ) from error
     finally:
         bar.end()
 
@@ -199,22 +202,35 @@ def _save(options: argparse.Namespace, target: str, what: str) -> int:
     place = settings.load(options.settings).control_socket
     bar = Bar(what)
     try:
-        descriptor = os.open(options.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # For its owner alone: who rode where is in it.
+        made = FileIO(options.file, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
     except FileExistsError as error:
         raise FileTrouble(f"{options.file} is there already and was not touched. Name another.") from error
     except OSError as error:
-        raise FileTrouble(f"{options.file} cannot be made: {error.strerror}.") from error
+        raise FileTrouble(
+            f"{options.file} cannot be made: {error.strerror}. Look whether its directory is there and you "
+            "may write there."
+        ) from error
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with BufferedWriter(made) as file:
             size = download(place, target, file, bar.show)
             file.flush()
             os.fsync(file.fileno())
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            options.file.unlink()
+        _remove(options.file)
         if isinstance(error, OSError):
-            raise FileTrouble(f"{options.file} cannot be written: {error.strerror}.") from error
+            raise unwritten(options.file, error) from error
         raise
     finally:
         bar.end()
     return size
+
+
+def _remove(unfinished: Path) -> None:
+    try:
+        unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileTrouble(
+            f"{unfinished} is not complete and cannot be removed: {error.strerror}. Delete it yourself, and "
+            "run the command again. The ledger is unchanged and nothing in it is lost."
+        ) from error

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from edge.terminal import Terminal
 from tests.edge.authority import Fleet
 from tests.edge.doors import AT_MS, Door, digests, doors
 from tests.edge.test_relay import hub_on, synced
+from tests.fullstick import capped_files
 
 CARD, OTHER_CARD = CardId(b"\x04\x01\x02\x03"), CardId(b"\x04\x09\x09\x09")
 
@@ -183,8 +183,12 @@ async def test_since_leaves_out_what_an_earlier_file_has(
     third = tmp_path / "third"
     assert await farebox_tech(sockets[0], "export", third, "--since", "settlement") == 0
     assert said(capsys)["taps"] == 3, "nothing is settled"
-    assert await farebox_tech(sockets[0], "export", tmp_path / "fourth", "--since", sockets[0]) == 1
-    assert "cannot be read" in capsys.readouterr().err
+    for unreadable, why in ((sockets[0], "No such device"), (tmp_path / "nowhere", "No such file")):
+        assert await farebox_tech(sockets[0], "export", tmp_path / "fourth", "--since", unreadable) == 1
+        told = capsys.readouterr().err
+        assert f"cannot be read ({why}" in told
+        assert "Nothing was exported" in told
+        assert "import" not in told
 
 
 async def test_since_leaves_out_what_an_earlier_file_has_of_the_hubs_blocks(
@@ -285,17 +289,6 @@ def carry_much(door: Door, fleet: Fleet, blocks: int = 20) -> None:
         block = seal(keys.signing, fleet.id, facts, chain[-1])
         chain.append(block.hash)
         assert not door.ledger.merge([block.raw], [certificate]).refused
-
-
-@contextlib.contextmanager
-def capped_files(limit_bytes: int) -> Iterator[None]:
-    """No new file may be larger, as on a full stick; the ledger's are not written meanwhile."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 async def test_what_cannot_be_had_or_is_no_courier_file_is_a_sentence(
