@@ -3,9 +3,10 @@
 import argparse
 import itertools
 import os
+from collections.abc import Callable
 from io import BufferedWriter, FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hub import settings
 from hub.cli_operate import Command
@@ -21,13 +22,13 @@ def add(command: Command) -> None:
     backup = command("backup", _backup, "Copy the ledger, encrypted, while the hub runs.")
     backup.add_argument("file", type=Path, help="where to; it must not be there yet")
     ledger = command("ledger", _ledger, "Courier files in and out; what does not count, and what is missing.")
-    ledger.add_argument("action", choices=["import", "export", "forks", "adopt", "waiting", "give-up"])
+    ledger.add_argument("action", choices=["import", "export", *_ABOUT])
     ledger.add_argument(
         "file",
         type=Path,
         nargs="?",
-        help="the courier file; with adopt: the hash of the block, as `forks` shows it; with give-up: the "
-        "replica, as `waiting` shows it",
+        help="the courier file; with adopt: the hash of the block, with dismiss: the flag, as `forks` shows "
+        "them; with give-up: the replica, as `waiting` shows it",
     )
     ledger.add_argument(
         "--others",
@@ -56,17 +57,8 @@ def _backup(options: argparse.Namespace) -> None:
 
 
 def _ledger(options: argparse.Namespace) -> None:
-    if options.action == "forks":
-        _forks(options)
-        return
-    if options.action == "waiting":
-        _waiting(options)
-        return
-    if options.action == "adopt":
-        _adopt(options)
-        return
-    if options.action == "give-up":
-        _give_up(options)
+    if options.action in _ABOUT:
+        _ABOUT[options.action](options)
         return
     if options.file is None:
         raise SetupError(f"Say which file: `farebox-hub ledger {options.action} FILE`.")
@@ -97,7 +89,8 @@ def _forks(options: argparse.Namespace) -> None:
         ],
     )
     for flag in found["flags"]:
-        say(f"{local_time(flag['at_ms'])}  {flag['terminal']}: {flag['sentence']}")
+        say(f"{local_time(flag['at_ms'])}  {flag['terminal']}: {flag['sentence']};")
+        say(f"  once seen to: farebox-hub ledger dismiss {flag['replica']}/{flag['code']}")
 
 
 def _every_fork(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
@@ -119,6 +112,14 @@ def _adopt(options: argparse.Namespace) -> None:
     done = ask_hub(options, "POST", "/ledger/adopt", asked)
     say(f"{done['entries']} entries that the ledger lacked are booked by the hub.")
     say("Should their terminal come after all and write them again, the hub takes its own back.")
+
+
+def _dismiss(options: argparse.Namespace) -> None:
+    if options.file is None:
+        raise SetupError("Say which flag: `farebox-hub ledger dismiss FLAG`, as `forks` shows it.")
+    replica, _, code = str(options.file).partition("/")
+    ask_hub(options, "POST", "/ledger/dismiss", {"replica": replica, "code": code})
+    say("The flag is taken off. No entry counts more or less for it; it comes back should it happen again.")
 
 
 def _give_up(options: argparse.Namespace) -> None:
@@ -157,6 +158,15 @@ def _missing(rows: list[dict[str, Any]]) -> None:
     )
     for line in what_waiting_means(rows):
         say(line)
+
+
+_ABOUT: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
+    "forks": _forks,
+    "adopt": _adopt,
+    "dismiss": _dismiss,
+    "waiting": _waiting,
+    "give-up": _give_up,
+}
 
 
 def _import(options: argparse.Namespace) -> dict[str, Any]:
