@@ -10,7 +10,7 @@ proves itself. Importing again changes nothing.
 from hashlib import sha256
 from typing import Final
 
-from crdt.errors import Malformed, RefusalCode
+from crdt.errors import InputRefused, Malformed, MisuseError, RefusalCode, TooLarge
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Heads, Hello
 from crdt.frontier import MAX_FRONTIER, Frontier, Head, parts
@@ -24,8 +24,14 @@ NO_COURIER_FILE: Final = (
 OTHER_FLEET: Final = (
     "this courier file is of another fleet; import it at the hub that its terminals are paired with"
 )
+DAMAGED: Final = "the courier file is damaged; the blocks that prove themselves were taken"
+CUT_SHORT: Final = "the courier file was cut short; what came before its end was taken"
+TOO_MANY_AUTHORS: Final = (
+    "the courier file names more authors than one can have; what came before its end was taken"
+)
 MAX_COURIER_BYTES: Final = 64 * 2**30
 MAX_COURIER_FRAMES: Final = 2**31
+MAX_COURIER_HEADS: Final = 4  # messages of HEADS, held until the checksum: fewer than 64,000 authors
 
 
 class CourierWriter:
@@ -44,10 +50,13 @@ class CourierWriter:
         return self._summed(self._session.send(message))
 
     def end(self, frontier: Frontier) -> bytes:
-        """The last bytes. `frontier`: the heads of what was put in."""
+        """The last bytes. `frontier`: the heads of what was put in. Raises MisuseError where they do not fit
+        into MAX_COURIER_HEADS messages."""
         told = parts(frontier)
         if len(told[-1]) == MAX_FRONTIER:  # a full one says that another follows
             told.append({})
+        if len(told) > MAX_COURIER_HEADS:
+            raise MisuseError(f"a courier file has room for the heads of fewer authors than {len(frontier)}")
         heads = self._summed(b"".join(self._session.send(Heads(part)) for part in told))
         return heads + self._sum.digest()
 
@@ -57,9 +66,10 @@ class CourierWriter:
 
 
 class CourierReader:
-    """Reads a courier file in pieces of any size; holds at most one unfinished message. Never raises.
+    """Reads a courier file in pieces of any size. Never raises.
 
-    What may be the checksum is held back until more comes, and the heads until it fits.
+    Holds at most one unfinished message, what may be the checksum until more comes, and until that fits the
+    heads, of which there are at most MAX_COURIER_HEADS messages.
     """
 
     def __init__(self, fleet: FleetId, replica: ReplicaId) -> None:
@@ -93,10 +103,10 @@ class CourierReader:
             self.heads = _heads(self._told)
             return [*self._told, *ended]
         if self._whole:
-            return [self._refused("the courier file is damaged; the blocks that prove themselves were taken")]
+            return [self._refuse(Malformed(DAMAGED))]
         events = self._read(self._tail)
         if not self._over:
-            events += [self._refused("the courier file was cut short; what came before its end was taken")]
+            events += [self._refuse(Malformed(CUT_SHORT))]
         return events
 
     def _read(self, data: bytes) -> list[Event]:
@@ -113,25 +123,41 @@ class CourierReader:
     def _checked(self, events: list[Event]) -> list[Event]:
         taken: list[Event] = []
         for event in events:
-            if self._whole:
-                return [*taken, self._refused("the courier file goes on after its end")]
+            refused = self._refusal(event)
+            if refused is not None:
+                return [*taken, refused]
             if isinstance(event, Heads):
                 self._told.append(event)
                 self._whole = len(event.frontier) < MAX_FRONTIER
-                continue
-            taken.append(event)
-            if isinstance(event, Refused):
-                self._over = True
-                if event.code is RefusalCode.FOREIGN_FLEET:
-                    return [*taken[:-1], Refused(event.code, OTHER_FLEET)]
-            elif self._told or not isinstance(event, Hello | CertificateFrame | BlockFrame):
-                refused = self._refused(f"a {type(event).__name__} is not for a courier file")
-                return [*taken[:-1], refused]
+            else:
+                taken.append(event)
         return taken
 
-    def _refused(self, sentence: str) -> Event:
+    def _refusal(self, event: Event) -> Refused | None:
+        """Why nothing is taken from here on; None where this may come here."""
+        if self._whole:
+            return self._refuse(Malformed("the courier file goes on after its end"))
+        match event:
+            case Refused(code=code):
+                self._over = True
+                return Refused(code, OTHER_FLEET) if code is RefusalCode.FOREIGN_FLEET else event
+            case Heads(frontier=frontier):
+                return self._refusal_of_heads(frontier)
+            case Hello() | CertificateFrame() | BlockFrame() if not self._told:
+                return None
+            case _:
+                return self._refuse(Malformed(f"a {type(event).__name__} is not for a courier file"))
+
+    def _refusal_of_heads(self, frontier: Frontier) -> Refused | None:
+        if len(self._told) == MAX_COURIER_HEADS:
+            return self._refuse(TooLarge(TOO_MANY_AUTHORS))
+        if frontier and self._told and min(frontier) <= max(self._told[-1].frontier):
+            return self._refuse(Malformed("the heads of the courier file are not in ascending order"))
+        return None
+
+    def _refuse(self, error: InputRefused) -> Refused:
         self._over = True
-        error = Malformed(sentence)
+        self._told.clear()
         return Refused(error.code, str(error))
 
 

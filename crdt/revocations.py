@@ -67,7 +67,8 @@ class Revocations:
         cut_off = self.cut_offs.get(replica)
         if cut_off is not None and last_seq > cut_off:
             why = "replaced after a restore" if replica in self.replaced else "revoked"
-            raise Revoked(f"the author was {why}; what it wrote after {cut_off} does not count")
+            rest = f"what it wrote after {cut_off} counts only if an operator says so"
+            raise Revoked(f"the author was {why}; {rest}")
 
     def ends(self, replica: ReplicaId, held_seq: int) -> bool:
         """Whether a replica was revoked, and all of it that counts is in a chain of this length.

@@ -15,7 +15,7 @@ from crdt.courier import CourierReader, CourierWriter
 from crdt.errors import InputRefused, LedgerError
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Hello
-from crdt.frontier import Frontier, Head, joined
+from crdt.frontier import Frontier, Head, joined, missing
 from crdt.session import Event, Refused
 from edge.errors import ControlError
 from edge.identity import Identity
@@ -23,8 +23,8 @@ from edge.terminal import Enrolment, Terminal
 
 PART_BYTES = 256 * 1024
 """Of blocks, in one step."""
-MAX_REASONS = 32
-"""Of refusals, in a report."""
+MAX_TOLD = 32
+"""Of the reasons for refusals, and of gaps, in a report; the rest are counted."""
 
 
 def enrolled(terminal: Terminal) -> Enrolment:
@@ -75,7 +75,7 @@ class Export:
     ) -> Iterator[bytes]:
         seq, until = self._after.get(replica, 0), self._ends[replica].seq
         with self._terminal.syncing(self._identity):
-            certificate = self._ledger.authors()[replica]
+            certificate = self._ledger.authors([replica])[replica]
         yield writer.message(CertificateFrame(certificate.encode()))
         while seq < until:
             with self._terminal.syncing(self._identity):
@@ -131,7 +131,7 @@ class Import:
         self._merge()
         with self.terminal.syncing(self._identity):
             held = self._ledger.frontier()
-        claimed = joined(self._claimed, self._reader.heads or {})
+        gaps = missing(joined(self._claimed, self._reader.heads or {}), held)
         return {
             "new": self.new,
             "known": self.known,
@@ -143,10 +143,10 @@ class Import:
                 for (replica, code, message), count in self._reasons.items()
             ],
             "missing": [
-                {"replica": replica.hex(), "first": _seq(held, replica) + 1, "last": head.seq}
-                for replica, head in sorted(claimed.items())
-                if head.seq > _seq(held, replica)
+                {"replica": gap.replica.hex(), "first": gap.after_seq + 1, "last": gap.until_seq}
+                for gap in gaps[:MAX_TOLD]
             ],
+            "missing_more": len(gaps[MAX_TOLD:]),
         }
 
     def _heard(self, events: list[Event]) -> None:
@@ -195,13 +195,9 @@ class Import:
 
     def _refused(self, replica: str, error: InputRefused) -> None:
         reason = (replica, error.code.name.lower(), str(error))
-        if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
+        if reason not in self._reasons and len(self._reasons) >= MAX_TOLD:
             reason = ("", "more", "and others")
         self._reasons[reason] += 1
-
-
-def _seq(frontier: Frontier, replica: ReplicaId) -> int:
-    return frontier[replica].seq if replica in frontier else 0
 
 
 def _author(raw: bytes) -> str:

@@ -111,7 +111,7 @@ def exported_all(said: Json) -> bool:
 def import_file(path: Path, options: Namespace) -> Json:
     """Bring a courier file to the terminal. Raises ControlError with a sentence."""
     _paired(path)
-    with _reading(options.file):
+    with _reading(options.file, _IMPORT_GOES_ON):
         size = options.file.stat().st_size
         file = options.file.open("rb")
     with file, Progress("importing", size, "bytes") as progress:
@@ -137,6 +137,8 @@ def tell_import(said: Json) -> str:
         f"missing: taps {one['first']:,} to {one['last']:,} of {one['replica'][:8]}, held by the exporter\n"
         for one in said["missing"]
     ]
+    if said["missing_more"]:
+        lines.append(f"missing: taps of {said['missing_more']:,} other identities, held by the exporter\n")
     return "".join(lines)
 
 
@@ -159,12 +161,12 @@ def _after(since: str, status: Json) -> dict[str, int] | None:
     if not since:
         return {}
     earlier, tally = Path(since), Tally(status)
-    with _reading(earlier), earlier.open("rb") as file:
+    with _reading(earlier, _NOT_LEFT_OUT), earlier.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             tally.take(chunk)
     tally.end()
     if tally.trouble:
-        raise ControlError(f"{earlier} cannot say what to leave out: {tally.trouble}.")
+        raise ControlError(f"{earlier} cannot say what to leave out: {tally.trouble}. {_NOT_LEFT_OUT}")
     return {replica.hex(): head.seq for replica, head in tally.covered.items()}
 
 
@@ -180,7 +182,7 @@ def _sent(file: BinaryIO, path: Path, size: int, progress: Progress) -> Iterator
     """The file's bytes, exactly `size` of them. Raises ControlError when they cannot be had."""
     done = 0
     while done < size:
-        with _reading(path):
+        with _reading(path, _IMPORT_GOES_ON):
             chunk = file.read(min(CHUNK_BYTES, size - done))
         if not done and not chunk.startswith(MAGIC[: len(chunk)]):
             raise ControlError(f"{path} is not a courier file: farebox-tech export makes one.")
@@ -247,12 +249,16 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+_IMPORT_GOES_ON = "What was imported before stays, and importing it again goes on from there."
+_NOT_LEFT_OUT = (
+    "Nothing was exported, and the taps are safe in the terminal. Name an earlier courier file of this fleet,"
+    " or export all of them without --since."
+)
+
+
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ControlError(
-            f"{path} cannot be read ({error.strerror or error}). What was imported before stays, and"
-            " importing it again goes on from there."
-        ) from error
+        raise ControlError(f"{path} cannot be read ({error.strerror or error}). {advice}") from error

@@ -1,16 +1,17 @@
 """Commands about the ledger as a whole: its backup, and courier files in and out."""
 
 import argparse
-import contextlib
 import itertools
 import os
+from collections.abc import Callable
+from io import BufferedWriter, FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hub import settings
 from hub.cli_operate import Command
 from hub.cli_text import Bar, ask_hub, local_time, money_text, say, table
-from hub.control_client import download, upload
+from hub.control_client import download, unwritten, upload
 from hub.daywords import silence
 from hub.errors import FileTrouble, SetupError
 from hub.evidence import SilentRow
@@ -21,13 +22,13 @@ def add(command: Command) -> None:
     backup = command("backup", _backup, "Copy the ledger, encrypted, while the hub runs.")
     backup.add_argument("file", type=Path, help="where to; it must not be there yet")
     ledger = command("ledger", _ledger, "Courier files in and out; what does not count, and what is missing.")
-    ledger.add_argument("action", choices=["import", "export", "forks", "adopt", "waiting", "give-up"])
+    ledger.add_argument("action", choices=["import", "export", *_ABOUT])
     ledger.add_argument(
         "file",
         type=Path,
         nargs="?",
-        help="the courier file; with adopt: the hash of the block, as `forks` shows it; with give-up: the "
-        "replica, as `waiting` shows it",
+        help="the courier file; with adopt: the hash of the block, with dismiss: the flag, as `forks` shows "
+        "them; with give-up: the replica, as `waiting` shows it",
     )
     ledger.add_argument(
         "--others",
@@ -56,17 +57,8 @@ def _backup(options: argparse.Namespace) -> None:
 
 
 def _ledger(options: argparse.Namespace) -> None:
-    if options.action == "forks":
-        _forks(options)
-        return
-    if options.action == "waiting":
-        _waiting(options)
-        return
-    if options.action == "adopt":
-        _adopt(options)
-        return
-    if options.action == "give-up":
-        _give_up(options)
+    if options.action in _ABOUT:
+        _ABOUT[options.action](options)
         return
     if options.file is None:
         raise SetupError(f"Say which file: `farebox-hub ledger {options.action} FILE`.")
@@ -97,7 +89,8 @@ def _forks(options: argparse.Namespace) -> None:
         ],
     )
     for flag in found["flags"]:
-        say(f"{local_time(flag['at_ms'])}  {flag['terminal']}: {flag['sentence']}")
+        say(f"{local_time(flag['at_ms'])}  {flag['terminal']}: {flag['sentence']};")
+        say(f"  once seen to: farebox-hub ledger dismiss {flag['replica']}/{flag['code']}")
 
 
 def _every_fork(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
@@ -119,6 +112,14 @@ def _adopt(options: argparse.Namespace) -> None:
     done = ask_hub(options, "POST", "/ledger/adopt", asked)
     say(f"{done['entries']} entries that the ledger lacked are booked by the hub.")
     say("Should their terminal come after all and write them again, the hub takes its own back.")
+
+
+def _dismiss(options: argparse.Namespace) -> None:
+    if options.file is None:
+        raise SetupError("Say which flag: `farebox-hub ledger dismiss FLAG`, as `forks` shows it.")
+    replica, _, code = str(options.file).partition("/")
+    ask_hub(options, "POST", "/ledger/dismiss", {"replica": replica, "code": code})
+    say("The flag is taken off. No entry counts more or less for it; it comes back should it happen again.")
 
 
 def _give_up(options: argparse.Namespace) -> None:
@@ -159,6 +160,15 @@ def _missing(rows: list[dict[str, Any]]) -> None:
         say(line)
 
 
+_ABOUT: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
+    "forks": _forks,
+    "adopt": _adopt,
+    "dismiss": _dismiss,
+    "waiting": _waiting,
+    "give-up": _give_up,
+}
+
+
 def _import(options: argparse.Namespace) -> dict[str, Any]:
     place = settings.load(options.settings).control_socket
     bar = Bar("Importing")
@@ -168,7 +178,10 @@ def _import(options: argparse.Namespace) -> dict[str, Any]:
             done: dict[str, Any] = upload(place, "/ledger/import", file, size, bar.show)
             return done
     except OSError as error:
-        raise FileTrouble(f"The courier file {options.file} cannot be read: {error.strerror}.") from error
+        raise FileTrouble(
+            f"The courier file {options.file} cannot be read: {error.strerror}. Nothing was imported. Look "
+            "whether the name is right and the stick is in."
+        ) from error
     finally:
         bar.end()
 
@@ -183,6 +196,8 @@ def _tell(done: dict[str, Any]) -> None:
     for gap in done["missing"]:
         numbers = f"{gap['first_seq']} to {gap['last_seq']}"
         say(f"  missing of {gap['author']}: {numbers} (replica {gap['replica']})")
+    if done["missing_more"]:
+        say(f"  and of {done['missing_more']:,} more authors")
     if done["trouble"]:
         again = (
             " What is said above is in the ledger. Copy the file once more and import it again: "
@@ -197,22 +212,35 @@ def _save(options: argparse.Namespace, target: str, what: str) -> int:
     place = settings.load(options.settings).control_socket
     bar = Bar(what)
     try:
-        descriptor = os.open(options.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # For its owner alone: who rode where is in it.
+        made = FileIO(options.file, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
     except FileExistsError as error:
         raise FileTrouble(f"{options.file} is there already and was not touched. Name another.") from error
     except OSError as error:
-        raise FileTrouble(f"{options.file} cannot be made: {error.strerror}.") from error
+        raise FileTrouble(
+            f"{options.file} cannot be made: {error.strerror}. Look whether its directory is there and you "
+            "may write there."
+        ) from error
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with BufferedWriter(made) as file:
             size = download(place, target, file, bar.show)
             file.flush()
             os.fsync(file.fileno())
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            options.file.unlink()
+        _remove(options.file)
         if isinstance(error, OSError):
-            raise FileTrouble(f"{options.file} cannot be written: {error.strerror}.") from error
+            raise unwritten(options.file, error) from error
         raise
     finally:
         bar.end()
     return size
+
+
+def _remove(unfinished: Path) -> None:
+    try:
+        unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileTrouble(
+            f"{unfinished} is not complete and cannot be removed: {error.strerror}. Delete it yourself, and "
+            "run the command again. The ledger is unchanged and nothing in it is lost."
+        ) from error

@@ -78,20 +78,30 @@ def ask(path: Path, method: str, target: str, body: Mapping[str, object] | None 
         return json.loads(response.read())
 
 
+def unwritten(name: object, error: OSError) -> FileTrouble:
+    """What a person is told of a file that could not be written to its end, and that is removed for it."""
+    return FileTrouble(
+        f"{name} cannot be written: {error.strerror}. The ledger is unchanged and nothing in it is lost; the "
+        "file was not complete and is removed. Look whether the disk or stick is full, write-protected or "
+        "pulled out, and run the command again."
+    )
+
+
 def _write(file: BinaryIO, piece: bytes) -> None:
     try:
         file.write(piece)
     except OSError as error:
-        raise FileTrouble(
-            f"The file cannot be written: {error.strerror}. Look whether its disk is full."
-        ) from error
+        raise unwritten(file.name, error) from error
 
 
 def _read(file: BinaryIO) -> bytes:
     try:
         return file.read(PIECE_BYTES)
     except OSError as error:
-        raise FileTrouble(f"The file cannot be read: {error.strerror}. What came before counts.") from error
+        raise FileTrouble(
+            f"{file.name} cannot be read any further: {error.strerror}. What came before is in the ledger. "
+            "Copy the file once more and import it again: nothing counts twice."
+        ) from error
 
 
 def _check(response: http.client.HTTPResponse) -> None:

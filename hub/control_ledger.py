@@ -1,11 +1,13 @@
 """The control socket's requests about the whole ledger: backup, courier files, forks, what is missing."""
 
 from dataclasses import asdict
+from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
 from hub import courier
 from hub.bodies import json_object
+from hub.errors import RequestRefused
 from hub.excerpt import page_number
 from hub.keys import BACKUPS, EVIDENCE, LEDGER, SERVICE
 
@@ -24,6 +26,7 @@ def ledger_routes() -> list[web.RouteDef]:
         web.get("/ledger/silent", silent),
         web.post("/ledger/give-up", give_up),
         web.post("/ledger/adopt", adopt),
+        web.post("/ledger/dismiss", dismiss),
     ]
 
 
@@ -94,3 +97,11 @@ async def adopt(request: web.Request) -> web.Response:
     others = body.get("others") is True
     entries = await request.app[SERVICE].adopt(str(body.get("block", "")), others=others)
     return web.json_response({"entries": entries})
+
+
+async def dismiss(request: web.Request) -> web.Response:
+    """POST /ledger/dismiss {"replica": in hex, "code"}, as of a flag of /ledger/forks -> {}"""
+    body = await json_object(request)
+    if not await request.app[SERVICE].dismiss(str(body.get("replica", "")), str(body.get("code", ""))):
+        raise RequestRefused("no_flag", "There is no such flag.", HTTPStatus.NOT_FOUND)
+    return web.json_response({})

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from crdt.block import parse
+from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
 from crdt.courier import CourierReader, CourierWriter
 from crdt.errors import InputRefused, RefusalCode
@@ -22,7 +22,7 @@ from crdt.store.hub import HubLedger
 
 BATCH_BYTES = 1024 * 1024  # of blocks and certificates in one merge
 BATCH_ITEMS = 4096
-MAX_TOLD = 20  # refusals told one by one; the rest are counted
+MAX_TOLD = 20  # refusals, and gaps, told one by one; the rest are counted
 
 
 # Why a file cannot be read, whatever copy of it: what is in it is not for this hub.
@@ -48,7 +48,8 @@ class Imported:
     known: int = 0  # blocks that were here before
     refused: int = 0  # blocks and certificates
     refusals: list[str] = field(default_factory=list)  # why, of the first ones
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)  # the first ones
+    missing_more: int = 0  # and of how many more authors
     trouble: str = ""  # why the file was not read to its end; what came before counts
     damaged: bool = False  # and whether another copy of it may be read further
 
@@ -122,36 +123,42 @@ class Import:
     async def _compare(self, promised: Frontier) -> None:
         held = await asyncio.wrap_future(self._ledger.heads(sorted(promised)))
         authors = self._ledger.authors()
-        for replica, after_seq, until_seq in missing(promised, held):
-            self._done.missing.append(
-                Missing(_name(authors, replica), replica.hex(), after_seq + 1, until_seq)
-            )
+        gaps = missing(promised, held)
+        self._done.missing = [
+            Missing(_name(authors, replica), replica.hex(), after_seq + 1, until_seq)
+            for replica, after_seq, until_seq in gaps[:MAX_TOLD]
+        ]
+        self._done.missing_more = len(gaps[MAX_TOLD:])
 
 
 async def export(ledger: HubLedger) -> AsyncIterator[bytes]:
-    """The whole ledger as a courier file, in pieces: what is held at this moment, author by author."""
+    """The whole ledger as a courier file, in pieces: what is held at this moment, author by author, without
+    what a revocation takes out of it meanwhile."""
     heads = await asyncio.wrap_future(ledger.heads())
     authors = ledger.authors()
     writer = CourierWriter(ledger.fleet, ledger.replica)
+    written: dict[ReplicaId, Head] = {}
     yield writer.beginning(heads)
     for replica, head in sorted(heads.items()):
         yield writer.message(CertificateFrame(authors[replica].encode()))
-        async for raw in _chain(ledger, replica, head):
-            yield writer.message(BlockFrame(raw))
-    yield writer.end(heads)
+        async for block in _chain(ledger, replica, head):
+            yield writer.message(BlockFrame(block.raw))
+            written[replica] = block.head
+    yield writer.end(written)
 
 
-async def _chain(ledger: HubLedger, replica: ReplicaId, head: Head) -> AsyncIterator[bytes]:
-    """The replica's blocks up to a head."""
+async def _chain(ledger: HubLedger, replica: ReplicaId, head: Head) -> AsyncIterator[Block]:
+    """The replica's blocks up to a head, or up to where its chain ends by now."""
     at_seq = 0
     while at_seq < head.seq:
-        blocks = await asyncio.wrap_future(ledger.blocks_after(replica, at_seq, BATCH_BYTES))
-        for raw in blocks:
-            block = parse(raw)
+        raws = await asyncio.wrap_future(ledger.blocks_after(replica, at_seq, BATCH_BYTES))
+        if not raws:
+            return
+        for block in map(parse, raws):
             if block.last_seq > head.seq:
                 return
             at_seq = block.last_seq
-            yield raw
+            yield block
 
 
 def _name(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> str:

@@ -143,13 +143,13 @@ class Service:
         replaced = (await self.revoker.listed()).replaced
         return await adopt(self._database, self._ledger, replaced, block, others=others)
 
-    async def dismiss(self, replica: str, code: str) -> None:
-        """Take a flag off an author, because somebody has seen to it."""
+    async def dismiss(self, replica: str, code: str) -> bool:
+        """Take a flag off an author, because somebody has seen to it; whether there was one."""
         try:
             flag = ReplicaId(bytes.fromhex(replica)), RefusalCode[code.upper()]
         except (ValueError, KeyError):
             raise RequestRefused("no_flag", "There is no such flag.", HTTPStatus.NOT_FOUND) from None
-        await asyncio.wrap_future(self._ledger.dismiss_flag(*flag))
+        return await asyncio.wrap_future(self._ledger.dismiss_flag(*flag))
 
     async def give_up(self, replica: str) -> None:
         """Wait no longer for entries of an author that nobody will bring any more, known or not."""

@@ -114,9 +114,9 @@ class TerminalReader:
         author = self.replica if replica is None else replica
         return self._store.read(lambda connection: blocks.blocks_after(connection, author, seq, max_bytes))
 
-    def authors(self) -> dict[ReplicaId, AuthorCertificate]:
-        """The certificates that verify the blocks held."""
-        return self._store.read(blocks.authors_of)
+    def authors(self, of: Sequence[ReplicaId] | None = None) -> dict[ReplicaId, AuthorCertificate]:
+        """The certificates that verify the blocks held; there may be many, so `of` may name those wanted."""
+        return self._store.read(lambda connection: blocks.authors_of(connection, of))
 
     def short_blocks(self, raws: Sequence[bytes]) -> list[ShortBlockFrame | BlockFrame]:
         """These blocks with their cards as numbers, where the settlement gave any. For the hub it is of."""

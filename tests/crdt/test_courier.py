@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crdt.block import MAX_BLOCK_BYTES, Block
-from crdt.courier import CHECKSUM_BYTES, MAGIC, CourierReader, CourierWriter
-from crdt.errors import RefusalCode
+from crdt.courier import CHECKSUM_BYTES, MAGIC, MAX_COURIER_HEADS, CourierReader, CourierWriter
+from crdt.errors import MisuseError, RefusalCode
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import (
     MAX_EXCHANGE_BYTES,
@@ -61,6 +61,11 @@ def read(data: bytes, sizes: Iterable[int] = ()) -> tuple[CourierReader, list[Ev
     return one, events + one.receive_eof()
 
 
+def heads_of(count: int) -> dict[ReplicaId, Head]:
+    """Of so many authors, by id."""
+    return {ReplicaId(at.to_bytes(16, "big")): Head(at + 1, bytes(32)) for at in range(count)}
+
+
 def imported(events: Iterable[Event], ledger: Ledger | None = None) -> Ledger:
     """A ledger after the blocks among the events; every certificate is known to it."""
     ledger = ledger or Ledger(FLEET_KEY.public_key)
@@ -79,6 +84,7 @@ BLOCKS = TERMINALS[0].blocks(
 PARTS = written(BLOCKS)
 FILE = b"".join(PARTS)
 HEADS = {EXPORTER: BLOCKS[-1].head}
+MOST_AUTHORS = MAX_COURIER_HEADS * MAX_FRONTIER - 1
 
 
 @given(chains(), st.lists(st.integers(0, 400), max_size=20))
@@ -194,10 +200,10 @@ def test_a_file_larger_than_any_exchange_is_read_holding_one_message() -> None:
     assert end[-2:] == [Heads({}), Ended()]
 
 
-@pytest.mark.parametrize("count", [MAX_FRONTIER - 1, MAX_FRONTIER, 40_000])
+@pytest.mark.parametrize("count", [MAX_FRONTIER - 1, MAX_FRONTIER, 40_000, MOST_AUTHORS])
 def test_the_heads_of_more_authors_than_a_message_names_come_in_several(count: int) -> None:
     """A hub exports the ledger of a large fleet: where its file is cut short is noticed all the same."""
-    heads = {ReplicaId(at.to_bytes(16, "big")): Head(at + 1, bytes(32)) for at in range(count)}
+    heads = heads_of(count)
     writer = CourierWriter(FLEET, HUB_KEY.replica)
     beginning, end = writer.beginning(heads), writer.end(heads)
     one = CourierReader(FLEET, HUB_KEY.replica)
@@ -211,3 +217,38 @@ def test_the_heads_of_more_authors_than_a_message_names_come_in_several(count: i
     longer = CourierReader(FLEET, HUB_KEY.replica)
     longer.receive_data(beginning + encode_frame(Heads(parts(heads)[0])))
     assert isinstance(longer.receive_data(encode_frame(BlockFrame(bytes(CHECKSUM_BYTES))) * 2)[-1], Refused)
+
+
+def test_a_file_of_heads_alone_is_refused_before_it_fills_the_memory() -> None:
+    """Invariant 8: they are no one's word until the checksum, and a file of them needs no signature."""
+    one, told, events = reader(), parts(heads_of(2 * MOST_AUTHORS)), []
+    one.receive_data(PARTS[0])
+    tracemalloc.start()
+    try:
+        for part in told:
+            events += one.receive_data(encode_frame(Heads(part)))
+        assert tracemalloc.get_traced_memory()[1] < 24 * MAX_FRAME_BYTES
+    finally:
+        tracemalloc.stop()
+    hello, refused = events
+    assert isinstance(hello, Hello)
+    assert isinstance(refused, Refused)
+    assert refused.code is RefusalCode.TOO_LARGE
+    assert "more authors than one can have" in refused.text
+    assert one.receive_eof() == []
+
+
+def test_no_writer_makes_a_file_that_no_reader_takes() -> None:
+    with pytest.raises(MisuseError, match="64000"):
+        CourierWriter(FLEET, EXPORTER).end(heads_of(MOST_AUTHORS + 1))
+
+
+@pytest.mark.parametrize("second", [0, MAX_FRONTIER - 1], ids=["again", "overlapping"])
+def test_heads_in_parts_are_in_order_from_one_to_the_next(second: int) -> None:
+    """One author has one head."""
+    whole = list(heads_of(MAX_FRONTIER + 1).items())
+    one = reader()
+    one.receive_data(PARTS[0] + encode_frame(Heads(dict(whole[:MAX_FRONTIER]))))
+    events = one.receive_data(encode_frame(Heads(dict(whole[second:][:2]))) + bytes(CHECKSUM_BYTES))
+    assert [type(event) for event in events] == [Refused]
+    assert "ascending order" in str(events[0])

@@ -3,27 +3,34 @@
 import asyncio
 import contextlib
 import json
-import resource
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from crdt.courier import CourierReader
-from crdt.facts import CardId, Draft, Kind
-from crdt.frames import BlockFrame
+from crdt.block import seal
+from crdt.certificate import AuthorCertificate
+from crdt.columns import MAX_BLOCK_DELTAS
+from crdt.courier import CourierReader, CourierWriter
+from crdt.facts import CardId, Delta, Draft, Kind, ReplicaId
+from crdt.frames import BlockFrame, CertificateFrame
+from crdt.frontier import GENESIS, Head
 from crdt.store.database import Database
 from edge import tech
 from edge.control import Controls, bind, control_app
 from edge.courier import Export
+from edge.identity import new_keys
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
 from tests.edge.doors import AT_MS, Door, digests, doors
 from tests.edge.test_relay import hub_on, synced
+from tests.fullstick import capped_files
 
 CARD, OTHER_CARD = CardId(b"\x04\x01\x02\x03"), CardId(b"\x04\x09\x09\x09")
 
@@ -176,8 +183,12 @@ async def test_since_leaves_out_what_an_earlier_file_has(
     third = tmp_path / "third"
     assert await farebox_tech(sockets[0], "export", third, "--since", "settlement") == 0
     assert said(capsys)["taps"] == 3, "nothing is settled"
-    assert await farebox_tech(sockets[0], "export", tmp_path / "fourth", "--since", sockets[0]) == 1
-    assert "cannot be read" in capsys.readouterr().err
+    for unreadable, why in ((sockets[0], "No such device"), (tmp_path / "nowhere", "No such file")):
+        assert await farebox_tech(sockets[0], "export", tmp_path / "fourth", "--since", unreadable) == 1
+        told = capsys.readouterr().err
+        assert f"cannot be read ({why}" in told
+        assert "Nothing was exported" in told
+        assert "import" not in told
 
 
 async def test_since_leaves_out_what_an_earlier_file_has_of_the_hubs_blocks(
@@ -238,15 +249,19 @@ async def test_taps_that_an_old_copy_may_not_seal_are_told_as_not_in_the_file(
 
 
 async def test_a_full_stick_gets_a_sentence_and_no_file(
-    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two: list[Door],
+    sockets: list[Path],
+    fleet: Fleet,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    author = two[0]
-    for number in range(300):
-        await asyncio.to_thread(author.ride, CardId(number.to_bytes(7, "big")))
-    await asyncio.to_thread(author.ledger.seal)
+    """And the terminal's journal a line: it is no bug of the terminal's."""
+    await asyncio.to_thread(carry_much, two[0], fleet)
     stick = tmp_path / "stick"
     with capped_files(1024):
         assert await farebox_tech(sockets[0], "export", stick) == 1
+    assert "an export ended early" in await one_line(caplog)
     told = capsys.readouterr().err
     assert "cannot be written" in told
     assert "The taps are safe" in told
@@ -254,25 +269,40 @@ async def test_a_full_stick_gets_a_sentence_and_no_file(
     assert parts_in(tmp_path) == []
 
 
-@contextlib.contextmanager
-def capped_files(limit_bytes: int) -> Iterator[None]:
-    """No new file may be larger, as on a full stick; the ledger's are not written meanwhile."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+async def one_line(caplog: pytest.LogCaptureFixture) -> str:
+    """What the terminal's journal says, once it does: no traceback, whatever becomes of a stick."""
+    while not caplog.records:  # noqa: ASYNC110  (a log has no event to wait for)
+        await asyncio.sleep(0.005)
+    (record,) = caplog.records
+    assert not record.exc_info
+    return record.getMessage()
+
+
+def carry_much(door: Door, fleet: Fleet, blocks: int = 20) -> None:
+    """Blocks of another terminal, 64 KiB each: more in all than a socket takes before somebody reads it."""
+    keys, source = new_keys(os.urandom), Random(1)  # noqa: S311 - numbers of cards, no secret
+    certificate = fleet.enrol(keys, "Bus 13").certificate
+    replica, chain = certificate.replica, [GENESIS]
+    for number in range(blocks):
+        seqs = range(number * MAX_BLOCK_DELTAS + 1, (number + 1) * MAX_BLOCK_DELTAS + 1)
+        facts = [Delta(replica, seq, CardId(source.randbytes(16)), Kind.FARE, -250, AT_MS) for seq in seqs]
+        block = seal(keys.signing, fleet.id, facts, chain[-1])
+        chain.append(block.hash)
+        assert not door.ledger.merge([block.raw], [certificate]).refused
 
 
 async def test_what_cannot_be_had_or_is_no_courier_file_is_a_sentence(
-    sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sockets: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert await farebox_tech(sockets[0], "import", tmp_path / "nowhere") == 1
     assert "cannot be read (No such file" in capsys.readouterr().err
     (tmp_path / "text").write_text("shopping list")
     assert await farebox_tech(sockets[0], "import", tmp_path / "text") == 1
     assert "is not a courier file" in capsys.readouterr().err
+    assert "an import ended early" in await one_line(caplog)
     assert await farebox_tech(sockets[0], "export", tmp_path / "no" / "where") == 1
     assert "cannot be written" in capsys.readouterr().err
 
@@ -296,6 +326,46 @@ async def test_blocks_that_are_wrong_are_refused_and_counted(
     assert [(one["code"], one["blocks"]) for one in answer["refused"]] == [("bad_signature", 1)]
     assert answer["refused"][0]["replica"] == author.replica.hex()
     assert await asyncio.to_thread(other.balance, CARD) == 0
+
+
+async def test_what_a_file_claims_of_very_many_authors_is_counted(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody signs it; an answer with all of it was cut off, and the import seemed to have failed."""
+    writer = CourierWriter(two[0].identity.fleet, two[0].replica)
+    claimed = {ReplicaId(at.to_bytes(16, "big")): Head(5, bytes(32)) for at in range(20_000)}
+    stick = tmp_path / "stick"
+    stick.write_bytes(writer.beginning(claimed) + writer.end(claimed))
+    assert await farebox_tech(sockets[1], "import", stick) == 0
+    answer = said(capsys)
+    assert answer["missing"][0] == {"replica": bytes(16).hex(), "first": 1, "last": 5}
+    assert (len(answer["missing"]), answer["missing_more"]) == (32, 19_968)
+    await asyncio.to_thread(tech.main, ["--socket", str(sockets[1]), "import", str(stick)])
+    assert "missing: taps of 19,968 other identities, held by the exporter" in capsys.readouterr().out
+
+
+async def test_an_export_reads_each_certificate_once(
+    two: list[Door], sockets: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger that carries a fleet's has thousands of them: to read all for each chain was for ever."""
+    for door in two:
+        await asyncio.to_thread(door.ride, CARD)
+    assert await farebox_tech(sockets[0], "export", tmp_path / "stick") == 0
+    assert await farebox_tech(sockets[1], "import", tmp_path / "stick") == 0
+    export = await asyncio.to_thread(Export, two[1].terminal)
+    read: list[bytes] = []
+    decode = AuthorCertificate.decode
+
+    def counted(raw: bytes) -> AuthorCertificate:
+        read.append(raw)
+        return decode(raw)
+
+    monkeypatch.setattr(AuthorCertificate, "decode", counted)
+    written = await asyncio.to_thread(lambda: b"".join(export.parts()))
+    events = CourierReader(two[1].identity.fleet, two[1].replica).receive_data(written)
+    put_in = [event.raw for event in events if isinstance(event, CertificateFrame)]
+    assert len(put_in) == 2
+    assert read == put_in
 
 
 async def test_another_fleets_file_is_refused_at_its_beginning(
@@ -334,6 +404,8 @@ async def test_output_that_nobody_reads_to_its_end_is_no_error(sockets: list[Pat
     os.close(read)
     command = [sys.executable, "-m", "edge.tech", "--socket", str(sockets[0]), "peers"]
     with os.fdopen(write) as nobody:
-        process = await asyncio.create_subprocess_exec(*command, stdout=nobody, stderr=asyncio.subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=nobody, stderr=asyncio.subprocess.PIPE
+        )
     _, errors = await process.communicate()
     assert (process.returncode, errors) == (1, b"")

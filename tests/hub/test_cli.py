@@ -22,6 +22,7 @@ from hub.cli import main
 from hub.errors import SetupError
 from hub.keyfile import create_key, read_key
 from hub.settings import load
+from tests.fullstick import capped_files
 from tests.hub.processes import PASSWORD, HubProcess, Shell, hub_process
 from tests.hub.terminal import Terminal
 
@@ -289,6 +290,25 @@ def test_backup_and_courier_files_are_made_once_and_taken_again(
         hub.stop(signal.SIGTERM)
     with Database.open(tmp_path / "backup", read_key(tmp_path / "hub.key", {})) as database:
         assert founding.is_founded(database)
+
+
+@pytest.mark.parametrize("command", [("backup",), ("ledger", "export")], ids=["backup", "export"])
+def test_a_full_stick_is_a_sentence_that_says_what_it_means_and_what_to_do(
+    hub: HubProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """A backup is more than a buffer takes and fails before its end; a small export fails there."""
+    run, file = Shell(hub, capsys), tmp_path / "copy"
+    hub.start()
+    try:
+        run("topup", UID, "12.50")
+        with capped_files(10):
+            told = run.sentence(*command, str(file))
+    finally:
+        hub.stop(signal.SIGTERM)
+    assert f"{file} cannot be written: File too large." in told
+    assert "ledger is unchanged and nothing in it is lost; the file was not complete and is removed" in told
+    assert "run the command again" in told
+    assert not file.exists()
 
 
 def test_a_large_file_that_the_hub_reads_no_further_gets_its_answer(

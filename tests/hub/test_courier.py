@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from crdt.courier import CourierReader, CourierWriter
-from crdt.facts import Kind
+from crdt.facts import Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
-from crdt.frontier import Frontier
+from crdt.frontier import Frontier, Head
 from crdt.ledger import Ledger
+from hub import courier
 from hub.control_client import download, upload
 from hub.courier import BATCH_ITEMS, Import
 from tests.hub.conftest import Depot
@@ -99,6 +100,15 @@ async def test_blocks_whose_predecessors_are_elsewhere_are_named(depot: Depot) -
     assert (gap["author"], gap["first_seq"], gap["last_seq"]) == ("Bus 1", 1, 3)
 
 
+async def test_what_a_file_claims_of_very_many_authors_is_counted(depot: Depot) -> None:
+    """Nobody signs it: it is not to fill an operator's screen."""
+    one = await depot.pair()
+    writer = CourierWriter(one.fleet, one.key.replica)
+    claimed = {ReplicaId(at.to_bytes(16, "big")): Head(5, bytes(32)) for at in range(1000)}
+    done = await bring(depot, writer.beginning(claimed) + writer.end(claimed))
+    assert (len(done["missing"]), done["missing_more"]) == (20, 980)
+
+
 @pytest.mark.parametrize("damage", ["nothing", "garbage", "foreign", "flipped"])
 async def test_a_bad_file_changes_nothing(depot: Depot, damage: str) -> None:
     """Invariant 8."""
@@ -133,3 +143,20 @@ async def test_all_the_hub_holds_goes_into_a_file_that_proves_itself(depot: Depo
     ledger = Ledger(one.fleet_public_key)
     ledger.merge([event.raw for event in events if isinstance(event, BlockFrame)], certificates)
     assert ledger.digest() == await depot.digest()
+
+
+async def test_an_export_ends_although_a_terminal_is_revoked_meanwhile(depot: Depot) -> None:
+    """The blocks that it was to write are gone then: it names what it wrote, and no more, as its heads."""
+    pair = [await depot.pair("Bus 1"), await depot.pair("Bus 2")]
+    one, other = sorted(pair, key=lambda each: each.key.replica)
+    for terminal in (one, other):
+        await terminal.push(terminal.taps(-250))
+    pieces = courier.export(depot.hub.ledger)
+    begun = await anext(pieces)
+    await depot.ask("POST", "/terminals/revoke", {"terminal": other.certificate.name, "cut_off": 0})
+    async with asyncio.timeout(10):
+        rest = b"".join([piece async for piece in pieces])
+    reader = CourierReader(one.fleet, one.key.replica)
+    events = reader.receive_data(begun + rest) + reader.receive_eof()
+    assert [event.raw for event in events if isinstance(event, BlockFrame)] == one.chain
+    assert reader.heads == {one.key.replica: one.head}

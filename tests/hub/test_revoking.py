@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from concurrent.futures import Future
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -24,6 +25,7 @@ from crdt.store.database import Database
 from crdt.store.days import QUARTER_MS, Day
 from crdt.store.jobs import Rank
 from crdt.terminal_status import Status
+from hub.cli import main
 from hub.errors import RequestRefused
 from tests.crdt.store.quarantined import in_quarantine
 from tests.hub.conftest import Depot
@@ -79,6 +81,32 @@ async def test_honest_taps_that_came_late_count_once_they_are_accepted(depot: De
         await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9"})
     (row,) = [row for row in await depot.ask("GET", "/terminals") if row["name"] == "Bus 9"]
     assert row["revoked"]
+
+
+async def test_a_flag_stays_true_when_what_it_tells_of_is_accepted_and_goes_by_command(
+    depot: Depot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def ledger(*arguments: str) -> tuple[int, str]:
+        command = ["ledger", *arguments, "--settings", str(tmp_path / "hub.toml")]
+        status = await asyncio.to_thread(main, command)
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    stolen, honest = await depot.pair("Bus 9"), await depot.pair("Bus 10")
+    await stolen.push(stolen.taps(1000, kind=Kind.OPENING))
+    stolen.taps(-250)
+    await revoke(depot, "Bus 9")
+    await carry(honest, stolen)
+    await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9"})
+    _, told = await ledger("forks")
+    assert "what it wrote after 1 counts only if an operator says so" in told
+    flag = told.split()[-1]
+    assert flag == f"{stolen.key.replica.hex()}/revoked"
+    assert (await ledger("dismiss", flag))[0] == 0
+    assert "no author is flagged" in (await ledger("forks"))[1]
+    for wrong, why in ((flag, "no such flag"), (flag.upper() + "x", "no such flag"), ("", "Say which flag")):
+        status, told = await ledger("dismiss", *[wrong] * bool(wrong))
+        assert (status, why in told) == (1, True)
 
 
 async def test_a_cut_off_in_the_past_takes_what_came_after_out_of_the_balances(depot: Depot) -> None:

@@ -1,9 +1,11 @@
 """Session bytes and courier files: mutants framed anew, with mutants inside, fed in pieces of any size."""
 
+from functools import cache
 from hashlib import sha256
 from typing import Final
 
-from crdt.courier import CHECKSUM_BYTES, CourierReader, CourierWriter
+from crdt.courier import CHECKSUM_BYTES, MAX_COURIER_HEADS, CourierReader, CourierWriter
+from crdt.facts import ReplicaId
 from crdt.frames import (
     FRAME_HEADER_BYTES,
     BlockFrame,
@@ -17,6 +19,7 @@ from crdt.frames import (
     ShortBlockFrame,
     encode_frame,
 )
+from crdt.frontier import MAX_FRONTIER, Head
 from crdt.ledger import Ledger
 from crdt.session import Ended, Event, Refused, Session, State
 from crdt.terminal_status import Status
@@ -31,6 +34,8 @@ FRONTIER: Final = {AUTHOR.key.replica: CHAIN[-1].head}
 HELLO: Final = encode_frame(Hello(FLEET, AUTHOR.key.replica, FRONTIER))
 _STATUS: Final = Status({"held": 5, "name": "bus 12", "at": [1.5, None, True, {"a": -(2**63)}]}).body()
 _SEALED: Final = (CertificateFrame, BlockFrame, PageFrame, DocumentFrame, ShortBlockFrame)
+_PIECE_BYTES: Final = 64 * 1024  # at a time, as terminal and hub read a file
+_TWO_READERS_BYTES: Final = 32 * 1024 * 1024  # each with as many heads as a file may have
 _EXACT: Final = (*STRICT, *_SEALED, Hello)  # those whose bytes follow from their values
 
 
@@ -123,7 +128,7 @@ def mutant_courier(mutator: Mutator) -> bytes:
             parts.append(frame(BlockFrame.TYPE, mutant_block(mutator)))
         if mutator.chance(12):
             parts.append(mutant_frame(mutator))
-    parts.append(writer.end(FRONTIER)[:-CHECKSUM_BYTES])
+    parts.append(mutant_heads(mutator) if mutator.chance(40) else writer.end(FRONTIER)[:-CHECKSUM_BYTES])
     if mutator.chance(8):
         mutator.source.shuffle(parts)
     data = b"".join(parts)
@@ -131,17 +136,41 @@ def mutant_courier(mutator: Mutator) -> bytes:
     return mutator.mutated(data) if mutator.chance(3) else data
 
 
+def mutant_heads(mutator: Mutator) -> bytes:
+    """Full messages of HEADS, more than there may be, in order or not; and one that ends them."""
+    full = _full_heads()
+    chosen = full[: mutator.source.randrange(len(full))]
+    if mutator.chance(4):
+        mutator.source.shuffle(chosen)
+    return b"".join([*chosen, encode_frame(Heads({}))])
+
+
+@cache
+def _full_heads() -> list[bytes]:
+    heads = [
+        (ReplicaId(at.to_bytes(16, "big")), Head(1, bytes(32)))
+        for at in range(3 * MAX_COURIER_HEADS * MAX_FRONTIER)
+    ]
+    return [
+        encode_frame(Heads(dict(heads[at : at + MAX_FRONTIER]))) for at in range(0, len(heads), MAX_FRONTIER)
+    ]
+
+
 def check_courier(data: bytes) -> bool:
-    """One end, the same events however it is cut; certificates and blocks alone, and what merges balances."""
+    """One end, the same events however it is cut; certificates and blocks alone, then heads in order and not
+    more than there may be; and what merges balances."""
     reader = CourierReader(FLEET, HUB_KEY.replica)
-    events = fed(reader, data, max(1, len(data)))
+    events = fed(reader, data, _PIECE_BYTES)
     check_events(events)
     assert reader.receive_data(data) == reader.receive_eof() == []
-    assert fed(CourierReader(FLEET, HUB_KEY.replica), data, 97) == events
+    assert fed(CourierReader(FLEET, HUB_KEY.replica), data, max(97, len(data) // 2000)) == events
     assert all(
         isinstance(each, Hello | CertificateFrame | BlockFrame | Heads | Ended | Refused) for each in events
     )
     assert isinstance(events[-1], Refused) or reader.heads is not None
+    heads = [event.frontier for event in events if isinstance(event, Heads)]
+    assert len(heads) <= MAX_COURIER_HEADS
+    assert [each for part in heads for each in part] == sorted(reader.heads or {})
     ledger = Ledger(FLEET_KEY.public_key)
     blocks = [event.raw for event in events if isinstance(event, BlockFrame)]
     ledger.merge(blocks, CERTIFICATES)
@@ -154,5 +183,5 @@ def check_courier(data: bytes) -> bool:
 
 TARGETS: Final = [
     Target("session", mutant_session, check_session, weight=12),
-    Target("courier", mutant_courier, check_courier, weight=4),
+    Target("courier", mutant_courier, check_courier, weight=4, peak_bytes=_TWO_READERS_BYTES),
 ]
