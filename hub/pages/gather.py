@@ -41,7 +41,7 @@ async def alerts(request: web.Request) -> dict[str, Any]:
         "silent": await evidence.silent(),
         "undecided": await evidence.undecided(),
         "on_ledger": False,
-        "put_back": [row for row in rows if row.put_back],
+        "put_back": [row for row in rows if row.put_back and not row.revoked],
     }
 
 
