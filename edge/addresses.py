@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from crdt.protocol import DEFAULT_PORT
 
 MAX_HINTS = 8
-"""Most addresses taken from the network at a time: a liar on the LAN can cost this many attempts, no more."""
+"""Most addresses from the network that are tried at a time: a liar on the LAN can cost this many attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class AddressBook:
     def __init__(self, fixed: HubAddress | None, proven: HubAddress | None) -> None:
         self._fixed = fixed
         self._proven = proven
-        self._hints: tuple[HubAddress, ...] = ()
+        self._hints: dict[HubAddress, None] = {}  # in the order of their turns
 
     @property
     def proven(self) -> HubAddress | None:
@@ -61,10 +61,13 @@ class AddressBook:
         return self._proven
 
     def hint(self, addresses: Iterable[HubAddress]) -> bool:
-        """Replace the hints with what the network says now; True when there is an address not seen before."""
-        before = set(self.candidates())
-        self._hints = tuple(dict.fromkeys(addresses))[:MAX_HINTS]
-        return not before.issuperset(self._hints)
+        """Replace the hints with what the network says now; True when there is an address not seen before.
+        Those that wait for their turn keep it."""
+        heard = dict.fromkeys(addresses)
+        known = {self._proven, self._fixed, *self._hints}
+        waiting = [address for address in self._hints if address in heard]
+        self._hints = dict.fromkeys([*waiting, *heard])
+        return not known.issuperset(heard)
 
     def prove(self, address: HubAddress) -> bool:
         """Keep `address`: the fleet's hub has answered there. True when that is news."""
@@ -73,6 +76,11 @@ class AddressBook:
         return news
 
     def candidates(self) -> list[HubAddress]:
-        """Each address once: where it worked last, then the fixed one, then the hints."""
+        """Each address once: where it worked last, then the fixed one, then hints, others each time where
+        there are too many."""
         known = [address for address in (self._proven, self._fixed) if address is not None]
-        return list(dict.fromkeys([*known, *self._hints]))
+        turn = [address for address in self._hints if address not in known][:MAX_HINTS]
+        for address in turn:
+            del self._hints[address]
+        self._hints |= dict.fromkeys(turn)
+        return [*dict.fromkeys(known), *turn]

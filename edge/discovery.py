@@ -10,6 +10,9 @@ from crdt.protocol import PROTOCOL_VERSION, SERVICE_TYPE, TXT_FLEET, TXT_VERSION
 from edge.addresses import HubAddress
 from edge.lan import INTERFACE_POLL_S, Lan, all_interfaces
 
+MAX_ADDRESSES = 8
+"""Of one record; a liar costs this many attempts."""
+
 Announce = Callable[[Iterable[HubAddress]], None]
 """Called in the event loop with all addresses that are announced now."""
 
@@ -39,11 +42,11 @@ class Discovery:
 
 
 def addresses_of(info: AsyncServiceInfo, fleet: FleetId | None) -> list[HubAddress]:
-    """The addresses in a record, IPv4 first; none when it is another fleet's or another protocol's."""
+    """The first addresses in a record, IPv4 first; none when it is another fleet's or another protocol's."""
     texts = info.decoded_properties
     if texts.get(TXT_VERSION) != str(PROTOCOL_VERSION) or not info.port:
         return []
     if fleet is not None and texts.get(TXT_FLEET) != fleet.hex():
         return []
     hosts = info.parsed_scoped_addresses(IPVersion.V4Only) + info.parsed_scoped_addresses(IPVersion.V6Only)
-    return [HubAddress(host, info.port) for host in hosts]
+    return [HubAddress(host, info.port) for host in hosts[:MAX_ADDRESSES]]

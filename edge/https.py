@@ -29,10 +29,11 @@ MAX_SENTENCE_CHARS = 300
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Longest time for a whole exchange, and longest silence within one."""
+    """Longest time for a whole exchange, longest silence within one, and until it is connected over TLS."""
 
     total_s: float
     read_s: float
+    connect_s: float = CONNECT_TIMEOUT_S
 
 
 def open_http(context: ssl.SSLContext, limits: Limits) -> aiohttp.ClientSession:
@@ -42,7 +43,7 @@ def open_http(context: ssl.SSLContext, limits: Limits) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(
             total=limits.total_s,
-            sock_connect=min(CONNECT_TIMEOUT_S, limits.total_s),
+            sock_connect=min(limits.connect_s, limits.total_s),
             sock_read=limits.read_s,
         ),
         headers={"Accept-Encoding": "identity", "User-Agent": "farebox-edge"},

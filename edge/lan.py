@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import ifaddr
-from zeroconf import (
+from zeroconf import (  # type: ignore[attr-defined]  # of DNSPointer, which it exports unsaid
     BadTypeInNameException,
+    DNSPointer,
     InterfaceChoice,
     ServiceInfo,
     ServiceStateChange,
     Zeroconf,
+    current_time_millis,
 )
 from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
@@ -23,8 +25,10 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 INTERFACE_POLL_S = 5.0
 """How often the network interfaces are looked at."""
 RESOLVE_TIMEOUT_MS = 3_000
-MAX_RECORDS = 32
-"""Most records of hubs looked at at a time; a LAN full of lies stays a small table."""
+CALM_S = 0.2
+"""From a change to the look at it, so that a flood of changes is one look."""
+MAX_RECORDS = 256
+"""Most records looked at at a time: a depot's yard. Where a LAN is full of lies, others the next time."""
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +48,10 @@ def local_interfaces() -> Interfaces:
 
 
 class Lan:
-    """Follows the records of one service type, and keeps one of our own announced where there is one."""
+    """Follows the records of one service type, and keeps one of our own announced where there is one.
+
+    Their names are where zeroconf remembers them, which is bounded.
+    """
 
     def __init__(
         self,
@@ -57,8 +64,9 @@ class Lan:
         poll_s: float = INTERFACE_POLL_S,
         max_records: int = MAX_RECORDS,
     ) -> None:
-        """`heard` gets all records there are, each time they may have changed; `own` says what to announce
-        on a machine with these interfaces, None for nothing. `interfaces` may wait for the kernel."""
+        """`heard` gets all records there are (of more than `max_records` so many, in turns) each time they
+        may have changed; `own` says what to announce on a machine with these interfaces, None for nothing.
+        `interfaces` may wait for the kernel."""
         self._service_type = service_type
         self._heard = heard
         self._own = own
@@ -66,7 +74,7 @@ class Lan:
         self._interfaces = interfaces
         self._poll_s = poll_s
         self._max_records = max_records
-        self._names: dict[str, None] = {}
+        self._looked_at = 0
         self._changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -79,7 +87,6 @@ class Lan:
             await asyncio.sleep(self._poll_s)
 
     async def _watch(self) -> None:
-        self._names.clear()
         async with self._network() as network:
             browser = AsyncServiceBrowser(network.zeroconf, self._service_type, handlers=[self._noticed])
             try:
@@ -91,29 +98,40 @@ class Lan:
         """Until an interface was made anew, on which this listener is deaf."""
         announced: ServiceInfo | None = None
         at_first = await asyncio.to_thread(self._interfaces)
-        interfaces = at_first
+        interfaces, clock = at_first, asyncio.get_running_loop().time
+        updated_s = clock()
         while not _made_anew(at_first, interfaces):
+            self._changed.clear()
             self._heard(await self._resolve(network.zeroconf))
             announced = await _announce(network, announced, self._own(interfaces))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._poll_s)
-            if not self._changed.is_set():
+                await asyncio.sleep(CALM_S)
+            if clock() - updated_s >= self._poll_s:
                 await network.async_update_interfaces()
-            self._changed.clear()
+                updated_s = clock()
             interfaces = await asyncio.to_thread(self._interfaces)
 
     def _noticed(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
-        if state_change is ServiceStateChange.Removed:
-            self._names.pop(name, None)
-        elif len(self._names) < self._max_records:
-            self._names[name] = None
         self._changed.set()
 
     async def _resolve(self, zeroconf: Zeroconf) -> list[AsyncServiceInfo]:
-        found = await asyncio.gather(*(self._ask(zeroconf, name) for name in self._names))
+        found = await asyncio.gather(*(self._ask(zeroconf, name) for name in self._names(zeroconf)))
         return [info for info in found if info is not None]
+
+    def _names(self, zeroconf: Zeroconf) -> list[str]:
+        """What is announced; of too many some, and all of them in turns."""
+        now_ms = current_time_millis()
+        known = zeroconf.cache.async_entries_with_name(self._service_type)
+        pointers = [one for one in known if isinstance(one, DNSPointer)]
+        names = [one.alias for one in pointers if not one.is_expired(now_ms)]
+        if len(names) <= self._max_records:
+            return names
+        begin = self._looked_at % len(names)
+        self._looked_at = begin + self._max_records
+        return [*names[begin:], *names[:begin]][: self._max_records]
 
     async def _ask(self, zeroconf: Zeroconf, name: str) -> AsyncServiceInfo | None:
         try:

@@ -59,13 +59,9 @@ def own_record(identity: Identity, vehicle: str, port: int, interfaces: Interfac
 
 
 def peers_in(infos: Iterable[ServiceInfo], identity: Identity) -> list[PeerRecord]:
-    """The other terminals of the fleet among what was heard, each once."""
-    found: dict[ReplicaId, PeerRecord] = {}
-    for info in infos:
-        record = _record(info, identity)
-        if record is not None and record.replica != identity.replica:
-            found.setdefault(record.replica, record)
-    return list(found.values())
+    """What says to be another terminal of the fleet; more than one record may say to be the same."""
+    records = (_record(info, identity) for info in infos)
+    return [record for record in records if record is not None and record.replica != identity.replica]
 
 
 def _record(info: ServiceInfo, identity: Identity) -> PeerRecord | None:

@@ -23,8 +23,6 @@ from edge.peers import Pacing, Peers
 from edge.presence import Presences
 from edge.terminal import Terminal
 
-MAX_RECORDS = 256
-"""Of terminals, looked at at a time: a depot's yard."""
 BURST, PER_S = 40, 8.0
 """Exchanges that one terminal may begin at once, and in a second for long: a tap is one."""
 
@@ -64,7 +62,6 @@ class Peering:
             network=network,
             interfaces=interfaces,
             poll_s=poll_s,
-            max_records=MAX_RECORDS,
         )
 
     @property

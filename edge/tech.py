@@ -50,28 +50,38 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--socket", type=Path, help="its control socket, instead of looking in the settings")
     parser.add_argument("--json", action="store_true", help="print the terminal's answer as it is")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    pair = _command(commands, "pair", "pair the terminal with a hub by a one-time code", _pair, _tell_status)
+    _add_own_commands(commands)
+    _add_settings_commands(commands)
+    _add_ledger_commands(commands)
+    return parser
+
+
+def _add_own_commands(commands: Any) -> None:
+    """About the terminal itself and whom it reaches."""
+    pair = _command(commands, "pair", "pair the terminal with a hub by a one-time code", _pair, tell_status)
     pair.add_argument("code", help="as `farebox-hub invite` shows it")
     pair.add_argument("--hub", default="", help="the hub's address, where it is not found by itself")
-    _command(commands, "status", "how the terminal does", _status, _tell_status)
+    _command(commands, "status", "how the terminal does", _status, tell_status)
     _command(
-        commands, "sync", "talk to the hub now", _sync, _tell_status, good=lambda said: bool(said["online"])
+        commands, "sync", "talk to the hub now", _sync, tell_status, good=lambda said: bool(said["online"])
     )
+    _command(commands, "peers", "other terminals it talks to without a hub", _peers, _tell_peers)
+
+
+def _add_settings_commands(commands: Any) -> None:
     _command(commands, "show", "what is set of the terminal, and what has effect", show, tell_settings)
     change = _command(commands, "set", "set it, also without a hub", change_settings, tell_settings)
     change.add_argument(
         "changes", nargs="+", metavar="NAME=TEXT", help='such as route=12 door=rear notes="new reader"'
     )
+
+
+def _add_ledger_commands(commands: Any) -> None:
+    """About what it holds."""
     card = _command(commands, "card", "what the terminal believes of a card", _card, _tell_card)
     card.add_argument("uid", help="the card's number, in hex")
-    _command(commands, "peers", "other terminals it talks to without a hub", _peers, _tell_peers)
     export = _command(
-        commands,
-        "export",
-        "write all it holds into a courier file",
-        export_file,
-        tell_export,
-        good=exported_all,
+        commands, "export", "write all it holds into a courier file", export_file, tell_export, exported_all
     )
     export.add_argument("file", type=Path, help="the file to write, on a stick for example")
     export.add_argument(
@@ -82,10 +92,9 @@ def _parser() -> argparse.ArgumentParser:
         " the hub has signed for",
     )
     bring = _command(
-        commands, "import", "take the blocks of a courier file", import_file, tell_import, good=imported_all
+        commands, "import", "take the blocks of a courier file", import_file, tell_import, imported_all
     )
     bring.add_argument("file", type=Path, help="the courier file")
-    return parser
 
 
 def _command(
@@ -140,9 +149,13 @@ _SUSPENDED = (
     "AN OLD COPY WAS PUT BACK. Taps are taken and kept; at the next sync with the hub they go up under a new"
     " identity by themselves. Nothing to do but to see that the terminal reaches its hub."
 )
+_ENDED = (
+    "ended with its identity, by an operator. Taps that are on it are kept: pair it anew, and they go up;"
+    " those that were sealed before are for the operator to review."
+)
 
 
-def _tell_status(said: Json) -> str:
+def tell_status(said: Json) -> str:
     number, position = said["head_seq"], said["position"]
     rows = {
         "terminal": f"{said['name']} (route {said['route'] or '-'}, door {said['door'] or '-'})",
@@ -150,7 +163,7 @@ def _tell_status(said: Json) -> str:
         "service": _REVOKED if said["revoked"] else "-",
         "uplink": f"online, hub at {said['hub']}" if said["online"] else f"offline: {said['trouble']}",
         "disputed": said["disputed"] or "nothing",
-        "storage": _SUSPENDED if said["suspended"] else "as this terminal left it",
+        "storage": _storage(said),
         "last sync": _time(said["last_sync_at_ms"])
         if said["last_sync_at_ms"]
         else "none since it was started",
@@ -162,6 +175,13 @@ def _tell_status(said: Json) -> str:
         "digest": said["digest"] or "-",
     }
     return "".join(f"{label + ':':<11} {text}\n" for label, text in rows.items())
+
+
+def _storage(said: Json) -> str:
+    """What a revocation suspends is no old copy, and no sync with the hub mends it."""
+    if said["revoked"]:
+        return _ENDED
+    return _SUSPENDED if said["suspended"] else "as this terminal left it"
 
 
 def _tell_card(said: Json) -> str:

@@ -89,17 +89,26 @@ def export_file(path: Path, options: Namespace) -> Json:
         unsealed = int(response.headers[UNSEALED_HEADER])
         if tally.trouble:
             raise ControlError("The terminal broke the export off; no file was written. Try again.")
-    return {"file": str(options.file), "blocks": tally.blocks, "taps": tally.deltas, "unsealed": unsealed}
+    told = {"blocks": tally.blocks, "taps": tally.deltas, "unsealed": unsealed}
+    return {"file": str(options.file), **told, "revoked": status["revoked"]}
+
+
+_PUT_BACK = (
+    "an old copy was put back, and only a sync with the hub gives the terminal the new identity that seals"
+    " them."
+)
+_REVOKED = (
+    "an operator has revoked the terminal, and only pairing it anew (`farebox-hub invite` prints a code)"
+    " gives it the new identity that seals them."
+)
 
 
 def tell_export(said: Json) -> str:
     """What was exported, for a person."""
     told = f"{said['taps']:,} entries in {said['blocks']:,} blocks are in {said['file']}\n"
     if said["unsealed"]:
-        told += (
-            f"{said['unsealed']:,} TAPS ARE NOT IN IT: an old copy was put back, and only a sync with the hub"
-            " gives the terminal the new identity that seals them. They are kept here until then.\n"
-        )
+        why = _REVOKED if said["revoked"] else _PUT_BACK
+        told += f"{said['unsealed']:,} TAPS ARE NOT IN IT: {why} They are kept here until then.\n"
     return told
 
 

@@ -28,6 +28,10 @@ _OLD_COPY = (
     " its taps, and gets a new identity from the hub by itself: farebox-tech sync. To pair it all the same,"
     " ask for a new code."
 )
+_REVOKED = (
+    "While it was paired, the terminal was revoked by an operator. It keeps its taps. To pair it all the"
+    " same, ask for a new code."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class Terminal:
                 if before.identity.fleet != identity.fleet:
                     raise PairedElsewhere(_elsewhere(before))
                 if before.ledger.suspended and instead_of is None:
-                    raise NotCompared(_OLD_COPY)
+                    raise NotCompared(_REVOKED if before.ledger.revoked else _OLD_COPY)
                 before.ledger.retire()
             self._now = _Now(self._enrolled(identity, {SECRET: identity.encode(), PROMISED: b""}), None)
 

@@ -164,41 +164,58 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
 
 def build(hub: Hub, bus: EventBus, url: str, registry: Registry) -> tuple[web.Application, web.Application]:
     """The application for the network, and the one for the control socket."""
-    settings, database, ledger = hub.settings, hub.database, hub.ledger
+    settings, database = hub.settings, hub.database
     invites = Invites(database, settings.invite_expiry_s, settings.invite_tries)
-    limits = Limits(
-        TERMINAL_KINDS, settings.max_credit_minor, settings.max_debit_minor, settings.allowance_minor
-    )
-    author = Author(hub.authority.fleet, hub.authority.ledger_key, hub.authority.hub_certificate, limits)
+    author = _author(hub)
     documents = TerminalDocuments(database, author.fleet, author.key, asyncio.wrap_future)
-    overview = Overview(ledger, registry, settings.online_s, now_ms, time.monotonic)
-    service = Service(database, ledger, author, registry, invites, bus, now_ms, os.urandom)
-    app = web.Application(
-        middlewares=[deadlines, refusals, operators_only], client_max_size=server.MAX_BODY_BYTES
-    )
-    control_app = web.Application(middlewares=[refusals], client_max_size=server.MAX_BODY_BYTES)
-    control_app[JSON_ERRORS] = True
-    app[ERROR_PAGE] = pages.error_page
-    about = About(hub.authority.fleet.hex(), settings.announce_name, url, VERSION)
-    evidence = Evidence(database, ledger)
-    daybook = Daybook(ledger, registry, service.fleet.policy, now_ms)
+    service = Service(database, hub.ledger, author, registry, invites, bus, now_ms, os.urandom)
+    app, control_app = _network_app(hub, bus), _control_app(hub)
+    evidence = Evidence(database, hub.ledger)
+    daybook = Daybook(hub.ledger, registry, service.fleet.policy, now_ms)
     exposures = Exposures(database, registry, settings.online_s, now_ms, time.monotonic)
+    overview = Overview(hub.ledger, registry, settings.online_s, now_ms, time.monotonic)
+    about = About(hub.authority.fleet.hex(), settings.announce_name, url, VERSION)
     for each in (app, control_app):
         each[EVIDENCE] = evidence
         each[EXPOSURES], each[DAYBOOK] = exposures, daybook
         each[ABOUT], each[OVERVIEW], each[SERVICE] = about, overview, service
         each[SETTINGS_DESK] = SettingsDesk(documents, registry, bus)
-    app[EVENTS] = bus
-    sessions = Sessions(database, settings.session_idle_s, settings.session_longest_s, now_ms, os.urandom)
-    app[OPERATORS] = Operators(database, sessions, hub.cookie_key, settings.login_attempts, time.monotonic)
-    app.on_response_prepare.append(add_headers)
     app.add_routes(_terminal_routes(hub, service, registry, invites, bus, documents))
     app.add_routes(pages.routes())
-    control_app[LEDGER], control_app[BACKUPS] = ledger, Backups(settings, os.environ)
-    control_app.add_routes(control.control_routes())
-    control_app.add_routes(ledger_routes())
-    control_app.add_routes(settings_routes())
     return app, control_app
+
+
+def _author(hub: Hub) -> Author:
+    """Who enrols terminals, and with which limits."""
+    settings, authority = hub.settings, hub.authority
+    limits = Limits(
+        TERMINAL_KINDS, settings.max_credit_minor, settings.max_debit_minor, settings.allowance_minor
+    )
+    return Author(authority.fleet, authority.ledger_key, authority.hub_certificate, limits)
+
+
+def _network_app(hub: Hub, bus: EventBus) -> web.Application:
+    settings = hub.settings
+    app = web.Application(
+        middlewares=[deadlines, refusals, operators_only], client_max_size=server.MAX_BODY_BYTES
+    )
+    app[ERROR_PAGE] = pages.error_page
+    app[EVENTS] = bus
+    sessions = Sessions(hub.database, settings.session_idle_s, settings.session_longest_s, now_ms, os.urandom)
+    app[OPERATORS] = Operators(
+        hub.database, sessions, hub.cookie_key, settings.login_attempts, time.monotonic
+    )
+    app.on_response_prepare.append(add_headers)
+    return app
+
+
+def _control_app(hub: Hub) -> web.Application:
+    app = web.Application(middlewares=[refusals], client_max_size=server.MAX_BODY_BYTES)
+    app[JSON_ERRORS] = True
+    app[LEDGER], app[BACKUPS] = hub.ledger, Backups(hub.settings, os.environ)
+    for routes in (control.control_routes(), ledger_routes(), settings_routes()):
+        app.add_routes(routes)
+    return app
 
 
 def _terminal_routes(
@@ -216,10 +233,19 @@ def _terminal_routes(
     sync = Sync(
         hub.database, hub.ledger, callers, registry, bus, turns, settings.page_rows, now_ms, documents, lost
     )
-    renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
-    renewal = Renewal(
-        hub.database, hub.authority, hub.ledger, service.revoker, callers, bus, renewals, now_ms
-    )
+    return [
+        web.post(SYNC, sync.sync),
+        web.get(IDENTIFY, sync.identify),
+        web.get(REVOKED_LIST, RevokedList(hub.ledger, callers, turns).get),
+        *_identity_routes(hub, service, invites, callers, bus),
+    ]
+
+
+def _identity_routes(
+    hub: Hub, service: Service, invites: Invites, callers: Callers, bus: EventBus
+) -> list[web.RouteDef]:
+    """Where a terminal gets an identity: the first by a code, the next by the one before."""
+    settings = hub.settings
     pairing = Pairing(
         hub.ledger,
         hub.authority,
@@ -231,10 +257,11 @@ def _terminal_routes(
         time.monotonic,
         os.urandom,
     )
+    renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
+    renewal = Renewal(
+        hub.database, hub.authority, hub.ledger, service.revoker, callers, bus, renewals, now_ms
+    )
     return [
-        web.post(SYNC, sync.sync),
-        web.get(IDENTIFY, sync.identify),
-        web.get(REVOKED_LIST, RevokedList(hub.ledger, callers, turns).get),
         web.post(PAIR_START, pairing.start),
         web.post(PAIR_FINISH, pairing.finish),
         web.post(RENEW, renewal.renew),

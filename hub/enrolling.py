@@ -4,6 +4,7 @@ Within the caller's transaction, in which the ledger enrols the author as well: 
 """
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
@@ -40,16 +41,7 @@ def enrol(
     terminal = TerminalId(by_name) if by_name is not None else _new_id(connection, claimed, fresh)
     replica, certificate = issue(terminal)
     _refuse_known_replica(connection, replica)
-    connection.execute(
-        tables.client_certificate.insert().values(
-            serial=certificate.serial,
-            terminal=terminal,
-            replica=replica,
-            paired_as=replica,
-            number=_next_number(connection, terminal),
-            issued_ms=now_ms,
-        )
-    )
+    _enter(connection, terminal, replica, replica, certificate, now_ms)
     values = {
         "name": name,
         "replica": replica,
@@ -78,22 +70,13 @@ def renew(
     """
     table = tables.client_certificate
     mine = tables.terminal.c.terminal == client.terminal
-    paired_as = connection.execute(_paired_as(client.replica)).scalars().first()
+    paired_as = connection.execute(_paired_as(client.replica)).scalar()
     if connection.execute(select(tables.terminal.c.revoked_ms).where(mine)).scalar_one() is not None:
         raise Revoked(f"The terminal {client.name} was revoked.")
     known = connection.execute(select(table.c.terminal).where(table.c.replica == replica)).scalars().first()
     if known is not None and (known != client.terminal or replica == client.replica):
         raise key_in_use()
-    connection.execute(
-        table.insert().values(
-            serial=certificate.serial,
-            terminal=client.terminal,
-            replica=replica,
-            paired_as=paired_as,
-            number=_next_number(connection, client.terminal),
-            issued_ms=now_ms,
-        )
-    )
+    _enter(connection, client.terminal, replica, paired_as, certificate, now_ms)
     connection.execute(tables.terminal.update().where(mine).values(replica=replica, renewed_ms=now_ms))
 
 
@@ -157,6 +140,27 @@ def key_in_use() -> RequestRefused:
     return RequestRefused("key_in_use", "A terminal was paired with this key before. Pair with a new key.")
 
 
+def _enter(
+    connection: Connection,
+    terminal: TerminalId,
+    replica: ReplicaId,
+    paired_as: bytes | None,
+    certificate: ClientCertificate,
+    now_ms: int,
+) -> None:
+    """One more identity of a terminal; `paired_as`: the one that its pairing began with."""
+    connection.execute(
+        tables.client_certificate.insert().values(
+            serial=certificate.serial,
+            terminal=terminal,
+            replica=replica,
+            paired_as=paired_as,
+            number=_next_number(connection, terminal),
+            issued_ms=now_ms,
+        )
+    )
+
+
 def _next_number(connection: Connection, terminal: TerminalId) -> int:
     """Of the terminal's next certificate: the newer has the larger, however the clock was set."""
     table = tables.client_certificate
@@ -164,7 +168,7 @@ def _next_number(connection: Connection, terminal: TerminalId) -> int:
     return int(connection.execute(last).scalar_one()) + 1
 
 
-def _paired_as(replica: ReplicaId) -> Select[tuple[bytes]]:
+def _paired_as(replica: ReplicaId) -> Select[Any]:
     table = tables.client_certificate
     return select(table.c.paired_as).where(table.c.replica == replica)
 

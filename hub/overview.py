@@ -141,9 +141,9 @@ class Overview:
         return None if found is None else (await self._rows([found]))[0]
 
     async def put_back(self) -> list[TerminalRow]:
-        """Those whose storage is an old copy now, see `TerminalRow.put_back`; by name."""
+        """Those in service whose storage is an old copy now, see `TerminalRow.put_back`; by name."""
         rows = await self._rows(await self._registry.once_put_back())
-        return [row for row in rows if row.put_back]
+        return [row for row in rows if row.put_back and not row.revoked]
 
     async def latest(self, limit: int = 50) -> list[TapRow]:
         """The latest facts of all cards in the order the hub learnt them, newest first."""

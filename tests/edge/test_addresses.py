@@ -44,6 +44,21 @@ def test_hints_are_bounded() -> None:
     assert len(book.candidates()) == MAX_HINTS
 
 
+def test_hints_take_turns_whatever_else_is_announced() -> None:
+    """Invariant 8: however many lies there are, under new names each time or not, the hub is tried."""
+    book, hub = AddressBook(None, None), HubAddress("hub.example")
+    for moment in range(2):
+        book.hint([*(HubAddress(f"lie{moment}-{n}") for n in range(100)), hub])
+        tried = book.candidates()
+    assert hub in tried, "it has waited longer than those whose names are new"
+    liars = [HubAddress(f"lie{n}") for n in range(100)]
+    tried = []
+    for _ in range(-(-101 // MAX_HINTS)):
+        book.hint([*liars, hub])
+        tried += book.candidates()
+    assert {*liars, hub} == set(tried)
+
+
 def test_only_a_new_address_is_news() -> None:
     book = AddressBook(FIXED, None)
     assert not book.hint([FIXED])

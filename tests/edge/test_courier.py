@@ -46,7 +46,8 @@ class Paper:
         if enrolment is None:
             return {"paired": False}
         identity = enrolment.identity
-        return {"paired": True, "fleet": identity.fleet.hex(), "replica": identity.replica.hex()}
+        belongs = {"fleet": identity.fleet.hex(), "replica": identity.replica.hex()}
+        return {"paired": True, **belongs, "revoked": enrolment.ledger.revoked}
 
 
 class Silent:
@@ -107,7 +108,8 @@ async def test_a_ledger_goes_by_stick_and_again_changes_nothing(
     await asyncio.to_thread(author.ride, CARD)
     stick = tmp_path / "stick.farebox"
     assert await farebox_tech(sockets[0], "export", stick) == 0
-    assert said(capsys) == {"file": str(stick), "blocks": 1, "taps": 2, "unsealed": 0}
+    complete = {"taps": 2, "unsealed": 0, "revoked": False}
+    assert said(capsys) == {"file": str(stick), "blocks": 1, **complete}
     assert await farebox_tech(sockets[1], "import", stick) == 0
     answer = said(capsys)
     assert (answer["new"], answer["known"], answer["deltas"], answer["missing"]) == (1, 0, 2, [])

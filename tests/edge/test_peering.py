@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from crdt.facts import CardId, ReplicaId
@@ -138,6 +139,53 @@ async def test_a_port_that_is_taken_leaves_a_terminal_that_asks_and_is_not_annou
             assert parts[1].status() == []
 
 
+@contextlib.contextmanager
+def taking_nobody() -> Iterator[int]:
+    """A port where connections are taken by the kernel, and never answered."""
+    with socket.socket() as silent:
+        silent.bind((LOOPBACK, 0))
+        silent.listen()
+        yield silent.getsockname()[1]
+
+
+def lie(fleet: Fleet, name: str, replica: ReplicaId, port: int) -> ServiceInfo:
+    """A record of a companion that anybody on the LAN can announce, without a certificate."""
+    return ServiceInfo(
+        PEER_SERVICE_TYPE,
+        f"{name}.{PEER_SERVICE_TYPE}",
+        port=port,
+        properties={"fleet": fleet.id.hex(), "replica": replica.hex(), "vehicle": "12", "v": "1"},
+        server=f"{name}.local.",
+        parsed_addresses=[LOOPBACK],
+    )
+
+
+@contextlib.asynccontextmanager
+async def announced(*infos: ServiceInfo) -> AsyncIterator[None]:
+    async with AsyncZeroconf(interfaces=[LOOPBACK]) as network:
+        register = network.async_register_service
+        telling = await asyncio.gather(*(register(info, cooperating_responders=True) for info in infos))
+        await asyncio.gather(*telling)
+        yield
+
+
+async def test_lies_on_the_lan_silence_no_door(two: list[Door], fleet: Fleet) -> None:
+    """Invariant 8, and "two doors of one bus see each other's taps": ten companions are announced first that
+    take connections and never answer, and two lies about the real door, one in its very name."""
+    front, rear = two
+    part = peering(front, Pacing("12", NEVER_S, NEVER_S))
+    with taking_nobody() as port:
+        lies = [lie(fleet, f"lie{n}", ReplicaId(bytes([n]) * 16), port) for n in range(10)]
+        lies += [lie(fleet, name, rear.replica, port) for name in ("another", rear.replica.hex())]
+        async with announced(*lies), running(part):
+            await until(lambda: len(part.peers.status()) == 11)
+            async with running(peering(rear, Pacing("12", NEVER_S, NEVER_S))):
+                await until(lambda: answering(part) == [rear.replica])
+                await asyncio.to_thread(front.ride, CARD)
+                part.tapped()
+                await until(lambda: rear.balance(CARD) == 750)
+
+
 def record(properties: dict[str, str], port: int = 1) -> AsyncServiceInfo:
     return AsyncServiceInfo(
         PEER_SERVICE_TYPE, f"x.{PEER_SERVICE_TYPE}", port=port, addresses=[bytes(4)], properties=properties
@@ -158,7 +206,8 @@ def test_records_of_others_fleets_versions_and_garbage_are_no_peers(two: list[Do
         {},
     ]
     found = peers_in([*map(record, bad), record(good, port=0), record(good), record(good, port=2)], identity)
-    assert found == [PeerRecord(ReplicaId(b"\xab" * 16), "12", (HubAddress(EVERYWHERE, 1),))]
+    replica = ReplicaId(b"\xab" * 16)
+    assert found == [PeerRecord(replica, "12", (HubAddress(EVERYWHERE, port),)) for port in (1, 2)]
 
 
 def test_loopback_is_announced_only_where_there_is_nothing_else(two: list[Door]) -> None:

@@ -11,7 +11,7 @@ from tests.simulation.keeping import check_keepsakes, keeps_more, keepsakes
 from tests.simulation.meetings import bring_lost
 from tests.simulation.network import NO_FAULTS
 from tests.simulation.oracle import NOTHING, Broken, expect
-from tests.simulation.owing import check_exposure
+from tests.simulation.owing import Foretold, check_exposure
 
 if TYPE_CHECKING:
     from tests.simulation.buses import Bus
@@ -33,7 +33,7 @@ def heal(world: World) -> None:
         for stopped in world.buses:
             if stopped.replica in world.network.revoked and stopped is not bus:
                 bus.beliefs.forget(stopped.replica)  # it is not answered any more
-    kept = keepsakes(world)
+    kept, foretold = keepsakes(world), Foretold.of(world)
     _agree(world)
     for bus in world.buses:
         if bus.lost:
@@ -44,6 +44,7 @@ def heal(world: World) -> None:
     each_once(world)
     check_keepsakes(world, kept)
     check_exposure(world)
+    foretold.check(world)
     if world.days:
         _end_the_day(world)
 

@@ -167,7 +167,7 @@ def test_a_load_goes_on_over_restarts_of_the_hub(
 def test_a_settlement_is_exact_whatever_happens_to_the_hub_between_its_pages(
     machine: Machine, seed: int
 ) -> None:
-    """Changes that nobody brings again, images of the hub, and putting them back, in any order."""
+    """Invariant 6, over changes that nobody brings again, images of the hub, and putting them back."""
     chance = Random(seed)  # noqa: S311 - to be played again
     backs = [machine.image()]
     for _ in range(120):

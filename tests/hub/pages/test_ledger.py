@@ -167,6 +167,17 @@ async def test_a_terminal_that_was_put_back_is_told_until_it_is_another(depot: D
         assert "put back" not in await read(person, "/")  # it was a late request, and no old copy
 
 
+async def test_a_revoked_terminal_that_was_put_back_is_promised_no_new_identity(depot: Depot) -> None:
+    """It gets none at its next contact, whatever became of its storage."""
+    bus = await depot.pair("Bus 7")
+    await bus.push(bus.taps(-250))
+    await bus.exchange(Status({"held": 0}), frontier={})
+    async with operator(depot) as person:
+        assert "at its next contact" in await read(person, "/")
+        await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 7", "cut_off": None})
+        assert "at its next contact" not in await read(person, "/")
+
+
 async def test_flags_are_taken_off_by_who_has_seen_to_them(depot: Depot) -> None:
     bus, _ = await forked(depot)
     async with operator(depot) as person:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.simulation.mutations import days, identity, ledger, money, revocation, settlement
+from tests.simulation.mutations import days, exposure, identity, ledger, money, revocation, settlement
 
 MUTATIONS: Final = (
     *ledger.MUTATIONS,
@@ -11,4 +11,5 @@ MUTATIONS: Final = (
     *identity.MUTATIONS,
     *revocation.MUTATIONS,
     *days.MUTATIONS,
+    *exposure.MUTATIONS,
 )

@@ -1,0 +1,51 @@
+"""Where one peer may be. An address is never trusted; TLS decides who answers there."""
+
+from collections.abc import Iterable
+
+from edge.addresses import HubAddress
+
+MAX_ADDRESSES = 8
+"""Kept at a time; more than one machine has."""
+
+
+class PeerAddresses:
+    """Where a peer may answer: all that is announced for it, by whomever, in turns."""
+
+    def __init__(self) -> None:
+        self._failed: dict[HubAddress, bool] = {}  # in the order of their turns
+        self._proven: HubAddress | None = None
+
+    def heard(self, addresses: Iterable[HubAddress]) -> None:
+        """These are announced. Of too many, one that has failed makes room, never where it has answered."""
+        for address in addresses:
+            if address not in self._failed and self._has_room():
+                self._failed[address] = False
+
+    def next(self) -> HubAddress:
+        """Where it answered last, and after failures each in turn."""
+        return next(iter(self._failed))
+
+    def failed(self, address: HubAddress) -> bool:
+        """It did not answer there: others come first. Whether it has failed at all of them by now."""
+        self._failed.pop(address, None)
+        self._failed[address] = True
+        return all(self._failed.values())
+
+    def answered(self, address: HubAddress) -> None:
+        """It answers there, as nobody else can."""
+        self._proven = address
+        self._failed = {address: False} | dict.fromkeys(self._failed, False)
+
+    def begin_anew(self) -> None:
+        """Each has a chance again, and first the one where it has answered before."""
+        order = self._failed if self._proven is None else [self._proven, *self._failed]
+        self._failed = dict.fromkeys(order, False)
+
+    def _has_room(self) -> bool:
+        if len(self._failed) < MAX_ADDRESSES:
+            return True
+        spent = (one for one, failed in self._failed.items() if failed and one != self._proven)
+        leaving = next(spent, None)
+        if leaving is not None:
+            del self._failed[leaving]
+        return leaving is not None

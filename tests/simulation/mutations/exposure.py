@@ -1,0 +1,23 @@
+"""What the dashboard shows that cards can come to owe."""
+
+from typing import Final
+
+from hub import exposure
+from tests.simulation.mutations.planting import mutation
+
+MUTATIONS: Final = (
+    mutation(
+        "the dashboard leaves out a terminal that is away",
+        20,
+        exposure.judge,
+        "worst = exposure([*together, *apart], cards)",
+        "worst = exposure([*together, *apart[1:]], cards)",
+    ),
+    mutation(
+        "the dashboard leaves out cards that somebody has ridden on",
+        20,
+        exposure.standings,
+        "if count), *spent]",
+        "if count)]",
+    ),
+)
