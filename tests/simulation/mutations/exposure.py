@@ -15,7 +15,7 @@ MUTATIONS: Final = (
     ),
     mutation(
         "the dashboard leaves out cards that somebody has ridden on",
-        20,
+        60,
         exposure.standings,
         "if count), *spent]",
         "if count)]",
