@@ -80,7 +80,7 @@ class Peers:
         self._talking: dict[ReplicaId, asyncio.Event] = {}
         self._behind: set[ReplicaId] = set()
         self._news = asyncio.Event()
-        self._unrecognised = True  # since records were heard
+        self._unrecognised = True  # whether strangers may be members by now
         self._open_since_s: float | None = None
 
     def status(self) -> list[PeerStatus]:
@@ -101,7 +101,7 @@ class Peers:
         """The LAN announces these now."""
         vehicle = self._terminal.text("vehicle", self._pacing.vehicle)
         self._table.heard(records, vehicle, self._elapsed_s())
-        self._unrecognised = True
+        self._unrecognised = any(not one.member for one in self._table)
         self._news.set()
 
     def asked(self, replica: ReplicaId, answer: PeerAnswer) -> None:
