@@ -217,7 +217,15 @@ def _terminal_routes(
     )
     renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
     renewal = Renewal(
-        hub.database, hub.authority, hub.ledger, service.revoker, callers, bus, renewals, now_ms
+        hub.database,
+        hub.authority,
+        hub.ledger,
+        service.revoker,
+        callers,
+        bus,
+        renewals,
+        settings.renewals_per_day,
+        now_ms,
     )
     pairing = Pairing(
         hub.ledger,
