@@ -259,7 +259,15 @@ def _identity_routes(
     )
     renewals = RateLimit(settings.renewals_per_hour, RENEWAL_WINDOW_S, time.monotonic)
     renewal = Renewal(
-        hub.database, hub.authority, hub.ledger, service.revoker, callers, bus, renewals, now_ms
+        hub.database,
+        hub.authority,
+        hub.ledger,
+        service.revoker,
+        callers,
+        bus,
+        renewals,
+        settings.renewals_per_day,
+        now_ms,
     )
     return [
         web.post(PAIR_START, pairing.start),

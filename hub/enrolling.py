@@ -87,6 +87,18 @@ def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
     return {ReplicaId(found) for found in connection.execute(query).scalars()}
 
 
+def renewed(connection: Connection, replica: ReplicaId, since_ms: int, now_ms: int) -> list[int]:
+    """When a terminal took another identity in the pairing that this one is from: ms, from `since_ms` on, the
+    newest first. A time that has not come was noted by a clock that was ahead, and is left out."""
+    table = tables.client_certificate
+    at_ms = func.min(table.c.issued_ms)
+    query = select(at_ms).where(
+        table.c.paired_as.in_(_paired_as(replica)), table.c.replica != table.c.paired_as
+    )
+    query = query.group_by(table.c.replica).having(at_ms >= since_ms, at_ms <= now_ms)
+    return sorted(connection.execute(query).scalars(), reverse=True)
+
+
 def unpaired(connection: Connection, replicas: Collection[ReplicaId]) -> set[ReplicaId]:
     """Those of these identities that no pairing or renewal gave that is known here: the hub was put back."""
     table = tables.client_certificate

@@ -8,6 +8,9 @@ The new certificate is for the same terminal and name, with the limits of the pa
 that all of these identities gave is taken off its allowance: a new identity is no new allowance, because
 nothing can be given beside it. The old TLS certificate ends when the new one is first used, as with a new
 pairing.
+
+Nobody has to prove that a storage was restored: a terminal may find that out by itself, offline. So there are
+only so many in a day, because each stays on the list of identities that ended.
 """
 
 import asyncio
@@ -21,7 +24,7 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate, Limits, Role
-from crdt.errors import Revoked
+from crdt.errors import ComeAgain, Revoked
 from crdt.facts import ReplicaId
 from crdt.signing import HASH_BYTES, replica_id
 from crdt.store import blocks, papers
@@ -43,6 +46,7 @@ from hub.revoking import Revoker
 log = logging.getLogger(__name__)
 
 RATE_WINDOW_S = 3600.0
+DAY_MS = 86_400_000
 MAX_REISSUED = 900  # blocks named in one request: more do not fit its body
 
 
@@ -54,6 +58,18 @@ class Wanted:
     csr_pem: str
     reissued: Sequence[bytes]  # hashes of quarantined blocks of its own whose facts it has written again
     forgotten: AuthorCertificate | None  # of an identity that it was promised, and this hub has forgotten
+
+
+class _TooMany(RequestRefused):
+    """A terminal took as many new identities within a day as any may. `why`: for whoever looks after it."""
+
+    def __init__(self, name: str, most: int, wait_s: int) -> None:
+        self.why = (
+            f"{name} took {most} new identities within a day, which is the most. Its taps are safe on it. "
+            "Look at its storage, or at who else has its keys, and pair it again."
+        )
+        status = HTTPStatus.TOO_MANY_REQUESTS
+        super().__init__("too_often", f"{self.why} Else it gets another in {wait_s} s.", status)
 
 
 class Renewal:
@@ -68,8 +84,10 @@ class Renewal:
         callers: Callers,
         bus: EventBus,
         rate: RateLimit,
+        most_a_day: int,
         now_ms: Callable[[], int],
     ) -> None:
+        """`rate`: of one terminal's requests. `most_a_day`: new identities of one, since it was paired."""
         self._database = database
         self._authority = authority
         self._ledger = ledger
@@ -77,6 +95,7 @@ class Renewal:
         self._callers = callers
         self._bus = bus
         self._rate = rate
+        self._most_a_day = most_a_day
         self._now_ms = now_ms
 
     async def renew(self, request: web.Request) -> web.Response:
@@ -88,9 +107,13 @@ class Renewal:
             wanted.csr_pem, client.terminal, replica_id(wanted.public_key)
         )
         now_ms = self._now_ms()
-        enrolled = await asyncio.wrap_future(
-            self._ledger.amend(lambda amendment: self._enrol(amendment, client, wanted, tls, now_ms))
-        )
+        try:
+            enrolled = await asyncio.wrap_future(
+                self._ledger.amend(lambda amendment: self._enrol(amendment, client, wanted, tls, now_ms))
+            )
+        except _TooMany as refused:
+            await asyncio.wrap_future(self._ledger.flag(client.replica, ComeAgain(refused.why), 0))
+            raise
         await reissues.settle(self._database, self._ledger, wanted.reissued)
         self._bus.publish(Topic.TERMINALS, (client.terminal.hex(),))
         self._bus.publish(Topic.LEDGER)
@@ -114,8 +137,8 @@ class Renewal:
         """End the identities so far, and enter the new one with what they leave of the allowance.
 
         In one transaction, so that of two renewals at once the later one ends the earlier one's identity, and
-        none is entered beside a revocation that does not know it. RequestRefused for a key that was used,
-        Revoked.
+        none is entered beside a revocation that does not know it. RequestRefused for a key that was used, or
+        past the most in a day; Revoked.
         """
         connection, replica = amendment.connection, replica_id(wanted.public_key)
         forgotten = enrolling.enter_forgotten(amendment, client.terminal, wanted.forgotten)
@@ -124,6 +147,8 @@ class Renewal:
         if client.replica in listed.revoked:
             raise Revoked(f"The terminal {client.name} was revoked.")
         known = _known(connection, client, replica)
+        if known is None:
+            self._check_day(connection, client, now_ms)
         enrolling.renew(connection, client, replica, tls, now_ms)
         paired = enrolling.since_pairing(connection, client.replica) - {replica}
         enrolling.end_unused(connection, paired | forgotten)
@@ -133,6 +158,12 @@ class Renewal:
         amendment.enrol(author)
         reissues.note(connection, client.terminal, wanted.reissued)
         return Enrolled(client.terminal, author, tls, former)
+
+    def _check_day(self, connection: Connection, client: Client, now_ms: int) -> None:
+        given_ms = enrolling.renewed(connection, client.replica, now_ms - DAY_MS, now_ms)
+        if len(given_ms) >= self._most_a_day:
+            wait_ms = given_ms[self._most_a_day - 1] + DAY_MS - now_ms
+            raise _TooMany(client.name, self._most_a_day, wait_ms // 1000 + 1)
 
     def _author(
         self,

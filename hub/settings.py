@@ -148,6 +148,12 @@ class HubSettings:
         "Most new identities in an hour for one terminal whose storage is found restored from an old copy.",
         whole(1, 100),
     )
+    renewals_per_day: int = setting(
+        "enrolment.renewals_per_day",
+        8,
+        "Most of those within a day. Pairing the terminal again begins anew.",
+        whole(1, 1_000),
+    )
     invite_expiry_s: int = setting(
         "pairing.expiry_s", 600, "How long a pairing code is good, in seconds.", whole(1, 86_400)
     )

@@ -76,7 +76,7 @@ def _keep(
         stands = entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)
         (lost if is_hub and stands else other).append(entry)
     kept = quarantine.put(connection, lost, at_ms, bounded=False)
-    return kept + quarantine.put(connection, other, at_ms)
+    return kept + quarantine.put(connection, other, at_ms, authors.stored())
 
 
 def _to_compare(authors: Authors, kept: Iterable[Quarantined]) -> list[bytes]:

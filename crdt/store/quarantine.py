@@ -7,22 +7,24 @@ fills the disk with them: what comes beyond is refused all the same, and not kep
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, or_, select
 
 from crdt.block import Block, contents, parse
+from crdt.certificate import AuthorCertificate
 from crdt.errors import RefusalCode
-from crdt.facts import ReplicaId
+from crdt.facts import ReplicaId, TerminalId
 from crdt.forks import ForkProof
 from crdt.store.schema import QUARANTINE
 from crdt.store.sql import Bulk, Lookup
 from crdt.store.statement import Statement
 
-MAX_QUARANTINED_BYTES: Final = 8 * 1024 * 1024  # of one replica: some months of a bus, with the proofs
+MAX_QUARANTINED_BYTES: Final = 8 * 1024 * 1024  # of one terminal: some months of a bus, with the proofs
 OPEN: Final = ""  # nobody has written the facts again
 SAID: Final = "said"  # the terminal has, by its word or because it was replaced, and that is not here yet
 PART: Final = "part"  # the hub has some of them, adopted with another block that is not here
@@ -32,6 +34,8 @@ UNDONE: Final = "undone"  # the hub has taken its own back; the terminal's count
 UNRESOLVED: Final = frozenset({OPEN, SAID, PART})  # the ledger lacks facts of it, as far as is known
 AWAITED: Final = (ADOPTED, SAID, PART)  # the terminal's own may come
 COPIED: Final = (ADOPTED, PART, UNDONE)  # the hub has written facts of it
+
+NOBODY: Final[Mapping[ReplicaId, AuthorCertificate]] = MappingProxyType({})
 
 _INSERT: Final = Bulk(QUARANTINE)
 _CHUNK: Final = 500
@@ -69,7 +73,7 @@ class Quarantined:
 
     @property
     def size_bytes(self) -> int:
-        """What it takes of the replica's share."""
+        """What it takes of its terminal's share."""
         return len(self.raw) + len(self.counted or b"")
 
 
@@ -89,25 +93,23 @@ class Listed:
 
 
 def put(
-    connection: Connection, entries: Iterable[Quarantined], noted_ms: int, *, bounded: bool = True
+    connection: Connection,
+    entries: Iterable[Quarantined],
+    noted_ms: int,
+    authors: Mapping[ReplicaId, AuthorCertificate] = NOBODY,
+    *,
+    bounded: bool = True,
 ) -> list[Quarantined]:
-    """Keep what is not here yet and fits its author's share; returns what was kept, in order.
+    """Keep what is not here yet and fits its terminal's share; returns what was kept, in order.
 
-    `noted_ms`: by the caller's clock, for people. `bounded` is False for what leaves the record, and for what
-    a hub has lost of its own: it must not be lost, and there is no more of it than there was.
+    `noted_ms`: by the caller's clock, for people. `authors`: everybody who is enrolled: all identities of a
+    terminal have one share together. `bounded` is False for what leaves the record, and for what a hub has
+    lost of its own: it must not be lost, and there is no more of it than there was.
     """
     given = {entry.hash: entry for entry in entries}
     held = hashes_in(connection, given)
-    used: dict[ReplicaId, int] = {}
-    kept = []
-    for entry in given.values():
-        if entry.hash in held:
-            continue
-        if entry.replica not in used:
-            used[entry.replica] = _used_bytes(connection, entry.replica)
-        if not bounded or used[entry.replica] + entry.size_bytes <= MAX_QUARANTINED_BYTES:
-            used[entry.replica] += entry.size_bytes
-            kept.append(entry)
+    new = [entry for entry in given.values() if entry.hash not in held]
+    kept = _fitting(connection, new, authors) if bounded else new
     _INSERT.run(connection, [_row(entry, noted_ms) for entry in kept])
     return kept
 
@@ -299,9 +301,31 @@ def _row(entry: Quarantined, noted_ms: int) -> tuple[Any, ...]:
     )
 
 
-def _used_bytes(connection: Connection, replica: ReplicaId) -> int:
+def _fitting(
+    connection: Connection, entries: Sequence[Quarantined], authors: Mapping[ReplicaId, AuthorCertificate]
+) -> list[Quarantined]:
+    """Those that fit what is left of their terminals' shares. A stranger's identity is a terminal."""
+    terminals: dict[ReplicaId, TerminalId | ReplicaId] = {
+        one.replica: authors[one.replica].terminal if one.replica in authors else one.replica
+        for one in entries
+    }
+    identities = {terminal: {replica} for replica, terminal in terminals.items()}
+    for replica, author in authors.items():
+        if author.terminal in identities:
+            identities[author.terminal].add(replica)
+    used = {terminal: _used_bytes(connection, theirs) for terminal, theirs in identities.items()}
+    kept = []
+    for entry in entries:
+        terminal = terminals[entry.replica]
+        if used[terminal] + entry.size_bytes <= MAX_QUARANTINED_BYTES:
+            used[terminal] += entry.size_bytes
+            kept.append(entry)
+    return kept
+
+
+def _used_bytes(connection: Connection, replicas: Collection[ReplicaId]) -> int:
     size = select(func.coalesce(func.sum(QUARANTINE.c.size_bytes), 0))
-    return int(connection.execute(size.where(QUARANTINE.c.replica == replica)).scalar_one())
+    return int(connection.execute(size.where(QUARANTINE.c.replica.in_(replicas))).scalar_one())
 
 
 def _parts(hashes: Collection[bytes]) -> Iterable[list[bytes]]:

@@ -112,7 +112,7 @@ def take_in(
     taken.suspended = _hear_of_own(connection, own, admitted)
     store_blocks(connection, taken.blocks)
     put_heads(connection, ((replica, *chain) for replica, chain in admitted.chains.items()))
-    quarantine.put(connection, admitted.evidence, noted_ms)
+    quarantine.put(connection, admitted.evidence, noted_ms, authors.stored())
     quarantine.take_out(connection, [block.hash for block in taken.blocks])
     own_ever = own_replicas(connection)
     taken.foreign = sum(block.header.replica not in own_ever for block in taken.blocks)

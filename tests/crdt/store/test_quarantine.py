@@ -163,6 +163,24 @@ def test_invariant_8_an_author_has_only_so_much_room_in_quarantine(
     assert len(in_quarantine(hub).result()) == 4
 
 
+def test_invariant_8_a_terminal_has_one_share_whatever_it_writes_as(
+    hub: HubLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each new identity would be another one, and a terminal gets those for the asking."""
+    key = SigningKey(b"r" * 32)
+    certificate = issue(
+        world.FLEET_KEY, ONE.certificate.terminal, "bus 1", Role.TERMINAL, key.public_key, world.ANYTHING
+    )
+    renewed = world.Terminal(key, certificate)
+    hub.merge([], [certificate]).result()
+    for author in (ONE, renewed, OTHER):
+        mine, rival = (author.blocks(fares(1, 1, -minor, author), [])[0] for minor in (250, 7))
+        monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", (len(mine.raw) + len(rival.raw)) * 3 // 2)
+        merge(hub, mine, rival)
+    kept = {entry.replica for entry in in_quarantine(hub).result()}
+    assert kept == {ONE.key.replica, OTHER.key.replica}
+
+
 def test_invariant_8_what_a_hub_has_lost_of_its_own_is_kept_however_much_it_is(
     hub: HubLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
