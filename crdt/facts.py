@@ -37,6 +37,7 @@ class Kind(IntEnum):
     REFUND = 4  # > 0
     ADJUSTMENT = 5  # != 0, by an operator
     REVERSAL = 6  # >= 0: a fare that counts otherwise is taken back; zero: a free ride
+    RETRACTION = 7  # != 0: a credit or correction that counts otherwise is taken back
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -50,7 +51,7 @@ def amount_fits(kind: Kind, amount_minor: int) -> bool:
         return amount_minor <= 0
     if kind in (Kind.OPENING, Kind.REVERSAL):
         return amount_minor >= 0
-    return amount_minor != 0 if kind is Kind.ADJUSTMENT else amount_minor > 0
+    return amount_minor != 0 if kind in (Kind.ADJUSTMENT, Kind.RETRACTION) else amount_minor > 0
 
 
 def text_fits(text: str) -> bool:

@@ -154,11 +154,11 @@ class Daybook:
             found = await asyncio.wrap_future(self._ledger.completeness(replicas, report.day))
             row = _row(name, found, report, replicas)
             # One without a tap belongs here until it has said that it had none.
-            if row.restated_taps or row.taps or row.state != "complete":
+            if row.restated_taps or row.closed_taps or row.taps or row.state != "complete":
                 rows.append(row)
         hubs = [replica for replica, author in authors.items() if author.role is Role.HUB]
         booked = _sum(report.restated, hubs)
-        if booked.taps:
+        if booked.taps or _sum(report.figures, hubs).taps:
             rows.append(_row(HUB_NAME, Complete(booked.taps), report, hubs))
         now_ms = self._now_ms()
         return DayPage(

@@ -33,5 +33,5 @@ class Content(NamedTuple):
         It is of the same moment and place, so the day and the route that had a ride twice give it back; and
         of a kind of its own where it is a ride, which may be free.
         """
-        kind = Kind.REVERSAL if self.kind is Kind.FARE else Kind.ADJUSTMENT
+        kind = Kind.REVERSAL if self.kind is Kind.FARE else Kind.RETRACTION
         return self._replace(kind=kind, amount_minor=-self.amount_minor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 
 from crdt.certificate import Role
 from crdt.errors import RefusalCode
+from crdt.facts import Delta
 from crdt.ledger import MergeReport
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
-from crdt.store import expectations, flags, papers, quarantine
+from crdt.store import expectations, flags, moments, papers, quarantine
 from crdt.store.admission import Admitted, Prepared, Suspicion, admit
 from crdt.store.authors import Authors
 from crdt.store.quarantine import Quarantined
@@ -42,6 +43,7 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
     if admitted.blocks:
         change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
         change = replace(change, again=is_awaited(connection, authors.seen, admitted.moved))
+        moments.note(connection, _of_hubs(authors, admitted))
     if admitted.blocks and document is not None:  # an older list may have kept some of them out
         quarantine.take_out(connection, [block.hash for block in admitted.blocks])
     if admitted.ahead:
@@ -55,6 +57,13 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
     if change is not None:
         change = replace(change, evidence=_to_compare(authors, kept))
     return Merged(admitted, change)
+
+
+def _of_hubs(authors: Authors, admitted: Admitted) -> Iterator[Delta]:
+    """What identities of the hub wrote, this one or others: nothing is to be sold at its moments either."""
+    for block, columns in zip(admitted.blocks, admitted.facts, strict=True):
+        if authors.seen[block.header.replica].role is Role.HUB:
+            yield from columns.deltas(block.header.replica, block.header.first_seq)
 
 
 def _keep(
@@ -76,7 +85,7 @@ def _keep(
         stands = entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)
         (lost if is_hub and stands else other).append(entry)
     kept = quarantine.put(connection, lost, at_ms, bounded=False)
-    return kept + quarantine.put(connection, other, at_ms, authors.stored())
+    return kept + quarantine.put(connection, other, at_ms, authors.every(connection))
 
 
 def _to_compare(authors: Authors, kept: Iterable[Quarantined]) -> list[bytes]:

@@ -2,6 +2,8 @@
 
 Facts that are lost and adopted are told apart by their content alone. A terminal's reader takes no two of a
 card in a millisecond; two equal sales may come to a hub in one, and would be taken for one.
+
+A hub that was put back knows the moments of what it has lost as soon as that comes again, and not before.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class OwnFacts:
         def go_on(facts: int, left: Collection[bytes], *, urgent: bool = True) -> None:
             def adopted(adoption: Adoption) -> None:
                 if adoption.more:
-                    go_on(facts + adoption.facts, adoption.left.blocks, urgent=not adoption.behind)
+                    go_on(facts + adoption.facts, adoption.left.blocks, urgent=False)
                 else:
                     outcome.set_result(facts + adoption.facts)
 

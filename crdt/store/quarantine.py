@@ -120,10 +120,14 @@ def entries(
     resolution: str | None = None,
     limit: int | None = None,
     reason: RefusalCode | None = None,
+    until: int | None = None,
 ) -> list[Quarantined]:
-    """What is in quarantine, by replica and number; of one replica, resolution or reason where given."""
+    """What is in quarantine, by replica and number; of one replica, resolution or reason where given.
+
+    `until`: and that ends with this number, or before.
+    """
     wanted: dict[str, Any] = {"replica": replica, "resolution": resolution}
-    wanted |= {"reason": None if reason is None else int(reason), _LIMIT: limit}
+    wanted |= {"reason": None if reason is None else int(reason), _LIMIT: limit, _UNTIL: until}
     given = {name: value for name, value in wanted.items() if value is not None}
     return [_entry(row) for row in _entries(tuple(given)).rows(connection, **given)]
 
@@ -227,6 +231,7 @@ _LISTED: Final = select(
     func.length(QUARANTINE.c.counted),  # SQLite reads all of the block to say whether it is NULL
 )
 _LIMIT: Final = "limit"
+_UNTIL: Final = "until"
 _PART: Final = Statement(
     select(*(QUARANTINE.c[name] for name in _COLUMNS))
     .where(
@@ -254,7 +259,10 @@ _AWAITED: Final = Statement(
 def _entries(given: tuple[str, ...]) -> Statement:
     """What `entries` runs where these of its arguments are given."""
     query = select(*(QUARANTINE.c[name] for name in _COLUMNS))
-    query = query.where(*(QUARANTINE.c[name] == bindparam(name) for name in given if name != _LIMIT))
+    columns = [name for name in given if name not in (_LIMIT, _UNTIL)]
+    query = query.where(*(QUARANTINE.c[name] == bindparam(name) for name in columns))
+    if _UNTIL in given:
+        query = query.where(QUARANTINE.c.last_seq <= bindparam(_UNTIL))
     query = query.order_by(QUARANTINE.c.replica, QUARANTINE.c.first_seq, QUARANTINE.c.hash)
     return Statement(query.limit(bindparam(_LIMIT, type_=BigInteger)) if _LIMIT in given else query)
 

@@ -16,13 +16,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from crdt.facts import Delta, Kind
 from crdt.store.content import Content
 from crdt.store.quarantine import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
-
-_TAKEN_BACK_BY_ADJUSTMENT: Final = (Kind.TOPUP, Kind.REFUND, Kind.ADJUSTMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
     copied = traced = False
     times = Counter(map(Content.of, facts))
     for content, fact in {Content.of(fact): fact for fact in facts}.items():
-        if own and _takes_back(fact, held):
+        if own and _takes_back(fact):
             continue  # what another block says, and it is reckoned with that
         missing = max(0, times[content] - held.theirs[content])
         traces, copies = held.traces(content), held.copies(content)
@@ -97,12 +94,9 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
     return Reckoning(due, lacking, copied, traced)
 
 
-def _takes_back(fact: Delta, held: Held) -> bool:
-    """Whether a fact of a hub's took a copy back. An adjustment may be an operator's correction as well."""
-    if fact.kind is not Kind.ADJUSTMENT:
-        return fact.kind is Kind.REVERSAL
-    contrary = Content.of(replace(fact, amount_minor=-fact.amount_minor))
-    return any(held.knows(contrary._replace(kind=kind)) for kind in _TAKEN_BACK_BY_ADJUSTMENT)
+def _takes_back(fact: Delta) -> bool:
+    """Whether a fact of a hub's took a copy back."""
+    return fact.kind in (Kind.REVERSAL, Kind.RETRACTION)
 
 
 def _towards(fact: Delta, copies: int) -> list[Delta]:

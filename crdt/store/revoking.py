@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from crdt.block import Block
 from crdt.errors import RefusalCode
+from crdt.facts import MAX_SEQ
 from crdt.revocations import Revocations
 from crdt.store import balances, blocks, claims, projection, quarantine
 from crdt.store.admission import Admitted, Candidate, Prepared, admit
@@ -82,8 +83,14 @@ def _readmit(connection: Connection, authors: Authors, revocations: Revocations,
     entries = [
         entry
         for resolution in (quarantine.OPEN, quarantine.REISSUED, *quarantine.COPIED)
-        for entry in quarantine.entries(connection, resolution=resolution, reason=RefusalCode.REVOKED)
-        if entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)
+        for replica in quarantine.authors_with(connection, resolution)
+        for entry in quarantine.entries(
+            connection,
+            replica,
+            resolution,
+            reason=RefusalCode.REVOKED,
+            until=revocations.cut_offs.get(replica, MAX_SEQ),
+        )
     ]
     authors.learn(connection, [entry.replica for entry in entries])
     candidates = []

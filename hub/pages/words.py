@@ -18,6 +18,7 @@ _KINDS = {
     Kind.REFUND: "Refund",
     Kind.ADJUSTMENT: "Correction",
     Kind.REVERSAL: "Fare taken back",
+    Kind.RETRACTION: "Credit taken back",
 }
 NAMES_SHOWN = 3
 _DOUBT_MS = 60_000  # what is less is not worth a word

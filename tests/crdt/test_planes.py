@@ -136,7 +136,20 @@ def test_runs_written_otherwise_are_malformed(
 
 @pytest.mark.parametrize(
     ("kind", "amount"),
-    [(1, 1), (2, 0), (2, -1), (3, -1), (4, 0), (5, 0), (0, 1), (6, 1), (5, 2**40 + 1), (1, -(2**40) - 1)],
+    [
+        (1, 1),
+        (2, 0),
+        (2, -1),
+        (3, -1),
+        (4, 0),
+        (5, 0),
+        (0, 1),
+        (6, -1),
+        (7, 0),
+        (8, 1),
+        (5, 2**40 + 1),
+        (1, -(2**40) - 1),
+    ],
 )
 def test_a_payload_with_an_amount_that_does_not_suit_its_kind_is_malformed(kind: int, amount: int) -> None:
     """Whoever signed it: a fare that gives money would be a top-up nobody allowed (invariants 3 and 10)."""

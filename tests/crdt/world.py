@@ -58,7 +58,7 @@ def money(draw: st.DrawFn) -> tuple[Kind, int]:
     amount = draw(amounts)
     if kind is Kind.FARE:
         return kind, -amount
-    if kind is Kind.ADJUSTMENT:
+    if kind in (Kind.ADJUSTMENT, Kind.RETRACTION):
         return kind, (amount or 1) * draw(st.sampled_from([1, -1]))
     return kind, amount if kind in (Kind.OPENING, Kind.REVERSAL) else amount or 1
 

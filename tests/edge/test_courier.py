@@ -21,6 +21,7 @@ from crdt.courier import CourierReader, CourierWriter
 from crdt.facts import CardId, Delta, Draft, Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import GENESIS, Head
+from crdt.store import blocks
 from crdt.store.database import Database
 from edge import tech
 from edge.control import Controls, bind, control_app
@@ -356,13 +357,12 @@ async def test_an_export_reads_each_certificate_once(
     assert await farebox_tech(sockets[1], "import", tmp_path / "stick") == 0
     export = await asyncio.to_thread(Export, two[1].terminal)
     read: list[bytes] = []
-    decode = AuthorCertificate.decode
 
     def counted(raw: bytes) -> AuthorCertificate:
         read.append(raw)
-        return decode(raw)
+        return AuthorCertificate.decode(raw)
 
-    monkeypatch.setattr(AuthorCertificate, "decode", counted)
+    monkeypatch.setattr(blocks, "_decoded", counted)
     written = await asyncio.to_thread(lambda: b"".join(export.parts()))
     events = CourierReader(two[1].identity.fleet, two[1].replica).receive_data(written)
     put_in = [event.raw for event in events if isinstance(event, CertificateFrame)]

@@ -378,3 +378,21 @@ async def test_what_an_identity_wrote_is_unknown_to_a_hub_that_was_put_back_to_b
         assert {one.replica for one in (await row(depot, "Bus 1")).silent} == former
         assert await asyncio.wrap_future(depot.hub.ledger.give_up(old.key.replica))
         assert (await row(depot, "Bus 1")).state == "open"
+
+
+async def test_a_closed_day_keeps_the_figures_of_whoever_has_nothing_left_of_it(depot: Depot) -> None:
+    """Closed figures and adjustments make the restated ones: what the hub had booked is taken back later."""
+    old = await depot.pair("Bus 1")
+    late = ride(old, START_MS)
+    new = await renewed(old)
+    await carried(new, old, late)
+    await depot.ask("POST", "/ledger/adopt", {"block": parse(late).hash.hex()})
+    await depot.projected()
+    closed = await daybook(depot, END_MS).close(str(DAY))
+    assert sum(row.closed_taps for row in closed.terminals) == 1
+    await new.push(ride(new, START_MS))
+    async with asyncio.timeout(60):
+        while sum(row.restated_taps for row in closed.terminals) != 1 or len(closed.adjustments) < 2:
+            await depot.projected()
+            closed = await daybook(depot, END_MS).report(str(DAY))
+    assert sum(row.closed_taps for row in closed.terminals) == 1

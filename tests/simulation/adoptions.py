@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from crdt.block import contents, parse
-from crdt.facts import NO_CONTEXT, CardId, Context, Kind, ReplicaId
+from crdt.facts import CardId, Context, Kind, ReplicaId
 from tests.simulation.oracle import Fact, Oracle, expect
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Said(NamedTuple):
     @property
     def back(self) -> Said:
         """What takes it back."""
-        kind = Kind.REVERSAL if self.kind is Kind.FARE else Kind.ADJUSTMENT
+        kind = Kind.REVERSAL if self.kind is Kind.FARE else Kind.RETRACTION
         return self._replace(kind=kind, amount_minor=-self.amount_minor)
 
 
@@ -126,5 +126,5 @@ def _moving(facts: Iterable[Fact]) -> Iterator[Fact]:
 
 
 def takes_back(fact: Fact) -> bool:
-    """Whether it takes an adopted fact back; what an operator corrects himself is at no place."""
-    return fact.kind is Kind.REVERSAL or (fact.kind is Kind.ADJUSTMENT and fact.context != NO_CONTEXT)
+    """Whether it takes an adopted fact back."""
+    return fact.kind in (Kind.REVERSAL, Kind.RETRACTION)

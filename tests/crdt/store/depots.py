@@ -169,7 +169,7 @@ class Depot:
 
     def counted(self) -> list[Delta]:
         """What the hub has written itself; what it has taken back is what it had copied."""
-        back = (Kind.ADJUSTMENT, Kind.REVERSAL)
+        back = (Kind.ADJUSTMENT, Kind.REVERSAL, Kind.RETRACTION)
         return [delta for delta in self.own_facts() if delta.kind not in back]
 
     def own_facts(self) -> list[Delta]:

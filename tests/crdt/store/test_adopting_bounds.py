@@ -157,3 +157,18 @@ def test_a_merge_reads_no_certificates_of_those_whose_facts_are_awaited(
     monkeypatch.setattr(AuthorCertificate, "decode", noted)
     assert hub.merge([block.raw]).result().added
     assert read == []
+
+
+def test_others_write_while_many_blocks_are_adopted(fleet: Fleet) -> None:
+    """A whole share of the quarantine, adopted in short transactions, keeps no bus from its hub meanwhile."""
+    hashes = [block.hash for block in late(fleet.hub, [1] * 100)]
+    at_rest(fleet.hub)
+    caught_up(fleet.hub)
+    adopting = fleet.hub.adopt(hashes)
+    ride = Delta(OTHER.key.replica, 1, card(2), Kind.FARE, -250, 1_000)
+    merging = fleet.hub.merge([block.raw for block in OTHER.blocks([ride], [1])])
+    ended: list[bool] = []
+    merging.add_done_callback(lambda _merged: ended.append(adopting.done()))
+    assert merging.result().added
+    adopting.result()
+    assert ended == [False]

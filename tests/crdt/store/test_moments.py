@@ -106,3 +106,18 @@ def test_a_moment_beyond_what_a_fact_may_have_is_refused(fleet: Fleet) -> None:
     with pytest.raises(MisuseError):
         fleet.hub.append(card(1), [TOPUP, TOPUP], MAX_AT_MS).result()
     assert world.HUB.replica not in fleet.hub.heads().result()
+
+
+def test_a_sale_of_a_hub_that_was_put_back_keeps_its_moment_when_it_comes_back(depot: Depot) -> None:
+    """The next identity sells the same at the same millisecond, and loses that: it is another sale."""
+    depot.hub.append(SOLD_ON, [TOPUP], AT_MS).result()
+    depot.go_back(noticed=True)
+    depot.bring_back()
+    depot.keep()
+    depot.hub.append(SOLD_ON, [TOPUP], AT_MS).result()
+    depot.go_back(noticed=False)
+    depot.hub.append(card(1), [TOPUP], AT_MS).result()
+    depot.bring_back()
+    depot.restart()
+    depot.adopt()
+    assert depot.hub.balance(SOLD_ON).result() == 2 * TOPUP.amount_minor

@@ -181,6 +181,22 @@ def test_invariant_8_a_terminal_has_one_share_whatever_it_writes_as(
     assert kept == {ONE.key.replica, OTHER.key.replica}
 
 
+def test_invariant_8_an_identity_that_comes_with_its_evidence_has_no_share_of_its_own(
+    hub: HubLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose terminal it is, is known within the merge that brings both."""
+    key = SigningKey(b"r" * 32)
+    certificate = issue(
+        world.FLEET_KEY, ONE.certificate.terminal, "bus 1", Role.TERMINAL, key.public_key, world.ANYTHING
+    )
+    renewed = world.Terminal(key, certificate)
+    for author in (ONE, renewed):
+        mine, rival = (author.blocks(fares(1, 1, -minor, author), [])[0] for minor in (250, 7))
+        monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", (len(mine.raw) + len(rival.raw)) * 3 // 2)
+        hub.merge([mine.raw, rival.raw], [author.certificate]).result()
+    assert {entry.replica for entry in in_quarantine(hub).result()} == {ONE.key.replica}
+
+
 def test_invariant_8_what_a_hub_has_lost_of_its_own_is_kept_however_much_it_is(
     hub: HubLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,15 +131,17 @@ def test_an_opening_is_never_taken_back() -> None:
         (Kind.FARE, Kind.REVERSAL, True),
         (Kind.FARE, Kind.ADJUSTMENT, False),
         (Kind.FARE, Kind.TOPUP, False),
-        (Kind.TOPUP, Kind.ADJUSTMENT, True),
-        (Kind.REFUND, Kind.ADJUSTMENT, True),
-        (Kind.ADJUSTMENT, Kind.ADJUSTMENT, True),
+        (Kind.TOPUP, Kind.RETRACTION, True),
+        (Kind.REFUND, Kind.RETRACTION, True),
+        (Kind.ADJUSTMENT, Kind.RETRACTION, True),
+        (Kind.TOPUP, Kind.ADJUSTMENT, False),
+        (Kind.ADJUSTMENT, Kind.ADJUSTMENT, False),
     ],
 )
 def test_in_a_branch_of_the_hubs_own_what_takes_back_is_not_adopted(
     sold: Kind, back: Kind, taken: bool
 ) -> None:
-    """Where what it is about is known; what the hub has sold or corrected is not of that kind."""
+    """What the hub has sold or corrected is not of those kinds, at whatever moment."""
     amount_minor = -250 if sold is Kind.FARE else 250
     about = replace(FARE, kind=sold, amount_minor=amount_minor)
     fact = replace(FARE, kind=back, amount_minor=-amount_minor)
@@ -147,9 +149,10 @@ def test_in_a_branch_of_the_hubs_own_what_takes_back_is_not_adopted(
     assert list(found.lacking) == ([] if taken else [fact])
 
 
-def test_a_reversal_is_never_adopted() -> None:
+@pytest.mark.parametrize("kind", [Kind.REVERSAL, Kind.RETRACTION])
+def test_what_takes_back_is_never_adopted(kind: Kind) -> None:
     """What it is about need not be here yet: it says all."""
-    back = replace(FARE, kind=Kind.REVERSAL, amount_minor=250)
+    back = replace(FARE, kind=kind, amount_minor=250)
     assert not reckon([back], Held(), own=True).lacking
 
 
