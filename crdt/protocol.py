@@ -23,4 +23,5 @@ IDENTIFY: Final = "/api/v1/identify"  # GET -> JSON about the hub
 # GET -> CONTENT_TYPE, a session of HELLO and the signed list; also for a terminal that was revoked
 REVOKED_LIST: Final = "/api/v1/revoked"
 CONTENT_TYPE: Final = "application/vnd.farebox.sync"
+VEHICLE_HEADER: Final = "Farebox-Vehicle"  # of a peer's answer to SYNC: its vehicle, percent-encoded UTF-8
 MAX_JSON_BYTES: Final = 64 * 1024  # a pairing request or answer

@@ -17,6 +17,7 @@ from edge.pairing import Pairing, Restored, parse_code
 from edge.promised import Promised
 from edge.terminal import Terminal
 from edge.tls import client_context
+from edge.waiting import happens
 
 FIND_TIMEOUT_S = 10.0
 """How long to wait for a hub to be announced; zeroconf takes one to three seconds."""
@@ -81,9 +82,8 @@ class Enroller:
         )
         while True:
             self._heard.clear()
-            for address in self._addresses.candidates():
-                if address in tried:
-                    continue
+            untried = [one for one in self._addresses.candidates() if one not in tried]
+            for address in untried:
                 tried.add(address)
                 try:
                     return await self._pair_at(code, address)
@@ -93,10 +93,10 @@ class Enroller:
                     failure = error  # there may be a neighbour's hub too, which does not know the code
                 except HubUnreachable as error:
                     failure = failure if isinstance(failure, PairingError) else error
-            try:
-                await asyncio.wait_for(self._heard.wait(), LATE_S if tried else FIND_TIMEOUT_S)
-            except TimeoutError:
-                raise failure from None
+            if untried:
+                continue
+            if not await happens(self._heard, LATE_S if tried else FIND_TIMEOUT_S):
+                raise failure
 
     async def _pair_at(self, code: PairingCode, address: HubAddress) -> None:
         before = self._terminal.enrolment

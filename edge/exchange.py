@@ -25,6 +25,7 @@ from crdt.tlsnames import HUB_TLS_NAME, replica_tls_name
 from edge.addresses import HubAddress
 from edge.errors import AnswerRefused, HubBusy, HubRefused, UplinkError
 from edge.https import Limits, object_in, open_http, refusal_of, shown, translated
+from edge.vehicle_header import vehicle_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Answer:
     messages: tuple[Message, ...]
     at_ms: int | None
     took_ms: int
+    vehicle: str | None = None
+    """That a peer says to be on; None when it says nothing, as a hub."""
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -122,9 +125,9 @@ class ExchangeClient:
             if response.status != HTTPStatus.OK:
                 raise _busy_or(await refusal_of(response, self._other_side.word), response)
             received = await _receive(response, session)
-            at_ms = _date_ms(response)
+            at_ms, vehicle = _date_ms(response), vehicle_in(response.headers)
         took_ms = round((self._clock_s() - began_s) * 1000)
-        return Answer(*split(received), at_ms, took_ms)
+        return Answer(*split(received), at_ms, took_ms, vehicle)
 
     async def ask(self, address: HubAddress, path: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """POST a JSON object, return the one in the answer. Raises UplinkError."""

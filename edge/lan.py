@@ -7,7 +7,6 @@ the interfaces are looked at again and again: zeroconf is told of new ones, and 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 import ifaddr
 from zeroconf import (  # type: ignore[attr-defined]  # of DNSPointer, which it exports unsaid
@@ -21,6 +20,8 @@ from zeroconf import (  # type: ignore[attr-defined]  # of DNSPointer, which it 
 )
 from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from edge.waiting import happens
 
 INTERFACE_POLL_S = 5.0
 """How often the network interfaces are looked at."""
@@ -104,8 +105,7 @@ class Lan:
             self._changed.clear()
             self._heard(await self._resolve(network.zeroconf))
             announced = await _announce(network, announced, self._own(interfaces))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._poll_s)
+            if await happens(self._changed, self._poll_s):
                 await asyncio.sleep(CALM_S)
             if clock() - updated_s >= self._poll_s:
                 await network.async_update_interfaces()

@@ -28,6 +28,7 @@ from edge.peer_site import BACKLOG, PeerLimits, PeerSite
 from edge.presence import Presence, Presences
 from edge.terminal import Terminal
 from edge.tls import caller
+from edge.vehicle_header import vehicle_header
 
 MAX_EXCHANGES = 4
 """In progress at a time, of all peers; one of each."""
@@ -44,13 +45,15 @@ class PeerServer:
         terminal: Terminal,
         presences: Presences,
         heard: Callable[[ReplicaId, PeerAnswer], object],
+        vehicle: Callable[[], str],
         pace: Pace,
         limits: PeerLimits,
     ) -> None:
-        """`heard` is told of each exchange that was answered."""
+        """`heard` is told of each exchange that was answered; `vehicle`: which this terminal is on."""
         self._terminal = terminal
         self._presences = presences
         self._heard = heard
+        self._vehicle = vehicle
         self._pace = pace
         self._limits = limits
         self._busy: set[TerminalId] = set()
@@ -103,10 +106,14 @@ class PeerServer:
             if heard.refused is not None:
                 log.warning("refused an exchange of peer %s: %s", who.replica.hex(), heard.refused.text)
                 hello = Hello(presence.identity.fleet, presence.identity.replica)
-                return _session(session, PeerAnswer([hello, heard.refused.answer()]))
+                return self._session(session, PeerAnswer([hello, heard.refused.answer()]))
             answer = await asyncio.to_thread(self._answer, presence, heard)
         self._heard(who.replica, answer)
-        return _session(session, answer)
+        return self._session(session, answer)
+
+    def _session(self, session: Session, answer: PeerAnswer) -> web.Response:
+        body, headers = b"".join(map(session.send, answer.messages)), vehicle_header(self._vehicle())
+        return web.Response(body=body, content_type=CONTENT_TYPE, headers=headers)
 
     def _answer(self, presence: Presence, heard: PeerHeard) -> PeerAnswer:
         with self._terminal.syncing(presence.identity):
@@ -152,10 +159,6 @@ async def _hear(request: web.Request, session: Session, heard: PeerHeard) -> Non
         await asyncio.sleep(0)  # a flood of small frames must not keep other tasks waiting
     for event in session.receive_eof():
         heard.take(event)
-
-
-def _session(session: Session, answer: PeerAnswer) -> web.Response:
-    return web.Response(body=b"".join(map(session.send, answer.messages)), content_type=CONTENT_TYPE)
 
 
 @web.middleware

@@ -48,6 +48,8 @@ class PeerStatus:
     addresses: PeerAddresses = field(default_factory=PeerAddresses)
     not_before_s: float = 0.0
     tried: bool = False
+    _said: str | None = None
+    """The vehicle that it says itself to be on, until it is announced on the terminal's."""
     _heard_s: float = 0.0
     _aboard: tuple[str, float] = ("", 0.0)
     """The vehicle of the terminal that it was announced on, and when it last was."""
@@ -59,16 +61,32 @@ class PeerStatus:
 
     def heard(self, record: PeerRecord, vehicle: str, now_s: float) -> None:
         """It is announced; `vehicle` is this terminal's own, "" for none."""
+        if record.vehicle == vehicle != self.record.vehicle:
+            self._said = None  # it may have moved here, and is asked
         self.record, self._heard_s = record, now_s
-        self.addresses.heard(record.addresses)
+        if self.addresses.heard(record.addresses) and self.member:
+            self.hurry(now_s)
         if vehicle and record.vehicle == vehicle:
             self._aboard = (vehicle, now_s)
 
     def settle(self, vehicle: str, now_s: float) -> None:
-        """Whether it is a companion. One record that contradicts another does not end it at once."""
+        """Whether it is a companion. One record that contradicts another does not end it at once, if ever
+        where it says itself otherwise."""
         aboard, at_s = self._aboard
-        lately = self.record.vehicle == aboard or now_s - at_s <= KEPT_S
-        self.companion = bool(vehicle) and aboard == vehicle and lately
+        if self._said is not None:
+            self.companion = bool(vehicle) and self._said == vehicle
+        else:
+            lately = self.record.vehicle == aboard or now_s - at_s <= KEPT_S
+            self.companion = bool(vehicle) and aboard == vehicle and lately
+
+    def said(self, aboard: str, vehicle: str) -> None:
+        """It says which vehicle it is on, and TLS that it is itself; `vehicle` is this terminal's own."""
+        self._said = aboard
+        self.companion = bool(vehicle) and aboard == vehicle
+
+    def hurry(self, now_s: float) -> None:
+        """It is worth a try before its turn."""
+        self.not_before_s = min(self.not_before_s, max(now_s, self.waits_since_s + HURRY_S))
 
     def is_gone(self, now_s: float) -> bool:
         """Nobody has announced it for long, nor has it answered."""
@@ -144,7 +162,7 @@ class PeerTable:
         """There is something to tell: members that are companions and do not answer are tried soon."""
         for one in self:
             if one.member and one.companion and not one.online:
-                one.not_before_s = min(one.not_before_s, max(now_s, one.waits_since_s + HURRY_S))
+                one.hurry(now_s)
 
     def due_s(self, busy: Container[ReplicaId]) -> float | None:
         """When the next companion may be tried; None when none waits."""

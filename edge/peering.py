@@ -48,13 +48,19 @@ class Peering:
         limits: PeerLimits | None = None,
     ) -> None:
         """`port`: where to answer; 0 is any that is free."""
-        self._terminal, self._vehicle = terminal, pacing.vehicle
         self._port = port
         self._answers = False
         self.presences = Presences(terminal)
         self.peers = Peers(terminal, self.presences, pacing, uniform)
         pace = Pace(BURST, PER_S, asyncio.get_running_loop().time)
-        self._server = PeerServer(terminal, self.presences, self.peers.asked, pace, limits or PeerLimits())
+        self._server = PeerServer(
+            terminal,
+            self.presences,
+            self.peers.asked,
+            self.peers.vehicle,
+            pace,
+            limits or PeerLimits(),
+        )
         self._lan = Lan(
             PEER_SERVICE_TYPE,
             self._heard,
@@ -122,5 +128,4 @@ class Peering:
         presence = self.presences.now
         if presence is None or not self._answers:
             return None
-        vehicle = self._terminal.text("vehicle", self._vehicle)
-        return own_record(presence.identity, vehicle, self._port, interfaces)
+        return own_record(presence.identity, self.peers.vehicle(), self._port, interfaces)

@@ -26,6 +26,7 @@ from edge.peer_sync import PeerSync
 from edge.peer_table import PeerStatus, PeerTable
 from edge.presence import Presence, Presences
 from edge.terminal import Terminal
+from edge.waiting import happens
 
 LIMITS = Limits(total_s=20.0, read_s=10.0, connect_s=3.0)
 """Of an exchange; a LAN that needs longer is none. Nobody but the peer itself gets beyond the handshake, so
@@ -92,15 +93,22 @@ class Peers:
         """Who is told of each tap."""
         return {one.replica for one in self._table if one.companion and one.online}
 
+    def vehicle(self) -> str:
+        """Which vehicle this terminal is on; "" is none."""
+        return self._terminal.text("vehicle", self._pacing.vehicle)
+
     def tapped(self) -> None:
         """A tap is durable. From any thread; does nothing that could wait."""
         with suppress(RuntimeError):  # the loop is closed: the terminal is going down, the tap is on disk
             self._loop.call_soon_threadsafe(self._stir)
 
     def heard(self, records: Iterable[PeerRecord]) -> None:
-        """The LAN announces these now."""
-        vehicle = self._terminal.text("vehicle", self._pacing.vehicle)
+        """The LAN announces these now. A companion that is said to be elsewhere is asked itself."""
+        vehicle = self.vehicle()
         self._table.heard(records, vehicle, self._elapsed_s())
+        for one in self._table:
+            if one.companion and one.record.vehicle != vehicle and one.replica in self._talking:
+                self._talking[one.replica].set()
         self._unrecognised = any(not one.member for one in self._table)
         self._news.set()
 
@@ -110,6 +118,8 @@ class Peers:
         if status is None:
             return
         status.member = True
+        self._table.hurry(self._elapsed_s())
+        self._news.set()
         if answer.behind and status.companion:
             status.not_before_s = self._elapsed_s()
             self._behind.add(replica)
@@ -126,7 +136,7 @@ class Peers:
                     self._begin(tasks, member=member)
                 due_s = self._table.due_s(self._talking)
                 pause_s = LOOK_S if due_s is None else max(REST_S, due_s - self._elapsed_s())
-                await _wait(self._news, pause_s)
+                await happens(self._news, pause_s)
 
     def _begin(self, tasks: asyncio.TaskGroup, *, member: bool) -> None:
         """Try those companions whose turn it is, as many at a time as may be."""
@@ -204,7 +214,7 @@ class Peers:
                 lacking = await self._exchange(presence, status, client, compare=compare)
                 if lacking is None:
                     break
-                compare = lacking or not await _wait(due, BEAT_S) or status.replica in self._behind
+                compare = lacking or not await happens(due, BEAT_S) or status.replica in self._behind
 
     def _is_companion(self, status: PeerStatus) -> bool:
         return status.companion and self._table.get(status.replica) is status
@@ -228,7 +238,10 @@ class Peers:
         address = status.addresses.next()
 
         async def exchange(messages: Sequence[Message]) -> Answer:
-            return await client.exchange(address, messages)
+            answer = await client.exchange(address, messages)
+            if answer.vehicle is not None:
+                status.said(answer.vehicle, self.vehicle())
+            return answer
 
         run = PeerSync(self._terminal, presence, status.replica, exchange)
         try:
@@ -263,12 +276,3 @@ class Peers:
         return ExchangeClient(
             identity.fleet, identity.replica, presence.asking, LIMITS, other_side=peer(replica)
         )
-
-
-async def _wait(due: asyncio.Event, timeout_s: float) -> bool:
-    """Whether the event was set within the time."""
-    try:
-        await asyncio.wait_for(due.wait(), timeout_s)
-    except TimeoutError:
-        return False
-    return True

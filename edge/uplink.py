@@ -33,6 +33,7 @@ from edge.identity import Identity
 from edge.renewal import renewed_identity
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from edge.terminal import Enrolment, Terminal
+from edge.waiting import happens
 
 DATE_RESOLUTION_MS = 1_000
 """The Date header counts whole seconds."""
@@ -72,10 +73,7 @@ class UplinkStatus:
 
 async def wait_for(event: asyncio.Event, timeout_s: float) -> None:
     """The real `Wait`."""
-    try:
-        await asyncio.wait_for(event.wait(), timeout_s)
-    except TimeoutError:
-        return
+    await happens(event, timeout_s)
 
 
 class Uplink:

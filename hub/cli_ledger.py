@@ -89,7 +89,7 @@ def _forks(options: argparse.Namespace) -> None:
         ],
     )
     for flag in found["flags"]:
-        say(f"{local_time(flag['at_ms'])}  {flag['terminal']}: {flag['sentence']};")
+        say(f"{local_time(flag['at_ms'])}  {flag['terminal']}: {flag['sentence'].rstrip('.')};")
         say(f"  once seen to: farebox-hub ledger dismiss {flag['replica']}/{flag['code']}")
 
 

@@ -68,8 +68,8 @@ class _TooMany(RequestRefused):
             f"{name} took {most} new identities within a day, which is the most. Its taps are safe on it. "
             "Look at its storage, or at who else has its keys, and pair it again."
         )
-        status = HTTPStatus.TOO_MANY_REQUESTS
-        super().__init__("too_often", f"{self.why} Else it gets another in {wait_s} s.", status)
+        status, hours = HTTPStatus.TOO_MANY_REQUESTS, -(-wait_s // 3_600)
+        super().__init__("too_often", f"{self.why} Else it gets another in {hours:,} h.", status)
 
 
 class Renewal:

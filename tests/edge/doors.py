@@ -87,7 +87,7 @@ class Door:
                 heard.append(answer)
 
         pace = pace or Pace(10_000, 10_000, time.monotonic)
-        server = PeerServer(self.terminal, self.presences, note, pace, limits or PeerLimits())
+        server = PeerServer(self.terminal, self.presences, note, str, pace, limits or PeerLimits())
         with contextlib.closing(listen(0)) as listener:
             async with server.serving(listener):
                 yield HubAddress("127.0.0.1", listener.getsockname()[1])

@@ -4,11 +4,13 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import pytest
+
 from crdt.facts import ReplicaId
 from edge.addresses import HubAddress
-from edge.peer_addresses import MAX_ADDRESSES
+from edge.peer_addresses import MAX_ADDRESSES, PeerAddresses
 from edge.peer_announce import PeerRecord
-from edge.peer_table import KEPT_S, MAX_MEMBERS, MAX_STRANGERS, PeerStatus, PeerTable
+from edge.peer_table import HURRY_S, KEPT_S, MAX_MEMBERS, MAX_STRANGERS, PeerStatus, PeerTable
 from edge.peers import LIMITS, MAX_TRIED, REST_S
 
 VEHICLE = "bus 12"
@@ -162,6 +164,53 @@ def test_a_door_of_another_vehicle_is_a_companion_no_more() -> None:
     bus.table.heard([DOOR], VEHICLE, bus.now_s)
     bus.table.heard([DOOR], "bus 14", bus.now_s)
     assert [one.companion for one in bus.table] == [False], "this terminal has moved"
+
+
+def test_its_own_word_counts_before_what_is_announced_of_it() -> None:
+    """A door that moved is no companion from its next answer on; a lie about it changes nothing."""
+    bus = Bus()
+    bus.until_met(lambda: [DOOR], TURN_S)
+    (door,) = bus.table
+    companion = []
+    door.said(VEHICLE, VEHICLE)
+    bus.table.heard([PeerRecord(DOOR.replica, "bus 13", DOOR.addresses)], VEHICLE, bus.now_s + 10 * KEPT_S)
+    companion.append(door.companion)
+    door.said("bus 13", VEHICLE)
+    companion.append(door.companion)
+    bus.table.heard([DOOR], VEHICLE, bus.now_s)
+    companion.append(door.companion)  # it may have moved back, and is asked
+    door.said("", VEHICLE)
+    bus.table.heard([DOOR], VEHICLE, bus.now_s)
+    companion.append(door.companion)  # what it has answered already is not asked again
+    assert companion == [True, False, True, False]
+
+
+def test_a_member_at_a_new_address_is_tried_soon() -> None:
+    """A door that starts again on another port is met within a second or two, whatever its backoff."""
+    bus = Bus()
+    bus.until_met(lambda: [DOOR], TURN_S)
+    (door,) = bus.table
+    for _ in range(20):
+        door.failed(REAL, "it is off", bus.now_s)
+    assert door.not_before_s > bus.now_s + HURRY_S
+    again = PeerRecord(DOOR.replica, VEHICLE, (HubAddress("192.0.2.2", 3),))
+    bus.table.heard([again], VEHICLE, bus.now_s)
+    assert door.not_before_s <= bus.now_s + HURRY_S
+
+
+@pytest.mark.parametrize("wrong", [8, 64])
+def test_many_wrong_addresses_in_the_doors_own_name_make_room_for_the_real_one(wrong: int) -> None:
+    """Also those that fail at once, while the door's backoff runs and nobody is tried."""
+    addresses = [HubAddress("192.0.2.66", port) for port in range(1, wrong + 1)]
+    table = PeerAddresses()
+    table.heard(addresses)
+    tried: list[HubAddress] = []
+    while REAL not in tried and len(tried) < wrong * 2:
+        tried.append(table.next())
+        if table.failed(tried[-1]):
+            table.begin_anew()
+            table.heard([*addresses[:4], REAL])
+    assert tried[-1] == REAL
 
 
 def test_a_lie_is_tried_ever_more_seldom() -> None:

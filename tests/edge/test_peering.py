@@ -103,7 +103,7 @@ async def test_terminals_of_other_buses_are_visited_and_not_told_each_tap(two: l
     parts = [peering(front, Pacing("12", NEVER_S, 0.2)), peering(rear, Pacing("13", NEVER_S, 0.2))]
     async with running(*parts):
         await until(lambda: rear.balance(CARD) == 750)
-        assert [status["companion"] for status in parts[0].status()] == [False]
+        await until(lambda: [one.companion for one in parts[0].peers.status()] == [False])
 
 
 async def test_a_door_that_becomes_another_replica_is_found_again(two: list[Door], fleet: Fleet) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -50,7 +50,7 @@ WORLD_FAULTS: Final = (
     Faults(unanswered=0.1, late=0.05, twice=0.05, damaged=0.1, stale=0.25),
 )
 FAULTS: Final = {  # of some themes
-    STORAGE: [faults for faults in WORLD_FAULTS if not faults.stale],  # an old answer hides what the hub has
+    STORAGE: [replace(faults, stale=0.0) for faults in WORLD_FAULTS],  # an old answer hides what the hub has
     STRANGER: [*WORLD_FAULTS, STALE, STALE, STALE],
 }
 

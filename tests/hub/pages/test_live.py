@@ -1,6 +1,7 @@
 """Live pages: the state comes by itself, and neither a slow reader nor an ended session stays on."""
 
 import asyncio
+import itertools
 import json
 import os
 import time
@@ -16,7 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from crdt.facts import Kind
 from hub.app import Hub
-from hub.events import EventBus
+from hub.events import EventBus, Topic
 from hub.keys import EVENTS, OPERATORS
 from hub.operators import SESSION_COOKIE, Operators
 from hub.pages import dashboard, live
@@ -147,6 +148,40 @@ async def test_a_hub_that_stops_ends_its_live_pages(founded: Hub) -> None:
             stream = await browser.enter_async_context(listening(person, "overview"))
             await stream.until("taps", "No taps yet.")
         assert await stream.next() is None
+
+
+async def test_a_page_that_is_dear_to_read_is_read_seldom(
+    founded: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rest is for the reading too: an overview of many terminals costs far more to read than to draw."""
+    monkeypatch.setattr(live, "REST_OF_READING", 5)
+    sessions = Sessions(founded.database, 60, 60, lambda: 0, os.urandom)
+    token, loop, bus = await sessions.begin(), asyncio.get_running_loop(), EventBus()
+    readings: list[tuple[float, float]] = []
+
+    async def dear(_request: web.Request) -> dict[str, Any]:
+        began_s = loop.time()
+        await asyncio.sleep(0.1)
+        readings.append((began_s, loop.time()))
+        bus.publish(Topic.LEDGER)
+        return {"title": "", "text": str(len(readings))}
+
+    view = live.LiveView({"text": "error.html"}, dear, frozenset({Topic.LEDGER}))
+    app = web.Application()
+    app[EVENTS] = bus
+    app[OPERATORS] = Operators(founded.database, sessions, b"k" * 32, 5, time.monotonic)
+    app.router.add_get("/events", live.stream({"dear": view}))
+    cookies = {"Cookie": f"{SESSION_COOKIE}={token}"}
+    async with (
+        TestServer(app) as server,
+        aiohttp.ClientSession(server.make_url("/"), headers=cookies) as browser,
+        browser.get("/events?view=dear") as response,
+    ):
+        for _ in range(3):
+            await Stream(response).next()
+    shown = readings[1:]  # the first is for whether there is such a page at all
+    assert all(after[0] - before[1] >= 0.5 for before, after in itertools.pairwise(shown))
+    assert len(shown) >= 3
 
 
 async def test_a_browser_that_does_not_read_is_dropped(founded: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
