@@ -28,8 +28,8 @@ MUTATIONS: Final = (
         "what is accepted after all does not come back",
         60,
         revoking._readmit,
-        "if entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)",
-        "if entry.replica not in revocations.cut_offs",
+        "until=revocations.cut_offs.get(replica, MAX_SEQ)",
+        "until=0 if replica in revocations.cut_offs else MAX_SEQ",
         theme=REVOKED,
     ),
     mutation(
