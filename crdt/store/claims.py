@@ -1,14 +1,15 @@
 """What a terminal says of somebody else's chain, and nothing proves: how far it goes.
 
 A terminal knows such things from a settlement that the hub has lost, or from blocks that it carries; or it
-makes them up. So it is told to the operator as what it is, changes no day, and what was given up of one
-terminal's word stays given up, whatever it says later. What the author's own terminal says, and what a signed
-block of the author shows, are expectations.
+makes them up. So it is told to the operator as what it is, and changes no day. What was given up of one
+terminal's word stays given up as long as that has a place here, whatever it says later. What the author's own
+terminal says, and what a signed block of the author shows, are expectations.
 
 After a hub was put back every terminal names nearly every chain, most of them about as far. So of each author
 only the furthest few claims are kept, and none that is held by now: what is kept, read and written grows with
 the authors of whom something is missing, and not with who says so. One terminal has one of those places
-whatever it says, so it takes as many liars to keep an honest word out.
+whatever it says, so it takes as many liars to keep an honest word out; then it is lost, unless its speaker
+says it again before a full load.
 """
 
 from __future__ import annotations
