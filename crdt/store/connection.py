@@ -17,7 +17,9 @@ from crdt.errors import MisuseError, StoreFailed, WrongKey
 KEY_BYTES: Final = 32
 BUSY_TIMEOUT_MS: Final = 5_000  # only a foreign tool on the same file can make us wait at all
 WAL_FALLBACK_PAGES: Final = 4_000  # 16 MB: past this a commit moves the log itself, see Database
-KEPT_STATEMENTS: Final = 512  # of a database in memory: preparing one again costs more than running it
+# Prepared on a connection: more than any ledger has. Preparing one again costs more than running it, and past
+# its limit (128 by itself) the driver drops what was used least: of two new ones each then drops the other.
+KEPT_STATEMENTS: Final = 512
 WAL_KEPT_BYTES: Final = 16 * 1024 * 1024  # a log grown by a bulk load is cut back to this
 
 # SQLite's primary result codes after which the file is not to be trusted until it has been opened anew.
@@ -133,7 +135,9 @@ def is_broken(err: BaseException) -> bool:
 def _open(driver: ModuleType, path: Path, key: bytes, query_only: bool, layout: Layout) -> DriverConnection:
     _touch(path)
     try:
-        raw: DriverConnection = driver.connect(str(path), isolation_level=None, check_same_thread=False)
+        raw: DriverConnection = driver.connect(
+            str(path), isolation_level=None, check_same_thread=False, cached_statements=KEPT_STATEMENTS
+        )
     except driver.Error as err:
         raise StoreFailed(f"The ledger {path} cannot be opened: {err}. Check the directory.") from err
     try:
