@@ -85,7 +85,9 @@ def _keep(
         stands = entry.last_seq <= revocations.cut_offs.get(entry.replica, entry.last_seq)
         (lost if is_hub and stands else other).append(entry)
     kept = quarantine.put(connection, lost, at_ms, bounded=False)
-    return kept + quarantine.put(connection, other, at_ms, authors.every(connection))
+    if other:  # for whose shares everybody who is enrolled may have to be read
+        kept += quarantine.put(connection, other, at_ms, authors.every(connection))
+    return kept
 
 
 def _to_compare(authors: Authors, kept: Iterable[Quarantined]) -> list[bytes]:

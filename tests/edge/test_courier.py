@@ -15,19 +15,18 @@ import pytest_asyncio
 from aiohttp import web
 
 from crdt.block import seal
-from crdt.certificate import AuthorCertificate
 from crdt.columns import MAX_BLOCK_DELTAS
 from crdt.courier import CourierReader, CourierWriter
 from crdt.facts import CardId, Delta, Draft, Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import GENESIS, Head
-from crdt.store import blocks
 from crdt.store.database import Database
 from edge import tech
 from edge.control import Controls, bind, control_app
 from edge.courier import Export
 from edge.identity import new_keys
 from edge.terminal import Terminal
+from tests.crdt.store.branches import certificates_read
 from tests.edge.authority import Fleet
 from tests.edge.doors import AT_MS, Door, digests, doors
 from tests.edge.test_relay import hub_on, synced
@@ -356,13 +355,7 @@ async def test_an_export_reads_each_certificate_once(
     assert await farebox_tech(sockets[0], "export", tmp_path / "stick") == 0
     assert await farebox_tech(sockets[1], "import", tmp_path / "stick") == 0
     export = await asyncio.to_thread(Export, two[1].terminal)
-    read: list[bytes] = []
-
-    def counted(raw: bytes) -> AuthorCertificate:
-        read.append(raw)
-        return AuthorCertificate.decode(raw)
-
-    monkeypatch.setattr(blocks, "_decoded", counted)
+    read = certificates_read(monkeypatch)
     written = await asyncio.to_thread(lambda: b"".join(export.parts()))
     events = CourierReader(two[1].identity.fleet, two[1].replica).receive_data(written)
     put_in = [event.raw for event in events if isinstance(event, CertificateFrame)]

@@ -3,10 +3,13 @@
 import threading
 from dataclasses import replace
 
+import pytest
+
 from crdt.block import Block
-from crdt.certificate import Role, issue
+from crdt.certificate import AuthorCertificate, Role, issue
 from crdt.facts import Context, Delta, Kind, TerminalId
 from crdt.signing import SigningKey
+from crdt.store import blocks
 from crdt.store.adopting import Adopter, Adoption
 from crdt.store.hub import HubLedger
 from tests.crdt import world
@@ -16,6 +19,18 @@ from tests.crdt.store.quarantined import in_quarantine
 ONE, OTHER, _ = world.TERMINALS
 PATIENCE_S = 30
 MANY_STEPS = 100
+
+
+def certificates_read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Those that ledgers read from their stores from now on, each as often as one does."""
+    read: list[bytes] = []
+
+    def noted(raw: bytes) -> AuthorCertificate:
+        read.append(raw)
+        return AuthorCertificate.decode(raw)
+
+    monkeypatch.setattr(blocks, "_decoded", noted)  # which remembers those it has met, and so hides them
+    return read
 
 
 def facts(*money: tuple[int, Kind, int], first: int = 1, author: world.Terminal = ONE) -> list[Delta]:

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import Connection
 
 from crdt.block import Block
-from crdt.certificate import AuthorCertificate
 from crdt.documents import SignedDocument
 from crdt.facts import Delta, Kind
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
@@ -24,7 +23,18 @@ from crdt.store.projection import CATCH_UP_STEPS, STEP_BLOCKS
 from crdt.store.rewriting import held
 from crdt.store.rounds import BLOCKS_AT_ONCE, FACTS_AT_ONCE
 from tests.crdt import world
-from tests.crdt.store.branches import COMMON, ONE, OTHER, as_of, caught_up, facts, give, renewed, steps
+from tests.crdt.store.branches import (
+    COMMON,
+    ONE,
+    OTHER,
+    as_of,
+    caught_up,
+    certificates_read,
+    facts,
+    give,
+    renewed,
+    steps,
+)
 from tests.crdt.store.fleet import KEY, Fleet, card, deltas_of
 from tests.crdt.store.quarantined import at_rest
 
@@ -147,14 +157,7 @@ def test_a_merge_reads_no_certificates_of_those_whose_facts_are_awaited(
     at_rest(hub)
     ride = replace(COMMON[1], replica=OTHER.key.replica, seq=1, card=card(5))
     block = OTHER.blocks([ride], [])[0]
-    read: list[bytes] = []
-    decode = AuthorCertificate.decode
-
-    def noted(raw: bytes) -> AuthorCertificate:
-        read.append(raw)
-        return decode(raw)
-
-    monkeypatch.setattr(AuthorCertificate, "decode", noted)
+    read = certificates_read(monkeypatch)
     assert hub.merge([block.raw]).result().added
     assert read == []
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from crdt.block import Block
-from crdt.certificate import AuthorCertificate, Role, issue
+from crdt.certificate import Role, issue
 from crdt.documents import SignedDocument
 from crdt.facts import Kind, TerminalId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
@@ -24,6 +24,7 @@ from tests.crdt.store.branches import (
     PATIENCE_S,
     THEIRS,
     as_of,
+    certificates_read,
     facts,
     give,
     renewed,
@@ -103,14 +104,7 @@ def test_looking_for_late_blocks_does_not_read_the_certificates_of_everybody(
     enrolled(hub, many)
     last = late(hub, 2 * BLOCKS_AT_ONCE + 1)[-1]
     again = [block.raw for block in now.blocks(as_of(list(deltas_of(last)), now), [])]
-    read: list[bytes] = []
-    decode = AuthorCertificate.decode
-
-    def noted(raw: bytes) -> AuthorCertificate:
-        read.append(raw)
-        return decode(raw)
-
-    monkeypatch.setattr(AuthorCertificate, "decode", noted)
+    read = certificates_read(monkeypatch)
     hub.merge(again, [now.certificate]).result()
     await_resolved(hub, {last.hash})
     assert len(read) < many
