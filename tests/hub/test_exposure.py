@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from crdt.cursor import beginning
 from crdt.exposure import Rules, Standing
-from crdt.facts import CardId, Kind, ReplicaId, TerminalId
+from crdt.facts import CardId, Kind, TerminalId
 from crdt.fleet import REFUSE, FleetSettings
 from crdt.pull import Pull
 from crdt.terminal_status import Status
@@ -13,6 +13,7 @@ from hub.exposure import Exposures, judge, standings
 from hub.published import Published
 from hub.registry import Terminal
 from tests.hub.conftest import Depot
+from tests.hub.registered import registered
 from tests.hub.terminal import CARD
 
 POLICY = FleetSettings(flat_fare_minor=250, passback_window_s=60, unknown_card=REFUSE)
@@ -20,20 +21,7 @@ NOW = Published({1: Rules.of(POLICY)})
 OTHER = CardId(bytes.fromhex("04ffeedd"))
 DAY_MS = 86_400_000
 STRICT = Rules.of(POLICY)._replace(lends=False)
-BUS = Terminal(
-    terminal=TerminalId(bytes(16)),
-    name="Bus 1",
-    replica=ReplicaId(bytes(16)),
-    paired_ms=0,
-    revoked_ms=None,
-    seen_ms=0,
-    address="",
-    status={},
-    restored_ms=None,
-    renewed_ms=None,
-    settled_ms=0,
-    settled_fact=0,
-)
+BUS = registered(1, seen_ms=0, settled_ms=0)
 
 
 async def read(depot: Depot, since: int | None) -> list[Standing]:

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from crdt.exposure import Rules
-from crdt.facts import CardId, Draft, Kind, TerminalId
+from crdt.facts import CardId, Draft, Kind
 from crdt.fleet import REFUSE, REGISTER, FleetSettings
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
@@ -20,6 +20,7 @@ from hub.published import Published
 from hub.registry import Terminal
 from tests.crdt import world
 from tests.crdt.store.fleet import KEY, Fleet, OpenTerminal, card
+from tests.hub.registered import registered
 
 CARDS = [card(number) for number in range(3)]
 MINUTE_MS = 60_000
@@ -64,20 +65,7 @@ class Depot:
         """Everybody is in touch."""
         self.policies.append(self.choice[0])
         for number, terminal in enumerate(self.fleet.terminals):
-            row = Terminal(
-                terminal=TerminalId(bytes([number] * 16)),
-                name=f"Bus {number}",
-                replica=terminal.ledger.replica,
-                paired_ms=0,
-                revoked_ms=None,
-                seen_ms=None,
-                address="",
-                status={},
-                restored_ms=None,
-                renewed_ms=None,
-                settled_ms=None,
-                settled_fact=0,
-            )
+            row = registered(number, replica=terminal.ledger.replica)
             self.buses.append(Bus(terminal, row))
             self.sync(self.buses[-1])
 

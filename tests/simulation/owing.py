@@ -11,10 +11,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from crdt.exposure import Rules, Standing
-from crdt.facts import CardId, Kind, ReplicaId, TerminalId
+from crdt.facts import CardId, Kind
 from hub.exposure import ExposureView, judge, standings
 from hub.published import Published
 from hub.registry import Terminal
+from tests.hub.registered import registered
 from tests.simulation.authors import FARES
 from tests.simulation.oracle import expect
 
@@ -97,20 +98,7 @@ def _rules_until(version: int) -> Published:
 @cache
 def _row(number: int) -> Terminal:
     """A terminal that has come once, and says nothing of the fares it has: it may judge by any."""
-    return Terminal(
-        terminal=TerminalId(number.to_bytes(16, "big")),
-        name=f"bus {number}",
-        replica=ReplicaId(number.to_bytes(16, "big")),
-        paired_ms=0,
-        revoked_ms=None,
-        seen_ms=0,
-        address="",
-        status={},
-        restored_ms=None,
-        renewed_ms=None,
-        settled_ms=None,
-        settled_fact=0,
-    )
+    return registered(number, seen_ms=0)
 
 
 def _debts(world: World) -> dict[CardId, int]:

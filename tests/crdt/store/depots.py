@@ -4,7 +4,7 @@ Nothing is forged: it really adopts and takes back, and what comes back is what 
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -181,3 +181,14 @@ class Depot:
             for raw in self.hub.blocks_after(replica, 0, EVERYTHING).result()
             for delta in deltas_of(parse(raw))
         ]
+
+
+HUB_EVENTS: Final[Mapping[str, Callable[[Depot], None]]] = {
+    "the hub sells": Depot.sell,
+    "the database is copied": Depot.keep,
+    "it goes back": lambda depot: depot.go_back(noticed=True),
+    "it goes back with its marks": lambda depot: depot.go_back(noticed=False),
+    "the hub is started again": Depot.restart,
+    "others bring what they kept": Depot.bring_back,
+}
+"""What happens to a hub by itself."""

@@ -16,7 +16,7 @@ from crdt.store import quarantine
 from crdt.store.content import Content
 from tests.crdt import world
 from tests.crdt.store.branches import COMMON, MINE, ONE, THEIRS, as_of, facts
-from tests.crdt.store.depots import CARDS, TWICE, Depot
+from tests.crdt.store.depots import CARDS, HUB_EVENTS, TWICE, Depot
 from tests.crdt.store.fleet import added_up, card
 from tests.crdt.store.quarantined import in_quarantine
 
@@ -163,12 +163,7 @@ EVENTS: Final[Mapping[str, Callable[[Depot], None]]] = {
     "a branch comes": lambda depot: depot.give(BRANCH),
     "another branch comes": lambda depot: depot.give(OTHER_BRANCH),
     "the operator adopts": Depot.adopt,
-    "the hub sells": Depot.sell,
-    "the database is copied": Depot.keep,
-    "it goes back": lambda depot: depot.go_back(noticed=True),
-    "it goes back with its marks": lambda depot: depot.go_back(noticed=False),
-    "the hub is started again": Depot.restart,
-    "others bring what they kept": Depot.bring_back,
+    **HUB_EVENTS,
 }
 WRITES_AGAIN = "the terminal writes again"
 

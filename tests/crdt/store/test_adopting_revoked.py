@@ -15,7 +15,7 @@ from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.content import Content
 from tests.crdt.store.branches import COMMON, MINE, ONE, THEIRS, as_of, facts
-from tests.crdt.store.depots import CARDS, EVERYTHING, TWICE, Depot
+from tests.crdt.store.depots import CARDS, EVERYTHING, HUB_EVENTS, TWICE, Depot
 from tests.crdt.store.fleet import added_up, card, deltas_of
 from tests.crdt.store.test_adopting_put_back import balances, give_all, resolutions
 
@@ -98,12 +98,7 @@ EVENTS: Final[Mapping[str, Callable[[Depot], None]]] = {
     "all of it is revoked": lambda depot: depot.revoke(NEVER),
     "the late block is revoked": lambda depot: depot.revoke(BEFORE),
     "the late block is accepted": lambda depot: depot.revoke(AFTER),
-    "the hub sells": Depot.sell,
-    "the database is copied": Depot.keep,
-    "it goes back": lambda depot: depot.go_back(noticed=True),
-    "it goes back with its marks": lambda depot: depot.go_back(noticed=False),
-    "the hub is started again": Depot.restart,
-    "others bring what they kept": Depot.bring_back,
+    **HUB_EVENTS,
     "the terminal writes again": lambda depot: depot.give(AGAIN[:2]),
 }
 LISTS: Final = {"revoked from the beginning": NEVER, "revoked late": BEFORE, "accepted": AFTER}

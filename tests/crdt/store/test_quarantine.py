@@ -26,6 +26,7 @@ from crdt.signing import SigningKey
 from crdt.store import quarantine
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
+from tests.crdt.store.branches import renewed
 from tests.crdt.store.fleet import card
 from tests.crdt.store.quarantined import in_quarantine
 from tests.crdt.store.stores import NewFleet
@@ -163,20 +164,21 @@ def test_invariant_8_an_author_has_only_so_much_room_in_quarantine(
     assert len(in_quarantine(hub).result()) == 4
 
 
+def forked(monkeypatch: pytest.MonkeyPatch, author: world.Terminal) -> list[bytes]:
+    """Two blocks of the same numbers, of which the evidence fills a share by itself."""
+    raws = [author.blocks(fares(1, 1, -minor, author), [])[0].raw for minor in (250, 7)]
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", sum(map(len, raws)) * 3 // 2)
+    return raws
+
+
 def test_invariant_8_a_terminal_has_one_share_whatever_it_writes_as(
     hub: HubLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each new identity would be another one, and a terminal gets those for the asking."""
-    key = SigningKey(b"r" * 32)
-    certificate = issue(
-        world.FLEET_KEY, ONE.certificate.terminal, "bus 1", Role.TERMINAL, key.public_key, world.ANYTHING
-    )
-    renewed = world.Terminal(key, certificate)
-    hub.merge([], [certificate]).result()
-    for author in (ONE, renewed, OTHER):
-        mine, rival = (author.blocks(fares(1, 1, -minor, author), [])[0] for minor in (250, 7))
-        monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", (len(mine.raw) + len(rival.raw)) * 3 // 2)
-        merge(hub, mine, rival)
+    again = renewed(ONE)
+    hub.merge([], [again.certificate]).result()
+    for author in (ONE, again, OTHER):
+        hub.merge(forked(monkeypatch, author)).result()
     kept = {entry.replica for entry in in_quarantine(hub).result()}
     assert kept == {ONE.key.replica, OTHER.key.replica}
 
@@ -185,15 +187,8 @@ def test_invariant_8_an_identity_that_comes_with_its_evidence_has_no_share_of_it
     hub: HubLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whose terminal it is, is known within the merge that brings both."""
-    key = SigningKey(b"r" * 32)
-    certificate = issue(
-        world.FLEET_KEY, ONE.certificate.terminal, "bus 1", Role.TERMINAL, key.public_key, world.ANYTHING
-    )
-    renewed = world.Terminal(key, certificate)
-    for author in (ONE, renewed):
-        mine, rival = (author.blocks(fares(1, 1, -minor, author), [])[0] for minor in (250, 7))
-        monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", (len(mine.raw) + len(rival.raw)) * 3 // 2)
-        hub.merge([mine.raw, rival.raw], [author.certificate]).result()
+    for author in (ONE, renewed(ONE)):
+        hub.merge(forked(monkeypatch, author), [author.certificate]).result()
     assert {entry.replica for entry in in_quarantine(hub).result()} == {ONE.key.replica}
 
 
