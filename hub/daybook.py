@@ -16,7 +16,7 @@ from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import MisuseError
 from crdt.facts import ReplicaId
 from crdt.fleet import FleetSettings
-from crdt.store.completeness import Complete, Completeness, Missing
+from crdt.store.completeness import Behind, Complete, Completeness, Missing, Open
 from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
 from crdt.store.hub import HubLedger
 from hub.errors import RequestRefused
@@ -41,8 +41,8 @@ class TerminalDay:
     """One terminal's day. Amounts in minor units, as they change balances: fares are negative."""
 
     name: str
-    state: str  # "complete", "missing" or "open"
-    taps: int  # here now: numbers 1 to this of the day's
+    state: str  # "complete", "missing", "open", or "behind" while what is here is still being counted
+    taps: int  # here now: numbers 1 to this of the day's; 0 while that is not known
     gaps: Sequence[GapRow]
     contested: int  # entries in quarantine because of a fork that nobody has resolved
     last_heard_ms: int  # when it last said all that it has; 0: never, or it does not matter
@@ -159,7 +159,9 @@ class Daybook:
         hubs = [replica for replica, author in authors.items() if author.role is Role.HUB]
         booked = _sum(report.restated, hubs)
         if booked.taps or _sum(report.figures, hubs).taps:
-            rows.append(_row(HUB_NAME, Complete(booked.taps), report, hubs))
+            counted = await asyncio.wrap_future(self._ledger.figures(hubs, report.day))
+            found = Behind() if counted is None else Complete(counted.taps)
+            rows.append(_row(HUB_NAME, found, report, hubs))
         now_ms = self._now_ms()
         return DayPage(
             wanted.isoformat(),
@@ -233,9 +235,11 @@ def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[R
     elif isinstance(found, Missing):
         state, taps, contested = "missing", found.taps, found.contested
         gaps = [GapRow(gap.after_tap, gap.first_seq, gap.last_seq) for gap in found.gaps]
-    else:
+    elif isinstance(found, Open):
         state, taps, last_heard_ms = "open", found.until, found.last_heard_ms
         silent = [SilentRow.of(name, one) for one in found.silent]
+    else:
+        state, taps = "behind", 0
     return TerminalDay(
         name=name,
         state=state,

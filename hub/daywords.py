@@ -6,6 +6,8 @@ from hub.evidence import SilentRow
 
 def completeness(row: TerminalDay) -> str:
     """ "taps 1-4,312 complete", or what is missing of them."""
+    if row.state == "behind":
+        return "still being counted; look again in a moment"
     taps = "no taps" if not row.taps else "tap 1" if row.taps == 1 else f"taps 1\u2013{row.taps:,}"
     if row.state == "complete":
         return f"{taps} complete" if row.taps else "no taps, complete"

@@ -141,10 +141,14 @@ def _identities(amendment: Amendment, terminal: TerminalId) -> list[ReplicaId]:
 
 
 def _held(connection: Connection, replicas: Iterable[ReplicaId]) -> dict[ReplicaId, int]:
-    """The last number that the hub holds of each, 0 for none."""
+    """The last number that the hub holds of each, 0 for none.
+
+    What lies beyond a cut-off may still be on its way out of the record.
+    """
     every = sorted(replicas)
-    heads = heads_of(connection, every)
-    return {replica: heads.get(replica, NO_HEAD).seq for replica in every}
+    heads, cut_offs = heads_of(connection, every), papers.revocations(connection).cut_offs
+    held = {replica: heads.get(replica, NO_HEAD).seq for replica in every}
+    return {replica: min(seq, cut_offs.get(replica, seq)) for replica, seq in held.items()}
 
 
 def _waiting(connection: Connection, replicas: Collection[ReplicaId]) -> dict[ReplicaId, int]:

@@ -30,7 +30,7 @@ T = TypeVar("T")
 class Amendment:
     """One such transaction, while it lasts. `connection`: to read in it, and for the caller's own tables.
 
-    `enrolled`, `documents`, `changes` and `judges_anew` say afterwards what has to be told.
+    `enrolled`, `documents`, `changes`, `judges_anew` and `cuts` say afterwards what has to be told.
     """
 
     def __init__(self, connection: Connection, authors: Authors, at_ms: int) -> None:
@@ -40,6 +40,7 @@ class Amendment:
         self.documents: list[SignedDocument] = []
         self.changes: list[Change] = []
         self.judges_anew = False
+        self.cuts = False  # whether more has to leave the record
         self._authors = authors
         self._at_ms = at_ms
 
@@ -63,8 +64,9 @@ class Amendment:
     def put_document(self, document: SignedDocument) -> bool:
         """Keep a verified settings document; False unless it is newer than the one kept.
 
-        The list of revoked authors applies at once: what they wrote beyond their cut-offs leaves record and
-        balances for the quarantine, and what an older list had put there comes back. Raises Malformed or
+        The list of revoked authors applies at once: nothing they wrote beyond their cut-offs comes in any
+        more, and what an older list had put into quarantine comes back. What is here of it leaves record and
+        balances for the quarantine, where it is much in the background (see `cutting`). Raises Malformed or
         TooLarge when that list does not read.
         """
         is_list = document.name == REVOKED_DOCUMENT
@@ -75,6 +77,7 @@ class Amendment:
         if new and revocations is not None:
             applied = apply_revocations(self.connection, self._authors, revocations, self._at_ms)
             self.changes += applied.changes
+            self.cuts |= applied.more
         return new
 
     def set_floor(self, floor_minor: int) -> bool:

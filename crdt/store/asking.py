@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import reduce
 
 from sqlalchemy import Connection
 
@@ -18,8 +19,8 @@ from crdt.settlement import MAX_PAGE_ROWS, CardRow, Page, seal_page
 from crdt.signing import SigningKey
 from crdt.store import balances, blocks, days, flags, overdrawn, paging, papers, projection
 from crdt.store.authors import Authors
-from crdt.store.completeness import Completeness, completeness
-from crdt.store.days import Day, DayReport
+from crdt.store.completeness import Completeness, completeness, figures_of
+from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
 from crdt.store.editions import Editions, Installed, PagePull
 from crdt.store.flags import Flag
 from crdt.store.futures import done
@@ -179,6 +180,15 @@ class LedgerReader:
 
         def work(connection: Connection) -> Completeness:
             return completeness(connection, replicas, day, papers.revocations(connection), self._now_ms())
+
+        return self._database.read(work)
+
+    def figures(self, replicas: Sequence[ReplicaId], day: Day) -> Future[Figures | None]:
+        """What these authors took in on a day, by all that is here; None while that is being counted."""
+
+        def work(connection: Connection) -> Figures | None:
+            found = figures_of(connection, replicas, day)
+            return None if found is None else reduce(Figures.plus, found.values(), NO_FIGURES)
 
         return self._database.read(work)
 

@@ -59,6 +59,17 @@ _AFTER: Final = Statement(
 _LAST: Final = Statement(select(BLOCK.c.raw).where(_THE_REPLICA).order_by(BLOCK.c.first_seq.desc()).limit(1))
 
 
+class Removed(NamedTuple):
+    """A block that left the record, and its facts."""
+
+    block: Block
+    facts: Columns
+
+    def deltas(self) -> Sequence[Delta]:
+        """Its facts, one by one."""
+        return self.facts.deltas(self.block.header.replica, self.block.header.first_seq)
+
+
 class Span(NamedTuple):
     """Which sequence numbers a stored block covers, and its hash."""
 
@@ -95,18 +106,18 @@ def heads_of(connection: Connection, replicas: Sequence[ReplicaId] | None = None
     return {replica: chain.head for replica, chain in chains_of(connection, replicas).items()}
 
 
-def cut_off(connection: Connection, replica: ReplicaId, seq: int, position: int = 0) -> list[Block]:
+def cut_off(connection: Connection, replica: ReplicaId, seq: int, position: int = 0) -> list[Removed]:
     """Remove a replica's blocks that end after `seq`, in order; the chain then ends before the first of them.
 
     `position`: of the change; 0 on a terminal. A chain of which nothing is left has no head; on a hub its row
     stays, with number 0, so that settlements tell of it.
     """
-    removed = list(stored_blocks(connection, replica, seq))
+    removed = [Removed(block, facts_of(block)) for block in stored_blocks(connection, replica, seq)]
     if not removed:
         return []
     chain = chains_of(connection, [replica]).get(replica, NO_CHAIN)
-    credit_minor = chain.credit_minor - sum(facts_of(block).credit_minor() for block in removed)
-    first = removed[0].header
+    credit_minor = chain.credit_minor - sum(one.facts.credit_minor() for one in removed)
+    first = removed[0].block.header
     connection.execute(BLOCK.delete().where(BLOCK.c.replica == replica, BLOCK.c.last_seq > seq))
     if first.first_seq == 1 and not position:
         connection.execute(HEAD.delete().where(HEAD.c.replica == replica))

@@ -8,17 +8,18 @@ it says itself, by an hour in any case, and by whatever it was where the fact wa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import Connection, Integer, bindparam, func, or_, select
 
-from crdt.block import parse
+from crdt.block import Block, parse
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.revocations import Revocations
-from crdt.store import arrivals, days, expectations, quarantine
+from crdt.store import arrivals, cutting, days, expectations, quarantine
 from crdt.store.blocks import NO_HEAD, facts_of, heads_of
 from crdt.store.days import NO_FIGURES, Day, Figures
 from crdt.store.expectations import NOTHING_EXPECTED, Expected
@@ -29,6 +30,7 @@ from crdt.store.silent import Silent
 from crdt.store.statement import Statement
 
 AHEAD_MS: Final = 60 * 60 * 1000  # that a clock may be ahead, however sure it is of itself
+MANY_BLOCKS: Final = 32  # of an author's: with more of them to come, the history is not waited for
 
 _LAST: Final = Statement(
     select(BLOCK.c.ordinal, BLOCK.c.raw)
@@ -37,10 +39,12 @@ _LAST: Final = Statement(
     .limit(1)
 )
 _UNPROJECTED: Final = Statement(
-    select(BLOCK.c.raw).where(
+    select(BLOCK.c.raw)
+    .where(
         BLOCK.c.replica == bindparam("replica"),
         BLOCK.c.ordinal > select(HUB.c.projected).scalar_subquery(),
     )
+    .limit(MANY_BLOCKS + 1)
 )
 _CONTESTED: Final = Statement(
     select(func.coalesce(func.sum(QUARANTINE.c.last_seq - QUARANTINE.c.first_seq + 1), 0)).where(
@@ -89,7 +93,12 @@ class Open:
     silent: Sequence[Silent] = ()  # former identities that nobody can speak for
 
 
-Completeness = Complete | Missing | Open
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What is here is still being counted: the history is made again, or much leaves the record."""
+
+
+Completeness = Complete | Missing | Open | Behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +136,7 @@ class Known:
         return self.last_ms <= (named_ms if self.missing and named_ms else now_ms)
 
 
-def judge(day: Day, authors: Sequence[Known], now_ms: int) -> Completeness:
+def judge(day: Day, authors: Sequence[Known], now_ms: int) -> Complete | Missing | Open:
     """The day of a bus that had these identities, in their order. `now_ms`: by the hub's clock."""
     taps, contested = 0, 0
     gaps: list[Gap] = []
@@ -152,7 +161,9 @@ def completeness(
     """Whether all facts of these authors on that day are here. `now_ms`: by the hub's clock."""
     heads = heads_of(connection, replicas)
     expected = expectations.read(connection, replicas)
-    figures = days.figures_of(connection, day, replicas)
+    figures = figures_of(connection, replicas, day)
+    if figures is None:
+        return Behind()
     authors = []
     for replica in replicas:
         one, held_seq = expected.get(replica, NOTHING_EXPECTED), heads.get(replica, NO_HEAD).seq
@@ -164,7 +175,7 @@ def completeness(
             one = replace(one, ended=one.ended or revocations.ends(replica, held_seq))
         known = Known(
             replica,
-            figures.get(replica, NO_FIGURES).plus(_not_projected(connection, replica, day)).taps,
+            figures[replica].taps,
             held_seq,
             _last_ms(connection, replica, day),
             one,
@@ -172,6 +183,33 @@ def completeness(
         )
         authors.append(known)
     return judge(day, authors, now_ms)
+
+
+def figures_of(
+    connection: Connection, replicas: Sequence[ReplicaId], day: Day
+) -> dict[ReplicaId, Figures] | None:
+    """What the record has of these authors on a day; None while much of it is still to be counted, or not to
+    be counted any more."""
+    if cutting.among(connection, replicas):
+        return None
+    found = days.figures_of(connection, day, replicas)
+    for replica in replicas:
+        lacking = _UNPROJECTED.rows(connection, replica=replica)
+        if len(lacking) > MANY_BLOCKS:
+            return None
+        for (raw,) in lacking:
+            found[replica] = found[replica].plus(_of_day(parse(raw), day))
+    return found
+
+
+def _of_day(block: Block, day: Day) -> Figures:
+    facts = facts_of(block)
+    rows = zip(facts.times.values(), facts.index, strict=True)
+    entries = Counter(entry for at_ms, entry in rows if day.start_ms <= at_ms < day.end_ms)
+    found = NO_FIGURES
+    for entry, count in entries.items():
+        found = found.plus(Figures.of_many(count, *facts.money[entry]))
+    return found
 
 
 def _open(taps: int, unheard: Sequence[Known], authors: Sequence[Known]) -> Open:
@@ -182,17 +220,6 @@ def _open(taps: int, unheard: Sequence[Known], authors: Sequence[Known]) -> Open
         if one.expected.is_silent(kin)
     ]
     return Open(taps, min(one.expected.heard_ms for one in unheard), tuple(silent))
-
-
-def _not_projected(connection: Connection, replica: ReplicaId, day: Day) -> Figures:
-    """What the history lacks of the record."""
-    found = NO_FIGURES
-    for (raw,) in _UNPROJECTED.rows(connection, replica=replica):
-        block = parse(raw)
-        for delta in facts_of(block).deltas(replica, block.header.first_seq):
-            if day.start_ms <= delta.at_ms < day.end_ms:
-                found = found.plus(Figures.of(delta))
-    return found
 
 
 def _last_ms(connection: Connection, replica: ReplicaId, day: Day) -> int:

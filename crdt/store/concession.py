@@ -165,7 +165,7 @@ def give_way(connection: Connection, settled: Frontier, own: AbstractSet[Replica
         first = _contradicted_from(connection, replica, head)
         if first:
             removed = cut_off(connection, replica, first - 1)
-            entries = [Quarantined.of(block, RefusalCode.FORK_DETECTED) for block in removed]
+            entries = [Quarantined.of(one.block, RefusalCode.FORK_DETECTED) for one in removed]
             quarantine.put(connection, entries, noted_ms, bounded=False)
         if first or chain.head.seq <= head.seq:
             credit_minor = chains_of(connection, [replica]).get(replica, NO_CHAIN).credit_minor
@@ -188,7 +188,7 @@ def revoke(
     revoked = sorted(chains.keys() & revocations.cut_offs.keys())
     for replica in revoked:
         removed = cut_off(connection, replica, revocations.cut_offs[replica])
-        entries = [Quarantined.of(block, RefusalCode.REVOKED) for block in removed]
+        entries = [Quarantined.of(one.block, RefusalCode.REVOKED) for one in removed]
         quarantine.put(connection, entries, noted_ms, bounded=False)
         if replica == writer:
             put_heads(connection, [(replica, *chains[replica])])

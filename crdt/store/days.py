@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select
@@ -76,8 +77,14 @@ class Figures(NamedTuple):
     @classmethod
     def of(cls, delta: Delta) -> Figures:
         """One fact's."""
-        taps = _TAPS.get(delta.kind, 0)
-        return cls(1, taps, delta.amount_minor if taps else 0, delta.amount_minor)
+        return cls.of_many(1, delta.kind, delta.amount_minor)
+
+    @classmethod
+    def of_many(cls, count: int, kind: Kind, amount_minor: int) -> Figures:
+        """Those of so many equal facts."""
+        taps = _TAPS.get(kind, 0)
+        total_minor = count * amount_minor
+        return cls(count, count * taps, total_minor if taps else 0, total_minor)
 
 
 NO_FIGURES: Final = Figures()
@@ -128,6 +135,9 @@ _CLOSED: Final = Statement(
 )
 _IN_DAY: Final = QUARTER.c.quarter.between(bindparam("first"), bindparam("last"))
 _SUMS: Final = tuple(total(column) for column in _of(QUARTER.c))
+_CLEAR: Final = Statement(
+    QUARTER.delete().where(QUARTER.c.replica == bindparam("replica"), _IN_DAY, QUARTER.c.facts == 0)
+)
 _BY_AUTHOR: Final = Statement(select(QUARTER.c.replica, *_SUMS).where(_IN_DAY).group_by(QUARTER.c.replica))
 _OF_AUTHOR: Final = Statement(select(*_SUMS).where(_IN_DAY, QUARTER.c.replica == bindparam("replica")))
 _CLOSE: Final = Bulk(DAY_FIGURE, ("start_ms", "replica", *_FIGURES))
@@ -149,9 +159,11 @@ def add(connection: Connection, deltas: Iterable[Delta]) -> None:
 
 def take_back(connection: Connection, deltas: Sequence[Delta], at_ms: int) -> None:
     """Take away facts that are in the history and count no more; closed days are adjusted."""
-    rows = [(*key, *figures.negated()) for key, figures in sorted(tally(deltas).items())]
-    _ADD.run(connection, rows)
-    connection.execute(QUARTER.delete().where(QUARTER.c.facts == 0))
+    taken = sorted(tally(deltas).items())
+    _ADD.run(connection, [(*key, *figures.negated()) for key, figures in taken])
+    for replica, quarters in groupby((key for key, _ in taken), key=lambda key: key[0]):
+        first, *others = (quarter for _, quarter in quarters)
+        _CLEAR.run(connection, replica=replica, first=first, last=max(others, default=first))
     adjust(connection, deltas, at_ms, sign=-1)
 
 

@@ -19,7 +19,7 @@ from crdt.ledger import MergeReport
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import balances, days, papers, projection, quarantine
+from crdt.store import balances, papers, quarantine
 from crdt.store.amending import Amending, Amendment
 from crdt.store.asking import LedgerReader, Totals
 from crdt.store.authors import Authors
@@ -264,14 +264,10 @@ class HubLedger(LedgerReader):
     def close_day(self, day: Day, at_ms: int) -> Future[DayReport]:
         """Fix a day's figures; what is learnt of it later becomes adjustments. Again changes nothing.
 
-        Fails with MisuseError when it overlaps another closed day.
+        Of a day that overlaps closed ones what they leave of it is closed. Done once the history has caught
+        up, which is long where it is made again.
         """
-
-        def work(connection: Connection) -> DayReport:
-            projection.catch_up(connection, at_ms)
-            return days.close(connection, day, at_ms)
-
-        return self._database.write(work)
+        return self._parts.closing.close(day, at_ms)
 
     # ---- Evidence ----
 
@@ -332,6 +328,8 @@ class HubLedger(LedgerReader):
             self._parts.publish(change)
         if amendment.judges_anew:
             self._parts.judging.begin()
+        if amendment.cuts:
+            self._parts.cutting.begin()
 
 
 def _documents(connection: Connection) -> dict[str, SignedDocument | None]:

@@ -8,10 +8,11 @@ from functools import partial
 from crdt.certificate import AuthorCertificate
 from crdt.facts import CardId
 from crdt.signing import SigningKey
-from crdt.store import overdrawn
+from crdt.store import cutting, overdrawn
 from crdt.store.authors import Authors
 from crdt.store.chore import Chore
 from crdt.store.claims import Claims
+from crdt.store.closing import Closing
 from crdt.store.editions import Editions
 from crdt.store.expectations import Expectations
 from crdt.store.flagging import Flagging
@@ -60,15 +61,22 @@ class HubParts:
             lambda judged: self.publish(judged.change),
             "Cards are not judged by the new rule for balances; those that ride or pay are.",
         )
+        self.cutting = Chore(
+            database,
+            lambda connection: cutting.cut_some(connection, now_ms()),
+            lambda cut: self.publish(cut.change),
+            "What revoked terminals wrote beyond their cut-offs still counts in part.",
+        )
+        self.closing = Closing(database, self.publish)
         self.flagging = Flagging(database, now_ms, self.publish)
         self.projection = Projection(database, self._projected, now_ms)
         self.judging.begin()
+        self.cutting.begin()
         self.own.compare_all()
 
     def join(self, database: Shared, place: Place) -> None:
         """Hear of what other processes change, from `place` on."""
-        tell, follow = self.listeners.tell, self.projection.follow
-        self._neighbours = Neighbours(database, place, self._authors, tell, follow)
+        self._neighbours = Neighbours(database, place, self._authors, self.listeners.tell, self._go_on)
         self._stops.append(database.on_others(self._neighbours.look))
 
     def guard(self, database: Shared, witness: Witness) -> None:
@@ -100,6 +108,11 @@ class HubParts:
             stop()
         if self._keeper is not None:
             self._keeper.close()
+
+    def _go_on(self) -> None:
+        """With what another process does not go on with."""
+        self.projection.follow()
+        self.cutting.begin()
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self.listeners.tell(Change(0, cards, history=True))

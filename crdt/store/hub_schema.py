@@ -153,6 +153,15 @@ ARRIVAL: Final = Table(
     number("ordinal"),  # of the last block before it; 0: there was none
 )
 
+# Chains that are longer than the list of revocations lets them be, each with its cut-off: see `cutting`.
+CUT: Final = Table(
+    "cut",
+    HUB_METADATA,
+    Column("replica", short_bytes(16), primary_key=True),
+    number("seq"),
+    sqlite_with_rowid=False,
+)
+
 # Days that were closed: their figures never change again.
 DAY: Final = Table(
     "day",

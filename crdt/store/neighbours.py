@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from crdt.cursor import Cursor, beginning
 from crdt.facts import CardId, ReplicaId
-from crdt.store import flags
+from crdt.store import cutting, flags
 from crdt.store.authors import Authors
 from crdt.store.balances import read_standing
 from crdt.store.flags import FlagKey
@@ -44,7 +44,7 @@ class Place:
     heads: int  # the position up to which moved heads were seen
     history: int  # the last history row seen
     projected: int  # how far the history had come
-    lagging: bool  # whether blocks lay beyond that
+    lagging: bool  # whether blocks lay beyond that, or were to be taken out
     flags: frozenset[FlagKey]  # those that are on
 
 
@@ -55,7 +55,7 @@ class Look:
     place: Place
     changes: tuple[Change, ...]
     more: bool  # whether there is more to read at once
-    stuck: bool  # whether the history did not grow since the last look although there are blocks for it
+    stuck: bool  # whether the history did not change since the last look although there are blocks to do so
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ class Neighbours:
         tell: Callable[[Change], None],
         follow: Callable[[], None],
     ) -> None:
-        """`tell` hears the changes, on a reader's thread; `follow` makes the history catch up."""
+        """`tell` hears the changes, on a reader's thread; `follow` makes the history catch up, and lets leave
+        the record what is to leave it."""
         self._store = store
         self._place = place
         self._authors = authors
@@ -164,7 +165,8 @@ def read_beyond(connection: Connection, place: Place, own: Own) -> Look:
     projected = _projected(connection)
     on = flags.keys(connection)
     suspects = {replica for replica, _ in (on ^ place.flags) - own.flags}
-    lagging = connection.execute(select(func.max(BLOCK.c.ordinal))).scalar_one() not in (None, projected)
+    last_block = connection.execute(select(func.max(BLOCK.c.ordinal))).scalar_one()
+    lagging = last_block not in (None, projected) or cutting.is_under_way(connection)
     changes = []
     if cards or replicas:
         changes.append(Change(position, cards, replicas))

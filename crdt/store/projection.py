@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, select, tuple_
 
 from crdt.block import Block, parse
 from crdt.facts import CardId, Delta, Kind
 from crdt.store import days
-from crdt.store.blocks import delta_of, fact_row, facts_of
+from crdt.store.blocks import Removed, delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
-from crdt.store.hub_schema import HISTORY, HUB
+from crdt.store.hub_schema import CARD, HISTORY, HUB
 from crdt.store.schema import BLOCK
 from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
@@ -33,6 +32,25 @@ _NEXT: Final = Statement(
     .order_by(BLOCK.c.ordinal)
     .limit(STEP_BLOCKS)
 )
+_ROW_ID: Final = Statement(
+    select(HISTORY.c.id)
+    .where(
+        HISTORY.c.card == bindparam("card"),
+        HISTORY.c.at_ms == bindparam("at_ms"),
+        HISTORY.c.replica == bindparam("replica"),
+        HISTORY.c.seq == bindparam("seq"),
+    )
+    .order_by(HISTORY.c.id.desc())  # what leaves came last, so it is found at once
+    .limit(1)
+)
+_FORGET: Final = Statement(
+    HISTORY.delete().where(
+        HISTORY.c.id.between(bindparam("first"), bindparam("last")),
+        HISTORY.c.replica == bindparam("replica"),
+    )
+)
+_LAST: Final = select(func.coalesce(func.max(BLOCK.c.ordinal), 0)).scalar_subquery()
+_END_HERE: Final = Statement(HUB.update().values(projected=_LAST, learnt=_LAST))  # ordinals come again
 
 
 class Step(NamedTuple):
@@ -117,16 +135,17 @@ def about(facts: Iterable[Delta]) -> Iterator[ColumnElement[bool]]:
         yield tuple_(HISTORY.c.card, HISTORY.c.at_ms).in_(moments[at : at + _CHUNK])
 
 
-def forget(connection: Connection, removed: Sequence[Block], at_ms: int) -> None:
-    """Take the facts of blocks that left the record out of the history, which has caught up."""
-    days.take_back(connection, [delta for block in removed for delta in _deltas(block)], at_ms)
-    for replica, blocks in groupby(removed, key=lambda block: block.header.replica):
-        chain = list(blocks)
-        here = (HISTORY.c.replica == replica) & (HISTORY.c.seq >= chain[0].header.first_seq)
-        for those in about(delta for block in chain for delta in _deltas(block)):
-            connection.execute(HISTORY.delete().where(those, here))
-    last = select(func.coalesce(func.max(BLOCK.c.ordinal), 0)).scalar_subquery()
-    connection.execute(HUB.update().values(projected=last, learnt=last))  # ordinals may be given again
+def forget(connection: Connection, removed: Sequence[Removed], at_ms: int) -> None:
+    """Take the facts of blocks that left the record out of the history, which has caught up.
+
+    Those of a block came into it together, so all between its first and its last row are of it.
+    """
+    facts = [one.deltas() for one in removed]
+    days.take_back(connection, [delta for deltas in facts for delta in deltas], at_ms)
+    for deltas in facts:
+        first, last = (_row_id(connection, delta) for delta in (deltas[0], deltas[-1]))
+        _FORGET.run(connection, replica=deltas[0].replica, first=first, last=last)
+    _END_HERE.run(connection)
 
 
 def remaining_openings(connection: Connection, cards: Collection[CardId]) -> dict[CardId, int]:
@@ -142,8 +161,9 @@ def remaining_openings(connection: Connection, cards: Collection[CardId]) -> dic
 def still_mentioned(connection: Connection, cards: Collection[CardId]) -> set[CardId]:
     """Those of these cards that the history has any fact of."""
     found: set[CardId] = set()
+    any_fact = exists().where(HISTORY.c.card == CARD.c.card)  # one is enough, and there may be many
     for part in _parts(cards):
-        query = select(HISTORY.c.card).where(HISTORY.c.card.in_(part)).distinct()
+        query = select(CARD.c.card).where(CARD.c.card.in_(part), any_fact)
         found |= {CardId(card) for card in connection.execute(query).scalars()}
     return found
 
@@ -164,6 +184,10 @@ def facts_about(connection: Connection, card: CardId, limit: int) -> list[Delta]
     newest = select(HISTORY.c.id).where(HISTORY.c.card == card).order_by(HISTORY.c.id.desc())
     found = newest.limit(limit).subquery()  # by the index alone: only these rows are read
     return _facts(connection, _query().join(found, found.c.id == HISTORY.c.id).order_by(HISTORY.c.id.desc()))
+
+
+def _row_id(connection: Connection, fact: Delta) -> Any:
+    return _ROW_ID.value(connection, card=fact.card, at_ms=fact.at_ms, replica=fact.replica, seq=fact.seq)
 
 
 def _deltas(block: Block) -> Sequence[Delta]:

@@ -8,14 +8,12 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from crdt.block import Block
 from crdt.errors import RefusalCode
 from crdt.facts import MAX_SEQ
 from crdt.revocations import Revocations
-from crdt.store import balances, blocks, claims, projection, quarantine
+from crdt.store import blocks, claims, cutting, quarantine
 from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
-from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import is_awaited, note_coming_again
 
@@ -24,19 +22,19 @@ class Applied(NamedTuple):
     """What a new list changed."""
 
     changes: Sequence[Change]
-    removed: Sequence[Block]  # they left the record
-    returned: Sequence[Block]  # they are in it again
+    more: bool  # whether there is more to take out of it: see `cutting`
 
 
 def apply_revocations(
     connection: Connection, authors: Authors, revocations: Revocations, at_ms: int
 ) -> Applied:
-    """Make the record what it would be if this list had always held. `at_ms`: the hub's clock."""
-    changes: list[Change] = []
+    """Make the record what it would be if this list, which is stored, had always held: some of what lies
+    beyond its cut-offs leaves at once, and what an older one had put into quarantine comes back. `at_ms`: the
+    hub's clock."""
     claims.drop_of_revoked(connection, authors.every(connection), revocations)
-    removed = _beyond(connection, revocations)
-    if removed:
-        changes.append(_remove(connection, revocations, at_ms))
+    cutting.begin(connection, revocations)
+    cut = cutting.cut_some(connection, at_ms)
+    changes = [] if cut.change is None else [cut.change]
     admitted = _readmit(connection, authors, revocations, at_ms)
     if admitted.blocks:
         change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
@@ -44,35 +42,7 @@ def apply_revocations(
     coming = note_coming_again(connection, revocations)
     if coming:
         changes.append(Change(0, (), suspects=coming, again=True))
-    return Applied(changes, removed, admitted.blocks)
-
-
-def _beyond(connection: Connection, revocations: Revocations) -> list[Block]:
-    heads = blocks.heads_of(connection, list(revocations.cut_offs))
-    return [
-        block
-        for replica, head in sorted(heads.items())
-        if head.seq > revocations.cut_offs[replica]
-        for block in blocks.stored_blocks(connection, replica, revocations.cut_offs[replica])
-    ]
-
-
-def _remove(connection: Connection, revocations: Revocations, at_ms: int) -> Change:
-    """Take what lies beyond the cut-offs out of record, history and balances, into quarantine."""
-    projection.catch_up(connection, at_ms)  # the history then says what of a card is left
-    position = balances.next_position(connection)
-    removed: list[Block] = []
-    for replica, seq in sorted(revocations.cut_offs.items()):
-        removed += blocks.cut_off(connection, replica, seq, position)
-    loss = balances.Gain()
-    for block in removed:
-        loss.add(blocks.facts_of(block))
-    projection.forget(connection, removed, at_ms)
-    balances.take_back(connection, loss, position)
-    evidence = [Quarantined.of(block, RefusalCode.REVOKED) for block in removed]
-    quarantine.put(connection, evidence, at_ms, bounded=False)
-    replicas = {block.header.replica for block in removed}
-    return Change(position, loss.sums.keys(), replicas, suspects=replicas, gone=True)
+    return Applied(changes, cut.more)
 
 
 def _readmit(connection: Connection, authors: Authors, revocations: Revocations, at_ms: int) -> Admitted:

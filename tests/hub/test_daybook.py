@@ -145,5 +145,6 @@ def test_every_state_of_a_day_has_its_sentence() -> None:
 
     assert completeness(row("complete", 4312)) == "taps 1–4,312 complete"
     assert completeness(row("complete", 0)) == "no taps, complete"
+    assert completeness(row("behind", 0)) == "still being counted; look again in a moment"
     assert completeness(row("open", 1)) == "tap 1 so far; it has not said yet whether there are more"
     assert completeness(row("missing", 2, 7)) == "taps 1–2 here; missing: 7 in quarantine"

@@ -20,6 +20,7 @@ from crdt.protocol import REVOKED_LIST
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Event
+from crdt.store import cutting
 from crdt.store.completeness import Complete
 from crdt.store.database import Database
 from crdt.store.days import QUARTER_MS, Day
@@ -27,7 +28,7 @@ from crdt.store.jobs import Rank
 from crdt.terminal_status import Status
 from hub.cli import main
 from hub.errors import RequestRefused
-from tests.crdt.store.quarantined import in_quarantine
+from tests.crdt.store.quarantined import at_rest, in_quarantine
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, NOON_MS, Refused, Terminal, first, stranger
 from tests.hub.test_renewal import renewed
@@ -195,6 +196,34 @@ async def test_pairing_again_brings_the_terminal_back_under_another_identity(dep
     events = await found.push(found.taps(-250))
     assert first(events, "Ack").frontier == {found.key.replica: found.head}
     assert found.key.replica != stolen.key.replica
+
+
+@pytest.mark.may_block("the writer is held until both have asked")
+async def test_a_terminal_that_is_revoked_again_while_its_chain_is_cut_loses_no_less(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut-off far below its head takes a while; what is held until then is not what counts."""
+    monkeypatch.setattr(cutting, "STEP_FACTS", 1)
+    stolen, held, go = await depot.pair("Bus 9"), threading.Event(), threading.Event()
+    await stolen.push(stolen.taps(1000, kind=Kind.OPENING), *(stolen.taps(-250) for _ in range(4)))
+
+    def hold(_connection: Connection) -> None:
+        held.set()
+        assert go.wait(PATIENCE_S)
+
+    database = depot.hub.database
+    assert isinstance(database, Database)
+    holding = database.write(hold)
+    assert held.wait(PATIENCE_S)
+    once = asyncio.create_task(revoke(depot, "Bus 9", cut_off=2))
+    await queued(database, 1)
+    again = asyncio.create_task(revoke(depot, "Bus 9"))
+    await queued(database, 2)
+    go.set()
+    await asyncio.wrap_future(holding)
+    assert await once == await again == {stolen.key.replica.hex(): 2}
+    await asyncio.to_thread(at_rest, depot.hub.ledger)
+    assert await balance(depot) == 750
 
 
 @pytest.mark.may_block("the writer is held until both have asked")

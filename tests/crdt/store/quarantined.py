@@ -15,9 +15,10 @@ def in_quarantine(hub: HubLedger) -> Future[list[Quarantined]]:
 
 
 def at_rest(hub: HubLedger) -> None:
-    """Wait until the hub has compared with its ledger all in quarantine that it has to."""
+    """Wait until all that is to leave the record has, and the hub has compared with it all in quarantine that
+    it has to."""
     for _ in range(MANY_STEPS):
-        if not hub._parts.own._comparing._running:
+        if not (hub._parts.cutting._running or hub._parts.own._comparing._running):
             return
         hub._database.write(lambda _connection: None, background=True).result()
     raise AssertionError("it does not rest")

@@ -9,11 +9,22 @@ from crdt.certificate import Role, issue
 from crdt.frontier import Frontier, Head
 from crdt.revocations import NONE_REVOKED, Revocations
 from crdt.signing import SigningKey
+from crdt.store import projection
 from crdt.store.blocks import NO_HEAD
-from crdt.store.completeness import Complete, Gap, Known, Missing, Open, judge
+from crdt.store.completeness import (
+    MANY_BLOCKS,
+    Behind,
+    Complete,
+    Gap,
+    Known,
+    Missing,
+    Open,
+    judge,
+)
 from crdt.store.days import Day
 from crdt.store.expectations import Expected
 from crdt.store.hub import HubLedger
+from crdt.store.projection import project_some
 from crdt.store.silent import Silent
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet
@@ -324,6 +335,25 @@ def test_a_fork_leaves_a_day_contested_until_somebody_resolves_it(fleet: Fleet) 
     merge(hub, mine)
     hub.merge([rival[0].raw]).result()
     assert hub.completeness([ONE.key.replica], DAY).result() == Missing(2, (), 3)
+
+
+def test_a_day_is_not_counted_from_the_blocks_of_a_history_that_is_far_behind(fleet: Fleet) -> None:
+    """Bounded time: a chain may be years long, and until the history is made again nothing is said."""
+    hub, one = fleet.hub, [ONE.key.replica]
+    rides = taps(*[1.0] * (MANY_BLOCKS + 1), 25)
+    blocks = ONE.blocks(rides, [1] * len(rides))
+    merge(hub, blocks)
+    assert hub.completeness(one, DAY).result() == Complete(MANY_BLOCKS + 1)
+    fleet.hub_database.write_and_wait(projection._forget)
+    assert hub.completeness(one, DAY).result() == Behind()
+    assert hub.figures(one, DAY).result() is None
+    while hub.lag().result() > MANY_BLOCKS:
+        fleet.hub_database.write_and_wait(lambda connection: project_some(connection, 9))
+    assert hub.lag().result() > 0
+    assert hub.completeness(one, DAY).result() == Complete(MANY_BLOCKS + 1)
+    hub.rebuild().result()
+    merge(hub, [])
+    assert hub.completeness(one, DAY).result() == Complete(MANY_BLOCKS + 1)
 
 
 def test_the_count_is_exact_while_the_history_lags(fleet: Fleet) -> None:

@@ -12,9 +12,12 @@ from crdt.documents import SignedDocument
 from crdt.errors import MisuseError
 from crdt.facts import NO_CONTEXT, Context, Delta, Draft, Kind, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.store import projection
+from crdt.store.closing import close_if_ready
 from crdt.store.completeness import Complete
 from crdt.store.days import NO_FIGURES, QUARTER_MS, Day, Figures, tally
 from crdt.store.hub import HubLedger
+from crdt.store.projection import CATCH_UP_STEPS, STEP_BLOCKS
 from tests.crdt import world
 from tests.crdt.store.branches import as_of, caught_up, renewed
 from tests.crdt.store.fleet import Fleet, card, deltas_of
@@ -124,6 +127,23 @@ def test_the_days_of_a_ledger_that_was_made_again_are_the_same(fleet: Fleet) -> 
     fleet.hub.rebuild().result()
     caught_up(fleet.hub)
     assert fleet.hub.report(DAY).result() == report
+
+
+def test_a_day_is_closed_with_all_of_a_history_that_is_made_again_some_blocks_a_transaction(
+    fleet: Fleet,
+) -> None:
+    """Bounded time: nobody's merge waits until all of it has come."""
+    at_once = CATCH_UP_STEPS * STEP_BLOCKS
+    rides = taps(*[1.0] * (3 * at_once))
+    merge(fleet.hub, ONE.blocks(rides, [1] * len(rides)))
+    fleet.hub_database.write_and_wait(projection._forget)
+    behind = fleet.hub.lag().result()
+    step = fleet.hub_database.write_and_wait(lambda connection: close_if_ready(connection, DAY, 5))
+    assert (step.change, step.report) == (None, None)
+    assert behind - fleet.hub.lag().result() == at_once
+    report = fleet.hub.close_day(DAY, 7).result()
+    assert (report.closed_ms, report.figures[ONE.key.replica].taps) == (7, 3 * at_once)
+    assert fleet.hub.report(DAY).result().adjustments == ()
 
 
 def test_a_revocation_restates_a_closed_day_too_and_back(fleet: Fleet) -> None:

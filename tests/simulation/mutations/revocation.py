@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import admission, concession, revoking
+from crdt.store import admission, concession, cutting, revoking
 from edge import proving
 from tests.simulation.actions import REVOKED, STORAGE
 from tests.simulation.mutations.planting import mutation
@@ -19,7 +19,7 @@ MUTATIONS: Final = (
     mutation(
         "what a revoked author wrote stays in the balances",
         60,
-        revoking._remove,
+        cutting.cut_some,
         "balances.take_back(connection, loss, position)",
         "pass",
         theme=REVOKED,
