@@ -19,7 +19,8 @@ from crdt.facts import CardId, CardView, Delta, Kind, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import REFUSED, UNMET
 from crdt.store import papers
-from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest, newest_first
+from crdt.store.authorship import FOREIGN, OWN
+from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest_first
 from crdt.store.held import FARE, RECENT_FARES, Held, RecentFares, held_beyond
 from crdt.store.peers_open import PeersOpen
 from crdt.store.schema import BLOCK, QUARANTINE
@@ -31,13 +32,10 @@ Fare = tuple[CardId, int]  # a card, and when it paid, in ms
 
 _UNSETTLED: Final[SettledRow] = (0, 0, UNMET)
 
-_OWN: Final = select(IDENTITY.c.replica)
 _SUSPENDED: Final = Statement(select(TERMINAL.c.suspended))
-_FOREIGN: Final = Statement(select(func.count()).select_from(BLOCK).where(BLOCK.c.replica.not_in(_OWN)))
+_FOREIGN: Final = Statement(select(func.count()).select_from(BLOCK).where(FOREIGN.fit))
 _QUARANTINED: Final = Statement(select(func.count()).select_from(QUARANTINE))
-_IDENTITIES: Final = Statement(_OWN)
-_NEWEST_OWN: Final = newest(BLOCK.c.replica.in_(_OWN))
-_NEWEST_FOREIGN: Final = newest(BLOCK.c.replica.not_in(_OWN))
+_IDENTITIES: Final = Statement(select(IDENTITY.c.replica))
 _SEGMENT: Final = Statement(select(OPEN_DELTA).order_by(OPEN_DELTA.c.seq))
 
 
@@ -88,7 +86,7 @@ class Memory:
     def load(cls, connection: Connection, replica: ReplicaId) -> Memory:
         """The state that is on disk."""
         snapshot = read_snapshot(connection, replica)
-        return cls(snapshot, _recent(connection, _NEWEST_OWN), _recent(connection, _NEWEST_FOREIGN))
+        return cls(snapshot, _recent(connection, OWN.newest), _recent(connection, FOREIGN.newest))
 
     @property
     def noted_ms(self) -> int:

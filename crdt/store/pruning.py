@@ -8,35 +8,18 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from crdt.facts import Kind
-from crdt.store.blocks import facts_of, newest, newest_first
+from crdt.store.authorship import ANY, FOREIGN, OWN, Blocks
+from crdt.store.blocks import facts_of, newest_first
 from crdt.store.held import RECENT_FARES
 from crdt.store.memory import Memory
 from crdt.store.owned import Owned
 from crdt.store.schema import BLOCK
-from crdt.store.statement import Statement
-from crdt.store.terminal_schema import IDENTITY, SETTLED_HEAD, TERMINAL
+from crdt.store.terminal_schema import SETTLED_HEAD, TERMINAL
 
 CHUNK_BLOCKS: Final = 64  # of one transaction: a tap waits for one at most
-
-
-class _Blocks(NamedTuple):
-    """Some of the record."""
-
-    fit: ColumnElement[bool]
-    newest: Statement
-
-    @classmethod
-    def that(cls, fit: ColumnElement[bool]) -> _Blocks:
-        """Those that fit this."""
-        return cls(fit, newest(fit))
-
-
-_OWN: Final = _Blocks.that(BLOCK.c.replica.in_(select(IDENTITY.c.replica)))
-_FOREIGN: Final = _Blocks.that(~_OWN.fit)
-_ANY: Final = _Blocks.that(true())
 
 
 def prune(store: Owned, memory: Memory, now_ms: int, retention_ms: int, keep_deltas: int) -> int:
@@ -74,17 +57,17 @@ class Kept(NamedTuple):
 
 def kept(connection: Connection, keep_deltas: int) -> Kept:
     """What is kept: the fares that the passback rule remembers, and the last `keep_deltas` facts."""
-    own = _from(connection, _OWN, RECENT_FARES, 0)
-    foreign = _from(connection, _FOREIGN, RECENT_FARES, 0)
-    return Kept(own, foreign, _from(connection, _ANY, 0, keep_deltas))
+    own = _from(connection, OWN, RECENT_FARES, 0)
+    foreign = _from(connection, FOREIGN, RECENT_FARES, 0)
+    return Kept(own, foreign, _from(connection, ANY, 0, keep_deltas))
 
 
 def prune_some(connection: Connection, settled_before_ms: int, kept: Kept) -> tuple[int, int]:
     """Delete up to CHUNK_BLOCKS blocks, oldest first; how many, and how many of them were of others."""
     ordinal = BLOCK.c.ordinal
-    remembered = or_(and_(_OWN.fit, ordinal >= kept.own), and_(_FOREIGN.fit, ordinal >= kept.foreign))
+    remembered = or_(and_(OWN.fit, ordinal >= kept.own), and_(FOREIGN.fit, ordinal >= kept.foreign))
     old = (BLOCK.c.settled_ms <= settled_before_ms) & (ordinal < kept.every) & ~remembered & _settled()
-    query = select(ordinal, _OWN.fit.label("own")).where(old).order_by(ordinal).limit(CHUNK_BLOCKS)
+    query = select(ordinal, OWN.fit.label("own")).where(old).order_by(ordinal).limit(CHUNK_BLOCKS)
     rows = connection.execute(query).all()
     connection.execute(BLOCK.delete().where(ordinal.in_([row.ordinal for row in rows])))
     return len(rows), sum(not row.own for row in rows)
@@ -99,7 +82,7 @@ def _settled() -> ColumnElement[bool]:
     return select(head.seq).where(included).correlate(BLOCK).exists()
 
 
-def _from(connection: Connection, some: _Blocks, fares: int, deltas: int) -> int:
+def _from(connection: Connection, some: Blocks, fares: int, deltas: int) -> int:
     """The ordinal from which on there are so many fares and facts; 0 when there are not so many."""
     blocks = 0
     for block in newest_first(connection, some.newest):
