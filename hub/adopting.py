@@ -6,9 +6,10 @@ from http import HTTPStatus
 
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
-from crdt.store import quarantine
+from crdt.store import quarantine_list
 from crdt.store.hub import HubLedger
-from crdt.store.quarantine import UNRESOLVED, Listed
+from crdt.store.quarantine import UNRESOLVED
+from crdt.store.quarantine_list import Listed
 from crdt.store.store import Store
 from hub.errors import RequestRefused
 from hub.evidence import quarantined
@@ -35,7 +36,7 @@ async def adopt(
     rows = [found]
     if others:
         author = found.replica
-        rows = await asyncio.wrap_future(database.read(lambda sql: quarantine.undecided(sql, author)))
+        rows = await asyncio.wrap_future(database.read(lambda sql: quarantine_list.undecided(sql, author)))
     hashes = [row.hash for row in rows if _may_adopt(row, replaced)]
     return await asyncio.wrap_future(ledger.adopt(hashes))
 

@@ -17,11 +17,12 @@ from crdt.errors import RefusalCode
 from crdt.facts import CardId, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import OVERDRAWN
-from crdt.store import quarantine
+from crdt.store import quarantine_list
 from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
 from crdt.store.hub_schema import CARD
-from crdt.store.quarantine import OPEN, UNRESOLVED, Listed
+from crdt.store.quarantine import OPEN, UNRESOLVED
+from crdt.store.quarantine_list import Listed
 from crdt.store.silent import Silent
 from crdt.store.store import Store
 from hub import restoring
@@ -156,16 +157,16 @@ class Evidence:
         """Blocks that do not count: those that somebody has to decide about first, then by author."""
 
         def read(connection: Connection) -> Excerpt[Listed]:
-            total = quarantine.count(connection)
+            total = quarantine_list.count(connection)
             shown = existing(page, total)
-            return Excerpt(quarantine.listed(connection, PAGE_ROWS, offset(shown)), shown, total)
+            return Excerpt(quarantine_list.listed(connection, PAGE_ROWS, offset(shown)), shown, total)
 
         found = await asyncio.wrap_future(self._database.read(read))
         return Excerpt(await self._rows(found.rows), found.page, found.total)
 
     async def undecided(self) -> int:
         """How many blocks somebody has to decide about."""
-        return await asyncio.wrap_future(self._database.read(quarantine.count_unresolved))
+        return await asyncio.wrap_future(self._database.read(quarantine_list.count_unresolved))
 
     async def block(self, block: str) -> QuarantineRow | None:
         """One block in quarantine by its hash, in hex; None when it is not there."""
@@ -221,7 +222,7 @@ async def quarantined(database: Store, block: str) -> Listed | None:
     except ValueError:
         return None
     return await asyncio.wrap_future(
-        database.read(lambda connection: quarantine.listed_one(connection, hash_))
+        database.read(lambda connection: quarantine_list.listed_one(connection, hash_))
     )
 
 

@@ -14,27 +14,25 @@ from crdt.certificate import AuthorCertificate
 from crdt.documents import FLEET_DOCUMENT, SignedDocument
 from crdt.errors import InputRefused, MisuseError, RefusalCode
 from crdt.facts import NO_CONTEXT, CardId, Context, Draft, ReplicaId, check_card
-from crdt.frontier import Frontier, Head
+from crdt.frontier import Frontier
 from crdt.ledger import MergeReport
 from crdt.revocations import REVOKED_DOCUMENT
-from crdt.settlement import Page
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import balances, papers, quarantine
 from crdt.store.amending import Amending, Amendment
-from crdt.store.asking import LedgerReader, Totals
+from crdt.store.asking import Totals
 from crdt.store.authors import Authors
-from crdt.store.blocks import NO_HEAD
 from crdt.store.days import Day, DayReport
 from crdt.store.editions import Editions, PagePull
-from crdt.store.expectations import NOWHERE
 from crdt.store.futures import first, second
+from crdt.store.hearing import HearingLedger
 from crdt.store.hub_parts import HubParts
 from crdt.store.intake import MAX_MERGING_BYTES, Given
 from crdt.store.markkeeper import Keeper, MarkKeeper
 from crdt.store.marks import Marks
 from crdt.store.own_chain import OwnChain
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order
-from crdt.store.standing import HubStanding, arrival
+from crdt.store.standing import HubStanding
 from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
 from crdt.store.witness import Witness
@@ -58,7 +56,7 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class HubLedger(LedgerReader):
+class HubLedger(HearingLedger):
     """The ledger of a hub, on an open database (open it with two readers: one verifies while one reads).
 
     Whatever touches the disk returns a future and never waits, so it may be called from an event loop
@@ -209,57 +207,7 @@ class HubLedger(LedgerReader):
         """
         return self.amend(lambda amendment: amendment.set_floor(floor_minor))
 
-    # ---- What is missing ----
-
-    def arrival(self, replica: ReplicaId, frontier: Frontier) -> Future[tuple[HubStanding, Frontier]]:
-        """What this hub thinks of an author that names these heads, and its own heads of all of them.
-
-        Of itself it has no chain where it names none.
-        """
-        return self._database.read(self._arriving(replica, frontier))
-
-    def arrival_and_page(
-        self, replica: ReplicaId, frontier: Frontier, pull: PagePull
-    ) -> Future[tuple[tuple[HubStanding, Frontier], Page]]:
-        """`arrival` and `page` of an author, quicker than one after the other."""
-        arriving, paging = self._arriving(replica, frontier), self._paging(pull)
-        return self._database.read(lambda connection: (arriving(connection), paging(connection)))
-
-    def expect(
-        self,
-        frontier: Frontier,
-        source: str,
-        at_ms: int,
-        by: ReplicaId | None = None,
-        former: Frontier = NOWHERE,
-    ) -> Future[None]:
-        """Note how far chains go by the word of their authors' own terminals. Nothing new costs nothing.
-
-        `source`: a short text for people. `by`: the author that speaks, known from TLS: it has named
-        everything it has. `former`: the heads of the identities that wrote to its storage before. Authors
-        that are not enrolled are left out.
-        """
-        return self._parts.expectations.expect(frontier, source, at_ms, by, former)
-
-    def see_time(self) -> Future[None]:
-        """Look at the clock: what was noted of a time that has not come proves no day when it comes.
-
-        To be called every so often: a clock that was ahead has noted such, and nothing else may show before
-        the day's end that it was set right.
-        """
-        return self._parts.intake.see_time()
-
-    def claim(self, frontier: Frontier, by: ReplicaId, source: str, at_ms: int) -> Future[None]:
-        """Note how far chains of others go by the mere word of an author's terminal: told, and no day waits
-        for it, nor anybody once that is revoked."""
-        return self._parts.claims.claim(frontier, by, source, at_ms)
-
-    def give_up(self, replica: ReplicaId) -> Future[bool]:
-        """Wait no longer for what an author has written and nobody brings; an operator decides.
-
-        Of a former identity also for what nobody can tell. False when nobody waits for anything of it.
-        """
-        return self._parts.expectations.give_up(replica)
+    # ---- Days ----
 
     def close_day(self, day: Day, at_ms: int) -> Future[DayReport]:
         """Fix a day's figures; what is learnt of it later becomes adjustments. Again changes nothing.
@@ -312,15 +260,6 @@ class HubLedger(LedgerReader):
         return self._parts.listeners.add(listener)
 
     # ---- Within ----
-
-    def _arriving(
-        self, replica: ReplicaId, frontier: Frontier
-    ) -> Callable[[Connection], tuple[HubStanding, Frontier]]:
-        mark = self._mark(replica)
-        return lambda connection: arrival(connection, replica, frontier, mark)
-
-    def _mark(self, replica: ReplicaId) -> Head:
-        return NO_HEAD if self._marks is None else self._marks.head(replica) or NO_HEAD
 
     def _amended(self, amendment: Amendment) -> None:
         self._documents |= {one.name: one for one in amendment.documents if one.name in self._documents}

@@ -13,7 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, func, or_, select
+from sqlalchemy import BigInteger, Connection, bindparam, func, or_, select
 
 from crdt.block import Block, contents, parse
 from crdt.certificate import AuthorCertificate
@@ -77,21 +77,6 @@ class Quarantined:
         return len(self.raw) + len(self.counted or b"")
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """What a list shows of a block in quarantine, read without the block."""
-
-    hash: bytes
-    replica: ReplicaId
-    first_seq: int
-    last_seq: int
-    reason: RefusalCode
-    resolution: str
-    noted_ms: int
-    amount_minor: int  # of all its facts
-    proven: bool  # the block that it contradicts is kept beside it
-
-
 def put(
     connection: Connection,
     entries: Iterable[Quarantined],
@@ -146,35 +131,6 @@ def find(connection: Connection, hashes: Collection[bytes]) -> list[Quarantined]
     return sorted(found, key=lambda entry: (entry.replica, entry.first_seq, entry.hash))
 
 
-def listed(connection: Connection, limit: int, offset: int = 0) -> list[Listed]:
-    """Some for a list: unresolved ones before the others, each by replica and number."""
-    query = _LISTED.order_by(~_unresolved(), QUARANTINE.c.replica, QUARANTINE.c.first_seq, QUARANTINE.c.hash)
-    return [_listed(row) for row in connection.execute(query.limit(limit).offset(offset))]
-
-
-def listed_one(connection: Connection, hash_: bytes) -> Listed | None:
-    """What a list shows of this block; None when it is not in quarantine."""
-    row = connection.execute(_LISTED.where(QUARANTINE.c.hash == hash_)).one_or_none()
-    return None if row is None else _listed(row)
-
-
-def undecided(connection: Connection, replica: ReplicaId) -> list[Listed]:
-    """A replica's blocks whose facts the ledger lacks, as far as is known, by number."""
-    query = _LISTED.where(QUARANTINE.c.replica == replica, _unresolved())
-    return [_listed(row) for row in connection.execute(query.order_by(QUARANTINE.c.first_seq))]
-
-
-def count(connection: Connection) -> int:
-    """How many blocks there are."""
-    return int(connection.execute(select(func.count()).select_from(QUARANTINE)).scalar_one())
-
-
-def count_unresolved(connection: Connection) -> int:
-    """How many blocks there are whose facts the ledger lacks, as far as is known."""
-    query = select(func.count()).select_from(QUARANTINE).where(_unresolved())
-    return int(connection.execute(query).scalar_one())
-
-
 def hashes_in(connection: Connection, hashes: Collection[bytes]) -> set[bytes]:
     """Which of these blocks are in quarantine."""
     return {hash_ for (hash_,) in _IN.run(connection, hashes)}
@@ -224,12 +180,6 @@ _COLUMNS: Final = (
     "resolution",
     "noted_ms",
 )
-_LISTED: Final = select(
-    *(QUARANTINE.c[name] for name in ("hash", "replica", "first_seq", "last_seq", "reason", "resolution")),
-    QUARANTINE.c.noted_ms,
-    QUARANTINE.c.amount_minor,
-    func.length(QUARANTINE.c.counted),  # SQLite reads all of the block to say whether it is NULL
-)
 _LIMIT: Final = "limit"
 _UNTIL: Final = "until"
 _PART: Final = Statement(
@@ -272,25 +222,6 @@ def _entry(row: Sequence[Any]) -> Quarantined:
     return Quarantined(
         hash_, ReplicaId(replica), first, last, raw, RefusalCode(reason), counted, resolution, noted_ms
     )
-
-
-def _listed(row: Sequence[Any]) -> Listed:
-    hash_, replica, first, last, reason, resolution, noted_ms, amount_minor, counted_bytes = row
-    return Listed(
-        hash_,
-        ReplicaId(replica),
-        first,
-        last,
-        RefusalCode(reason),
-        resolution,
-        noted_ms,
-        amount_minor,
-        bool(counted_bytes),
-    )
-
-
-def _unresolved() -> ColumnElement[bool]:
-    return QUARANTINE.c.resolution.in_(sorted(UNRESOLVED))
 
 
 def _row(entry: Quarantined, noted_ms: int) -> tuple[Any, ...]:
