@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, bindparam, update
 
 from crdt.block import Block
 from crdt.columns import Columns
@@ -40,7 +40,12 @@ from crdt.store.content import Content
 from crdt.store.quarantine import REISSUED, Quarantined
 from crdt.store.schema import BLOCK, HEAD
 from crdt.store.settled import settled_heads_of
+from crdt.store.statement import Statement
 from crdt.store.terminal_schema import TERMINAL
+
+_DELETE: Final = Statement(
+    BLOCK.delete().where(BLOCK.c.replica == bindparam("replica"), BLOCK.c.first_seq == bindparam("first_seq"))
+)
 
 
 class Conceded(NamedTuple):
@@ -254,7 +259,7 @@ def _replace(
     replica = canonical.replica
     chain = chains_of(connection, [replica]).get(replica, NO_CHAIN)
     for block in leave:
-        connection.execute(BLOCK.delete().where(BLOCK.c.replica == replica, BLOCK.c.hash == block.hash))
+        _DELETE.run(connection, replica=replica, first_seq=block.header.first_seq)
     held = {block.hash for block in stay}
     new = [block for block in canonical.blocks if block.hash not in held]
     store_blocks(connection, new)

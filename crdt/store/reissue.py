@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, bindparam, update
 
 from crdt.block import Block
 from crdt.certificate import AuthorCertificate
@@ -22,8 +22,12 @@ from crdt.store.content import Content
 from crdt.store.evidence import DELIVERED, TOLD
 from crdt.store.memory import open_segment
 from crdt.store.quarantine import OPEN, REISSUED
+from crdt.store.sql import Bulk
+from crdt.store.statement import Statement
 from crdt.store.terminal_schema import OPEN_DELTA, TERMINAL
 
+_INSERT: Final = Bulk(OPEN_DELTA)
+_FORGET: Final = Statement(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq == bindparam("seq")))
 _WRITTEN: Final = ((OPEN, REISSUED), (DELIVERED, TOLD))
 
 
@@ -71,7 +75,7 @@ def forget_open(connection: Connection, writer: ReplicaId, elsewhere: AbstractSe
     """Take out of the open segment what the hub has under another identity."""
     for row in open_segment(connection) if elsewhere else ():
         if Content.of(delta_of(writer, row[0], row[1:])) in elsewhere:
-            connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq == row[0]))
+            _FORGET.run(connection, seq=row[0])
 
 
 def write_again(
@@ -108,7 +112,4 @@ def _put(
     """Number these facts from `after_seq` on, in place of the open segment or (`keep`) at its end."""
     if not keep:
         connection.execute(OPEN_DELTA.delete())
-    names = [column.name for column in OPEN_DELTA.columns]
-    rows = [dict(zip(names, (seq, *fact), strict=True)) for seq, fact in enumerate(facts, after_seq + 1)]
-    if rows:
-        connection.execute(insert(OPEN_DELTA), rows)
+    _INSERT.run(connection, [(seq, *fact) for seq, fact in enumerate(facts, after_seq + 1)])
