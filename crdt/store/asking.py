@@ -17,7 +17,7 @@ from crdt.facts import Books, CardId, Delta, FleetId, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import MAX_PAGE_ROWS, CardRow, Page, seal_page
 from crdt.signing import SigningKey
-from crdt.store import balances, blocks, days, flags, overdrawn, paging, papers, projection
+from crdt.store import balances, blocks, cutting, days, flags, overdrawn, paging, papers, projection
 from crdt.store.authors import Authors
 from crdt.store.completeness import Completeness, completeness, figures_of
 from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
@@ -79,9 +79,9 @@ class LedgerReader:
         return None if self._editions is None else self._editions.installed(position)
 
     def blocks_after(self, replica: ReplicaId, seq: int, max_bytes: int) -> Future[list[bytes]]:
-        """A replica's sealed blocks after `seq`, at most `max_bytes` together but at least one."""
+        """A replica's sealed blocks after `seq` that count, at most `max_bytes` together but at least one."""
         return self._database.read(
-            lambda connection: blocks.blocks_after(connection, replica, seq, max_bytes)
+            lambda connection: cutting.counted_after(connection, replica, seq, max_bytes)
         )
 
     def heads(self, replicas: Sequence[ReplicaId] | None = None) -> Future[dict[ReplicaId, Head]]:

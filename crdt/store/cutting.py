@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, select
 
+from crdt.block import parse
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.revocations import Revocations
@@ -30,7 +31,8 @@ STEP_FACTS: Final = 1_000  # that leave in one transaction, but for the rest of 
 STEP_BLOCKS: Final = 64
 
 _PUT: Final = Bulk(CUT)
-_CUT_OFF: Final = Statement(CUT.delete().where(CUT.c.replica == bindparam("replica")))
+_CUT_OFF_OF: Final = Statement(select(CUT.c.seq).where(CUT.c.replica == bindparam("replica")))
+_DONE: Final = Statement(CUT.delete().where(CUT.c.replica == bindparam("replica")))
 _NEXT: Final = Statement(select(CUT.c.replica, CUT.c.seq).order_by(CUT.c.replica).limit(STEP_BLOCKS))
 _ANY: Final = Statement(select(CUT.c.replica).limit(1))
 _OF: Final = Lookup(CUT, "replica", ("replica",))
@@ -68,6 +70,16 @@ def among(connection: Connection, replicas: Collection[ReplicaId]) -> set[Replic
     return {ReplicaId(replica) for (replica,) in _OF.run(connection, replicas)}
 
 
+def counted_after(connection: Connection, replica: ReplicaId, seq: int, max_bytes: int) -> list[bytes]:
+    """See `blocks.blocks_after`; without those that are still to leave.
+
+    A terminal that compares with its chain would take them for counted, and not write them again.
+    """
+    found = blocks.blocks_after(connection, replica, seq, max_bytes)
+    cut_off = _CUT_OFF_OF.value(connection, replica=replica)
+    return found if cut_off is None else [raw for raw in found if parse(raw).last_seq <= cut_off]
+
+
 def cut_some(connection: Connection, at_ms: int) -> Cut:
     """Take some of it out of record, history and balances, into quarantine. `at_ms`: the hub's clock.
 
@@ -99,7 +111,7 @@ def _shorten(connection: Connection, position: int) -> Sequence[Removed]:
     for replica, cut_off in _NEXT.rows(connection):
         first_seq = _beginning(connection, replica, cut_off, facts, most)
         if first_seq <= cut_off + 1:
-            _CUT_OFF.run(connection, replica=replica)
+            _DONE.run(connection, replica=replica)
         those = blocks.cut_off(connection, ReplicaId(replica), first_seq - 1, position)
         removed += those
         facts -= sum(one.block.header.count for one in those)

@@ -187,6 +187,17 @@ def test_invariant_2_nothing_beyond_comes_in_while_the_rest_leaves(fleet: Fleet)
     assert (fork.reason, fork.counted) == (RefusalCode.FORK_DETECTED, mine[3].raw)
 
 
+def test_nobody_is_shown_what_is_still_to_leave(fleet: Fleet) -> None:
+    """Invariant 4: a restored terminal that compares with it would not write it again."""
+    hub, mine = fleet.hub, chain()
+    give(hub, mine)
+    listed(fleet, Revocations({ONE.key.replica: CUT_OFF}))
+    next(steps(fleet))
+    assert hub.heads().result()[ONE.key.replica].seq > CUT_OFF
+    assert hub.blocks_after(ONE.key.replica, 0, 1 << 20).result() == [mine[0].raw]
+    assert hub.blocks_after(ONE.key.replica, CUT_OFF, 1 << 20).result() == []
+
+
 @pytest.mark.parametrize("cut_off", [sum(SIZES[:6]), FACTS, 0])
 def test_a_list_that_moves_the_cut_off_in_between_holds_from_then_on(fleet: Fleet, cut_off: int) -> None:
     """What had left and counts by the new one comes back; what counts no more by it leaves too."""
