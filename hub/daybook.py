@@ -158,8 +158,8 @@ class Daybook:
                 rows.append(row)
         hubs = [replica for replica, author in authors.items() if author.role is Role.HUB]
         booked = _sum(report.restated, hubs)
-        if booked.taps or _sum(report.figures, hubs).taps:
-            counted = await asyncio.wrap_future(self._ledger.figures(hubs, report.day))
+        counted = await asyncio.wrap_future(self._ledger.figures(hubs, report.day))
+        if counted is None or counted.taps or booked.taps or _sum(report.figures, hubs).taps:
             found = Behind() if counted is None else Complete(counted.taps)
             rows.append(_row(HUB_NAME, found, report, hubs))
         now_ms = self._now_ms()

@@ -1,9 +1,13 @@
 """The page of a day over the real hub: today's while it goes on, and closing one that has ended."""
 
+import asyncio
 import time
+
+import pytest
 
 from crdt.block import seal
 from crdt.facts import NO_CONTEXT, Delta, Kind
+from crdt.store import completeness, projection
 from crdt.terminal_status import Status
 from tests.hub.conftest import Depot
 from tests.hub.pages.world import operator, text_of
@@ -49,6 +53,28 @@ async def test_today_goes_on_and_yesterday_is_closed_and_restated(depot: Depot) 
         assert "Bus 1 taps 1–2 complete 1 2.50 5.00" in page
         assert "Bus 1 +1 +2.50" in page
         assert (await person.get("/days/never")).status == 400
+
+
+async def test_a_day_is_not_called_complete_while_its_taps_are_still_being_counted(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a bus's nor what the hub has booked; and the figures shown are said to be no figures yet."""
+    now_ms = time.time_ns() // 1_000_000
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, now_ms - DAY_MS))
+    await bus.exchange(Status({"held": 0}), frontier={bus.key.replica: bus.head})
+    await depot.ask("POST", "/topup", {"card": CARD.hex(), "amount": "5.00", "request": "one-top-up"})
+    await depot.projected()
+    day = (await depot.ask("GET", "/days/yesterday"))["day"]
+    async with operator(depot) as person:
+        page = text_of((await person.get(f"/days/{day}")).text)
+        assert "Bus 1 tap 1 complete 1 2.50" in page
+        monkeypatch.setattr(completeness, "MANY_BLOCKS", 0)
+        await asyncio.wrap_future(depot.hub.database.write(projection._forget))
+        page = text_of((await person.get(f"/days/{day}")).text)
+        assert "Bus 1 still being counted; look again in a moment" in page
+        assert "hub still being counted; look again in a moment" in page
+        assert "complete" not in page
 
 
 async def test_what_a_lost_storage_wrote_last_is_given_up_on_the_dashboard(depot: Depot) -> None:
