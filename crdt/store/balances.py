@@ -178,12 +178,14 @@ def take_back(connection: Connection, loss: Gain, position: int) -> None:
     """
     standing = read_standing(connection)
     stored = _stored(connection, loss.sums)
-    openings = remaining_openings(connection, list(loss.openings))
+    # Of a card with a larger opening than any that has left, that stays, and its history is not read.
+    lost = {card for card, minor in loss.openings.items() if minor == stored.openings.get(card, 0)}
+    openings = remaining_openings(connection, lost)
     met = still_mentioned(connection, list(loss.sums))
     rows: list[CardValues] = []
     for card, lost_minor in loss.sums.items():
         sum_minor, number = stored.sums[card] - lost_minor, stored.numbers[card]
-        left = openings if card in loss.openings else stored.openings
+        left = openings if card in lost else stored.openings
         opening_minor = left.get(card, 0)
         flags = judged(stored.flags.get(card, 0) & HOTLISTED, sum_minor + opening_minor, standing.floor_minor)
         rows.append(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
 
 from crdt.block import Block, parse
 from crdt.facts import CardId, Delta, Kind
@@ -161,10 +161,11 @@ def remaining_openings(connection: Connection, cards: Collection[CardId]) -> dic
 def still_mentioned(connection: Connection, cards: Collection[CardId]) -> set[CardId]:
     """Those of these cards that the history has any fact of."""
     found: set[CardId] = set()
-    any_fact = exists().where(HISTORY.c.card == CARD.c.card)  # one is enough, and there may be many
+    # One is enough, and there may be many: no database reads more for this.
+    any_fact = select(HISTORY.c.id).where(HISTORY.c.card == CARD.c.card).limit(1).scalar_subquery()
     for part in _parts(cards):
-        query = select(CARD.c.card).where(CARD.c.card.in_(part), any_fact)
-        found |= {CardId(card) for card in connection.execute(query).scalars()}
+        query = select(CARD.c.card, any_fact).where(CARD.c.card.in_(part))
+        found |= {CardId(card) for card, fact in connection.execute(query) if fact is not None}
     return found
 
 
