@@ -5,14 +5,26 @@ import sys
 
 import pytest
 
+from crdt.store import cutting
+from tests.simulation.actions import REVOKED, THEMES
 from tests.simulation.play import first_failure, play
 
 CLEAN_SEEDS = 190
+SEEDS_OF_REVOKED = 40
 
 
 def test_no_promise_is_broken() -> None:
     """Invariants 1 to 6 and 8 to 11: looked at after every step, and once everything works again."""
     failed = first_failure(0, CLEAN_SEEDS)
+    assert failed is None, "\n".join([*failed.trace, failed.failure, f"seed {failed.seed}"])
+
+
+def test_no_promise_is_broken_while_a_revocation_is_carried_out_fact_by_fact(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Crashes, exchanges, put-backs and other lists come between its steps."""
+    monkeypatch.setattr(cutting, "STEP_FACTS", 1)
+    failed = first_failure(REVOKED, SEEDS_OF_REVOKED, THEMES)
     assert failed is None, "\n".join([*failed.trace, failed.failure, f"seed {failed.seed}"])
 
 
