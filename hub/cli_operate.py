@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from crdt.facts import Kind
 from hub import cli_settings
 from hub.cli_text import ask_hub, local_time, money_text, say, table
 from hub.errors import SetupError
+from hub.kindwords import kind_word
 
 Command = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
 
@@ -78,7 +80,13 @@ def _show_card(card: dict[str, Any], money: Callable[[int], str]) -> None:
     blocked = "  BLOCKED" if card["hotlisted"] else ""
     say(f"{card['card']}  {money(card['balance_minor'])}{blocked}{known}")
     rows = [
-        [local_time(row["at_ms"]), row["kind"], money(row["amount_minor"]), row["terminal"], row["route"]]
+        [
+            local_time(row["at_ms"]),
+            kind_word(Kind[row["kind"].upper()]),
+            money(row["amount_minor"]),
+            row["terminal"],
+            row["route"],
+        ]
         for row in card["history"]
     ]
     table(["time", "what", "amount", "where", "route"], rows)
@@ -105,7 +113,7 @@ def _terminals(options: argparse.Namespace) -> None:
         [row["name"], _standing(row), _seen(row), _number(row["held"]), str(row["head_seq"]), row["terminal"]]
         for row in ask_hub(options, "GET", "/terminals")
     ]
-    table(["name", "state", "last seen", "held", "head", "id"], rows)
+    table(["name", "state", "last seen", "held taps", "last entry", "id"], rows)
 
 
 def _stop(options: argparse.Namespace) -> None:
@@ -119,7 +127,7 @@ def _stop(options: argparse.Namespace) -> None:
     else:
         say(f"{done['name']} is revoked, and every terminal hears of it. What it wrote counts up to:")
     for replica, seq in done["cut_offs"].items():
-        say(f"  {seq} of {replica}")
+        say(f"  entry {seq:,} of {replica}" if seq else f"  nothing of {replica}")
     _say_what_is_to_come(options, done["name"])
     say("Later entries that still turn up lie in quarantine and change no balance. To count them after all:")
     say(f"`farebox-hub terminals accept {done['name']!r}`. Pairing it again brings the terminal back.")

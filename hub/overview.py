@@ -14,6 +14,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.facts import MAX_CARD_BYTES, MIN_CARD_BYTES, CardId, Delta, Kind, ReplicaId, TerminalId
 from crdt.frontier import Head
 from crdt.store.hub import HubLedger
+from hub.authornames import author_name
 from hub.errors import RequestRefused
 from hub.registry import Registry, Terminal
 from hub.sums import Sums
@@ -269,11 +270,10 @@ def card_text(card: CardId) -> str:
 
 
 def _tap(delta: Delta, authors: Mapping[ReplicaId, AuthorCertificate], *, voided: bool) -> TapRow:
-    author = authors.get(delta.replica)
     return TapRow(
         replica=delta.replica.hex(),
         seq=delta.seq,
-        terminal="?" if author is None else author.name,
+        terminal=author_name(authors, delta.replica),
         card=card_text(delta.card),
         kind=delta.kind,
         amount_minor=delta.amount_minor,

@@ -9,6 +9,7 @@ from crdt.block import parse
 from crdt.errors import RefusalCode
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame
+from crdt.store.blocks import NO_HEAD
 from crdt.store import quarantine
 from crdt.store.quarantine import Quarantined
 from crdt.terminal_status import Status
@@ -67,6 +68,31 @@ async def test_a_fork_is_told_and_booked_only_for_a_terminal_that_is_gone(depot:
             assert await balance(depot) == 570
         assert "Booked by the hub, and counted so." in await read(person, "/ledger")
         assert "in quarantine" not in await read(person, "/")
+
+
+async def test_who_decides_about_a_block_sees_what_it_says(depot: Depot) -> None:
+    """Receipts are compared entry by entry: a sum alone says nothing of whose money it is."""
+    _, raw = await forked(depot)
+    place = f"/ledger/blocks/{parse(raw).hash.hex()}"
+    async with operator(depot) as person:
+        page = (await person.get(place)).text
+        assert f'<a class="code" href="/cards/{CARD.hex().upper()}">' in page
+        assert "15 Jun 2025 15:06 UTC Fare 04A1B2C3D4E5F6 −1.80" in text_of(page)
+
+
+async def test_a_long_block_is_shown_in_pages(depot: Depot) -> None:
+    """A block holds more entries than a page does, and each can be read."""
+    bus = await depot.pair("Bus 9")
+    await bus.push(bus.taps(-250))
+    bus.head = NO_HEAD
+    raw = bus.taps(*(-seq for seq in range(1, PAGE_ROWS + 4)))
+    await bus.push(raw)
+    place = f"/ledger/blocks/{parse(raw).hash.hex()}"
+    async with operator(depot) as person:
+        first, second = await read(person, place), await read(person, f"{place}?entries=2")
+        assert f"1 to {PAGE_ROWS} of {PAGE_ROWS + 3} · those after" in first
+        assert "−2.03" in second
+        assert "−2.03" not in first
 
 
 async def test_every_undecided_block_is_counted_however_many_a_page_shows(depot: Depot) -> None:

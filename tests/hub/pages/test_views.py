@@ -77,7 +77,7 @@ async def test_terminal_from_pairing_code_to_revocation(depot: Depot) -> None:
 
         terminal = bus.certificate.terminal.hex()
         detail = await read(person, f"/terminals/{terminal}")
-        assert "Head 1 of 4 written" in detail
+        assert "Last entry 1 of 4 written" in detail
         address = f"/terminals/{terminal}/revoke"
         assert "Revoke Bus 12, front door?" in await read(person, address)
         answer = await person.post(address, {}, form=address)
