@@ -9,8 +9,8 @@ from crdt.block import parse
 from crdt.errors import RefusalCode
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame
-from crdt.store.blocks import NO_HEAD
 from crdt.store import quarantine
+from crdt.store.blocks import NO_HEAD
 from crdt.store.quarantine import Quarantined
 from crdt.terminal_status import Status
 from hub import restoring
