@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from crdt.facts import Delta, Kind
 from crdt.store import blocks, quarantine
 from crdt.store.store import Store
+from hub.cardids import card_text
 from hub.excerpt import Excerpt
-from hub.overview import card_text
 
 
 @dataclass(frozen=True, slots=True)

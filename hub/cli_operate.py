@@ -59,10 +59,7 @@ def _cards(options: argparse.Namespace) -> None:
         rows = ask_hub(options, "GET", f"/cards?after={quote(options.card, safe='')}")
         table(
             ["card", "balance", ""],
-            [
-                [row["card"], money(row["balance_minor"]), "blocked" if row["hotlisted"] else ""]
-                for row in rows
-            ],
+            [[row["card"], money(row["balance_minor"]), ", ".join(_refused(row))] for row in rows],
         )
         return
     if not options.card:
@@ -73,11 +70,13 @@ def _cards(options: argparse.Namespace) -> None:
     else:
         ask_hub(options, "POST", f"{target}/{options.action}", {})
         say(f"{options.card} is {options.action}ed; terminals hear of it with their next sync.")
+        if "overdrawn" in _refused(ask_hub(options, "GET", target)):
+            say("It is overdrawn: terminals refuse it until a top-up has paid that, blocked or not.")
 
 
 def _show_card(card: dict[str, Any], money: Callable[[int], str]) -> None:
     known = "" if card["known"] else "  (no ledger entry mentions it)"
-    blocked = "  BLOCKED" if card["hotlisted"] else ""
+    blocked = "".join(f"  {word.upper()}" for word in _refused(card))
     say(f"{card['card']}  {money(card['balance_minor'])}{blocked}{known}")
     rows = [
         [
@@ -90,6 +89,11 @@ def _show_card(card: dict[str, Any], money: Callable[[int], str]) -> None:
         for row in card["history"]
     ]
     table(["time", "what", "amount", "where", "route"], rows)
+
+
+def _refused(card: dict[str, Any]) -> list[str]:
+    """Why terminals refuse a card: by an operator's word, and by themselves until it is paid."""
+    return [word for word in ("blocked", "overdrawn") if card[word]]
 
 
 def _topup(options: argparse.Namespace) -> None:

@@ -27,8 +27,8 @@ from crdt.store.store import Store
 from hub import block_entries, restoring
 from hub.authornames import author_name
 from hub.block_entries import EntryRow
+from hub.cardids import card_text
 from hub.excerpt import PAGE_ROWS, Excerpt, existing, offset
-from hub.overview import card_text
 
 
 @dataclass(frozen=True, slots=True)

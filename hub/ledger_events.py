@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from crdt.store.hub import Change, HubLedger
+from hub.cardids import card_text
 from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
-from hub.overview import card_text
 
 
 @contextmanager

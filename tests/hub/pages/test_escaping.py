@@ -117,7 +117,13 @@ def context(text: str) -> dict[str, Any]:
         "totals": TOTALS,
         "taps": [tap(text)],
         "card": CardPage(
-            "DEADBEEF", known=True, balance_minor=-5, hotlisted=True, history=(tap(text),), behind=True
+            "DEADBEEF",
+            known=True,
+            balance_minor=-5,
+            blocked=True,
+            overdrawn=True,
+            history=(tap(text),),
+            behind=True,
         ),
         "older": True,
         "longer": True,

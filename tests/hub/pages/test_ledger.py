@@ -222,10 +222,32 @@ async def test_an_overdrawn_card_is_listed_until_it_is_paid(depot: Depot) -> Non
     uid = CARD.hex().upper()
     async with operator(depot) as person:
         assert f"{uid} −5.00" in await read(person, "/ledger")
-        assert "blocked" in await read(person, f"/cards/{uid}")
+        assert "overdrawn" in await read(person, f"/cards/{uid}")
+        assert f"{uid} overdrawn −5.00" in await read(person, "/cards")
         await depot.ask("POST", "/topup", {"card": uid, "amount": "5", "request": "request-1"})
         assert uid not in await read(person, "/ledger")
-        assert "blocked" not in await read(person, f"/cards/{uid}")
+        assert "overdrawn" not in await read(person, f"/cards/{uid}")
+
+
+async def test_a_block_is_an_operators_and_an_overdrawn_card_is_refused_without_one(depot: Depot) -> None:
+    """No control does nothing: nobody is offered to unblock what only a top-up takes off the hotlist."""
+    one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await one.push(one.taps(-250))
+    await other.push(other.taps(-250))
+    place = f"/cards/{CARD.hex().upper()}"
+    async with operator(depot) as person:
+        page = await read(person, place)
+        assert "Block this card" in page
+        assert "Terminals refuse it by themselves until a top-up has paid that." in page
+        await person.post(f"{place}/block", {"blocked": "yes"}, form=place)
+        page = await read(person, place)
+        assert "blocked overdrawn" in page
+        assert "Unblock this card" in page
+        assert "once it is paid, as it is overdrawn too" in page
+        await person.post(f"{place}/block", {}, form=place)
+        page = await read(person, place)
+        assert "Block this card" in page
+        assert "overdrawn" in page
 
 
 async def test_a_hub_that_was_put_back_says_so_until_somebody_has_read_it(depot: Depot) -> None:

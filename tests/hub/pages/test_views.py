@@ -147,7 +147,9 @@ async def test_card_shows_balance_history_and_voided_openings(depot: Depot) -> N
 @pytest.mark.parametrize("behind", [True, False])
 def test_a_history_that_lags_says_so(behind: bool) -> None:
     """The balance is there with the commit, the history a moment later: the page never contradicts itself."""
-    card = CardPage(CARD, known=True, balance_minor=500, hotlisted=False, history=(), behind=behind)
+    card = CardPage(
+        CARD, known=True, balance_minor=500, blocked=False, overdrawn=False, history=(), behind=behind
+    )
     shown = text_of(part("_history.html", {"card": card, "currency": "EUR", "exponent": 2}))
     assert ("The newest entries follow in a moment" in shown) is behind
     assert ("Nothing has happened on this card." in shown) is not behind
