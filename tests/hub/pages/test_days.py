@@ -1,8 +1,9 @@
 """The page of a day over the real hub: today's while it goes on, and closing one that has ended."""
 
+import re
 import time
 
-from crdt.block import seal
+from crdt.block import parse, seal
 from crdt.facts import NO_CONTEXT, Delta, Kind
 from crdt.terminal_status import Status
 from tests.hub.conftest import Depot
@@ -74,3 +75,21 @@ async def test_what_a_lost_storage_wrote_last_is_given_up_on_the_dashboard(depot
         page = text_of((await person.get("/ledger")).text)
         assert "Nothing is missing." in page
         assert "is not known" not in page
+
+
+async def test_a_day_that_lacks_taps_leads_to_where_somebody_decides(depot: Depot) -> None:
+    """What to do: about a fork under Quarantine, and about a gap where it says who has named what is missing."""
+    now_ms = time.time_ns() // 1_000_000
+    bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await bus.push(ride(bus, now_ms), ride(bus, now_ms + 1))
+    bus.head = parse(bus.chain[0]).head
+    await bus.push(ride(bus, now_ms + 2))
+    await other.push(ride(other, now_ms))
+    ride(other, now_ms + 1)
+    await other.exchange(Status({"held": 0}), frontier={other.key.replica: other.head})
+    async with operator(depot) as person:
+        page = (await person.get((await person.get("/days")).location)).text
+        assert "taps 1–2 here; missing: 1 in quarantine" in text_of(page)
+        assert "tap 1 here; missing: entry 2 after tap 1" in text_of(page)
+        links = re.findall(r'<a href="([^"]*)">What is missing, and what to do</a>', page)
+        assert links == ["/ledger#quarantine", "/ledger"]
