@@ -78,7 +78,7 @@ async def test_what_a_lost_storage_wrote_last_is_given_up_on_the_dashboard(depot
 
 
 async def test_a_day_that_lacks_taps_leads_to_where_somebody_decides(depot: Depot) -> None:
-    """What to do: about a fork under Quarantine, and about a gap where it says who has named what is missing."""
+    """What to do: about a fork under Quarantine, about a gap where it says who has named what is missing."""
     now_ms = time.time_ns() // 1_000_000
     bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
     await bus.push(ride(bus, now_ms), ride(bus, now_ms + 1))

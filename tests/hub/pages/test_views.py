@@ -86,6 +86,10 @@ async def test_terminal_from_pairing_code_to_revocation(depot: Depot) -> None:
             await bus.push()
         assert "Every terminal is revoked." in await read(person, "/")
         assert "revoked" in await read(person, "/terminals")
+        page = await read(person, f"/terminals/{bus.certificate.terminal.hex()}")
+        assert "What it wrote up to its cut-off counts" in page
+        assert "pair it again under the name Bus" in page
+        assert "Revoke this terminal" not in page
 
 
 async def test_a_long_list_of_terminals_is_shown_page_by_page(depot: Depot) -> None:
