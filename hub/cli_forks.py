@@ -84,7 +84,7 @@ def adopt(options: argparse.Namespace) -> None:
         raise SetupError("Say which block: `farebox-hub ledger adopt BLOCK`, its hash as `forks` shows it.")
     asked = {"block": str(options.file), "others": options.others}
     done = ask_hub(options, "POST", "/ledger/adopt", asked)
-    say(f"{done['entries']} entries that the ledger lacked are booked by the hub.")
+    say(f"Booked by the hub now, as the ledger lacked them: {done['entries']:,} of the entries.")
     say("Should their terminal come after all and write them again, the hub takes its own back.")
 
 
