@@ -52,6 +52,20 @@ async def test_today_goes_on_and_yesterday_is_closed_and_restated(depot: Depot) 
         assert (await person.get("/days/never")).status == 400
 
 
+async def test_any_day_can_be_asked_for(depot: Depot) -> None:
+    """Issue: "for any bus and day the hub says"; not only for those that a person clicks back to."""
+    async with operator(depot) as person:
+        form = (await person.get((await person.get("/days")).location)).text
+        assert '<form class="search panel pad narrow" method="get" action="/days">' in form
+        answer = await person.get("/days?day=2026-01-31")
+        assert answer.location == "/days/2026-01-31"
+        assert "31 Jan 2026 03:00 to 1 Feb 2026 03:00" in text_of((await person.get(answer.location)).text)
+        answer = await person.get("/days?day=%2F%2Fevil.example")
+        assert answer.location == "/days/%2F%2Fevil.example"
+        assert "is not a day" in text_of((await person.get(answer.location)).text)
+        assert (await person.get("/days?day=")).location.startswith("/days/20")
+
+
 async def test_what_a_lost_storage_wrote_last_is_given_up_on_the_dashboard(depot: Depot) -> None:
     """A dead SD card does not keep days open for ever, and is told everywhere until then."""
     old = await depot.pair("Bus 1")
