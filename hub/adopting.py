@@ -25,7 +25,7 @@ async def adopt(
     """
     found = await quarantined(database, block)
     if found is None:
-        raise RequestRefused("no_block", "There is no such block in quarantine.", HTTPStatus.NOT_FOUND)
+        raise no_block()
     if not _may_adopt(found, replaced):
         raise RequestRefused(
             "resolved",
@@ -39,6 +39,11 @@ async def adopt(
         rows = await asyncio.wrap_future(database.read(lambda sql: quarantine_list.undecided(sql, author)))
     hashes = [row.hash for row in rows if _may_adopt(row, replaced)]
     return await asyncio.wrap_future(ledger.adopt(hashes))
+
+
+def no_block() -> RequestRefused:
+    """The refusal of a hash that no block in quarantine has."""
+    return RequestRefused("no_block", "There is no such block in quarantine.", HTTPStatus.NOT_FOUND)
 
 
 def _may_adopt(block: Listed, replaced: AbstractSet[ReplicaId]) -> bool:

@@ -7,8 +7,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -17,7 +17,7 @@ from aiohttp import web
 from crdt.certificate import Limits
 from crdt.facts import Kind
 from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, REVOKED_LIST, SYNC
-from crdt.store.hub import Change, HubLedger
+from crdt.store.hub import HubLedger
 from crdt.store.store import Store
 from hub import control, founding, pages, server
 from hub.addresses import Follower, certificate
@@ -31,7 +31,7 @@ from hub.control_ledger import ledger_routes
 from hub.control_settings import settings_routes
 from hub.daybook import Daybook
 from hub.errors import PutBack
-from hub.events import MAX_EVENT_SUBJECTS, EventBus, Topic
+from hub.events import EventBus
 from hub.evidence import Evidence
 from hub.exposure import Exposures
 from hub.invites import Invites
@@ -49,9 +49,10 @@ from hub.keys import (
     SETTINGS_DESK,
     About,
 )
+from hub.ledger_events import live_events
 from hub.notify import ServiceManager
 from hub.operators import Operators
-from hub.overview import Overview, card_text
+from hub.overview import Overview
 from hub.pairing import RATE_WINDOW_S, Pairing
 from hub.ratelimit import RateLimit
 from hub.recalling import Recall
@@ -145,7 +146,7 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
         interfaces = await asyncio.to_thread(local_interfaces)
         pem = certificate(hub.authority, interfaces)
         context = await asyncio.to_thread(hub.authority.server_context, pem)
-        stack.enter_context(_live_events(hub.ledger, bus))
+        stack.enter_context(live_events(hub.ledger, bus))
         site = await stack.enter_async_context(server.serving(app, listeners, context, hub.settings))
         control_socket = await asyncio.to_thread(control.bind, hub.settings.control_socket)
         await stack.enter_async_context(server.serving_locally(control_app, control_socket))
@@ -279,26 +280,6 @@ def _identity_routes(
 def now_ms() -> int:
     """The hub's clock."""
     return time.time_ns() // 1_000_000
-
-
-@contextmanager
-def _live_events(ledger: HubLedger, bus: EventBus) -> Iterator[None]:
-    """Hands the ledger's changes, which are told on the writer's thread, to the event loop's bus."""
-    loop = asyncio.get_running_loop()
-
-    def changed(change: Change) -> None:
-        if not bus.heard:  # waking the event loop for nobody costs as much as a small merge
-            return
-        told = change.replicas or change.history or change.suspects
-        topic = Topic.LEDGER if told else Topic.CARDS
-        cards = tuple(map(card_text, change.cards)) if len(change.cards) <= MAX_EVENT_SUBJECTS else ()
-        loop.call_soon_threadsafe(bus.publish, topic, cards)
-
-    stop = ledger.on_commit(changed)
-    try:
-        yield
-    finally:
-        stop()
 
 
 @asynccontextmanager

@@ -58,7 +58,7 @@ def _show(options: argparse.Namespace, page: dict[str, Any]) -> None:
         say(f"  {silent.terminal}: {silence(silent, local_time(silent.heard_ms))},")
         say(f"    or you give it up: farebox-hub ledger give-up {silent.replica}")
     for one in page["adjustments"]:
-        change = f"{one['taps']:+,} taps, {money(-one['fares_minor'])}"
+        change = f"taps {one['taps']:+,}, fares {money(-one['fares_minor'])}"
         say(f"  learnt {local_time(one['learnt_ms'])}: {one['name']} {change}")
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
+from crdt.facts import Kind
 from hub import cli_settings
 from hub.cli_text import ask_hub, local_time, money_text, say, table
 from hub.errors import SetupError
+from hub.kindwords import kind_word
 
 Command = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
 
@@ -57,10 +59,7 @@ def _cards(options: argparse.Namespace) -> None:
         rows = ask_hub(options, "GET", f"/cards?after={quote(options.card, safe='')}")
         table(
             ["card", "balance", ""],
-            [
-                [row["card"], money(row["balance_minor"]), "blocked" if row["hotlisted"] else ""]
-                for row in rows
-            ],
+            [[row["card"], money(row["balance_minor"]), ", ".join(_refused(row))] for row in rows],
         )
         return
     if not options.card:
@@ -71,17 +70,30 @@ def _cards(options: argparse.Namespace) -> None:
     else:
         ask_hub(options, "POST", f"{target}/{options.action}", {})
         say(f"{options.card} is {options.action}ed; terminals hear of it with their next sync.")
+        if "overdrawn" in _refused(ask_hub(options, "GET", target)):
+            say("It is overdrawn: terminals refuse it until a top-up has paid that, blocked or not.")
 
 
 def _show_card(card: dict[str, Any], money: Callable[[int], str]) -> None:
     known = "" if card["known"] else "  (no ledger entry mentions it)"
-    blocked = "  BLOCKED" if card["hotlisted"] else ""
+    blocked = "".join(f"  {word.upper()}" for word in _refused(card))
     say(f"{card['card']}  {money(card['balance_minor'])}{blocked}{known}")
     rows = [
-        [local_time(row["at_ms"]), row["kind"], money(row["amount_minor"]), row["terminal"], row["route"]]
+        [
+            local_time(row["at_ms"]),
+            kind_word(Kind[row["kind"].upper()]),
+            money(row["amount_minor"]),
+            row["terminal"],
+            row["route"],
+        ]
         for row in card["history"]
     ]
     table(["time", "what", "amount", "where", "route"], rows)
+
+
+def _refused(card: dict[str, Any]) -> list[str]:
+    """Why terminals refuse a card: by an operator's word, and by themselves until it is paid."""
+    return [word for word in ("blocked", "overdrawn") if card[word]]
 
 
 def _topup(options: argparse.Namespace) -> None:
@@ -105,7 +117,7 @@ def _terminals(options: argparse.Namespace) -> None:
         [row["name"], _standing(row), _seen(row), _number(row["held"]), str(row["head_seq"]), row["terminal"]]
         for row in ask_hub(options, "GET", "/terminals")
     ]
-    table(["name", "state", "last seen", "held", "head", "id"], rows)
+    table(["name", "state", "last seen", "held taps", "last entry", "id"], rows)
 
 
 def _stop(options: argparse.Namespace) -> None:
@@ -119,7 +131,7 @@ def _stop(options: argparse.Namespace) -> None:
     else:
         say(f"{done['name']} is revoked, and every terminal hears of it. What it wrote counts up to:")
     for replica, seq in done["cut_offs"].items():
-        say(f"  {seq} of {replica}")
+        say(f"  entry {seq:,} of {replica}" if seq else f"  nothing of {replica}")
     _say_what_is_to_come(options, done["name"])
     say("Later entries that still turn up lie in quarantine and change no balance. To count them after all:")
     say(f"`farebox-hub terminals accept {done['name']!r}`. Pairing it again brings the terminal back.")

@@ -31,6 +31,11 @@ def local_time(at_ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
 
 
+def size_text(size_bytes: int) -> str:
+    """A file's size: "2.4 kB", "31.0 MB"."""
+    return f"{size_bytes / 1e3:,.1f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:,.1f} MB"
+
+
 def table(titles: list[str], rows: list[list[str]]) -> None:
     """Print columns below their titles."""
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]

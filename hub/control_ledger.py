@@ -6,6 +6,7 @@ from http import HTTPStatus
 from aiohttp import hdrs, web
 
 from hub import courier
+from hub.adopting import no_block
 from hub.bodies import json_object
 from hub.errors import RequestRefused
 from hub.excerpt import page_number
@@ -22,6 +23,7 @@ def ledger_routes() -> list[web.RouteDef]:
         web.post("/ledger/import", import_),
         web.get("/ledger/export", export),
         web.get("/ledger/forks", forks),
+        web.get("/ledger/blocks/{block}", block),
         web.get("/ledger/waiting", waiting),
         web.get("/ledger/silent", silent),
         web.post("/ledger/give-up", give_up),
@@ -72,6 +74,16 @@ async def forks(request: web.Request) -> web.Response:
             "more": bool(blocks.following or flags.following),
         }
     )
+
+
+async def block(request: web.Request) -> web.Response:
+    """GET /ledger/blocks/{block}?page=N -> {"entries": block_entries.EntryRow..., "more"}: what it says"""
+    evidence, block = request.app[EVIDENCE], request.match_info["block"]
+    if await evidence.block(block) is None:
+        raise no_block()
+    found = await evidence.entries(block, page_number(request.query.get("page")))
+    rows = [{**asdict(row), "kind": row.kind.name.lower()} for row in found.rows]
+    return web.json_response({"entries": rows, "more": bool(found.following)})
 
 
 async def waiting(request: web.Request) -> web.Response:

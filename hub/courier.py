@@ -6,7 +6,7 @@ it came.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,14 +17,18 @@ from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import Frontier, Head, missing
+from crdt.ledger import RefusedInput
 from crdt.session import Event, Refused
+from crdt.store.blocks import NO_HEAD
 from crdt.store.hub import HubLedger
+from hub.authornames import author_name
 
 BATCH_BYTES = 1024 * 1024  # of blocks and certificates in one merge
 BATCH_ITEMS = 4096
 MAX_TOLD = 20  # refusals, and gaps, told one by one; the rest are counted
 
 
+EVIDENCE: Final = frozenset({RefusalCode.FORK_DETECTED, RefusalCode.REVOKED})
 # Why a file cannot be read, whatever copy of it: what is in it is not for this hub.
 OF_NO_USE: Final = frozenset({RefusalCode.FOREIGN_FLEET, RefusalCode.UNSUPPORTED})
 
@@ -33,7 +37,7 @@ OF_NO_USE: Final = frozenset({RefusalCode.FOREIGN_FLEET, RefusalCode.UNSUPPORTED
 class Missing:
     """Numbers that the file speaks of, or that come before what it has, and that are not here."""
 
-    author: str  # the terminal's name, "?" where no certificate came
+    author: str  # see author_name
     replica: str  # hex
     first_seq: int
     last_seq: int
@@ -47,15 +51,17 @@ class Imported:
     entries: int = 0  # facts in them
     known: int = 0  # blocks that were here before
     refused: int = 0  # blocks and certificates
-    refusals: list[str] = field(default_factory=list)  # why, of the first ones
+    refusals: list[str] = field(default_factory=list)  # whose and why, of the first ones
+    evidence: int = 0  # those of them that go to the quarantine, as far as their authors' shares have room
     missing: list[Missing] = field(default_factory=list)  # the first ones
     missing_more: int = 0  # and of how many more authors
     trouble: str = ""  # why the file was not read to its end; what came before counts
     damaged: bool = False  # and whether another copy of it may be read further
 
-    def refuse(self, sentence: str) -> None:
-        """Note one that was refused."""
+    def refuse(self, sentence: str, *, evidence: bool = False) -> None:
+        """Note one that was refused; `evidence`: of what its author did, or of what came too late."""
         self.refused += 1
+        self.evidence += evidence
         if len(self.refusals) < MAX_TOLD and sentence not in self.refusals:
             self.refusals.append(sentence)
 
@@ -70,6 +76,7 @@ class Import:
         self._blocks: list[bytes] = []
         self._bytes = 0
         self._done = Imported()
+        self._examined: dict[ReplicaId, int] = {}  # the last number of what was refused as evidence
 
     async def run(self, pieces: AsyncIterator[bytes]) -> Imported:
         """Take the whole file; durable when done. Raises StoreError; what was merged before stays."""
@@ -118,14 +125,29 @@ class Import:
         self._done.entries += sum(block.header.count for block in report.added)
         self._done.known += report.known
         for refused in report.refused:
+            self._refuse(refused)
+
+    def _refuse(self, refused: RefusedInput) -> None:
+        evidence = refused.error.code in EVIDENCE
+        try:
+            header = parse(refused.raw).header
+        except InputRefused:  # it is no block, or a certificate
             self._done.refuse(str(refused.error))
+            return
+        name = author_name(self._ledger.authors(), header.replica)
+        self._done.refuse(f"{name}: {refused.error}", evidence=evidence)
+        if evidence:
+            self._examined[header.replica] = max(self._examined.get(header.replica, 0), header.last_seq)
 
     async def _compare(self, promised: Frontier) -> None:
         held = await asyncio.wrap_future(self._ledger.heads(sorted(promised)))
+        for replica, seq in self._examined.items():  # those are here, and wait for a decision
+            head = held.get(replica, NO_HEAD)
+            held[replica] = Head(max(head.seq, seq), head.hash)
         authors = self._ledger.authors()
         gaps = missing(promised, held)
         self._done.missing = [
-            Missing(_name(authors, replica), replica.hex(), after_seq + 1, until_seq)
+            Missing(author_name(authors, replica), replica.hex(), after_seq + 1, until_seq)
             for replica, after_seq, until_seq in gaps[:MAX_TOLD]
         ]
         self._done.missing_more = len(gaps[MAX_TOLD:])
@@ -159,8 +181,3 @@ async def _chain(ledger: HubLedger, replica: ReplicaId, head: Head) -> AsyncIter
                 return
             at_seq = block.last_seq
             yield block
-
-
-def _name(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> str:
-    author = authors.get(replica)
-    return "?" if author is None else author.name

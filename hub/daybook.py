@@ -19,6 +19,7 @@ from crdt.fleet import FleetSettings
 from crdt.store.completeness import Behind, Complete, Completeness, Missing, Open
 from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
 from crdt.store.hub import HubLedger
+from hub.authornames import author_name
 from hub.errors import RequestRefused
 from hub.evidence import SilentRow
 from hub.registry import Identities, Registry
@@ -266,7 +267,7 @@ def _adjustments(report: DayReport, authors: Mapping[ReplicaId, AuthorCertificat
     return [
         AdjustmentRow(
             one.learnt_ms,
-            authors[one.replica].name if one.replica in authors else "?",
+            author_name(authors, one.replica),
             one.figures.taps,
             one.figures.fares_minor,
         )

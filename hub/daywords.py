@@ -1,6 +1,6 @@
 """A day's completeness as a sentence: what is here, what is missing, what nobody knows yet."""
 
-from hub.daybook import GapRow, TerminalDay
+from hub.daybook import TerminalDay
 from hub.evidence import SilentRow
 
 
@@ -15,7 +15,7 @@ def completeness(row: TerminalDay) -> str:
         return f"{taps} so far; later ones of an earlier identity are unknown"
     if row.state == "open":
         return f"{taps} so far; it has not said yet whether there are more"
-    missing = [f"{_entries(gap)} after tap {gap.after_tap:,}" for gap in row.gaps]
+    missing = [f"{entries(gap.first_seq, gap.last_seq)} after tap {gap.after_tap:,}" for gap in row.gaps]
     if row.contested:
         missing.append(f"{row.contested:,} in quarantine")
     return f"{taps} here; missing: " + ", ".join(missing)
@@ -28,7 +28,11 @@ def silence(row: SilentRow, heard: str) -> str:
     return f"identity {row.replica} {ends} and {last}: what it wrote later is unknown until it comes"
 
 
-def _entries(gap: GapRow) -> str:
-    if gap.first_seq == gap.last_seq:
-        return f"entry {gap.first_seq:,}"
-    return f"entries {gap.first_seq:,}\u2013{gap.last_seq:,}"
+def entries(first_seq: int, last_seq: int) -> str:
+    """Numbers of an author's chain: "entry 4", "entries 3-4"."""
+    return f"{'entry' if first_seq == last_seq else 'entries'} {numbers(first_seq, last_seq)}"
+
+
+def numbers(first_seq: int, last_seq: int) -> str:
+    """The same in a table whose title says what they are."""
+    return f"{first_seq:,}" if first_seq == last_seq else f"{first_seq:,}\u2013{last_seq:,}"

@@ -3,7 +3,7 @@
 Within the caller's transaction, in which the ledger enrols the author as well: both or neither.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
@@ -87,16 +87,29 @@ def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
     return {ReplicaId(found) for found in connection.execute(query).scalars()}
 
 
-def renewed(connection: Connection, replica: ReplicaId, since_ms: int, now_ms: int) -> list[int]:
-    """When a terminal took another identity in the pairing that this one is from: ms, from `since_ms` on, the
-    newest first. A time that has not come was noted by a clock that was ahead, and is left out."""
+def renewed(connection: Connection, replica: ReplicaId, most: int, now_ms: int) -> list[int]:
+    """When a terminal took another identity in the pairing that this one is from: ms, the newest first, at
+    most so many of them, and only what came since the hub's clock was last behind. See `in_step`."""
     table = tables.client_certificate
-    at_ms = func.min(table.c.issued_ms)
-    query = select(at_ms).where(
-        table.c.paired_as.in_(_paired_as(replica)), table.c.replica != table.c.paired_as
-    )
-    query = query.group_by(table.c.replica).having(at_ms >= since_ms, at_ms <= now_ms)
-    return sorted(connection.execute(query).scalars(), reverse=True)
+    paired_as = table.c.paired_as.in_(_paired_as(replica))
+    numbers = select(func.min(table.c.number)).where(paired_as, table.c.replica != table.c.paired_as)
+    query = select(table.c.issued_ms).where(paired_as, table.c.number.in_(numbers.group_by(table.c.replica)))
+    query = query.order_by(table.c.number.desc()).limit(most)
+    return in_step(connection.execute(query).scalars(), now_ms)
+
+
+def in_step(newest_first: Iterable[int], now_ms: int) -> list[int]:
+    """Those of these times, in ms, that are no later than what came after them, up to the first that is.
+
+    There the clock was set back, or the hub was started without a battery, which begins at one date again and
+    again: how long ago anything before it was, nobody can tell.
+    """
+    found: list[int] = []
+    for at_ms in newest_first:
+        if at_ms > (found[-1] if found else now_ms):
+            break
+        found.append(at_ms)
+    return found
 
 
 def unpaired(connection: Connection, replicas: Collection[ReplicaId]) -> set[ReplicaId]:

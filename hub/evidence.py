@@ -25,9 +25,11 @@ from crdt.store.quarantine import OPEN, UNRESOLVED
 from crdt.store.quarantine_list import Listed
 from crdt.store.silent import Silent
 from crdt.store.store import Store
-from hub import restoring
+from hub import block_entries, restoring
+from hub.authornames import author_name
+from hub.block_entries import EntryRow
+from hub.cardids import card_text
 from hub.excerpt import PAGE_ROWS, Excerpt, existing, offset
-from hub.overview import card_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class Evidence:
         authors = self._ledger.authors()
         return [
             WaitingRow(
-                _name(authors, one.replica),
+                author_name(authors, one.replica),
                 one.replica.hex(),
                 one.held_seq + 1,
                 one.expected_seq,
@@ -150,7 +152,7 @@ class Evidence:
         """Former identities of which nobody can tell what they wrote last, by terminal."""
         authors = self._ledger.authors()
         found = await asyncio.wrap_future(self._ledger.silent())
-        rows = [SilentRow.of(_name(authors, one.replica), one) for one in found]
+        rows = [SilentRow.of(author_name(authors, one.replica), one) for one in found]
         return sorted(rows, key=lambda row: row.terminal.casefold())
 
     async def quarantine(self, page: int = 1) -> Excerpt[QuarantineRow]:
@@ -173,6 +175,10 @@ class Evidence:
         found = await quarantined(self._database, block)
         return None if found is None else (await self._rows([found]))[0]
 
+    async def entries(self, block: str, page: int = 1) -> Excerpt[EntryRow]:
+        """What a block in quarantine (by hash, hex) says; nothing where it is not there."""
+        return await block_entries.entries(self._database, block, page)
+
     async def flags(self, page: int = 1) -> Excerpt[FlagRow]:
         """Authors that did what they may not, newest first."""
         authors = self._ledger.authors()
@@ -180,7 +186,7 @@ class Evidence:
         found = Excerpt.of(every, page)
         rows = [
             FlagRow(
-                _name(authors, flag.replica),
+                author_name(authors, flag.replica),
                 flag.replica.hex(),
                 flag.code.name.lower(),
                 flag.at_ms,
@@ -245,7 +251,7 @@ def _row(
     late = entry.reason is RefusalCode.REVOKED
     return QuarantineRow(
         block=entry.hash.hex(),
-        terminal=_name(authors, entry.replica),
+        terminal=author_name(authors, entry.replica),
         replica=entry.replica.hex(),
         first_seq=entry.first_seq,
         last_seq=entry.last_seq,
@@ -257,11 +263,6 @@ def _row(
         resolution=OPEN if entry.resolution in UNRESOLVED else entry.resolution,
         noted_ms=entry.noted_ms,
     )
-
-
-def _name(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> str:
-    author = authors.get(replica)
-    return "?" if author is None else author.name
 
 
 def _is_hub(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> bool:

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from crdt.certificate import AuthorCertificate
-from crdt.facts import MAX_CARD_BYTES, MIN_CARD_BYTES, CardId, Delta, Kind, ReplicaId, TerminalId
+from crdt.facts import CardId, Delta, Kind, ReplicaId, TerminalId
 from crdt.frontier import Head
+from crdt.settlement import HOTLISTED, OVERDRAWN
 from crdt.store.hub import HubLedger
-from hub.errors import RequestRefused
+from hub.authornames import author_name
+from hub.cardids import card_text, parse_card
 from hub.registry import Registry, Terminal
 from hub.sums import Sums
 
 MAX_ROWS = 500  # most rows one call returns
 CHANGING_MS = 120_000  # that a terminal may take to change to a new certificate
-
-_SEPARATORS = str.maketrans("", "", " :-\t")
 
 
 class TerminalRow(NamedTuple):
@@ -76,7 +76,8 @@ class CardPage:
     card: str
     known: bool  # False: no terminal and no operator has met it
     balance_minor: int
-    hotlisted: bool
+    blocked: bool  # by an operator
+    overdrawn: bool  # owes more than one terminal may lend; refused by itself until it is paid
     history: tuple[TapRow, ...]
     behind: bool  # the balance may include facts that the history does not show yet
 
@@ -87,7 +88,8 @@ class CardRow:
 
     card: str
     balance_minor: int
-    hotlisted: bool
+    blocked: bool  # by an operator
+    overdrawn: bool  # owes more than one terminal may lend; refused by itself until it is paid
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +160,24 @@ class Overview:
         behind = await asyncio.wrap_future(self._ledger.lag()) > 0
         history = await asyncio.wrap_future(self._ledger.history(card_id, _bounded(limit)))
         balance_minor = 0 if row is None else row.state.balance_minor
-        hotlisted = row is not None and row.hotlisted
+        flags = 0 if row is None else row.flags
         taps = tuple(await self._taps(history))
-        return CardPage(card_text(card_id), row is not None, balance_minor, hotlisted, taps, behind)
+        blocked, overdrawn = bool(flags & HOTLISTED), bool(flags & OVERDRAWN)
+        return CardPage(card_text(card_id), row is not None, balance_minor, blocked, overdrawn, taps, behind)
 
     async def cards(self, after: str = "", limit: int = 100) -> list[CardRow]:
         """Cards in the order of their ids, after `after` (hex; "" for the first page)."""
         start = parse_card(after) if after else b""
         rows = await asyncio.wrap_future(self._ledger.cards(start, _bounded(limit)))
-        return [CardRow(card_text(row.card), row.state.balance_minor, row.hotlisted) for row in rows]
+        return [
+            CardRow(
+                card_text(row.card),
+                row.state.balance_minor,
+                bool(row.flags & HOTLISTED),
+                bool(row.flags & OVERDRAWN),
+            )
+            for row in rows
+        ]
 
     async def totals(self) -> Totals:
         """The books, the digest and how many terminals are online.
@@ -249,31 +260,11 @@ class Overview:
         return voided
 
 
-def parse_card(text: str) -> CardId:
-    """A card id from what a person typed: hex in any case, spaces, colons and dashes allowed."""
-    plain = text.translate(_SEPARATORS)
-    try:
-        card = bytes.fromhex(plain) if plain.isascii() and len(plain) <= 2 * MAX_CARD_BYTES else b""
-    except ValueError:
-        card = b""
-    if not MIN_CARD_BYTES <= len(card) <= MAX_CARD_BYTES:
-        raise RequestRefused(
-            "card", f"{text[:60]!r} is not a card id: 4 to 16 bytes in hex, such as 04A1B2C3D4E5F6."
-        )
-    return CardId(card)
-
-
-def card_text(card: CardId) -> str:
-    """A card id as people see it: upper-case hex."""
-    return card.hex().upper()
-
-
 def _tap(delta: Delta, authors: Mapping[ReplicaId, AuthorCertificate], *, voided: bool) -> TapRow:
-    author = authors.get(delta.replica)
     return TapRow(
         replica=delta.replica.hex(),
         seq=delta.seq,
-        terminal="?" if author is None else author.name,
+        terminal=author_name(authors, delta.replica),
         card=card_text(delta.card),
         kind=delta.kind,
         amount_minor=delta.amount_minor,

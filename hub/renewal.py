@@ -10,7 +10,8 @@ nothing can be given beside it. The old TLS certificate ends when the new one is
 pairing.
 
 Nobody has to prove that a storage was restored: a terminal may find that out by itself, offline. So there are
-only so many in a day, because each stays on the list of identities that ended.
+only so many in a day, because each stays on the list of identities that ended. The day is by the hub's clock,
+and begins anew where that went back.
 """
 
 import asyncio
@@ -160,9 +161,9 @@ class Renewal:
         return Enrolled(client.terminal, author, tls, former)
 
     def _check_day(self, connection: Connection, client: Client, now_ms: int) -> None:
-        given_ms = enrolling.renewed(connection, client.replica, now_ms - DAY_MS, now_ms)
-        if len(given_ms) >= self._most_a_day:
-            wait_ms = given_ms[self._most_a_day - 1] + DAY_MS - now_ms
+        given_ms = enrolling.renewed(connection, client.replica, self._most_a_day, now_ms)
+        wait_ms = given_ms[-1] + DAY_MS - now_ms if len(given_ms) == self._most_a_day else 0
+        if wait_ms > 0:
             raise _TooMany(client.name, self._most_a_day, wait_ms // 1000 + 1)
 
     def _author(

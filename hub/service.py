@@ -21,13 +21,13 @@ from crdt.store.recording import Money
 from crdt.store.store import Store
 from hub import restoring
 from hub.adopting import adopt
+from hub.cardids import card_text, parse_card
 from hub.errors import RequestRefused, SetupError
 from hub.events import EventBus, Topic
 from hub.fleet_desk import FleetDesk
 from hub.fleettext import format_money, parse_money
 from hub.invites import Invite, Invites
 from hub.operators import set_password
-from hub.overview import card_text, parse_card
 from hub.registry import Registry
 from hub.revoking import Revoked, Revoker
 from hub.sealing import Sealer

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from crdt.certificate import AuthorCertificate, Role
 from crdt.facts import ReplicaId, TerminalId
 from crdt.revocations import Revocations
-from crdt.store import expectations
+from crdt.store import expectations, quarantine
 from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.expectations import NOTHING_EXPECTED
 
@@ -45,8 +45,10 @@ def silent(
         kin = [known.get(replica, NOTHING_EXPECTED) for replica in replicas]
         found += [replica for replica, one in zip(replicas, kin, strict=True) if one.is_silent(kin)]
     heads = heads_of(connection, found)
-    rows = [
-        Silent(replica, heads.get(replica, NO_HEAD).seq, known.get(replica, NOTHING_EXPECTED).heard_ms)
-        for replica in sorted(found)
-    ]
+    rows = []
+    for replica in sorted(found):
+        held_seq = heads.get(replica, NO_HEAD).seq
+        if replica in revocations.replaced:  # what is in quarantine of it is here, as in `completeness`
+            held_seq = quarantine.examined(connection, replica, held_seq)
+        rows.append(Silent(replica, held_seq, known.get(replica, NOTHING_EXPECTED).heard_ms))
     return [row for row in rows if not revocations.ends(row.replica, row.held_seq)]

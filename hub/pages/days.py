@@ -3,6 +3,7 @@
 from dataclasses import fields
 from datetime import date, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -30,8 +31,9 @@ DAY_VIEW = LiveView(
 
 
 async def days(request: web.Request) -> web.Response:
-    """GET /days: today's."""
-    raise web.HTTPSeeOther(f"/days/{(await request.app[DAYBOOK].today()).isoformat()}")
+    """GET /days?day=2026-11-21: that one's; today's where it says none."""
+    wanted = request.query.get("day") or (await request.app[DAYBOOK].today()).isoformat()
+    raise web.HTTPSeeOther(f"/days/{quote(wanted, safe='')}")
 
 
 async def day(request: web.Request) -> web.Response:

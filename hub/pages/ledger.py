@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from hub.adopting import no_block
 from hub.errors import RequestRefused
 from hub.events import Topic
 from hub.evidence import QuarantineRow, SilentRow, WaitingRow
@@ -59,8 +60,10 @@ async def ledger(request: web.Request) -> web.Response:
 
 
 async def block(request: web.Request) -> web.Response:
-    """GET /ledger/blocks/{block}: what it is, and what may become of it."""
-    context = {"section": "/ledger", "row": await _block(request)}
+    """GET /ledger/blocks/{block}?entries=PAGE: what it is, what it says, and what may become of it."""
+    row = await _block(request)
+    entries = await request.app[EVIDENCE].entries(row.block, page_number(request.query.get("entries")))
+    context = {"section": "/ledger", "row": row, "entries": entries}
     return page(request, "block.html", context | await money_format(request))
 
 
@@ -118,7 +121,7 @@ async def _block(request: web.Request) -> QuarantineRow:
     row = await request.app[EVIDENCE].block(request.match_info["block"])
     if row is not None:
         return row
-    raise RequestRefused("no_block", "This block is not in quarantine.", HTTPStatus.NOT_FOUND)
+    raise no_block()
 
 
 async def _waiting(request: web.Request) -> WaitingRow:

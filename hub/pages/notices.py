@@ -24,7 +24,10 @@ NOTICES = {
         "waiting",
     ),
     "blocked": Notice("Blocked", "Each terminal refuses this card after its next contact with the hub."),
-    "unblocked": Notice("Unblocked", "Each terminal accepts this card after its next contact with the hub."),
+    "unblocked": Notice(
+        "Unblocked",
+        "Each terminal accepts this card after its next contact with the hub, an overdrawn one once paid.",
+    ),
     "revoked": Notice(
         "Revoked",
         "The hub refuses this terminal from now on. Taps up to its cut-off stay counted; later ones that "

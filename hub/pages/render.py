@@ -15,6 +15,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined, pass_context
 from jinja2.runtime import Context
 
 from hub.daywords import completeness
+from hub.kindwords import kind_word
 from hub.operators import csrf_token
 from hub.pages import money, words
 
@@ -108,7 +109,7 @@ def _environment() -> Environment:
         "iso": iso,
         "span": words.span,
         "doubt": words.doubt,
-        "kind": words.kind_word,
+        "kind": kind_word,
         "completeness": completeness,
         "change": lambda number: money.plain(number, 0, signed=True),
         "count": words.count,

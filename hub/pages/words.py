@@ -1,25 +1,15 @@
-"""Plain words for what the hub knows: how a terminal is, what a ledger entry was, how long ago."""
+"""Plain words for what the hub knows: how a terminal is, where a ledger entry was written, how long ago."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from crdt.facts import Kind
 from hub.evidence import SilentRow, WaitingRow
 from hub.overview import TapRow, TerminalRow
 
 Tone = Literal["good", "waiting", "bad", "quiet"]
 """How a state looks; the words beside it always say the same, so that colour is never the only sign."""
 
-_KINDS = {
-    Kind.FARE: "Fare",
-    Kind.TOPUP: "Top-up",
-    Kind.OPENING: "Opening balance",
-    Kind.REFUND: "Refund",
-    Kind.ADJUSTMENT: "Correction",
-    Kind.REVERSAL: "Fare taken back",
-    Kind.RETRACTION: "Credit taken back",
-}
 NAMES_SHOWN = 3
 _DOUBT_MS = 60_000  # what is less is not worth a word
 _UNCHECKED_MS = 365 * 86_400_000  # a terminal whose clock nothing has confirmed yet states a century
@@ -57,11 +47,6 @@ def terminal_state(row: TerminalRow, now_ms: int) -> State:
 def by_urgency(row: TerminalRow, now_ms: int) -> tuple[int, str]:
     """Sort key: the terminals somebody should look at first, and each group in the order of names."""
     return _URGENCY[terminal_state(row, now_ms).tone], row.name.casefold()
-
-
-def kind_word(kind: Kind) -> str:
-    """What a person calls this kind of ledger entry."""
-    return _KINDS[kind]
 
 
 def place(row: TapRow) -> str:

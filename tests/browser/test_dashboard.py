@@ -159,6 +159,17 @@ async def test_everything_works_without_script(depot: Depot, window: Window) -> 
         await expect(page.get_by_role("row").filter(has_text="Top-up")).to_contain_text(re.compile(r"UTC"))
 
 
+async def test_nothing_is_cut_off_on_a_phone_without_script(depot: Depot, window: Window) -> None:
+    """Times are longer there: with the date and the zone."""
+    bus = await depot.pair("Bus 12, front door")
+    await bus.push(bus.taps(-250))
+    await projected(depot)
+    async with window(depot.url, java_script_enabled=False, viewport={"width": 360, "height": 740}) as page:
+        await log_in(page)
+        await expect(page.get_by_role("row").filter(has_text="−2.50")).to_contain_text(re.compile(r"UTC"))
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 async def test_times_are_in_the_viewers_zone(depot: Depot, window: Window) -> None:
     bus = await depot.pair()
     await bus.push(bus.taps(-100))  # at tests.hub.terminal.NOON_MS: 2025-06-15 15:06:40 UTC

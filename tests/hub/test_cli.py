@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from crdt.block import parse
 from crdt.courier import CourierWriter
 from crdt.facts import FleetId, ReplicaId
 from crdt.store.database import Database
@@ -233,6 +234,43 @@ def test_a_day_at_the_depot(
 async def _pair_and_tap(url: str, code: str) -> None:
     terminal = await Terminal.pair(url, code, "Bus 1")
     await terminal.push(terminal.taps(-250, -180))
+
+
+def test_a_fork_is_looked_at_and_decided_on_the_command_line(
+    hub: HubProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Issue: a fork is told with what it means, shown entry by entry, and resolved; without a page."""
+    run = Shell(hub, capsys)
+    hub.start()
+    try:
+        block = asyncio.run(_fork(hub.url, run("invite").splitlines()[0]))
+        told = run("ledger", "forks")
+        assert re.search(rf"^Bus 1 +2–3 +-3.60 EUR +fork +open +{block}$", told, re.M)
+        assert "farebox-hub ledger adopt BLOCK" in told
+        said = run("ledger", "show", block)
+        assert re.search(rf"^2 +\S+ \S+ +Fare +-1.80 EUR +{UID}$", said, re.M)
+        assert len(said.splitlines()) == 3
+        assert "no such block" in run.sentence("ledger", "show", "nix")
+        assert "Say which block" in run.sentence("ledger", "show")
+        run("ledger", "adopt", block)
+        assert re.search(rf"^{UID} +-8.60 EUR +overdrawn$", run("cards"), re.M)
+        assert "BLOCKED" not in run("cards", "show", UID)
+        assert "until a top-up has paid that" in run("cards", "unblock", UID)
+        assert re.search(r"booked by the hub +[0-9a-f]{64}$", run("ledger", "forks"), re.M)
+        assert "adopt BLOCK" not in run("ledger", "forks")
+        assert re.search(r" Fare +-2.50 EUR +Bus 1$", run("cards", "show", UID), re.M)
+    finally:
+        hub.stop(signal.SIGTERM)
+
+
+async def _fork(url: str, code: str) -> str:
+    """The hash of the block that does not count, of a terminal that signed two."""
+    terminal = await Terminal.pair(url, code, "Bus 1")
+    await terminal.push(terminal.taps(-250), terminal.taps(-250))
+    terminal.head = parse(terminal.chain[0]).head
+    raw = terminal.taps(-180, -180)
+    await terminal.push(raw)
+    return parse(raw).hash.hex()
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from hub.cli_forks import what_forks_mean
 from hub.cli_ledger import what_waiting_means
-from hub.cli_text import Bar
+from hub.cli_text import Bar, size_text
 
 
 class Screen(io.StringIO):
@@ -55,3 +56,21 @@ def test_what_is_missing_says_what_it_means_for_money_and_days() -> None:
     ]
     assert "before you book one of them again" in what_waiting_means([taps, own])[-1]
     assert "no day waits for it" in what_waiting_means([taps, word])[-1]
+
+
+def test_what_does_not_count_says_what_it_means_for_money_and_what_to_do() -> None:
+    """A thief's taps are accepted by nobody, and a fork heals by itself where the terminal still comes."""
+    fork = {"revoked": False, "replaced": False, "own": False, "resolution": ""}
+    late, own = {**fork, "revoked": True}, {**fork, "own": True}
+    assert what_forks_mean([{**fork, "resolution": "adopted"}]) == []
+    told = " ".join(what_forks_mean([fork]))
+    assert "No balance counts the open ones" in told
+    assert "writes them again by itself" in told
+    assert "terminals accept" not in told
+    assert "farebox-hub terminals accept NAME" in " ".join(what_forks_mean([fork, late]))
+    assert "Compare with the receipts" in " ".join(what_forks_mean([own]))
+
+
+def test_a_small_file_has_a_size_too() -> None:
+    """A courier file of one day is no "0.0 MB"."""
+    assert (size_text(1_672), size_text(31_040_000)) == ("1.7 kB", "31.0 MB")

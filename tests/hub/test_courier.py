@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from crdt.block import parse
 from crdt.courier import CourierReader, CourierWriter
 from crdt.facts import Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
@@ -98,6 +99,19 @@ async def test_blocks_whose_predecessors_are_elsewhere_are_named(depot: Depot) -
     assert "are missing" in done["refusals"][0]
     (gap,) = done["missing"]
     assert (gap["author"], gap["first_seq"], gap["last_seq"]) == ("Bus 1", 1, 3)
+
+
+async def test_a_fork_in_a_file_is_told_as_evidence_of_its_author_and_not_as_missing(depot: Depot) -> None:
+    """Invariant 5: what lies in quarantine is here and waits for a decision; nobody has to look for it."""
+    one = await depot.pair("Bus 1")
+    await one.push(one.taps(500, kind=Kind.OPENING), one.taps(-250))
+    one.chain, one.head = one.chain[:1], parse(one.chain[0]).head
+    one.taps(-180, -180)
+    done = await bring(depot, courier_file(one, one))
+    assert (done["known"], done["refused"], done["evidence"], done["missing"]) == (1, 1, 1, [])
+    (sentence,) = done["refusals"]
+    assert sentence.startswith("Bus 1: ")
+    assert "two different blocks" in sentence
 
 
 async def test_what_a_file_claims_of_very_many_authors_is_counted(depot: Depot) -> None:

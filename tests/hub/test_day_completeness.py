@@ -153,6 +153,10 @@ async def test_taps_that_a_replaced_identity_had_are_not_missing_once_they_were_
         await asyncio.sleep(0.01)
     found = await row(depot, "Bus 1")
     assert (found.state, found.taps, found.contested, list(found.gaps)) == ("open", 12, 0, [])
+    (silent,) = found.silent
+    assert silent.last_seq == 12
+    told = await Evidence(depot.hub.database, depot.hub.ledger).silent()
+    assert told == [silent], "the Ledger page says the same of it as the day's"
     await depot.ask("POST", "/ledger/give-up", {"replica": old.key.replica.hex()})
     assert (await row(depot, "Bus 1")).state == "complete"
 

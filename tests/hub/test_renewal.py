@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import Update, func, select
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
@@ -19,7 +20,7 @@ from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store import quarantine
-from hub import tables
+from hub import enrolling, tables
 from hub.app import Hub
 from hub.errors import RequestRefused
 from tests.crdt.store.quarantined import in_quarantine
@@ -333,6 +334,41 @@ async def test_what_was_not_within_the_last_day_does_not_count(depot: Depot, hou
     moved = table.update().values(issued_ms=table.c.issued_ms + hours * 3_600_000)
     await asyncio.wrap_future(depot.hub.database.write(lambda connection: connection.execute(moved) and None))
     await ask(old)
+
+
+@pytest.mark.parametrize("founded", ["enrolment.renewals_per_day = 2\n"], indirect=True)
+async def test_a_hub_that_begins_at_one_date_again_and_again_puts_no_honest_terminal_off(
+    depot: Depot,
+) -> None:
+    """Invariant 9: without a battery each start of the hub lies within the same day by its clock."""
+    old, table = await depot.pair(), tables.client_certificate
+    for hours_before_the_next in (1, 2):  # the second came earlier in its start than the first had in its own
+        await ask(old)
+        newest = select(func.max(table.c.number)).scalar_subquery()
+        moved = table.update().values(issued_ms=table.c.issued_ms - hours_before_the_next * 3_600_000)
+        await _execute(depot, moved.where(table.c.number == newest))
+    await ask(old)
+    await _execute(depot, table.update().values(issued_ms=table.c.number))  # a clock that went on, long ago
+    await ask(old)
+
+
+@pytest.mark.parametrize(
+    ("newest_first", "kept"),
+    [
+        ([90, 80, 70], [90, 80, 70]),
+        ([90, 90, 70], [90, 90, 70]),
+        ([20, 80, 70], [20]),
+        ([101, 90, 80], []),
+        ([], []),
+    ],
+    ids=["a clock that went on", "at once", "started at an earlier date", "set back just now", "none"],
+)
+def test_what_came_before_the_clock_went_back_is_left_out(newest_first: list[int], kept: list[int]) -> None:
+    assert enrolling.in_step(newest_first, 100) == kept
+
+
+async def _execute(depot: Depot, statement: Update) -> None:
+    await asyncio.wrap_future(depot.hub.database.write(lambda found: found.execute(statement) and None))
 
 
 async def test_all_identities_of_a_terminal_have_one_share_of_the_quarantine(

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from crdt.facts import MAX_AMOUNT_MINOR, Kind
 from crdt.fleet import FleetSettings
+from hub.cardids import parse_card
 from hub.control_client import ask
 from hub.errors import HubFailed, HubNotRunning, RequestRefused
 from hub.fleettext import as_text, format_money, from_text, parse_money
-from hub.overview import Overview, parse_card
+from hub.overview import Overview
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD
 
@@ -54,7 +55,7 @@ async def test_a_booking_is_in_the_ledger_with_its_history(depot: Depot) -> None
     await depot.projected()
     card = await depot.ask("GET", f"/cards/{UID}")
     (row,) = card["history"]
-    assert (card["balance_minor"], card["known"], card["hotlisted"]) == (500, True, False)
+    assert (card["balance_minor"], card["known"], card["blocked"]) == (500, True, False)
     assert (row["kind"], row["amount_minor"], row["terminal"], row["seq"]) == ("topup", 500, "hub", 1)
 
 
@@ -101,13 +102,15 @@ async def test_cards_are_blocked_and_unblocked(depot: Depot) -> None:
     await depot.ask("POST", f"/cards/{UID}/block", {})
     await depot.ask("POST", f"/cards/{UID}/block", {})
     (row,) = await depot.ask("GET", "/cards")
-    assert row == {"card": UID, "balance_minor": 0, "hotlisted": True}
+    assert row == {"card": UID, "balance_minor": 0, "blocked": True, "overdrawn": False}
     await depot.ask("POST", f"/cards/{UID}/unblock", {})
     assert await depot.ask("GET", "/cards") == []  # no terminal and no operator has met it
     await depot.ask("POST", "/topup", {"card": UID, "amount": "5.00", "request": "request-1"})
     await depot.ask("POST", f"/cards/{UID}/block", {})
     await depot.ask("POST", f"/cards/{UID}/unblock", {})
-    assert await depot.ask("GET", "/cards") == [{"card": UID, "balance_minor": 500, "hotlisted": False}]
+    assert await depot.ask("GET", "/cards") == [
+        {"card": UID, "balance_minor": 500, "blocked": False, "overdrawn": False}
+    ]
 
 
 async def test_cards_are_listed_page_by_page(depot: Depot) -> None:

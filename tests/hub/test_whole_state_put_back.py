@@ -126,13 +126,13 @@ def test_the_process_ends_with_a_sentence_and_its_next_start_has_another_identit
         put_back(tmp_path / "image", state)
         hub.start()
         shell("topup", OTHER, "4.00")
-        assert "1 were refused" in shell("ledger", "import", courier)
+        assert "1 was refused" in shell("ledger", "import", courier)
         assert hub.wait() == 1
         assert "This hub's whole state was put back" in (tmp_path / "log.txt").read_text().splitlines()[-1]
         hub.start()
-        (row,) = [line for line in shell("ledger", "forks").splitlines() if " fork " in line]
+        (row,) = [line for line in shell("ledger", "forks").splitlines() if " lost " in line]
         said = shell("ledger", "adopt", row.split()[-1], "--others")
-        assert "1 entries that the ledger lacked are booked" in said
+        assert "as the ledger lacked them: 1 of the entries" in said
         shell("topup", OTHER, "1.00")
         assert "3.00" in shell("cards", "show", UID)
         assert "5.00" in shell("cards", "show", OTHER)

@@ -1,11 +1,12 @@
 """The page of a day over the real hub: today's while it goes on, and closing one that has ended."""
 
 import asyncio
+import re
 import time
 
 import pytest
 
-from crdt.block import seal
+from crdt.block import parse, seal
 from crdt.facts import NO_CONTEXT, Delta, Kind
 from crdt.store import completeness, projection
 from crdt.terminal_status import Status
@@ -77,6 +78,20 @@ async def test_a_day_is_not_called_complete_while_its_taps_are_still_being_count
         assert "complete" not in page
 
 
+async def test_any_day_can_be_asked_for(depot: Depot) -> None:
+    """Issue: "for any bus and day the hub says"; not only for those that a person clicks back to."""
+    async with operator(depot) as person:
+        form = (await person.get((await person.get("/days")).location)).text
+        assert '<form class="search panel pad narrow" method="get" action="/days">' in form
+        answer = await person.get("/days?day=2026-01-31")
+        assert answer.location == "/days/2026-01-31"
+        assert "31 Jan 2026 03:00 to 1 Feb 2026 03:00" in text_of((await person.get(answer.location)).text)
+        answer = await person.get("/days?day=%2F%2Fevil.example")
+        assert answer.location == "/days/%2F%2Fevil.example"
+        assert "is not a day" in text_of((await person.get(answer.location)).text)
+        assert (await person.get("/days?day=")).location.startswith("/days/20")
+
+
 async def test_what_a_lost_storage_wrote_last_is_given_up_on_the_dashboard(depot: Depot) -> None:
     """A dead SD card does not keep days open for ever, and is told everywhere until then."""
     old = await depot.pair("Bus 1")
@@ -100,3 +115,21 @@ async def test_what_a_lost_storage_wrote_last_is_given_up_on_the_dashboard(depot
         page = text_of((await person.get("/ledger")).text)
         assert "Nothing is missing." in page
         assert "is not known" not in page
+
+
+async def test_a_day_that_lacks_taps_leads_to_where_somebody_decides(depot: Depot) -> None:
+    """What to do: about a fork under Quarantine, about a gap where it says who has named what is missing."""
+    now_ms = time.time_ns() // 1_000_000
+    bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await bus.push(ride(bus, now_ms), ride(bus, now_ms + 1))
+    bus.head = parse(bus.chain[0]).head
+    await bus.push(ride(bus, now_ms + 2))
+    await other.push(ride(other, now_ms))
+    ride(other, now_ms + 1)
+    await other.exchange(Status({"held": 0}), frontier={other.key.replica: other.head})
+    async with operator(depot) as person:
+        page = (await person.get((await person.get("/days")).location)).text
+        assert "taps 1–2 here; missing: 1 in quarantine" in text_of(page)
+        assert "tap 1 here; missing: entry 2 after tap 1" in text_of(page)
+        links = re.findall(r'<a href="([^"]*)">What is missing, and what to do</a>', page)
+        assert links == ["/ledger#quarantine", "/ledger"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from crdt.facts import Kind
+from hub.block_entries import EntryRow
 from hub.daybook import AdjustmentRow, TerminalDay
 from hub.evidence import (
     Allowance,
@@ -82,6 +83,7 @@ def troubles(text: str) -> dict[str, Any]:
         "waiting": [WaitingRow(text, "02" * 16, 1, 9, 0, text, proven=False, own=True)],
         "silent": [SilentRow(text, "02" * 16, 5, 0)],
         "quarantine": Excerpt([QUARANTINED], 2, 999),
+        "entries": Excerpt([EntryRow(1, "DEADBEEF", Kind.FARE, -5, 10**17, 90_000, text)], 1, 2),
         "undecided": 1,
         "put_back": [terminal(text)],
         "flags": Excerpt([FlagRow(text, "02" * 16, "fork_detected", 0, text)], 1, 1),
@@ -115,7 +117,13 @@ def context(text: str) -> dict[str, Any]:
         "totals": TOTALS,
         "taps": [tap(text)],
         "card": CardPage(
-            "DEADBEEF", known=True, balance_minor=-5, hotlisted=True, history=(tap(text),), behind=True
+            "DEADBEEF",
+            known=True,
+            balance_minor=-5,
+            blocked=True,
+            overdrawn=True,
+            history=(tap(text),),
+            behind=True,
         ),
         "older": True,
         "longer": True,

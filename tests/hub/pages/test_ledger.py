@@ -10,6 +10,7 @@ from crdt.errors import RefusalCode
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.store import quarantine
+from crdt.store.blocks import NO_HEAD
 from crdt.store.quarantine import Quarantined
 from crdt.terminal_status import Status
 from hub import restoring
@@ -67,6 +68,31 @@ async def test_a_fork_is_told_and_booked_only_for_a_terminal_that_is_gone(depot:
             assert await balance(depot) == 570
         assert "Booked by the hub, and counted so." in await read(person, "/ledger")
         assert "in quarantine" not in await read(person, "/")
+
+
+async def test_who_decides_about_a_block_sees_what_it_says(depot: Depot) -> None:
+    """Receipts are compared entry by entry: a sum alone says nothing of whose money it is."""
+    _, raw = await forked(depot)
+    place = f"/ledger/blocks/{parse(raw).hash.hex()}"
+    async with operator(depot) as person:
+        page = (await person.get(place)).text
+        assert f'<a class="code" href="/cards/{CARD.hex().upper()}">' in page
+        assert "15 Jun 2025 15:06 UTC Fare 04A1B2C3D4E5F6 −1.80" in text_of(page)
+
+
+async def test_a_long_block_is_shown_in_pages(depot: Depot) -> None:
+    """A block holds more entries than a page does, and each can be read."""
+    bus = await depot.pair("Bus 9")
+    await bus.push(bus.taps(-250))
+    bus.head = NO_HEAD
+    raw = bus.taps(*(-seq for seq in range(1, PAGE_ROWS + 4)))
+    await bus.push(raw)
+    place = f"/ledger/blocks/{parse(raw).hash.hex()}"
+    async with operator(depot) as person:
+        first, second = await read(person, place), await read(person, f"{place}?entries=2")
+        assert f"1 to {PAGE_ROWS} of {PAGE_ROWS + 3} · those after" in first
+        assert "−2.03" in second
+        assert "−2.03" not in first
 
 
 async def test_every_undecided_block_is_counted_however_many_a_page_shows(depot: Depot) -> None:
@@ -196,10 +222,32 @@ async def test_an_overdrawn_card_is_listed_until_it_is_paid(depot: Depot) -> Non
     uid = CARD.hex().upper()
     async with operator(depot) as person:
         assert f"{uid} −5.00" in await read(person, "/ledger")
-        assert "blocked" in await read(person, f"/cards/{uid}")
+        assert "overdrawn" in await read(person, f"/cards/{uid}")
+        assert f"{uid} overdrawn −5.00" in await read(person, "/cards")
         await depot.ask("POST", "/topup", {"card": uid, "amount": "5", "request": "request-1"})
         assert uid not in await read(person, "/ledger")
-        assert "blocked" not in await read(person, f"/cards/{uid}")
+        assert "overdrawn" not in await read(person, f"/cards/{uid}")
+
+
+async def test_a_block_is_an_operators_and_an_overdrawn_card_is_refused_without_one(depot: Depot) -> None:
+    """No control does nothing: nobody is offered to unblock what only a top-up takes off the hotlist."""
+    one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await one.push(one.taps(-250))
+    await other.push(other.taps(-250))
+    place = f"/cards/{CARD.hex().upper()}"
+    async with operator(depot) as person:
+        page = await read(person, place)
+        assert "Block this card" in page
+        assert "Terminals refuse it by themselves until a top-up has paid that." in page
+        await person.post(f"{place}/block", {"blocked": "yes"}, form=place)
+        page = await read(person, place)
+        assert "blocked overdrawn" in page
+        assert "Unblock this card" in page
+        assert "once it is paid, as it is overdrawn too" in page
+        await person.post(f"{place}/block", {}, form=place)
+        page = await read(person, place)
+        assert "Block this card" in page
+        assert "overdrawn" in page
 
 
 async def test_a_hub_that_was_put_back_says_so_until_somebody_has_read_it(depot: Depot) -> None:

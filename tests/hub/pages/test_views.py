@@ -77,7 +77,7 @@ async def test_terminal_from_pairing_code_to_revocation(depot: Depot) -> None:
 
         terminal = bus.certificate.terminal.hex()
         detail = await read(person, f"/terminals/{terminal}")
-        assert "Head 1 of 4 written" in detail
+        assert "Last entry 1 of 4 written" in detail
         address = f"/terminals/{terminal}/revoke"
         assert "Revoke Bus 12, front door?" in await read(person, address)
         answer = await person.post(address, {}, form=address)
@@ -86,6 +86,10 @@ async def test_terminal_from_pairing_code_to_revocation(depot: Depot) -> None:
             await bus.push()
         assert "Every terminal is revoked." in await read(person, "/")
         assert "revoked" in await read(person, "/terminals")
+        page = await read(person, f"/terminals/{bus.certificate.terminal.hex()}")
+        assert "What it wrote up to its cut-off counts" in page
+        assert "pair it again under the name Bus" in page
+        assert "Revoke this terminal" not in page
 
 
 async def test_a_long_list_of_terminals_is_shown_page_by_page(depot: Depot) -> None:
@@ -147,7 +151,9 @@ async def test_card_shows_balance_history_and_voided_openings(depot: Depot) -> N
 @pytest.mark.parametrize("behind", [True, False])
 def test_a_history_that_lags_says_so(behind: bool) -> None:
     """The balance is there with the commit, the history a moment later: the page never contradicts itself."""
-    card = CardPage(CARD, known=True, balance_minor=500, hotlisted=False, history=(), behind=behind)
+    card = CardPage(
+        CARD, known=True, balance_minor=500, blocked=False, overdrawn=False, history=(), behind=behind
+    )
     shown = text_of(part("_history.html", {"card": card, "currency": "EUR", "exponent": 2}))
     assert ("The newest entries follow in a moment" in shown) is behind
     assert ("Nothing has happened on this card." in shown) is not behind

@@ -4,6 +4,7 @@ import pytest
 
 from crdt.facts import MAX_CLOCK_ERROR_MS, Kind
 from hub.evidence import WaitingRow
+from hub.kindwords import kind_word
 from hub.overview import TerminalRow
 from hub.pages import words
 
@@ -84,7 +85,7 @@ def test_span_in_its_largest_unit(duration_ms: int, text: str) -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_of_entry_has_a_word(kind: Kind) -> None:
-    assert words.kind_word(kind)
+    assert kind_word(kind)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,116 @@
+"""Files out of the hub and into it, on the command line: the ledger's backup, and courier files."""
+
+import argparse
+import os
+from io import BufferedWriter, FileIO
+from pathlib import Path
+from typing import Any
+
+from hub import settings
+from hub.cli_text import Bar, say, size_text
+from hub.control_client import download, unwritten, upload
+from hub.daywords import entries
+from hub.errors import FileTrouble
+
+
+def backup(options: argparse.Namespace) -> None:
+    """Copy the ledger into the file that was named."""
+    size = _save(options, "/backup", "Copying")
+    say(f"The ledger is copied to {options.file} ({size_text(size)}), encrypted with the hub's own key.")
+    say("Keep the key with another copy, not with this one; hub/README.md says how to put both back.")
+
+
+def export(options: argparse.Namespace) -> None:
+    """All blocks into the courier file that was named."""
+    size = _save(options, "/ledger/export", "Exporting")
+    say(f"Everything the hub holds is in {options.file} ({size_text(size)}).")
+
+
+def import_(options: argparse.Namespace) -> None:
+    """Blocks out of the courier file that was named. FileTrouble when it is damaged."""
+    _tell(_imported(options))
+
+
+def _imported(options: argparse.Namespace) -> dict[str, Any]:
+    place = settings.load(options.settings).control_socket
+    bar = Bar("Importing")
+    try:
+        with options.file.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            done: dict[str, Any] = upload(place, "/ledger/import", file, size, bar.show)
+            return done
+    except OSError as error:
+        raise FileTrouble(
+            f"The courier file {options.file} cannot be read: {error.strerror}. Nothing was imported. Look "
+            "whether the name is right and the stick is in."
+        ) from error
+    finally:
+        bar.end()
+
+
+def _tell(done: dict[str, Any]) -> None:
+    """What an import did; FileTrouble when the file is damaged, after what was taken from it was said."""
+    say(
+        f"{done['blocks']:,} new blocks with {done['entries']:,} entries; {done['known']:,} were here before."
+    )
+    if done["refused"]:
+        were = "1 was" if done["refused"] == 1 else f"{done['refused']:,} were"
+        say(f"{were} refused, and no balance has changed for it:")
+        for sentence in done["refusals"]:
+            say(f"  {sentence}")
+    if done["evidence"]:
+        say("Blocks of a fork, or of an author that had ended, are kept as evidence. What they are, and")
+        say("whether somebody has to decide about them, says: farebox-hub ledger forks")
+    for gap in done["missing"]:
+        what = entries(gap["first_seq"], gap["last_seq"])
+        say(f"  missing of {gap['author']}: {what} (replica {gap['replica']})")
+    if done["missing_more"]:
+        say(f"  and of {done['missing_more']:,} more authors")
+    if done["missing"]:
+        say("No balance counts what is missing. It comes with any terminal or courier file that has it.")
+    if done["trouble"]:
+        again = (
+            " What is said above is in the ledger. Copy the file once more and import it again: "
+            "nothing counts twice."
+        )
+        sentence = f"{done['trouble'][:1].upper()}{done['trouble'][1:]}."
+        raise FileTrouble(sentence + again * done["damaged"])
+
+
+def _save(options: argparse.Namespace, target: str, what: str) -> int:
+    """Write the hub's answer to the file that was named; its size. Nothing is left of one that broke off."""
+    place = settings.load(options.settings).control_socket
+    bar = Bar(what)
+    try:
+        # For its owner alone: who rode where is in it.
+        made = FileIO(options.file, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
+    except FileExistsError as error:
+        raise FileTrouble(f"{options.file} is there already and was not touched. Name another.") from error
+    except OSError as error:
+        raise FileTrouble(
+            f"{options.file} cannot be made: {error.strerror}. Look whether its directory is there and you "
+            "may write there."
+        ) from error
+    try:
+        with BufferedWriter(made) as file:
+            size = download(place, target, file, bar.show)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        _remove(options.file)
+        if isinstance(error, OSError):
+            raise unwritten(options.file, error) from error
+        raise
+    finally:
+        bar.end()
+    return size
+
+
+def _remove(unfinished: Path) -> None:
+    try:
+        unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise FileTrouble(
+            f"{unfinished} is not complete and cannot be removed: {error.strerror}. Delete it yourself, and "
+            "run the command again. The ledger is unchanged and nothing in it is lost."
+        ) from error
