@@ -74,9 +74,7 @@ class Export:
         self, writer: CourierWriter, replica: ReplicaId, written: dict[ReplicaId, Head]
     ) -> Iterator[bytes]:
         seq, until = self._after.get(replica, 0), self._ends[replica].seq
-        with self._terminal.syncing(self._identity):
-            certificate = self._ledger.authors([replica])[replica]
-        yield writer.message(CertificateFrame(certificate.encode()))
+        yield writer.message(CertificateFrame(self._ledger.authors()[replica].encode()))
         while seq < until:
             with self._terminal.syncing(self._identity):
                 raws = self._some(replica, seq)
