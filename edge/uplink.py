@@ -1,15 +1,17 @@
 """Keeps the terminal in touch with its hub, in the event loop, never in a tap's way.
 
 Online it pushes as soon as a tap is durable, and otherwise speaks up once a heartbeat. Offline it tries all
-known addresses, waits longer each time, and starts at once when somebody asks or a new address is announced.
+known addresses, waits longer each time, and starts at once when somebody asks. A new address that is
+announced hurries it too, within bounds.
 """
 
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from crdt.errors import InputRefused, LedgerError
 from crdt.frames import Message
@@ -28,12 +30,13 @@ from edge.errors import (
     Superseded,
     UplinkError,
 )
-from edge.exchange import Answer
+from edge.exchange import Answer, Client
+from edge.hints import Hints
 from edge.identity import Identity
 from edge.renewal import renewed_identity
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from edge.terminal import Enrolment, Terminal
-from edge.waiting import happens
+from edge.waiting import Wait, happens
 
 DATE_RESOLUTION_MS = 1_000
 """The Date header counts whole seconds."""
@@ -43,20 +46,6 @@ MOST_ASKED = 3
 ask only the first of them: one, then two, four, and at last twenty."""
 
 log = logging.getLogger(__name__)
-
-
-class Client(Protocol):
-    """What is used of exchange.ExchangeClient."""
-
-    async def __aenter__(self) -> "Client": ...
-    async def __aexit__(self, *error: object) -> None: ...
-    async def exchange(self, address: HubAddress, messages: Sequence[Message]) -> Answer: ...
-    async def ask(self, address: HubAddress, path: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
-    async def revoked_list(self, address: HubAddress) -> tuple[Message, ...]: ...
-
-
-Wait = Callable[[asyncio.Event, float], Awaitable[object]]
-"""Wait until the event is set or so many seconds have passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +58,6 @@ class UplinkStatus:
     trouble: str = "not paired yet"
     disputed: str = ""
     """What the hub does not take: of this terminal's earlier identities, of its document; "" when nothing."""
-
-
-async def wait_for(event: asyncio.Event, timeout_s: float) -> None:
-    """The real `Wait`."""
-    await happens(event, timeout_s)
 
 
 class Uplink:
@@ -90,7 +74,8 @@ class Uplink:
         heartbeat_s: float,
         *,
         proven: Callable[[HubAddress], object] = lambda _address: None,
-        wait: Wait = wait_for,
+        wait: Wait = happens,
+        elapsed_s: Callable[[], float] = time.monotonic,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """`connect` makes a client for an identity; `proven` keeps an address that worked, and may wait;
@@ -112,6 +97,8 @@ class Uplink:
         self._client_identity: Identity | None = None
         self._delivery = Delivery()
         self._elsewhere = Pause()  # before a busy hub's other addresses are asked again
+        self._hints = Hints(elapsed_s)
+        self._told_to_wait = False  # by a hub that is busy
         self._hurried = False  # woken by a tap alone
         self.status = UplinkStatus()
 
@@ -123,8 +110,12 @@ class Uplink:
             return
 
     def hinted(self, hints: Iterable[HubAddress]) -> None:
-        """The network announces these addresses now; a new one is tried at once while offline."""
-        if self._addresses.hint(hints) and not self.status.online:
+        """The network announces these addresses now; to be called at each look at it, news or none.
+
+        While no hub is found a new one is tried at once, as far as `Hints` lets it.
+        """
+        new = self._addresses.hint(hints)
+        if not self.status.online and not self._told_to_wait and self._hints.heard(new=new):
             self._due.set()
 
     def changed(self) -> None:
@@ -168,6 +159,8 @@ class Uplink:
 
         `retry`: also offer what the hub refused of earlier identities. Not at each tap, that costs data.
         """
+        self._hints.trying()
+        self._told_to_wait = False
         enrolment = self._terminal.enrolment
         if enrolment is None:
             self.status = replace(self.status, online=False, trouble="not paired yet")
@@ -178,6 +171,7 @@ class Uplink:
             return 0
         except HubBusy as error:
             self._went_offline(str(error))
+            self._told_to_wait = True
             return self._backoff.asked_s(error.wait_s)
         except (EdgeError, LedgerError) as error:
             self._went_offline(str(error))
