@@ -82,7 +82,7 @@ class Enroller:
         )
         while True:
             self._heard.clear()
-            untried = [one for one in self._addresses.candidates() if one not in tried]
+            untried = self._addresses.candidates(but=tried)
             for address in untried:
                 tried.add(address)
                 try:

@@ -21,6 +21,7 @@ from zeroconf import (  # type: ignore[attr-defined]  # of DNSPointer, which it 
 from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from edge.turns import Turns
 from edge.waiting import happens
 
 INTERFACE_POLL_S = 5.0
@@ -29,7 +30,7 @@ RESOLVE_TIMEOUT_MS = 3_000
 CALM_S = 0.2
 """From a change to the look at it, so that a flood of changes is one look."""
 MAX_RECORDS = 256
-"""Most records looked at at a time: a depot's yard. Where a LAN is full of lies, others the next time."""
+"""Most records looked at at a time: a depot's yard. Where a LAN is full of lies, all have their turns."""
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +76,10 @@ class Lan:
         self._interfaces = interfaces
         self._poll_s = poll_s
         self._max_records = max_records
-        self._looked_at = 0
+        self._turns = Turns()
         self._changed = asyncio.Event()
+        self.names: frozenset[str] = frozenset()
+        """Of all records there were at the last look, also of those that were not looked at."""
 
     async def run(self) -> None:
         """Until cancelled; a network that cannot be used yet is tried again."""
@@ -122,16 +125,13 @@ class Lan:
         return [info for info in found if info is not None]
 
     def _names(self, zeroconf: Zeroconf) -> list[str]:
-        """What is announced; of too many some, and all of them in turns."""
+        """What is announced and to be looked at now."""
         now_ms = current_time_millis()
         known = zeroconf.cache.async_entries_with_name(self._service_type)
         pointers = [one for one in known if isinstance(one, DNSPointer)]
         names = [one.alias for one in pointers if not one.is_expired(now_ms)]
-        if len(names) <= self._max_records:
-            return names
-        begin = self._looked_at % len(names)
-        self._looked_at = begin + self._max_records
-        return [*names[begin:], *names[:begin]][: self._max_records]
+        self.names = frozenset(names)
+        return self._turns.next(names, self._max_records)
 
     async def _ask(self, zeroconf: Zeroconf, name: str) -> AsyncServiceInfo | None:
         try:

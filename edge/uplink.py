@@ -31,8 +31,8 @@ from edge.errors import (
     UplinkError,
 )
 from edge.exchange import Answer, Client
-from edge.hints import Hints
 from edge.identity import Identity
+from edge.pace import Pace
 from edge.renewal import renewed_identity
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from edge.terminal import Enrolment, Terminal
@@ -44,6 +44,10 @@ DATE_RESOLUTION_MS = 1_000
 MOST_ASKED = 3
 """Addresses that are asked in one attempt once one is busy, with that. Where none has room, the next attempts
 ask only the first of them: one, then two, four, and at last twenty."""
+
+HINTED_AT_ONCE, HINTED_EVERY_S = 3, 10.0
+"""Attempts that addresses on the LAN may bring forward, one after the other and for long: whoever is on it
+announces as many as he likes."""
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +101,8 @@ class Uplink:
         self._client_identity: Identity | None = None
         self._delivery = Delivery()
         self._elsewhere = Pause()  # before a busy hub's other addresses are asked again
-        self._hints = Hints(elapsed_s)
-        self._told_to_wait = False  # by a hub that is busy
+        self._pace = Pace(HINTED_AT_ONCE, 1 / HINTED_EVERY_S, elapsed_s)  # for attempts that hints bring on
+        self._looking = False  # the last attempt has found no hub, not even one that is busy
         self._hurried = False  # woken by a tap alone
         self.status = UplinkStatus()
 
@@ -112,11 +116,10 @@ class Uplink:
     def hinted(self, hints: Iterable[HubAddress]) -> None:
         """The network announces these addresses now; to be called at each look at it, news or none.
 
-        While no hub is found a new one is tried at once, as far as `Hints` lets it.
+        While no hub is found, one that has not been tried is tried at once, within HINTED_EVERY_S.
         """
-        new = self._addresses.hint(hints)
-        if not self.status.online and not self._told_to_wait and self._hints.heard(new=new):
-            self._due.set()
+        self._addresses.hint(hints)
+        self._hurry()
 
     def changed(self) -> None:
         """There is something new for the hub that is no tap. Does not wait for it."""
@@ -138,6 +141,7 @@ class Uplink:
                 hurried, self._hurried = self._hurried and not asking, False
                 pause_s = await self._attempt(retry=not hurried)
                 self._answer(asking)
+                self._hurry()
                 await self._wait(self._due, pause_s)
         finally:
             self._answer(self._asking)
@@ -147,6 +151,11 @@ class Uplink:
         for asked in asking:
             if not asked.done():
                 asked.set_result(self.status)
+
+    def _hurry(self) -> None:
+        if self._looking and self._addresses.untried and self._pace.admits("the LAN"):
+            self._looking = False
+            self._due.set()
 
     def _tap_due(self) -> None:
         # Offline the backoff rules: a busy bus must not knock at every tap.
@@ -159,8 +168,7 @@ class Uplink:
 
         `retry`: also offer what the hub refused of earlier identities. Not at each tap, that costs data.
         """
-        self._hints.trying()
-        self._told_to_wait = False
+        self._looking = False
         enrolment = self._terminal.enrolment
         if enrolment is None:
             self.status = replace(self.status, online=False, trouble="not paired yet")
@@ -171,15 +179,16 @@ class Uplink:
             return 0
         except HubBusy as error:
             self._went_offline(str(error))
-            self._told_to_wait = True
             return self._backoff.asked_s(error.wait_s)
         except (EdgeError, LedgerError) as error:
             self._went_offline(str(error))
+            self._looking = True
             return self._backoff.next_s()
         except Exception:
             # Taps must not stop for a bug out here, whatever provoked it.
             log.exception("the uplink failed: this is a bug, please report it")
             self._went_offline("the uplink failed by a bug; its log has the details")
+            self._looking = True
             return self._backoff.next_s()
         self._backoff.reset()
         self._elsewhere = Pause()
@@ -195,6 +204,7 @@ class Uplink:
         busy: HubBusy | None = None
         asked = 0  # the first that was busy, and those after it
         for address in self._addresses.candidates():
+            self._addresses.tried(address)
             try:
                 outcome = await self._sync(enrolment, address, retry)
             except Superseded:
