@@ -10,8 +10,8 @@ from crdt.protocol import PROTOCOL_VERSION, SERVICE_TYPE, TXT_FLEET, TXT_VERSION
 from edge.addresses import HubAddress
 from edge.lan import INTERFACE_POLL_S, MAX_RECORDS, Lan, all_interfaces
 
-MAX_ADDRESSES = 8
-"""Of one record; a liar costs this many attempts."""
+HUB_ADDRESSES = 8
+"""Most that are taken from one record: a server has many interfaces, and both kinds of address on each."""
 
 Announce = Callable[[Iterable[HubAddress]], None]
 """Called in the event loop with all addresses that are announced now."""
@@ -55,4 +55,4 @@ def addresses_of(info: AsyncServiceInfo, fleet: FleetId | None) -> list[HubAddre
     if fleet is not None and texts.get(TXT_FLEET) != fleet.hex():
         return []
     hosts = info.parsed_scoped_addresses(IPVersion.V4Only) + info.parsed_scoped_addresses(IPVersion.V6Only)
-    return [HubAddress(host, info.port) for host in hosts[:MAX_ADDRESSES]]
+    return [HubAddress(host, info.port) for host in hosts[:HUB_ADDRESSES]]
