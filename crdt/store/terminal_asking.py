@@ -95,6 +95,10 @@ class TerminalReader:
 
         return self._store.read(work)
 
+    def heads(self) -> dict[ReplicaId, Head]:
+        """The heads of all chains held, however many there are."""
+        return self._store.read(blocks.heads_of)
+
     def settled_frontier(self, of: Collection[ReplicaId] | None = None) -> dict[ReplicaId, Head]:
         """The heads that the installed settlement includes; there are many, so `of` may name those wanted."""
         if of is not None:
