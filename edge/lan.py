@@ -96,6 +96,7 @@ class Lan:
 
     async def _watch(self) -> None:
         async with self._network() as network:
+            await network.zeroconf.async_wait_for_start()  # who leaves before that leaves sockets open
             browser = AsyncServiceBrowser(network.zeroconf, self._service_type, handlers=[self._noticed])
             try:
                 await self._follow(network)
