@@ -31,7 +31,15 @@ TOO_MANY_AUTHORS: Final = (
 )
 MAX_COURIER_BYTES: Final = 64 * 2**30
 MAX_COURIER_FRAMES: Final = 2**31
-MAX_COURIER_HEADS: Final = 4  # messages of HEADS, held until the checksum: fewer than 64,000 authors
+MAX_COURIER_HEADS: Final = 4  # messages of HEADS, which a reader holds until the checksum
+MAX_COURIER_AUTHORS: Final = MAX_COURIER_HEADS * MAX_FRONTIER - 1  # a full message is followed by another
+
+
+def check_room(authors: int, most: int = MAX_COURIER_AUTHORS) -> None:
+    """Raise TooLarge where one file has no room for the blocks of so many authors: to be asked before its
+    beginning, for else it is told only at the end."""
+    if authors > most:
+        raise TooLarge(f"a courier file has room for {most:,} authors, and these blocks are of {authors:,}")
 
 
 class CourierWriter:
@@ -50,12 +58,12 @@ class CourierWriter:
         return self._summed(self._session.send(message))
 
     def end(self, frontier: Frontier) -> bytes:
-        """The last bytes. `frontier`: the heads of what was put in. Raises MisuseError where they do not fit
-        into MAX_COURIER_HEADS messages."""
+        """The last bytes. `frontier`: the heads of what was put in. Raises MisuseError where there are more
+        than `check_room` lets in."""
         told = parts(frontier)
         if len(told[-1]) == MAX_FRONTIER:  # a full one says that another follows
             told.append({})
-        if len(told) > MAX_COURIER_HEADS:
+        if len(frontier) > MAX_COURIER_AUTHORS:
             raise MisuseError(f"a courier file has room for the heads of fewer authors than {len(frontier)}")
         heads = self._summed(b"".join(self._session.send(Heads(part)) for part in told))
         return heads + self._sum.digest()

@@ -3,8 +3,9 @@
 An address is never trusted; TLS decides who answers there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from urllib.parse import urlsplit
 
 from crdt.protocol import DEFAULT_PORT
@@ -53,21 +54,24 @@ class AddressBook:
     def __init__(self, fixed: HubAddress | None, proven: HubAddress | None) -> None:
         self._fixed = fixed
         self._proven = proven
-        self._hints: dict[HubAddress, None] = {}  # in the order of their turns
+        self._hints: dict[HubAddress, bool] = {}  # in the order of their turns; whether it has had one
 
     @property
     def proven(self) -> HubAddress | None:
         """The last address where this fleet's hub answered."""
         return self._proven
 
-    def hint(self, addresses: Iterable[HubAddress]) -> bool:
-        """Replace the hints with what the network says now; True when there is an address not seen before.
-        Those that wait for their turn keep it."""
-        heard = dict.fromkeys(addresses)
-        known = {self._proven, self._fixed, *self._hints}
-        waiting = [address for address in self._hints if address in heard]
-        self._hints = dict.fromkeys([*waiting, *heard])
-        return not known.issuperset(heard)
+    @property
+    def untried(self) -> bool:
+        """Whether there is a hint that has not had its turn yet."""
+        known = (self._proven, self._fixed)
+        return any(not tried and address not in known for address, tried in self._hints.items())
+
+    def hint(self, addresses: Iterable[HubAddress]) -> None:
+        """Replace the hints with what the network says now. Those that wait for their turn keep it."""
+        heard = dict.fromkeys(addresses, False)
+        stay = {address: tried for address, tried in self._hints.items() if address in heard}
+        self._hints = stay | {address: False for address in heard if address not in stay}
 
     def prove(self, address: HubAddress) -> bool:
         """Keep `address`: the fleet's hub has answered there. True when that is news."""
@@ -75,12 +79,15 @@ class AddressBook:
         self._proven = address
         return news
 
-    def candidates(self) -> list[HubAddress]:
-        """Each address once: where it worked last, then the fixed one, then hints, others each time where
-        there are too many."""
+    def tried(self, address: HubAddress) -> None:
+        """This one has its turn now, and waits behind the others for the next."""
+        if self._hints.pop(address, None) is not None:
+            self._hints[address] = True
+
+    def candidates(self, but: Container[HubAddress] = ()) -> list[HubAddress]:
+        """Each address once, without those in `but`: where it worked last, then the fixed one, then the
+        hints whose turn it is."""
         known = [address for address in (self._proven, self._fixed) if address is not None]
-        turn = [address for address in self._hints if address not in known][:MAX_HINTS]
-        for address in turn:
-            del self._hints[address]
-        self._hints |= dict.fromkeys(turn)
-        return [*dict.fromkeys(known), *turn]
+        first = [address for address in dict.fromkeys(known) if address not in but]
+        turn = (address for address in self._hints if address not in known and address not in but)
+        return [*first, *islice(turn, MAX_HINTS)]

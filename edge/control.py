@@ -49,8 +49,8 @@ from edge.uplink import Uplink
 log = logging.getLogger(__name__)
 
 BACKLOG = 16
-MAX_REQUEST_BYTES = 1024 * 1024
-"""Of a request that is read as a whole."""
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+"""Of a request that is read as a whole: the numbers of all the authors that a courier file may name fit."""
 CHUNK_BYTES = 64 * 1024
 
 Pair = Callable[[str, HubAddress | None], Awaitable[None]]

@@ -11,8 +11,8 @@ from typing import Any
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
-from crdt.courier import CourierReader, CourierWriter
-from crdt.errors import InputRefused, LedgerError
+from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, check_room
+from crdt.errors import InputRefused, LedgerError, TooLarge
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Hello
 from crdt.frontier import Frontier, Head, joined, missing
@@ -38,7 +38,12 @@ def enrolled(terminal: Terminal) -> Enrolment:
 class Export:
     """One courier file of all that a terminal holds and keeps, or of what lies beyond some numbers."""
 
-    def __init__(self, terminal: Terminal, after: Mapping[ReplicaId, int] | None = None) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        after: Mapping[ReplicaId, int] | None = None,
+        most_authors: int = MAX_COURIER_AUTHORS,
+    ) -> None:
         """Seals the open taps, so that they are in it; those of a suspended ledger stay open. `after`: leave
         out each replica's facts up to there; None leaves out what the hub's settlement includes. Waits.
         Raises ControlError or LedgerError."""
@@ -50,12 +55,20 @@ class Export:
             self._ledger.seal()
             self.unsealed = self._ledger.status()["open"] if self._ledger.suspended else 0
             """Taps that cannot be in the file: they wait for a new identity to seal them."""
-            self._held = self._ledger.frontier()
+            self._held = self._ledger.heads()
             self._ends = {**self._ledger.keepsake.heads(), **self._held}
             settled = self._ledger.settled_frontier() if after is None else {}
         self._after = {replica: head.seq for replica, head in settled.items()} if after is None else after
-        self.deltas = sum(self._gap(replica) for replica in self._ends)
+        gaps = [gap for gap in map(self._gap, self._ends) if gap]
+        self.deltas = sum(gaps)
         """At most how many there are to write."""
+        try:
+            check_room(len(gaps), most_authors)
+        except TooLarge as error:
+            raise ControlError(
+                f"Nothing was exported: {error}. The taps are safe in the terminal. Leave out what the hub"
+                " has signed for (export FILE --since settlement), or bring the terminal to its hub."
+            ) from error
 
     def _gap(self, replica: ReplicaId) -> int:
         return max(0, self._ends[replica].seq - self._after.get(replica, 0))
@@ -74,9 +87,7 @@ class Export:
         self, writer: CourierWriter, replica: ReplicaId, written: dict[ReplicaId, Head]
     ) -> Iterator[bytes]:
         seq, until = self._after.get(replica, 0), self._ends[replica].seq
-        with self._terminal.syncing(self._identity):
-            certificate = self._ledger.authors([replica])[replica]
-        yield writer.message(CertificateFrame(certificate.encode()))
+        yield writer.message(CertificateFrame(self._ledger.authors()[replica].encode()))
         while seq < until:
             with self._terminal.syncing(self._identity):
                 raws = self._some(replica, seq)

@@ -8,10 +8,10 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 from crdt.facts import FleetId
 from crdt.protocol import PROTOCOL_VERSION, SERVICE_TYPE, TXT_FLEET, TXT_VERSION
 from edge.addresses import HubAddress
-from edge.lan import INTERFACE_POLL_S, Lan, all_interfaces
+from edge.lan import INTERFACE_POLL_S, MAX_RECORDS, Lan, all_interfaces
 
-MAX_ADDRESSES = 8
-"""Of one record; a liar costs this many attempts."""
+HUB_ADDRESSES = 8
+"""Most that are taken from one record: a server has many interfaces, and both kinds of address on each."""
 
 Announce = Callable[[Iterable[HubAddress]], None]
 """Called in the event loop with all addresses that are announced now."""
@@ -27,18 +27,24 @@ class Discovery:
         *,
         network: Callable[[], AsyncZeroconf] = all_interfaces,
         poll_s: float = INTERFACE_POLL_S,
+        max_records: int = MAX_RECORDS,
     ) -> None:
+        """`max_records`: see Lan."""
         self._announce = announce
         self._fleet = fleet
-        self._lan = Lan(SERVICE_TYPE, self._heard, network=network, poll_s=poll_s)
+        self._said: dict[str, list[HubAddress]] = {}  # by the names of the records that there are
+        self._lan = Lan(SERVICE_TYPE, self._heard, network=network, poll_s=poll_s, max_records=max_records)
 
     async def run(self) -> None:
         """Watch until cancelled; a network that cannot be used yet is tried again."""
         await self._lan.run()
 
     def _heard(self, records: Sequence[AsyncServiceInfo]) -> None:
+        """Of more records than are looked at at a time, the others still say what they did the last time."""
         fleet = self._fleet()
-        self._announce([address for record in records for address in addresses_of(record, fleet)])
+        self._said = {name: said for name, said in self._said.items() if name in self._lan.names}
+        self._said |= {record.name: addresses_of(record, fleet) for record in records}
+        self._announce([address for said in self._said.values() for address in said])
 
 
 def addresses_of(info: AsyncServiceInfo, fleet: FleetId | None) -> list[HubAddress]:
@@ -49,4 +55,4 @@ def addresses_of(info: AsyncServiceInfo, fleet: FleetId | None) -> list[HubAddre
     if fleet is not None and texts.get(TXT_FLEET) != fleet.hex():
         return []
     hosts = info.parsed_scoped_addresses(IPVersion.V4Only) + info.parsed_scoped_addresses(IPVersion.V6Only)
-    return [HubAddress(host, info.port) for host in hosts[:MAX_ADDRESSES]]
+    return [HubAddress(host, info.port) for host in hosts[:HUB_ADDRESSES]]

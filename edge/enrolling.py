@@ -23,6 +23,8 @@ FIND_TIMEOUT_S = 10.0
 """How long to wait for a hub to be announced; zeroconf takes one to three seconds."""
 LATE_S = 3.0
 """How long to wait for another hub's announcement after those heard so far have failed."""
+MAX_ASKED = 32
+"""Addresses at which one code is tried: whoever is on the LAN announces as many hubs as he likes."""
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +82,9 @@ class Enroller:
             "No hub is announced on this network. Check that the hub runs and is on the same network,"
             " or give its address: farebox-tech pair CODE --hub HOST:PORT"
         )
-        while True:
+        while len(tried) < MAX_ASKED:
             self._heard.clear()
-            untried = [one for one in self._addresses.candidates() if one not in tried]
+            untried = self._addresses.candidates(but=tried)[: MAX_ASKED - len(tried)]
             for address in untried:
                 tried.add(address)
                 try:
@@ -97,6 +99,10 @@ class Enroller:
                 continue
             if not await happens(self._heard, LATE_S if tried else FIND_TIMEOUT_S):
                 raise failure
+        raise HubUnreachable(
+            f"Too many hubs are announced on this network, and none of {MAX_ASKED} takes the code. Nothing"
+            " has changed. Give the address of yours: farebox-tech pair CODE --hub HOST:PORT"
+        ) from failure
 
     async def _pair_at(self, code: PairingCode, address: HubAddress) -> None:
         before = self._terminal.enrolment

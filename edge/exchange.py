@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 from aiohttp import hdrs
@@ -64,6 +64,16 @@ class Answer:
     def refusals(self) -> tuple[Refusal, ...]:
         """What the other side refused of what it was sent."""
         return tuple(message for message in self.messages if isinstance(message, Refusal))
+
+
+class Client(Protocol):
+    """What the uplink uses of an ExchangeClient."""
+
+    async def __aenter__(self) -> "Client": ...
+    async def __aexit__(self, *error: object) -> None: ...
+    async def exchange(self, address: HubAddress, messages: Sequence[Message]) -> Answer: ...
+    async def ask(self, address: HubAddress, path: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
+    async def revoked_list(self, address: HubAddress) -> tuple[Message, ...]: ...
 
 
 class ExchangeClient:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import ifaddr
 from zeroconf import (  # type: ignore[attr-defined]  # of DNSPointer, which it exports unsaid
-    BadTypeInNameException,
     DNSPointer,
     InterfaceChoice,
     ServiceInfo,
@@ -21,6 +20,7 @@ from zeroconf import (  # type: ignore[attr-defined]  # of DNSPointer, which it 
 from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
+from edge.turns import Turns
 from edge.waiting import happens
 
 INTERFACE_POLL_S = 5.0
@@ -28,8 +28,10 @@ INTERFACE_POLL_S = 5.0
 RESOLVE_TIMEOUT_MS = 3_000
 CALM_S = 0.2
 """From a change to the look at it, so that a flood of changes is one look."""
+MAX_LABEL_BYTES = 63
+"""Of each part of a name (RFC 1035)."""
 MAX_RECORDS = 256
-"""Most records looked at at a time: a depot's yard. Where a LAN is full of lies, others the next time."""
+"""Most records looked at at a time: a depot's yard. Where a LAN is full of lies, all have their turns."""
 
 log = logging.getLogger(__name__)
 
@@ -75,20 +77,26 @@ class Lan:
         self._interfaces = interfaces
         self._poll_s = poll_s
         self._max_records = max_records
-        self._looked_at = 0
+        self._turns = Turns()
         self._changed = asyncio.Event()
+        self.names: frozenset[str] = frozenset()
+        """Of all records there were at the last look, also of those that were not looked at."""
 
     async def run(self) -> None:
-        """Until cancelled; a network that cannot be used yet is tried again."""
+        """Until cancelled, whatever happens; a network that cannot be used yet is tried again."""
         while True:
             try:
                 await self._watch()
             except (OSError, ZeroconfError) as error:
                 log.warning("zeroconf cannot use the network yet: %s", error)
+            except Exception:
+                # Taps must not stop for a bug out here, whatever provoked it.
+                log.exception("listening to the LAN failed: this is a bug, please report it")
             await asyncio.sleep(self._poll_s)
 
     async def _watch(self) -> None:
         async with self._network() as network:
+            await network.zeroconf.async_wait_for_start()  # who leaves before that leaves sockets open
             browser = AsyncServiceBrowser(network.zeroconf, self._service_type, handlers=[self._noticed])
             try:
                 await self._follow(network)
@@ -115,6 +123,13 @@ class Lan:
     def _noticed(
         self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
     ) -> None:
+        """A name that cannot be written is dropped: in its questions zeroconf names what it knows, and with
+        this one among it, it fails at each of them."""
+        if not _can_be_written(name):
+            known = zeroconf.cache.async_entries_with_name(service_type)
+            named = [one for one in known if isinstance(one, DNSPointer) and one.alias == name]
+            zeroconf.cache.async_remove_records(named)
+            return
         self._changed.set()
 
     async def _resolve(self, zeroconf: Zeroconf) -> list[AsyncServiceInfo]:
@@ -122,23 +137,23 @@ class Lan:
         return [info for info in found if info is not None]
 
     def _names(self, zeroconf: Zeroconf) -> list[str]:
-        """What is announced; of too many some, and all of them in turns."""
+        """What is announced and to be looked at now."""
         now_ms = current_time_millis()
         known = zeroconf.cache.async_entries_with_name(self._service_type)
         pointers = [one for one in known if isinstance(one, DNSPointer)]
         names = [one.alias for one in pointers if not one.is_expired(now_ms)]
-        if len(names) <= self._max_records:
-            return names
-        begin = self._looked_at % len(names)
-        self._looked_at = begin + self._max_records
-        return [*names[begin:], *names[:begin]][: self._max_records]
+        self.names = frozenset(names)
+        return self._turns.next(names, self._max_records)
 
     async def _ask(self, zeroconf: Zeroconf, name: str) -> AsyncServiceInfo | None:
+        """The record of this name; None where there is no answer, or none can be asked for: that is no
+        concern of the others'."""
         try:
             info = AsyncServiceInfo(self._service_type, name)
-        except BadTypeInNameException:
+            return info if await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS) else None
+        except ZeroconfError as error:
+            log.debug("%s cannot be asked for: %s", ascii(name), error)
             return None
-        return info if await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS) else None
 
 
 async def _announce(
@@ -157,6 +172,11 @@ async def _announce(
         # else's probe answers but this machine's own from a moment ago.
         await (await network.async_register_service(wanted, cooperating_responders=True))
     return wanted
+
+
+def _can_be_written(name: str) -> bool:
+    """Whether a name that was read can be written: what was no UTF-8 in it has grown to three bytes each."""
+    return all(len(label.encode()) <= MAX_LABEL_BYTES for label in name.split("."))
 
 
 def _content(info: ServiceInfo) -> object:

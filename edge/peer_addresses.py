@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 from edge.addresses import HubAddress
+from edge.peer_announce import DOOR_ADDRESSES
 
-MAX_ADDRESSES = 8
-"""Kept at a time; more than one machine has."""
+MAX_KEPT = 2 * DOOR_ADDRESSES
+"""Of one peer at a time: one record that is made up in its name does not fill all the places."""
 
 
 class PeerAddresses:
@@ -49,7 +50,7 @@ class PeerAddresses:
         self._failed = dict.fromkeys(order, False)
 
     def _has_room(self) -> bool:
-        if len(self._failed) < MAX_ADDRESSES:
+        if len(self._failed) < MAX_KEPT:
             return True
         spent = (one for one in self._failed if one in self._spent and one != self._proven)
         leaving = next(spent, None)

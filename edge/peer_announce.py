@@ -18,8 +18,9 @@ from edge.addresses import HubAddress
 from edge.identity import Identity
 from edge.lan import Interfaces
 
-MAX_ADDRESSES = 4
-"""Of one record; a liar costs this many attempts."""
+DOOR_ADDRESSES = 4
+"""Most that are told and taken in one record, IPv4 alone: a terminal has hardly more, and each that is made
+up costs it a turn."""
 LOOPBACK = "127."
 
 
@@ -38,7 +39,7 @@ def own_record(identity: Identity, vehicle: str, port: int, interfaces: Interfac
     Loopback is announced where there is nothing else: terminals on one machine are peers too.
     """
     addresses = [address for address in interfaces if not address.startswith(LOOPBACK)]
-    addresses = sorted(addresses or interfaces)[:MAX_ADDRESSES]
+    addresses = sorted(addresses or interfaces)[:DOOR_ADDRESSES]
     if not addresses:
         return None
     replica = identity.replica.hex()
@@ -73,7 +74,7 @@ def _record(info: ServiceInfo, identity: Identity) -> PeerRecord | None:
     except ValueError:
         return None
     vehicle = texts.get(TXT_VEHICLE) or ""
-    hosts = info.parsed_scoped_addresses(IPVersion.V4Only)[:MAX_ADDRESSES]
+    hosts = info.parsed_scoped_addresses(IPVersion.V4Only)[:DOOR_ADDRESSES]
     if len(replica) != ID_BYTES or not info.port or not hosts or not text_fits(vehicle):
         return None
     return PeerRecord(ReplicaId(replica), vehicle, tuple(HubAddress(host, info.port) for host in hosts))

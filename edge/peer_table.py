@@ -138,11 +138,13 @@ class PeerTable:
             if status.is_gone(now_s):
                 del self._peers[status.replica]
 
-    def recognise(self, members: Container[ReplicaId]) -> None:
-        """The certificates of these are held."""
+    def recognise(self, members: Container[ReplicaId]) -> bool:
+        """The certificates of these are held; whether one of them was a stranger until now."""
         self._members = members
-        for status in self:
-            status.member = status.member or status.replica in members
+        found = [one for one in self if not one.member and one.replica in members]
+        for status in found:
+            status.member = True
+        return bool(found)
 
     def turn(
         self, now_s: float, busy: Container[ReplicaId], *, member: bool, companions: bool

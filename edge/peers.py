@@ -81,7 +81,6 @@ class Peers:
         self._talking: dict[ReplicaId, asyncio.Event] = {}
         self._behind: set[ReplicaId] = set()
         self._news = asyncio.Event()
-        self._unrecognised = True  # whether strangers may be members by now
         self._open_since_s: float | None = None
 
     def status(self) -> list[PeerStatus]:
@@ -109,7 +108,6 @@ class Peers:
         for one in self._table:
             if one.companion and one.record.vehicle != vehicle and one.replica in self._talking:
                 self._talking[one.replica].set()
-        self._unrecognised = any(not one.member for one in self._table)
         self._news.set()
 
     def asked(self, replica: ReplicaId, answer: PeerAnswer) -> None:
@@ -162,18 +160,16 @@ class Peers:
         while True:
             try:
                 await asyncio.to_thread(self._presences.refresh)
-                await self._recognise()
+                self._recognise()
                 await self._seal_in_time()
             except (EdgeError, LedgerError) as error:
                 log.warning("peers: %s", error)
             await asyncio.sleep(min(LOOK_S, self._pacing.seal_after_s))
 
-    async def _recognise(self) -> None:
+    def _recognise(self) -> None:
         """Tell members from strangers, by the certificates that the ledger holds."""
         presence = self._presences.now
-        if presence is not None and self._unrecognised:
-            self._unrecognised = False
-            self._table.recognise(frozenset(await asyncio.to_thread(presence.ledger.authors)))
+        if presence is not None and self._table.recognise(presence.ledger.authors()):
             self._news.set()
 
     async def _seal_in_time(self) -> None:

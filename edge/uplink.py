@@ -1,15 +1,17 @@
 """Keeps the terminal in touch with its hub, in the event loop, never in a tap's way.
 
 Online it pushes as soon as a tap is durable, and otherwise speaks up once a heartbeat. Offline it tries all
-known addresses, waits longer each time, and starts at once when somebody asks or a new address is announced.
+known addresses, waits longer each time, and starts at once when somebody asks. A new address that is
+announced hurries it too, within bounds.
 """
 
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from crdt.errors import InputRefused, LedgerError
 from crdt.frames import Message
@@ -28,12 +30,13 @@ from edge.errors import (
     Superseded,
     UplinkError,
 )
-from edge.exchange import Answer
+from edge.exchange import Answer, Client
 from edge.identity import Identity
+from edge.pace import Pace
 from edge.renewal import renewed_identity
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from edge.terminal import Enrolment, Terminal
-from edge.waiting import happens
+from edge.waiting import Wait, happens
 
 DATE_RESOLUTION_MS = 1_000
 """The Date header counts whole seconds."""
@@ -42,21 +45,11 @@ MOST_ASKED = 3
 """Addresses that are asked in one attempt once one is busy, with that. Where none has room, the next attempts
 ask only the first of them: one, then two, four, and at last twenty."""
 
+HINTED_AT_ONCE, HINTED_EVERY_S = 3, 10.0
+"""Attempts that addresses on the LAN may bring forward, one after the other and for long: whoever is on it
+announces as many as he likes."""
+
 log = logging.getLogger(__name__)
-
-
-class Client(Protocol):
-    """What is used of exchange.ExchangeClient."""
-
-    async def __aenter__(self) -> "Client": ...
-    async def __aexit__(self, *error: object) -> None: ...
-    async def exchange(self, address: HubAddress, messages: Sequence[Message]) -> Answer: ...
-    async def ask(self, address: HubAddress, path: str, request: Mapping[str, Any]) -> dict[str, Any]: ...
-    async def revoked_list(self, address: HubAddress) -> tuple[Message, ...]: ...
-
-
-Wait = Callable[[asyncio.Event, float], Awaitable[object]]
-"""Wait until the event is set or so many seconds have passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +62,6 @@ class UplinkStatus:
     trouble: str = "not paired yet"
     disputed: str = ""
     """What the hub does not take: of this terminal's earlier identities, of its document; "" when nothing."""
-
-
-async def wait_for(event: asyncio.Event, timeout_s: float) -> None:
-    """The real `Wait`."""
-    await happens(event, timeout_s)
 
 
 class Uplink:
@@ -90,7 +78,8 @@ class Uplink:
         heartbeat_s: float,
         *,
         proven: Callable[[HubAddress], object] = lambda _address: None,
-        wait: Wait = wait_for,
+        wait: Wait = happens,
+        elapsed_s: Callable[[], float] = time.monotonic,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """`connect` makes a client for an identity; `proven` keeps an address that worked, and may wait;
@@ -112,6 +101,8 @@ class Uplink:
         self._client_identity: Identity | None = None
         self._delivery = Delivery()
         self._elsewhere = Pause()  # before a busy hub's other addresses are asked again
+        self._pace = Pace(HINTED_AT_ONCE, 1 / HINTED_EVERY_S, elapsed_s)  # for attempts that hints bring on
+        self._looking = False  # the last attempt has found no hub, not even one that is busy
         self._hurried = False  # woken by a tap alone
         self.status = UplinkStatus()
 
@@ -123,9 +114,12 @@ class Uplink:
             return
 
     def hinted(self, hints: Iterable[HubAddress]) -> None:
-        """The network announces these addresses now; a new one is tried at once while offline."""
-        if self._addresses.hint(hints) and not self.status.online:
-            self._due.set()
+        """The network announces these addresses now; to be called at each look at it, news or none.
+
+        While no hub is found, one that has not been tried is tried at once, within HINTED_EVERY_S.
+        """
+        self._addresses.hint(hints)
+        self._hurry()
 
     def changed(self) -> None:
         """There is something new for the hub that is no tap. Does not wait for it."""
@@ -147,6 +141,7 @@ class Uplink:
                 hurried, self._hurried = self._hurried and not asking, False
                 pause_s = await self._attempt(retry=not hurried)
                 self._answer(asking)
+                self._hurry()
                 await self._wait(self._due, pause_s)
         finally:
             self._answer(self._asking)
@@ -156,6 +151,11 @@ class Uplink:
         for asked in asking:
             if not asked.done():
                 asked.set_result(self.status)
+
+    def _hurry(self) -> None:
+        if self._looking and self._addresses.untried and self._pace.admits("the LAN"):
+            self._looking = False
+            self._due.set()
 
     def _tap_due(self) -> None:
         # Offline the backoff rules: a busy bus must not knock at every tap.
@@ -168,6 +168,7 @@ class Uplink:
 
         `retry`: also offer what the hub refused of earlier identities. Not at each tap, that costs data.
         """
+        self._looking = False
         enrolment = self._terminal.enrolment
         if enrolment is None:
             self.status = replace(self.status, online=False, trouble="not paired yet")
@@ -181,11 +182,13 @@ class Uplink:
             return self._backoff.asked_s(error.wait_s)
         except (EdgeError, LedgerError) as error:
             self._went_offline(str(error))
+            self._looking = True
             return self._backoff.next_s()
         except Exception:
             # Taps must not stop for a bug out here, whatever provoked it.
             log.exception("the uplink failed: this is a bug, please report it")
             self._went_offline("the uplink failed by a bug; its log has the details")
+            self._looking = True
             return self._backoff.next_s()
         self._backoff.reset()
         self._elsewhere = Pause()
@@ -201,6 +204,7 @@ class Uplink:
         busy: HubBusy | None = None
         asked = 0  # the first that was busy, and those after it
         for address in self._addresses.candidates():
+            self._addresses.tried(address)
             try:
                 outcome = await self._sync(enrolment, address, retry)
             except Superseded:

@@ -1,6 +1,10 @@
 """Waiting for an event, but not for ever."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+
+Wait = Callable[[asyncio.Event, float], Awaitable[object]]
+"""Wait until the event is set or so many seconds have passed."""
 
 
 async def happens(event: asyncio.Event, within_s: float) -> bool:

@@ -52,9 +52,12 @@ async def import_(request: web.Request) -> web.Response:
 
 async def export(request: web.Request) -> web.StreamResponse:
     """GET /ledger/export: everything that the hub holds, as a courier file"""
+    pieces = courier.export(request.app[LEDGER])
+    first = await anext(pieces)  # where there can be no file, the answer is a sentence
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: BINARY})
     await response.prepare(request)
-    async for piece in courier.export(request.app[LEDGER]):
+    await response.write(first)
+    async for piece in pieces:
         await response.write(piece)
     await response.write_eof()
     return response

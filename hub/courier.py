@@ -8,12 +8,13 @@ it came.
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 
 from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
-from crdt.courier import CourierReader, CourierWriter
-from crdt.errors import InputRefused, RefusalCode
+from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, check_room
+from crdt.errors import InputRefused, RefusalCode, TooLarge
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import Frontier, Head, missing
@@ -22,6 +23,7 @@ from crdt.session import Event, Refused
 from crdt.store.blocks import NO_HEAD
 from crdt.store.hub import HubLedger
 from hub.authornames import author_name
+from hub.errors import RequestRefused
 
 BATCH_BYTES = 1024 * 1024  # of blocks and certificates in one merge
 BATCH_ITEMS = 4096
@@ -153,10 +155,19 @@ class Import:
         self._done.missing_more = len(gaps[MAX_TOLD:])
 
 
-async def export(ledger: HubLedger) -> AsyncIterator[bytes]:
+async def export(ledger: HubLedger, most_authors: int = MAX_COURIER_AUTHORS) -> AsyncIterator[bytes]:
     """The whole ledger as a courier file, in pieces: what is held at this moment, author by author, without
-    what a revocation takes out of it meanwhile."""
+    what a revocation takes out of it meanwhile. Raises RequestRefused, with the first piece, where there are
+    more authors than a file has room for."""
     heads = await asyncio.wrap_future(ledger.heads())
+    try:
+        check_room(len(heads), most_authors)
+    except TooLarge as error:
+        raise RequestRefused(
+            "too_large",
+            f"Nothing was exported: {error}. A backup has all of them: farebox-hub backup FILE.",
+            HTTPStatus.CONFLICT,
+        ) from error
     authors = ledger.authors()
     writer = CourierWriter(ledger.fleet, ledger.replica)
     written: dict[ReplicaId, Head] = {}

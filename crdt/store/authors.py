@@ -1,4 +1,4 @@
-"""Who may write, as a hub knows it: the stored certificates, and those on their way into the store."""
+"""Who may write, as a ledger knows it: the stored certificates, and those on their way into the store."""
 
 from __future__ import annotations
 

@@ -52,16 +52,20 @@ class Conceding:
         elsewhere = self._elsewhere(replica, cards, kin)
         hub = Canonical(replica, given, facts, after_seq, ended, elsewhere)
 
-        def work(connection: Connection) -> tuple[Conceded, Snapshot]:
+        def work(connection: Connection) -> tuple[Conceded, Snapshot, list[AuthorCertificate]]:
             refused: list[RefusedInput] = []
-            self._authors.store(connection, [self._authors.seen[replica]], refused)
+            stored, _ = self._authors.store(connection, [self._authors.seen[replica]], refused)
             own = own_replicas(connection)
             done = concession.concede(connection, hub, self._replica, own, self._memory.noted_ms)
-            return done, read_snapshot(connection, self._replica)
+            return done, read_snapshot(connection, self._replica), stored
+
+        def after(result: tuple[Conceded, Snapshot, list[AuthorCertificate]]) -> None:
+            _, snapshot, stored = result
+            self._authors.remember(stored)
+            self._memory.replaced(snapshot, fares, [replica])
 
         fares = [fare for columns in hub.facts for fare in fares_of(columns)]
-        done, _ = self._store.write(work, lambda result: self._memory.replaced(result[1], fares, [replica]))
-        return done
+        return self._store.write(work, after)[0]
 
     def revoke(self, document: SignedDocument) -> bool:
         """Keep the list of revoked replicas and count by it at once; see TerminalLedger.put_document."""

@@ -73,7 +73,7 @@ class TerminalLedger(TerminalReader):
         if certificate.fleet != fleet_id(fleet_public_key) or certificate.replica != key.replica:
             raise MisuseError("a terminal's certificate is for its own key and fleet")
         memory, authors = start(database, fleet_public_key, certificate, marks, secrets)
-        super().__init__(Owned(database, memory), memory, certificate)
+        super().__init__(Owned(database, memory), memory, authors, certificate)
         self._database = database
         self._direct = database.direct
         self._tapping = Tapping(memory, certificate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
@@ -15,6 +15,7 @@ from crdt.frames import BlockFrame, CertificateFrame, ShortBlockFrame, Want
 from crdt.frontier import MAX_FRONTIER, Head, leading
 from crdt.revocations import Revocations
 from crdt.store import blocks, evidence, papers, passing_on, view
+from crdt.store.authors import Authors
 from crdt.store.memory import Memory, own_replicas
 from crdt.store.owned import Owned
 from crdt.store.quarantine import Quarantined
@@ -23,13 +24,16 @@ from crdt.store.status import Status, status_of
 
 
 class TerminalReader:
-    """The questions. `held`, `own_head`, `settled`, `status`, `suspended`, `revoked`, `credit_left` and
-    `last_at_ms` answer from memory; the others wait for the disk."""
+    """The questions. `authors`, `held`, `own_head`, `settled`, `status`, `suspended`, `revoked`,
+    `credit_left` and `last_at_ms` answer from memory; the others wait for the disk."""
 
-    def __init__(self, store: Owned, memory: Memory, certificate: AuthorCertificate) -> None:
+    def __init__(
+        self, store: Owned, memory: Memory, authors: Authors, certificate: AuthorCertificate
+    ) -> None:
         """`certificate`: of the identity that writes."""
         self._store = store
         self._memory = memory
+        self._authors = authors
         self._certificate = certificate
 
     @property
@@ -91,6 +95,10 @@ class TerminalReader:
 
         return self._store.read(work)
 
+    def heads(self) -> dict[ReplicaId, Head]:
+        """The heads of all chains held, however many there are."""
+        return self._store.read(blocks.heads_of)
+
     def settled_frontier(self, of: Collection[ReplicaId] | None = None) -> dict[ReplicaId, Head]:
         """The heads that the installed settlement includes; there are many, so `of` may name those wanted."""
         if of is not None:
@@ -114,9 +122,13 @@ class TerminalReader:
         author = self.replica if replica is None else replica
         return self._store.read(lambda connection: blocks.blocks_after(connection, author, seq, max_bytes))
 
-    def authors(self, of: Sequence[ReplicaId] | None = None) -> dict[ReplicaId, AuthorCertificate]:
-        """The certificates that verify the blocks held; there may be many, so `of` may name those wanted."""
-        return self._store.read(lambda connection: blocks.authors_of(connection, of))
+    def authors(self) -> Mapping[ReplicaId, AuthorCertificate]:
+        """The certificates of all authors met, which verify the blocks held; from memory, at no cost.
+
+        As of now: what changes later is another mapping. What another thread is just storing is there a
+        moment after its blocks are.
+        """
+        return self._authors.stored()
 
     def short_blocks(self, raws: Sequence[bytes]) -> list[ShortBlockFrame | BlockFrame]:
         """These blocks with their cards as numbers, where the settlement gave any. For the hub it is of."""

@@ -8,8 +8,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crdt.block import MAX_BLOCK_BYTES, Block
-from crdt.courier import CHECKSUM_BYTES, MAGIC, MAX_COURIER_HEADS, CourierReader, CourierWriter
-from crdt.errors import MisuseError, RefusalCode
+from crdt.courier import (
+    CHECKSUM_BYTES,
+    MAGIC,
+    MAX_COURIER_AUTHORS,
+    CourierReader,
+    CourierWriter,
+    check_room,
+)
+from crdt.errors import MisuseError, RefusalCode, TooLarge
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import (
     MAX_EXCHANGE_BYTES,
@@ -84,7 +91,6 @@ BLOCKS = TERMINALS[0].blocks(
 PARTS = written(BLOCKS)
 FILE = b"".join(PARTS)
 HEADS = {EXPORTER: BLOCKS[-1].head}
-MOST_AUTHORS = MAX_COURIER_HEADS * MAX_FRONTIER - 1
 
 
 @given(chains(), st.lists(st.integers(0, 400), max_size=20))
@@ -200,7 +206,7 @@ def test_a_file_larger_than_any_exchange_is_read_holding_one_message() -> None:
     assert end[-2:] == [Heads({}), Ended()]
 
 
-@pytest.mark.parametrize("count", [MAX_FRONTIER - 1, MAX_FRONTIER, 40_000, MOST_AUTHORS])
+@pytest.mark.parametrize("count", [MAX_FRONTIER - 1, MAX_FRONTIER, 40_000, MAX_COURIER_AUTHORS])
 def test_the_heads_of_more_authors_than_a_message_names_come_in_several(count: int) -> None:
     """A hub exports the ledger of a large fleet: where its file is cut short is noticed all the same."""
     heads = heads_of(count)
@@ -221,7 +227,7 @@ def test_the_heads_of_more_authors_than_a_message_names_come_in_several(count: i
 
 def test_a_file_of_heads_alone_is_refused_before_it_fills_the_memory() -> None:
     """Invariant 8: they are no one's word until the checksum, and a file of them needs no signature."""
-    one, told, events = reader(), parts(heads_of(2 * MOST_AUTHORS)), []
+    one, told, events = reader(), parts(heads_of(2 * MAX_COURIER_AUTHORS)), []
     one.receive_data(PARTS[0])
     tracemalloc.start()
     try:
@@ -239,8 +245,12 @@ def test_a_file_of_heads_alone_is_refused_before_it_fills_the_memory() -> None:
 
 
 def test_no_writer_makes_a_file_that_no_reader_takes() -> None:
+    """It is told before the beginning, and not after hours of writing."""
+    check_room(MAX_COURIER_AUTHORS)
+    with pytest.raises(TooLarge, match="has room for 63,999 authors, and these blocks are of 64,000"):
+        check_room(MAX_COURIER_AUTHORS + 1)
     with pytest.raises(MisuseError, match="64000"):
-        CourierWriter(FLEET, EXPORTER).end(heads_of(MOST_AUTHORS + 1))
+        CourierWriter(FLEET, EXPORTER).end(heads_of(MAX_COURIER_AUTHORS + 1))
 
 
 @pytest.mark.parametrize("second", [0, MAX_FRONTIER - 1], ids=["again", "overlapping"])

@@ -31,7 +31,7 @@ def test_anything_else_is_answered_with_an_example(text: str) -> None:
 
 def test_the_proven_and_the_fixed_address_outlive_all_hints() -> None:
     book = AddressBook(FIXED, PROVEN)
-    assert book.hint([HubAddress("spoof.example"), FIXED])
+    book.hint([HubAddress("spoof.example"), FIXED])
     assert book.candidates() == [PROVEN, FIXED, HubAddress("spoof.example")]
     book.hint([])
     assert book.candidates() == [PROVEN, FIXED]
@@ -44,26 +44,58 @@ def test_hints_are_bounded() -> None:
     assert len(book.candidates()) == MAX_HINTS
 
 
+def attempt(book: AddressBook) -> list[HubAddress]:
+    """The addresses of one attempt, which fails at each of them."""
+    addresses = book.candidates()
+    for address in addresses:
+        book.tried(address)
+    return addresses
+
+
+def untried(book: AddressBook) -> bool:
+    """Asked anew each time."""
+    return book.untried
+
+
+def test_a_turn_is_had_by_being_tried_and_by_nothing_else() -> None:
+    """Where the first address answers, as it does all day, the others are only looked up."""
+    book = AddressBook(None, PROVEN)
+    book.hint(HubAddress(f"h{n}") for n in range(1000))
+    assert book.candidates() == book.candidates()
+    book.tried(PROVEN)
+    assert book.candidates() == [PROVEN, *(HubAddress(f"h{n}") for n in range(MAX_HINTS))]
+    attempt(book)
+    assert book.candidates(but={PROVEN}) == [HubAddress(f"h{n}") for n in range(MAX_HINTS, 2 * MAX_HINTS)]
+
+
 def test_hints_take_turns_whatever_else_is_announced() -> None:
     """Invariant 8: however many lies there are, under new names each time or not, the hub is tried."""
     book, hub = AddressBook(None, None), HubAddress("hub.example")
     for moment in range(2):
         book.hint([*(HubAddress(f"lie{moment}-{n}") for n in range(100)), hub])
-        tried = book.candidates()
+        tried = attempt(book)
     assert hub in tried, "it has waited longer than those whose names are new"
     liars = [HubAddress(f"lie{n}") for n in range(100)]
     tried = []
     for _ in range(-(-101 // MAX_HINTS)):
         book.hint([*liars, hub])
-        tried += book.candidates()
+        tried += attempt(book)
     assert {*liars, hub} == set(tried)
 
 
-def test_only_a_new_address_is_news() -> None:
+def test_only_a_new_address_is_worth_an_attempt_of_its_own() -> None:
     book = AddressBook(FIXED, None)
-    assert not book.hint([FIXED])
-    assert book.hint([PROVEN])
-    assert not book.hint([PROVEN, FIXED])
+    book.hint([FIXED])
+    assert not untried(book)
+    book.hint([PROVEN])
+    assert untried(book)
+    attempt(book)
+    book.hint([PROVEN, FIXED])
+    assert not untried(book)
+    book.hint([])
+    book.hint([PROVEN])
+    assert untried(book), "it went and came again: there may be somebody now"
     assert book.prove(PROVEN)
+    assert not untried(book)
     assert not book.prove(PROVEN)
     assert book.proven == PROVEN

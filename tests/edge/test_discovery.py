@@ -35,8 +35,8 @@ def record(name: str, fleet: FleetId, port: int, version: str = "1") -> ServiceI
 @contextlib.asynccontextmanager
 async def announced(*infos: ServiceInfo) -> AsyncIterator[AsyncZeroconf]:
     async with loopback() as network:
-        for info in infos:
-            await (await network.async_register_service(info))
+        register = network.async_register_service
+        await asyncio.gather(*await asyncio.gather(*map(register, infos)))
         yield network
 
 
@@ -80,6 +80,27 @@ async def test_the_fleets_hub_is_found_also_when_it_comes_later_and_its_goodbye_
             await found.until([HubAddress("127.0.0.1", 1002)])
             await (await network.async_unregister_service(record("ours", OURS, 1002)))
             await found.until([])
+
+
+async def test_of_more_records_than_are_looked_at_at_a_time_all_are_known() -> None:
+    """Else an address that waits for its attempt would lose its turn with each look at others."""
+    every = {HubAddress("127.0.0.1", 1010 + number) for number in range(5)}
+    known = set[HubAddress]()
+    complete = asyncio.Event()
+
+    def found(addresses: Iterable[HubAddress]) -> None:
+        heard = set(addresses)
+        assert heard >= known & every, "whoever is still announced stays"
+        known.update(heard)
+        if heard >= every:
+            complete.set()
+
+    async with (
+        announced(*(record(f"hub{number}", OURS, 1010 + number) for number in range(5))),
+        running(Discovery(found, lambda: OURS, network=loopback, poll_s=0.1, max_records=2)),
+    ):
+        async with asyncio.timeout(60):
+            await complete.wait()
 
 
 async def test_before_pairing_every_hub_is_a_hint() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import ssl
+from collections.abc import Container
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from crdt.pairing import PairingCode
 from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
-from edge.enrolling import Enroller, Way
+from edge.enrolling import MAX_ASKED, Enroller, Way
 from edge.errors import CodeRefused, HubImpostor, HubUnreachable, PairedElsewhere, PairingRefused
 from edge.https import Limits
 from edge.identity import Identity, load_identity, new_keys
@@ -250,6 +251,23 @@ async def test_when_no_other_hub_is_heard_the_refusal_is_told(
         book.hint([other])
         with pytest.raises(CodeRefused):
             await enroller_of(terminal, book, []).pair("4-7K2M9QX", None)
+
+
+async def test_made_up_hubs_do_not_keep_the_technician_waiting_for_ever(terminal: Terminal) -> None:
+    """Invariant 8: a new one after each that was tried, and each may guess at the code once."""
+    tried = 0
+
+    class Lies(AddressBook):
+        def candidates(self, but: Container[HubAddress] = ()) -> list[HubAddress]:
+            nonlocal tried
+            tried += 1
+            self.hint([HubAddress(f"127.2.0.{tried}", 1)])
+            return super().candidates(but)
+
+    with pytest.raises(HubUnreachable, match="Too many hubs.* --hub HOST:PORT"):
+        await enroller_of(terminal, Lies(None, None), []).pair("4-7K2M9QX", None)
+    assert tried == MAX_ASKED
+    assert terminal.enrolment is None
 
 
 async def test_no_hub_announced_says_how_to_name_one(

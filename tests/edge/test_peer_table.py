@@ -8,7 +8,7 @@ import pytest
 
 from crdt.facts import ReplicaId
 from edge.addresses import HubAddress
-from edge.peer_addresses import MAX_ADDRESSES, PeerAddresses
+from edge.peer_addresses import MAX_KEPT, PeerAddresses
 from edge.peer_announce import PeerRecord
 from edge.peer_table import HURRY_S, KEPT_S, MAX_MEMBERS, MAX_STRANGERS, PeerStatus, PeerTable
 from edge.peers import LIMITS, MAX_TRIED, REST_S
@@ -128,12 +128,12 @@ def test_lies_in_members_names_end_at_their_turn_too() -> None:
 
 def test_lies_in_the_doors_own_name_leave_its_address_a_turn() -> None:
     """TLS refuses who answers there; the real address is tried all the same, and the vehicle believed."""
-    wrong = tuple(HubAddress("192.0.2.66", port) for port in range(1, MAX_ADDRESSES))
+    wrong = tuple(HubAddress("192.0.2.66", port) for port in range(1, MAX_KEPT))
     lies = [PeerRecord(DOOR.replica, vehicle, wrong[:4]) for vehicle in (VEHICLE, "bus 13", "")]
     lies += [PeerRecord(DOOR.replica, "bus 13", wrong[4:])]
     bus = Bus()
     bus.table.heard(lies, VEHICLE, bus.now_s)
-    bus.until_met(lambda: [*lies, DOOR], 2 * MAX_ADDRESSES * (TURN_S + 10))
+    bus.until_met(lambda: [*lies, DOOR], 2 * MAX_KEPT * (TURN_S + 10))
 
 
 def test_where_it_has_answered_is_tried_first_and_outlives_lies_and_goodbyes() -> None:
@@ -149,7 +149,7 @@ def test_where_it_has_answered_is_tried_first_and_outlives_lies_and_goodbyes() -
         bus.now_s += 1
     bus.table.heard([], VEHICLE, bus.now_s)
     door.failed(REAL, "it is starting anew", bus.now_s)
-    bus.until_met(list, 2 * MAX_ADDRESSES * (TURN_S + 10))
+    bus.until_met(list, 2 * MAX_KEPT * (TURN_S + 10))
 
 
 def test_a_door_of_another_vehicle_is_a_companion_no_more() -> None:

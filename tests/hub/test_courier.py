@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from crdt.ledger import Ledger
 from hub import courier
 from hub.control_client import download, upload
 from hub.courier import BATCH_ITEMS, Import
+from hub.errors import RequestRefused
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Terminal, reference
 
@@ -157,6 +159,19 @@ async def test_all_the_hub_holds_goes_into_a_file_that_proves_itself(depot: Depo
     ledger = Ledger(one.fleet_public_key)
     ledger.merge([event.raw for event in events if isinstance(event, BlockFrame)], certificates)
     assert ledger.digest() == await depot.digest()
+
+
+async def test_a_ledger_of_more_authors_than_a_file_has_room_for_is_told_at_once(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told after the last block, by an answer that broke off, each time again."""
+    for terminal in [await depot.pair("Bus 1"), await depot.pair("Bus 2")]:
+        await terminal.push(terminal.taps(-250))
+    monkeypatch.setattr(courier, "export", partial(courier.export, most_authors=1))
+    place, file = depot.hub.settings.control_socket, io.BytesIO()
+    with pytest.raises(RequestRefused, match="Nothing was exported.* of 2.*farebox-hub backup FILE"):
+        await asyncio.to_thread(download, place, "/ledger/export", file, lambda _done, _total: None)
+    assert file.getvalue() == b""
 
 
 async def test_an_export_ends_although_a_terminal_is_revoked_meanwhile(depot: Depot) -> None:

@@ -28,6 +28,7 @@ from crdt.open_segment import OpenSegment
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import GONE, verify_page
 from crdt.signing import SigningKey
+from crdt.store.blocks import authors_of
 from crdt.store.hub import HubLedger
 from crdt.store.marks import Marks
 from crdt.store.terminal import TerminalLedger
@@ -308,6 +309,12 @@ class RelayMachine(RuleBasedStateMachine):
                 assert view.known == (each in expected)
                 assert view.balance_minor == expected.get(each, NEW_CARD).balance_minor
             assert bus.ledger.books().balance
+
+    @invariant()
+    def whoever_is_known_is_on_the_disk(self) -> None:
+        for bus in self.buses:
+            assert bus.ledger.authors() == bus.database.read_and_wait(authors_of)
+            assert bus.ledger.frontier().keys() <= bus.ledger.authors().keys()
 
     def teardown(self) -> None:
         """Everybody meets everybody, until nothing moves."""
