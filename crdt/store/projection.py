@@ -107,14 +107,14 @@ def catch_up_some(connection: Connection, at_ms: int) -> bool:
     return all(project_some(connection, at_ms).more for _ in range(CATCH_UP_STEPS))
 
 
-def about(facts: Iterable[Delta]) -> Iterator[ColumnElement[bool]]:
-    """Conditions for rows of the history: that they are of the card and the time of one of these facts.
+def about(moments: Iterable[tuple[CardId, int]]) -> Iterator[ColumnElement[bool]]:
+    """Conditions for rows of the history: that they are of one of these cards and times.
 
     Each finds its rows by the index, however much else there is about a card.
     """
-    moments = sorted({(delta.card, delta.at_ms) for delta in facts})
-    for at in range(0, len(moments), _CHUNK):
-        yield tuple_(HISTORY.c.card, HISTORY.c.at_ms).in_(moments[at : at + _CHUNK])
+    each = sorted(set(moments))
+    for at in range(0, len(each), _CHUNK):
+        yield tuple_(HISTORY.c.card, HISTORY.c.at_ms).in_(each[at : at + _CHUNK])
 
 
 def forget(connection: Connection, removed: Sequence[Block], at_ms: int) -> None:
@@ -123,7 +123,7 @@ def forget(connection: Connection, removed: Sequence[Block], at_ms: int) -> None
     for replica, blocks in groupby(removed, key=lambda block: block.header.replica):
         chain = list(blocks)
         here = (HISTORY.c.replica == replica) & (HISTORY.c.seq >= chain[0].header.first_seq)
-        for those in about(delta for block in chain for delta in _deltas(block)):
+        for those in about((fact.card, fact.at_ms) for block in chain for fact in _deltas(block)):
             connection.execute(HISTORY.delete().where(those, here))
     last = select(func.coalesce(func.max(BLOCK.c.ordinal), 0)).scalar_subquery()
     connection.execute(HUB.update().values(projected=last, learnt=last))  # ordinals may be given again

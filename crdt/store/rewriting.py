@@ -5,23 +5,25 @@ Of their terminal, which writes again what it lost; or of the hub, which has ado
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from crdt.certificate import AuthorCertificate, Role
-from crdt.facts import Delta, ReplicaId
+from crdt.facts import Delta, Kind, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store import projection, quarantine
 from crdt.store.blocks import authors_of, delta_of
 from crdt.store.content import Content
 from crdt.store.hub_schema import HISTORY
 from crdt.store.kin import Kin, place
+from crdt.store.moments import Moment
 from crdt.store.quarantine import OPEN, SAID, Quarantined
 from crdt.store.reckoning import Held
 
+_RIDES: Final = (int(Kind.FARE), int(Kind.REVERSAL))
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 
 
@@ -32,13 +34,30 @@ def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection
     """
     found = Held()
     own, identities = replica in kin.hubs, kin.identities(replica)
-    for those in projection.about(facts):
-        query = select(*(HISTORY.c[name] for name in _COLUMNS)).where(those)
-        for writer, seq, *fact in connection.execute(query):
-            theirs = found.theirs if own or writer in identities else found.others
-            count = found.hubs if writer in kin.hubs else theirs
-            count[Content.of(delta_of(writer, seq, tuple(fact)))] += 1
+    for those in projection.about((fact.card, fact.at_ms) for fact in facts):
+        for fact in _history(connection, those):
+            theirs = found.theirs if own or fact.replica in identities else found.others
+            count = found.hubs if fact.replica in kin.hubs else theirs
+            count[Content.of(fact)] += 1
     return found
+
+
+def copied_rides(
+    connection: Connection, kin: Kin, moments: Collection[Moment]
+) -> tuple[Sequence[Delta], Held]:
+    """The rides of these moments that the hub has copied or taken back, and how often who has written them.
+
+    The history has to have caught up.
+    """
+    found, rides = Held(), dict[Content, Delta]()
+    for those in projection.about(moments):
+        for fact in _history(connection, those & HISTORY.c.kind.in_(_RIDES)):
+            by_hub = fact.replica in kin.hubs
+            (found.hubs if by_hub else found.theirs)[Content.of(fact)] += 1
+            if by_hub:
+                ride = replace(fact, kind=Kind.FARE, amount_minor=-abs(fact.amount_minor))
+                rides.setdefault(Content.of(ride), ride)
+    return list(rides.values()), found
 
 
 def is_awaited(
@@ -74,3 +93,9 @@ def note_coming_again(connection: Connection, revocations: Revocations) -> list[
         hashes = [entry.hash for entry in quarantine.entries(connection, replica, OPEN)]
         quarantine.resolve(connection, hashes, SAID)
     return authors
+
+
+def _history(connection: Connection, those: ColumnElement[bool]) -> Iterator[Delta]:
+    query = select(*(HISTORY.c[name] for name in _COLUMNS)).where(those)
+    for writer, seq, *fact in connection.execute(query):
+        yield delta_of(writer, seq, tuple(fact))

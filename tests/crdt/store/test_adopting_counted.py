@@ -1,0 +1,172 @@
+"""Invariants 3, 5 and 6: a ride that an earlier hub adopted counts once, also where its block counts by now.
+
+The hub was put back, and forgot why the block did not count: which branch was first, or whom it had ended.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from itertools import permutations
+from pathlib import Path
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crdt.facts import Kind
+from crdt.revocations import Revocations
+from crdt.store import quarantine
+from crdt.store.content import Content
+from tests.crdt.store.branches import COMMON, MINE, ONE, OTHER, facts
+from tests.crdt.store.depots import HUB_EVENTS, Depot
+from tests.crdt.store.test_adopting_put_back import balances, give_all, resolutions
+from tests.crdt.store.test_adopting_revoked import AGAIN, by_terminals, counted
+
+FIRST: Final = facts((2, Kind.FARE, -9), author=OTHER)
+SECOND: Final = facts((1, Kind.FARE, -70), (3, Kind.FARE, 0), (4, Kind.OPENING, 500), author=OTHER)
+CHAIN, BRANCH = OTHER.blocks(FIRST, []), OTHER.blocks(SECOND, [])
+LATE: Final = facts((1, Kind.FARE, -5), (4, Kind.FARE, 0), first=4)
+LONG: Final = ONE.blocks([*COMMON, *MINE, *LATE], [3])
+REPLACED: Final = Revocations().with_replaced({ONE.key.replica: 3})
+BEGUN: Final = [*COMMON, *MINE]
+
+
+@pytest.fixture
+def depot(tmp_path: Path) -> Iterator[Depot]:
+    """A hub that has nothing of the other terminal, and a copy of that."""
+    with closing(Depot(tmp_path)) as depot:
+        yield depot
+
+
+def adopt_branch(depot: Depot) -> None:
+    """One branch counts, the other is adopted; and all of that is lost."""
+    depot.give(CHAIN)
+    depot.give(BRANCH)
+    depot.adopt()
+    assert depot.believes() == balances([*BEGUN, *FIRST, *SECOND])
+    depot.go_back(noticed=True)
+
+
+def adopt_late(depot: Depot) -> None:
+    """What an ended identity wrote last is adopted; and all of that is lost, with the list that ended it."""
+    depot.revoke(REPLACED)
+    depot.give(LONG)
+    depot.adopt()
+    assert depot.believes() == balances([*BEGUN, *LATE])
+    depot.go_back(noticed=True)
+
+
+@pytest.mark.parametrize("order", list(permutations(["branch", "chain", "copies"])))
+def test_the_branch_that_was_adopted_is_the_first_to_come_again(depot: Depot, order: tuple[str, ...]) -> None:
+    """Then it is what counts, the other is evidence, and nothing in quarantine says what the hub has copied.
+
+    In whichever order they come: wherever the one that had counted is first, the copies stand.
+    """
+    adopt_branch(depot)
+    steps: dict[str, Callable[[], None]] = {
+        "branch": lambda: depot.give(BRANCH),
+        "chain": lambda: depot.give(CHAIN),
+        "copies": depot.bring_back,
+    }
+    for step in order:
+        steps[step]()
+        depot.rest()
+    branch_counts = order.index("branch") < order.index("chain")
+    counted = [*BEGUN, *SECOND, *([] if branch_counts else FIRST)]
+    assert depot.believes() == balances(counted)
+    assert depot.rides() == sum(delta.kind is Kind.FARE for delta in counted)
+    assert resolutions(depot) == {quarantine.OPEN if branch_counts else quarantine.ADOPTED}
+    depot.restart()
+    assert depot.believes() == balances(counted)
+    depot.adopt()
+    assert depot.believes() == balances([*BEGUN, *FIRST, *SECOND])
+
+
+@pytest.mark.parametrize("copies_first", [True, False])
+def test_until_the_list_comes_again_the_late_block_counts_and_the_copy_does_not(
+    depot: Depot, copies_first: bool
+) -> None:
+    """With the list the block leaves, and what was taken back for it counts again: an adoption stands."""
+    once = balances([*BEGUN, *LATE])
+    adopt_late(depot)
+    steps: list[Callable[[], None]] = [depot.bring_back, lambda: depot.give(LONG)]
+    for step in steps if copies_first else steps[::-1]:
+        step()
+        assert depot.believes()[1] == once[1]
+    assert depot.believes() == once
+    assert depot.rides() == 4
+    for _ in range(2):
+        depot.revoke(REPLACED)
+        assert depot.believes() == once
+        assert resolutions(depot) == {quarantine.ADOPTED}
+        assert depot.rides() == 4
+        depot.revoke(Revocations({ONE.key.replica: 5}))
+        assert depot.believes() == once
+        assert depot.rides() == 4
+
+
+def test_a_hub_that_finds_out_by_the_copies_that_it_was_put_back_looks_when_it_starts(depot: Depot) -> None:
+    """Its marks were put back too, and under its old identity it may take nothing back."""
+    depot.give(CHAIN)
+    depot.give(BRANCH)
+    depot.adopt()
+    depot.go_back(noticed=False)
+    depot.give(BRANCH)
+    depot.bring_back()
+    assert depot.hub.restored
+    depot.restart()
+    assert depot.believes() == balances([*BEGUN, *SECOND])
+
+
+EVENTS: Final[Mapping[str, Callable[[Depot], None]]] = {
+    "the chain comes": lambda depot: depot.give(CHAIN),
+    "the branch comes": lambda depot: depot.give(BRANCH),
+    "the late block comes": lambda depot: depot.give(LONG),
+    "the operator adopts": Depot.adopt_what_may_be,
+    "the terminal is replaced": lambda depot: depot.revoke(REPLACED),
+    "its end is forgotten": lambda depot: depot.revoke(Revocations()),
+    "the terminal writes again": lambda depot: depot.give(AGAIN),
+    **HUB_EVENTS,
+}
+
+
+def times(depot: Depot) -> Counter[Content]:
+    """How often each ride counts, whoever wrote it."""
+    found = Counter(Content.of(delta) for delta in by_terminals(depot) if delta.kind is Kind.FARE)
+    own = depot.own_facts()
+    found.update(Content.of(delta) for delta in own if delta.kind is Kind.FARE)
+    back = Counter(Content.of(delta) for delta in own if delta.kind is Kind.REVERSAL)
+    found.subtract({ride: back[ride.back] for ride in {*found, *map(_ride, back)}})
+    return found
+
+
+def _ride(back: Content) -> Content:
+    return back._replace(kind=Kind.FARE, amount_minor=-back.amount_minor)
+
+
+@given(events=st.lists(st.sampled_from(sorted(EVENTS)), max_size=14))
+@settings(max_examples=25, deadline=None)
+def test_in_whichever_order_and_at_every_rest_no_ride_counts_twice_or_less_than_never(
+    events: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As soon as the hub has looked at what came; and at the end each that was ever adopted counts once.
+
+    What a terminal has itself written twice, because the list was lost, no copy of the hub's mends.
+    """
+    with closing(Depot(tmp_path_factory.mktemp("depot"))) as depot:
+        for event in events:
+            EVENTS[event](depot)
+            depot.rest()
+            theirs = Counter(map(Content.of, by_terminals(depot)))
+            for ride, count in times(depot).items():
+                assert depot.hub.restored or 0 <= count <= max(1, theirs[ride])
+        depot.note()
+        depot.restart()
+        give_all(depot, [*CHAIN, *BRANCH, *LONG])
+        once = depot.believes()
+        assert once == counted(depot)
+        written = depot.own_facts()
+        depot.restart()
+        give_all(depot, [*CHAIN, *BRANCH, *LONG])
+        assert (depot.believes(), depot.own_facts()) == (once, written)
