@@ -24,7 +24,7 @@ from crdt.errors import MisuseError, NotPermitted, RefusalCode
 from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import blocks, moments, papers, projection, quarantine
+from crdt.store import blocks, papers, projection, quarantine
 from crdt.store.blocks import Chain
 from crdt.store.coincidences import Coincidences, Seen
 from crdt.store.content import Content
@@ -172,8 +172,8 @@ class Adopter:
         What became of that may be otherwise then.
         """
         projection.catch_up(connection, at_ms)  # with what the step has written
-        moments_, seen = self._coincidences.part(connection, self._key.replica)
-        rides, counts = copied_rides(connection, kin, moments_)
+        moments, seen = self._coincidences.part(connection, self._key.replica)
+        rides, counts = copied_rides(connection, kin, moments)
         due = [fact for ride in rides for fact in reckon_ride(ride, counts)]
         written = self._book_all(connection, due, NOMINAL_BLOCK_DELTAS)
         changes = [*done.changes, *(replace(one.change, again=True) for one in written)]
@@ -192,12 +192,11 @@ class Adopter:
         for delta in deltas:
             if not self._certificate.permits(delta.kind, delta.amount_minor):
                 raise NotPermitted(f"the hub may not write a {delta.kind.name} of {delta.amount_minor}")
-        moments.note(connection, deltas)
         block = seal(self._key, self._certificate.fleet, deltas, head.hash)
         columns = contents(block)
         credit_minor += columns.credit_minor()
         self._certificate.check_allowance(credit_minor)
-        change = record(connection, [block], [columns], {own: Chain(block.head, credit_minor)})
+        change = record(connection, [block], [columns], {own: Chain(block.head, credit_minor)}, [own])
         return _Written(len(deltas), block.head, change)
 
 

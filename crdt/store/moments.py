@@ -40,10 +40,12 @@ _LAST: Final = Statement(
 )
 
 _SOME: Final = Statement(
-    lambda dialect: select(MOMENT.c.card, MOMENT.c.at_ms)
-    .where(beyond(dialect, (MOMENT.c.card, MOMENT.c.at_ms), (bindparam("card"), bindparam("at_ms"))))
-    .order_by(MOMENT.c.card, MOMENT.c.at_ms)
-    .limit(bindparam("count", type_=BigInteger))
+    lambda dialect: (
+        select(MOMENT.c.card, MOMENT.c.at_ms)
+        .where(beyond(dialect, (MOMENT.c.card, MOMENT.c.at_ms), (bindparam("card"), bindparam("at_ms"))))
+        .order_by(MOMENT.c.card, MOMENT.c.at_ms)
+        .limit(bindparam("count", type_=BigInteger))
+    )
 )
 
 

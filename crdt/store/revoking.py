@@ -15,6 +15,7 @@ from crdt.revocations import Revocations
 from crdt.store import balances, blocks, claims, projection, quarantine
 from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
+from crdt.store.kin import hubs_among
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import is_awaited, note_coming_again
@@ -39,8 +40,10 @@ def apply_revocations(
         changes.append(_remove(connection, revocations, at_ms))
     admitted = _readmit(connection, authors, revocations, at_ms)
     if admitted.blocks:
-        change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
-        changes.append(replace(change, again=is_awaited(connection, authors.seen, admitted.moved)))
+        hubs = hubs_among(admitted.moved, authors.seen)
+        change = record(connection, admitted.blocks, admitted.facts, admitted.moved, hubs)
+        again = bool(hubs) or is_awaited(connection, authors.seen, admitted.moved)
+        changes.append(replace(change, again=again))
     coming = note_coming_again(connection, revocations)
     if coming:
         changes.append(Change(0, (), suspects=coming, again=True))

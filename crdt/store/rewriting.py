@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from crdt.certificate import AuthorCertificate, Role
+from crdt.certificate import AuthorCertificate
 from crdt.facts import Delta, Kind, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store import projection, quarantine
@@ -65,13 +65,11 @@ def is_awaited(
     authors: Mapping[ReplicaId, AuthorCertificate],
     writers: Collection[ReplicaId],
 ) -> bool:
-    """Whether one of these, of whom facts came, may have written again what lies in quarantine.
+    """Whether one of these terminals, of whom facts came, may have written again what lies in quarantine.
 
-    A hub's identity may have adopted any of it, before it was put back; a terminal's what is noted as adopted
-    from that terminal, or as said to come. `authors`: all that are known here, with those of `writers`.
+    What is noted as adopted from it, or as said to come. `authors`: all that are known here, with those of
+    `writers`.
     """
-    if any(authors[replica].role is Role.HUB for replica in writers):
-        return True
     awaited = quarantine.awaited(connection)
     unknown = [replica for replica in awaited if replica not in authors]  # another process enrolled them
     known = [authors[replica] for replica in awaited if replica in authors]
