@@ -48,7 +48,7 @@ def hub_power_cycle(world: World) -> None:
 
 def publish(world: World) -> None:
     """Other fares and rules."""
-    world.hub.publish_fares()
+    world.hub.documents.publish_fares()
 
 
 def backup(world: World) -> None:
