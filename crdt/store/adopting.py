@@ -119,6 +119,11 @@ class Adopter:
         """
         self._rounds.look(came, new)
 
+    def look_anew(self) -> None:
+        """`compare` has to look at everything: nobody knows what changed, or facts left the record."""
+        self.look([self._key.replica])
+        self._coincidences.begin_again()
+
     def settle(self, compared: Adoption) -> None:
         """What `compare` did is durable."""
         if not compared.behind:
@@ -173,8 +178,7 @@ class Adopter:
         """
         projection.catch_up(connection, at_ms)  # with what the step has written
         moments, seen = self._coincidences.part(connection, self._key.replica)
-        rides, counts = copied_rides(connection, kin, moments)
-        due = [fact for ride in rides for fact in reckon_ride(ride, counts)]
+        due = [fact for one in copied_rides(connection, kin, moments) for fact in reckon_ride(*one)]
         written = self._book_all(connection, due, NOMINAL_BLOCK_DELTAS)
         changes = [*done.changes, *(replace(one.change, again=True) for one in written)]
         head = written[-1].head if written else done.head

@@ -3,7 +3,7 @@
 A hub that was put back forgets why a block did not count: which branch was first, or whom it had ended. Then
 it takes the block in, and no quarantine says what an earlier identity had copied of it. So whatever comes is
 held against the moments of what the hub wrote; and at a start all of those are looked at, because it may have
-ended before it came to that.
+ended before it came to that, and where facts have left.
 """
 
 from __future__ import annotations
@@ -69,6 +69,10 @@ class Coincidences:
             return (), seen._replace(more=False)
         met = _MET.rows(connection, after=seen.row, end=end, own=own)
         return [Moment(*one) for one in met], Seen(end, None)
+
+    def begin_again(self) -> None:
+        """Facts may have left the history."""
+        self._seen = None
 
     def settle(self, seen: Seen) -> None:
         """A step is durable."""

@@ -100,15 +100,16 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
     return Reckoning(due, lacking, copied, traced)
 
 
-def reckon_ride(ride: Delta, held: Held) -> Sequence[Delta]:
+def reckon_ride(ride: Delta, held: Held, most: int) -> Sequence[Delta]:
     """What the hub has to write of a ride that it has ever copied or taken back, whatever is in quarantine.
 
-    A terminal has written it, and that counts: then no copy does. Nor is a ride given back that was not
-    charged. Of a sale nothing can be said so: the hub may have made another one.
+    A terminal has written it, and that counts: then no copy does. Else one does: what it was taken back for
+    is lost, or was revoked. No more than the `most` that one identity of the hub has written: another may
+    have adopted the same again. Of a sale nothing can be said so: the hub may have made another one.
     """
     content = Content.of(ride)
     copies = held.copies(content)
-    wanted = 0 if held.by_terminals(content) else max(0, copies)
+    wanted = 0 if held.by_terminals(content) else max(1, min(copies, most))
     return _towards(ride, wanted - copies)
 
 

@@ -5,9 +5,10 @@ Of their terminal, which writes again what it lost; or of the hub, which has ado
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, select
 
@@ -27,6 +28,14 @@ _RIDES: Final = (int(Kind.FARE), int(Kind.REVERSAL))
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 
 
+class Copied(NamedTuple):
+    """A ride that the hub has copied, or taken back."""
+
+    ride: Delta
+    counts: Held  # how often who has written it, all terminals together
+    most: int  # how often the identity of the hub that copied it most often
+
+
 def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection[Delta]) -> Held:
     """How often the ledger has what these facts of one author's block say. The history has to have caught up.
 
@@ -42,22 +51,20 @@ def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection
     return found
 
 
-def copied_rides(
-    connection: Connection, kin: Kin, moments: Collection[Moment]
-) -> tuple[Sequence[Delta], Held]:
-    """The rides of these moments that the hub has copied or taken back, and how often who has written them.
-
-    The history has to have caught up.
-    """
-    found, rides = Held(), dict[Content, Delta]()
+def copied_rides(connection: Connection, kin: Kin, moments: Collection[Moment]) -> Iterator[Copied]:
+    """The rides of these moments that the hub has copied or taken back. The history has to have caught up."""
+    counts, rides, by = Held(), dict[Content, Delta](), Counter[tuple[ReplicaId, Content]]()
     for those in projection.about(moments):
         for fact in _history(connection, those & HISTORY.c.kind.in_(_RIDES)):
-            by_hub = fact.replica in kin.hubs
-            (found.hubs if by_hub else found.theirs)[Content.of(fact)] += 1
-            if by_hub:
-                ride = replace(fact, kind=Kind.FARE, amount_minor=-abs(fact.amount_minor))
-                rides.setdefault(Content.of(ride), ride)
-    return list(rides.values()), found
+            if fact.replica not in kin.hubs:
+                counts.theirs[Content.of(fact)] += 1
+                continue
+            counts.hubs[Content.of(fact)] += 1
+            by[fact.replica, Content.of(fact)] += 1
+            ride = replace(fact, kind=Kind.FARE, amount_minor=-abs(fact.amount_minor))
+            rides.setdefault(Content.of(ride), ride)
+    for content, ride in rides.items():
+        yield Copied(ride, counts, max(by[hub, content] for hub in kin.hubs))
 
 
 def is_awaited(
