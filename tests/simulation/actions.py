@@ -53,6 +53,7 @@ SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for
     ),
     (
         hub_actions.rogue_sells,
+        hub_actions.forget_branch,
         hub_actions.backup,
         hub_actions.book,
         hub_actions.revoke_rogue,

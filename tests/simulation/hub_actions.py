@@ -90,6 +90,23 @@ def adopt(world: World) -> None:
         restore_hub(world)
 
 
+def forget_branch(world: World) -> None:
+    """An operator has the hub adopt what a terminal has written beside its chain; then the hub is put back to
+    before either, and that branch is the first to come."""
+    hub, rogue, present = world.hub, ROGUE.replica, world.present()
+    known = world.oracle.hub.reach.get(rogue, 0) == len(world.oracle.facts[rogue])
+    if not (present and known) or rogue in hub.cut_offs or hub.unaware or world.faults.stale:
+        return
+    backup(world)
+    hub.adopt([world.intruder.fork()])
+    hub.chores()
+    for bus in present:
+        world.sync(bus)
+    hub.restore(world.backups[-1], whole=False)
+    world.intruder.turn()
+    world.note("turned")
+
+
 def find_lost(world: World) -> None:
     """Storage that was taken out turns up, of a terminal that has another identity since."""
     for bus in world.buses:
