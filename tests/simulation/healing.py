@@ -36,7 +36,7 @@ def heal(world: World) -> None:
     kept, foretold, ended = keepsakes(world), Foretold.of(world), known_to_have_ended(world)
     _agree(world)
     for bus in world.buses:
-        if bus.lost:
+        if bus.storage.lost:
             bring_lost(world.hub, bus)
     if _decide(world):
         _agree(world)

@@ -110,7 +110,7 @@ def forget_branch(world: World) -> None:
 def find_lost(world: World) -> None:
     """Storage that was taken out turns up, of a terminal that has another identity since."""
     for bus in world.buses:
-        if bus.lost:
+        if bus.storage.lost:
             bring_lost(world.hub, bus)
             world.note(bus.name)
 
