@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from crdt.facts import Draft, Kind
 from crdt.revocations import Revocations
 from crdt.store import quarantine
+from crdt.store.coincidences import AT_ONCE, Coincidences
 from crdt.store.content import Content
+from crdt.store.moments import Moment
 from tests.crdt import world
-from tests.crdt.store.branches import COMMON, MINE, ONE, OTHER, as_of, facts, renewed
+from tests.crdt.store.branches import COMMON, MINE, ONE, OTHER, as_of, caught_up, facts, renewed
 from tests.crdt.store.depots import HUB_EVENTS, Depot
-from tests.crdt.store.fleet import card
+from tests.crdt.store.fleet import Fleet, card
 from tests.crdt.store.quarantined import at_rest
 from tests.crdt.store.sharing import hubs, on_servers
 from tests.crdt.store.test_adopting_put_back import balances, give_all, resolutions
@@ -34,6 +36,7 @@ LATE: Final = facts((1, Kind.FARE, -5), (4, Kind.FARE, 0), first=4)
 LONG: Final = ONE.blocks([*COMMON, *MINE, *LATE], [3])
 REPLACED: Final = Revocations().with_replaced({ONE.key.replica: 3})
 BEGUN: Final = [*COMMON, *MINE]
+MANY_STEPS: Final = 100
 
 
 @pytest.fixture
@@ -121,6 +124,42 @@ def test_a_hub_that_finds_out_by_the_copies_that_it_was_put_back_looks_when_it_s
     assert depot.hub.restored
     depot.restart()
     assert depot.believes() == balances([*BEGUN, *SECOND])
+
+
+def parts_of(fleet: Fleet, coincidences: Coincidences) -> list[set[Moment]]:
+    """What is looked at from where it came to, in parts."""
+    parts = []
+    for _ in range(MANY_STEPS):
+        found, seen = fleet.hub_database.read_and_wait(
+            lambda connection: coincidences.part(connection, fleet.hub.replica)
+        )
+        coincidences.settle(seen)
+        if not seen.more:
+            return parts
+        parts.append(set(found))
+    raise AssertionError("it does not rest")
+
+
+def test_what_is_looked_at_at_once_is_bounded(fleet: Fleet) -> None:
+    """Invariant 8: moments of the hub's at a start, and then what came, each once. Then there is nothing."""
+    earlier = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"O")
+    rides = facts(*((number, Kind.FARE, -1) for number in range(1, AT_ONCE + 9)), author=OTHER)
+    moments = {Moment(ride.card, ride.at_ms) for ride in rides}
+    copies = earlier.blocks(as_of(rides, earlier), [250] * 5)
+    fleet.hub.merge([block.raw for block in copies], [earlier.certificate]).result()
+    caught_up(fleet.hub)
+    coincidences = Coincidences()
+    parts = parts_of(fleet, coincidences)
+    assert [len(part) for part in parts] == [AT_ONCE, 8]
+    assert set().union(*parts) == moments
+    fleet.hub.merge([block.raw for block in OTHER.blocks(rides, [250] * 5)], [OTHER.certificate]).result()
+    at_rest(fleet.hub)
+    caught_up(fleet.hub)
+    parts = parts_of(fleet, coincidences)
+    assert [len(part) for part in parts[:2]] == [AT_ONCE, 8]
+    assert set().union(*parts) == moments
+    assert parts_of(fleet, coincidences) == []
+    assert fleet.hub.balance(card(1)).result() == -1
 
 
 @on_servers
