@@ -60,7 +60,10 @@ def restore_hub(world: World) -> None:
     """One of the copies is put back; at times of the whole machine, with what tells that it was."""
     if world.backups:
         whole = world.random.random() < WHOLE
-        world.hub.restore(world.random.choice(world.backups), whole=whole)
+        at = world.random.randrange(len(world.backups))
+        world.hub.restore(world.backups[at], whole=whole)
+        if whole:
+            world.backups = world.backups[: at + 1]  # what the later ones have numbered it numbers otherwise
         world.note("restored", "with marks" if whole else "")
 
 
@@ -100,8 +103,7 @@ def forget_branch(world: World) -> None:
     backup(world)
     hub.adopt([world.intruder.fork()])
     hub.chores()
-    for bus in present:
-        world.sync(bus)
+    world.sync(world.random.choice(present))
     hub.restore(world.backups[-1], whole=False)
     world.intruder.turn()
     world.note("turned")
