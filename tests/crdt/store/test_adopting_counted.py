@@ -128,7 +128,7 @@ def test_a_hub_that_finds_out_by_the_copies_that_it_was_put_back_looks_when_it_s
 
 def parts_of(fleet: Fleet, coincidences: Coincidences) -> list[set[Moment]]:
     """What is looked at from where it came to, in parts."""
-    parts = []
+    parts: list[set[Moment]] = []
     for _ in range(MANY_STEPS):
         found, seen = fleet.hub_database.read_and_wait(
             lambda connection: coincidences.part(connection, fleet.hub.replica)
