@@ -49,6 +49,11 @@ class Documents:
         self._put_fares(self.fares + 1)
         self._hub.set_floor(FARES[(self.fares - 1) % len(FARES)].floor_minor)
 
+    def show_fares_again(self) -> None:
+        """The same, above all that a hub that was put back has shown and does not know of."""
+        if 0 < self.fares < self.published:
+            self._put_fares(self.fares)
+
     def put_list(self, revocations: Revocations, *, again: bool = False) -> None:
         """Replace the list. `again`: on a hub that does not know that it was put back, above all numbers."""
         above = self._highest if again else 0

@@ -227,8 +227,8 @@ class Hub:
         """Put the copy back and start. What the hub itself booked since is with terminals that keep it.
 
         `whole`: the machine with its marks, so it cannot know, and gives numbers again until somebody brings
-        a block of its own. Where it does not know, as when it had booked nothing since, the list of
-        revocations is made again, as whoever puts a hub back does.
+        a block of its own. Where it does not know, as when it had booked nothing since, fares and the list of
+        revocations are made again, as whoever puts a hub back does.
         """
         self.put_back, self.documents.lost = True, self.documents.remembered
         self.disk.put_back(backup.image)
@@ -242,8 +242,10 @@ class Hub:
         self.documents.fares = backup.fares
         self._audit.floor_minor = backup.floor_minor
         self.start()
-        if self.author is backup.author and self.documents.lost.cut_offs:
-            self._put_list(self.documents.lost, again=True)
+        if self.author is backup.author:
+            self.documents.show_fares_again()
+            if self.documents.lost.cut_offs:
+                self._put_list(self.documents.lost, again=True)
 
     def renew_key(self) -> None:
         """Start again where it was found put back meanwhile: it writes nothing more under that identity."""
