@@ -17,8 +17,8 @@ Then the two ledgers. `terminal`, the public face, on a `local` store: `beginnin
 with `hearing` and `asking`, `hub_parts` (how they work together), `starting`, `markkeeper`, `authors`,
 `intake`, `record`, `admission`, `merging`, `recording` with `moments`, `balances`, `numbers`, `paging`,
 `editions` with `recent` (pages that many terminals are given), `overdrawn`, `own_chain` (whether the hub may
-go on with it), `ownfacts`, `adopting` with `rounds`, `reckoning`, `rewriting`, `content` and `kin`,
-`revoking` with `cutting`, `amending`, `flags`, `flagging`, `standing`, `expectations`, `claims`, `silent`,
-`projection`, `days` with `closing`, `arrivals`, `completeness`, `listening`, `neighbours` (other processes on
-the same ledger) and `witness` (a server that went back under them).
+go on with it), `ownfacts`, `adopting` with `rounds`, `coincidences`, `reckoning`, `rewriting`, `content` and
+`kin`, `revoking` with `cutting`, `amending`, `flags`, `flagging`, `standing`, `expectations`, `claims`,
+`silent`, `projection`, `days` with `closing`, `arrivals`, `completeness`, `listening`, `neighbours` (other
+processes on the same ledger) and `witness` (a server that went back under them).
 """

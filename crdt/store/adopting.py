@@ -18,20 +18,21 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection
 
-from crdt.block import contents, seal
+from crdt.block import NOMINAL_BLOCK_DELTAS, contents, seal
 from crdt.certificate import AuthorCertificate
 from crdt.errors import MisuseError, NotPermitted, RefusalCode
 from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import blocks, moments, papers, projection, quarantine
+from crdt.store import blocks, papers, projection, quarantine
 from crdt.store.blocks import Chain
+from crdt.store.coincidences import Coincidences, Seen
 from crdt.store.content import Content
 from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
-from crdt.store.reckoning import reckon
+from crdt.store.reckoning import reckon, reckon_ride
 from crdt.store.recording import Change, record
-from crdt.store.rewriting import held
+from crdt.store.rewriting import copied_rides, held
 from crdt.store.rounds import Left, Rounds, some_of
 
 
@@ -44,11 +45,12 @@ class Adoption:
     changes: Sequence[Change] = ()
     left: Left = Left()  # what is still to be looked at
     behind: bool = False  # the history is: it has come nearer, and nothing was looked at
+    seen: Seen | None = None  # how far rides were compared; None: not in this step
 
     @property
     def more(self) -> bool:
         """Whether it has to go on."""
-        return self.behind or bool(self.left)
+        return self.behind or bool(self.left) or (self.seen is not None and self.seen.more)
 
 
 class _Written(NamedTuple):
@@ -74,6 +76,7 @@ class Adopter:
         self._authors = authors
         self._known = Kin({})
         self._rounds = Rounds()
+        self._coincidences = Coincidences()
 
     def adopt(self, connection: Connection, hashes: Collection[bytes], at_ms: int) -> Adoption:
         """Book what these blocks in quarantine say and the ledger does not, each fact once, as it was.
@@ -98,12 +101,16 @@ class Adopter:
         """Bring what the hub has adopted in line with what others have written of it, and note what became.
 
         It takes back what is in the ledger otherwise now, and writes again what was taken back too often.
-        Looks at some of what `look` said. `at_ms`: now. Call `settle` once it is durable.
+        Looks at some of what `look` said, and where the hub was ever put back at some of what came since.
+        `at_ms`: now. Call `settle` once it is durable.
         """
-        found, left = self._rounds.part(connection, self._kin(connection))
-        if found and projection.catch_up_some(connection, at_ms):
+        kin = self._kin(connection)
+        found, left = self._rounds.part(connection, kin)
+        rides = not left and len(kin.hubs) > 1
+        if (found or rides) and projection.catch_up_some(connection, at_ms):
             return Adoption(behind=True)
-        return replace(self._go_through(connection, found, at_ms), left=left)
+        done = replace(self._go_through(connection, found, at_ms), left=left)
+        return self._compare_rides(connection, kin, done, at_ms) if rides else done
 
     def look(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
         """What these authors wrote may be in quarantine too: `compare` has to look at their terminals'.
@@ -112,10 +119,17 @@ class Adopter:
         """
         self._rounds.look(came, new)
 
+    def look_anew(self) -> None:
+        """`compare` has to look at everything: nobody knows what changed, or facts left the record."""
+        self.look([self._key.replica])
+        self._coincidences.begin_again()
+
     def settle(self, compared: Adoption) -> None:
         """What `compare` did is durable."""
         if not compared.behind:
             self._rounds.settle(compared.left)
+        if compared.seen is not None:
+            self._coincidences.settle(compared.seen)
 
     def _kin(self, connection: Connection) -> Kin:
         authors = self._authors(connection)
@@ -155,8 +169,24 @@ class Adopter:
         if adopting:
             found = found.adopted()
         size = max(1, len(facts))  # as many fit into a block
-        parts = [found.due[at : at + size] for at in range(0, len(found.due), size)]
-        return found.resolution(entry.resolution), [self._book(connection, part) for part in parts]
+        return found.resolution(entry.resolution), self._book_all(connection, found.due, size)
+
+    def _compare_rides(self, connection: Connection, kin: Kin, done: Adoption, at_ms: int) -> Adoption:
+        """What a step has done, and what is due of rides whatever is in quarantine.
+
+        What became of that may be otherwise then.
+        """
+        projection.catch_up(connection, at_ms)  # with what the step has written
+        moments, seen = self._coincidences.part(connection, self._key.replica)
+        due = [fact for one in copied_rides(connection, kin, moments) for fact in reckon_ride(*one)]
+        written = self._book_all(connection, due, NOMINAL_BLOCK_DELTAS)
+        changes = [*done.changes, *(replace(one.change, again=True) for one in written)]
+        head = written[-1].head if written else done.head
+        return Adoption(done.facts + len(due), head, changes, done.left, seen=seen)
+
+    def _book_all(self, connection: Connection, facts: Sequence[Delta], size: int) -> Sequence[_Written]:
+        """Write facts as blocks of this size."""
+        return [self._book(connection, facts[at : at + size]) for at in range(0, len(facts), size)]
 
     def _book(self, connection: Connection, facts: Sequence[Delta]) -> _Written:
         """Write the facts as a block of the hub's own."""
@@ -166,12 +196,11 @@ class Adopter:
         for delta in deltas:
             if not self._certificate.permits(delta.kind, delta.amount_minor):
                 raise NotPermitted(f"the hub may not write a {delta.kind.name} of {delta.amount_minor}")
-        moments.note(connection, deltas)
         block = seal(self._key, self._certificate.fleet, deltas, head.hash)
         columns = contents(block)
         credit_minor += columns.credit_minor()
         self._certificate.check_allowance(credit_minor)
-        change = record(connection, [block], [columns], {own: Chain(block.head, credit_minor)})
+        change = record(connection, [block], [columns], {own: Chain(block.head, credit_minor)}, [own])
         return _Written(len(deltas), block.head, change)
 
 

@@ -99,6 +99,8 @@ class HubParts:
         if change.again or change.evidence:
             came = [*change.replicas, *change.suspects] if change.again else []
             self.own.compare(came, change.evidence)
+        elif change.replicas and len(self._authors.hubs) > 1:
+            self.own.compare(())
         if change.gone:
             self.own.compare_all()
 

@@ -41,6 +41,13 @@ class Kin:
         return _NOBODY.union(*(self.identities(replica) for replica in came))
 
 
+def hubs_among(
+    replicas: Iterable[ReplicaId], authors: Mapping[ReplicaId, AuthorCertificate]
+) -> set[ReplicaId]:
+    """Those of these authors that are identities of the hub."""
+    return {replica for replica in replicas if authors[replica].role is Role.HUB}
+
+
 def place(author: AuthorCertificate) -> Place:
     """Where an author writes: each identity of a hub has a terminal's id of its own, and there is one hub."""
     return author.role if author.role is Role.HUB else author.terminal

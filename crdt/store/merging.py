@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ from sqlalchemy import Connection
 
 from crdt.certificate import Role
 from crdt.errors import RefusalCode
-from crdt.facts import Delta
 from crdt.ledger import MergeReport
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
-from crdt.store import expectations, flags, moments, papers, quarantine
+from crdt.store import expectations, flags, papers, quarantine
 from crdt.store.admission import Admitted, Prepared, Suspicion, admit
 from crdt.store.authors import Authors
+from crdt.store.kin import hubs_among
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import coming_again, is_awaited
@@ -41,9 +41,9 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
     admitted = admit(connection, authors, prepared, revocations=revocations)
     change = None
     if admitted.blocks:
-        change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
-        change = replace(change, again=is_awaited(connection, authors.seen, admitted.moved))
-        moments.note(connection, _of_hubs(authors, admitted))
+        hubs = hubs_among(admitted.moved, authors.seen)
+        change = record(connection, admitted.blocks, admitted.facts, admitted.moved, hubs)
+        change = replace(change, again=bool(hubs) or is_awaited(connection, authors.seen, admitted.moved))
     if admitted.blocks and document is not None:  # an older list may have kept some of them out
         quarantine.take_out(connection, [block.hash for block in admitted.blocks])
     if admitted.ahead:
@@ -57,13 +57,6 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
     if change is not None:
         change = replace(change, evidence=_to_compare(authors, kept))
     return Merged(admitted, change)
-
-
-def _of_hubs(authors: Authors, admitted: Admitted) -> Iterator[Delta]:
-    """What identities of the hub wrote, this one or others: nothing is to be sold at its moments either."""
-    for block, columns in zip(admitted.blocks, admitted.facts, strict=True):
-        if authors.seen[block.header.replica].role is Role.HUB:
-            yield from columns.deltas(block.header.replica, block.header.first_seq)
 
 
 def _keep(

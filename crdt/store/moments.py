@@ -8,15 +8,25 @@ A hub that was put back knows the moments of what it has lost as soon as that co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import BigInteger, Connection, bindparam, func, select
 
 from crdt.facts import CardId, Delta
 from crdt.store.hub_schema import MOMENT
-from crdt.store.sql import GIVEN, Bulk
+from crdt.store.sql import GIVEN, Bulk, beyond
 from crdt.store.statement import Statement
+
+
+class Moment(NamedTuple):
+    """A card and a time at which the hub wrote about it."""
+
+    card: CardId
+    at_ms: int
+
+
+FIRST: Final = Moment(CardId(b""), 0)  # before all of them
 
 _AT_ONCE_MS: Final = 1_000  # passed over where one is taken: a clock that stands still costs no long search
 
@@ -26,6 +36,15 @@ _LAST: Final = Statement(
         MOMENT.c.card == bindparam("card"),
         MOMENT.c.at_ms >= bindparam("first"),
         MOMENT.c.at_ms < bindparam("end"),
+    )
+)
+
+_SOME: Final = Statement(
+    lambda dialect: (
+        select(MOMENT.c.card, MOMENT.c.at_ms)
+        .where(beyond(dialect, (MOMENT.c.card, MOMENT.c.at_ms), (bindparam("card"), bindparam("at_ms"))))
+        .order_by(MOMENT.c.card, MOMENT.c.at_ms)
+        .limit(bindparam("count", type_=BigInteger))
     )
 )
 
@@ -41,6 +60,12 @@ def free(connection: Connection, card: CardId, at_ms: int, count: int) -> int:
 def note(connection: Connection, facts: Iterable[Delta]) -> None:
     """The hub writes these."""
     _NOTE.run(connection, sorted({(fact.card, fact.at_ms) for fact in facts}))
+
+
+def some(connection: Connection, after: Moment, count: int) -> Sequence[Moment]:
+    """So many of all moments, or what is left of them, after one."""
+    found = _SOME.rows(connection, card=after.card, at_ms=after.at_ms, count=count)
+    return [Moment(CardId(card), at_ms) for card, at_ms in found]
 
 
 def _last(connection: Connection, card: CardId, first: int, count: int) -> Any:

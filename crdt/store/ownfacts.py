@@ -100,7 +100,8 @@ class OwnFacts:
 
         What was taken back for a fact that is not here any more is booked again.
         """
-        self.compare([self._key.replica])
+        self._adopter.look_anew()
+        self._comparing.begin()
 
     def _adopt_some(
         self, connection: Connection, hashes: Collection[bytes]

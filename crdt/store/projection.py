@@ -125,14 +125,14 @@ def catch_up_some(connection: Connection, at_ms: int) -> bool:
     return all(project_some(connection, at_ms).more for _ in range(CATCH_UP_STEPS))
 
 
-def about(facts: Iterable[Delta]) -> Iterator[ColumnElement[bool]]:
-    """Conditions for rows of the history: that they are of the card and the time of one of these facts.
+def about(moments: Iterable[tuple[CardId, int]]) -> Iterator[ColumnElement[bool]]:
+    """Conditions for rows of the history: that they are of one of these cards and times.
 
     Each finds its rows by the index, however much else there is about a card.
     """
-    moments = sorted({(delta.card, delta.at_ms) for delta in facts})
-    for at in range(0, len(moments), _CHUNK):
-        yield tuple_(HISTORY.c.card, HISTORY.c.at_ms).in_(moments[at : at + _CHUNK])
+    each = sorted(set(moments))
+    for at in range(0, len(each), _CHUNK):
+        yield tuple_(HISTORY.c.card, HISTORY.c.at_ms).in_(each[at : at + _CHUNK])
 
 
 def forget(connection: Connection, removed: Sequence[Removed], at_ms: int) -> None:

@@ -9,6 +9,8 @@ An adoption stands: a list of revoked authors is about what they wrote, and not 
 A block comes into quarantine before anybody has looked whether its author might write that. So by itself the
 hub makes good what it has taken back, one copy where no terminal at all has the fact; never more because a
 block says so. More is an operator's to adopt.
+
+A ride that the hub has copied counts once also where nothing in quarantine says it, see `reckon_ride`.
 """
 
 from __future__ import annotations
@@ -45,6 +47,10 @@ class Held:
     def knows(self, content: Content) -> bool:
         """Whether anybody has written this, or the hub has taken it back."""
         return self.theirs[content] > 0 or self.traces(content) > 0
+
+    def by_terminals(self, content: Content) -> int:
+        """How often terminals have written this."""
+        return self.theirs[content] + self.others[content]
 
     def _backs(self, content: Content) -> int:
         return self.hubs[content.back] if content.may_be_taken_back else 0
@@ -84,7 +90,7 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
             continue  # what another block says, and it is reckoned with that
         missing = max(0, times[content] - held.theirs[content])
         traces, copies = held.traces(content), held.copies(content)
-        least = 1 if missing and traces and not held.others[content] else 0
+        least = 1 if missing and traces and not held.by_terminals(content) else 0
         wanted = max(least, min(copies, missing))
         if content.may_be_taken_back:
             due += _towards(fact, wanted - copies)
@@ -92,6 +98,19 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
         traced |= traces > 0
         lacking += [fact] * (missing - wanted)
     return Reckoning(due, lacking, copied, traced)
+
+
+def reckon_ride(ride: Delta, held: Held, most: int) -> Sequence[Delta]:
+    """What the hub has to write of a ride that it has ever copied or taken back, whatever is in quarantine.
+
+    A terminal has written it, and that counts: then no copy does. Else one does: what it was taken back for
+    is lost, or was revoked. No more than the `most` that one identity of the hub has written: another may
+    have adopted the same again. Of a sale nothing can be said so: the hub may have made another one.
+    """
+    content = Content.of(ride)
+    copies = held.copies(content)
+    wanted = 0 if held.by_terminals(content) else max(1, min(copies, most))
+    return _towards(ride, wanted - copies)
 
 
 def _takes_back(fact: Delta) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -109,12 +109,21 @@ class Order:
 
 
 def record(
-    connection: Connection, new: Sequence[Block], facts: Sequence[Columns], chains: Mapping[ReplicaId, Chain]
+    connection: Connection,
+    new: Sequence[Block],
+    facts: Sequence[Columns],
+    chains: Mapping[ReplicaId, Chain],
+    hubs: Collection[ReplicaId],
 ) -> Change:
-    """Store admitted blocks, their chains and what they do to balances: one change with one position."""
+    """Store admitted blocks, their chains and what they do to balances: one change with one position.
+
+    `hubs`: those of the authors that are identities of the hub: it sells nothing at their moments.
+    """
     position = balances.next_position(connection)
     blocks.store_blocks(connection, new)
     blocks.put_heads(connection, ((replica, *chain) for replica, chain in chains.items()), position)
+    if hubs:
+        moments.note(connection, _written_by(hubs, new, facts))
     claims.drop_held(connection, {replica: chain.head.seq for replica, chain in chains.items()})
     gain = balances.Gain()
     for columns in facts:
@@ -136,16 +145,23 @@ def book(
     if before is None:
         first_ms = moments.free(connection, order.card, order.at_ms, len(order.drafts))
         deltas = order.facts(key.replica, head, first_ms)
-        moments.note(connection, deltas)
         block = seal(key, certificate.fleet, deltas, head.hash)
         head, facts = block.head, contents(block)
         credit_minor += facts.credit_minor()
         certificate.check_allowance(credit_minor)
-        change = record(connection, [block], [facts], {key.replica: Chain(head, credit_minor)})
+        change = record(connection, [block], [facts], {key.replica: Chain(head, credit_minor)}, [key.replica])
         if order.request:
             _PUT_REQUEST.run(connection, [(order.request, key.replica, head.seq)])
     state = balances.state_of(balances.read_card(connection, order.card))
     return Booking(state, head, before is not None, before or order.money), change
+
+
+def _written_by(
+    authors: Collection[ReplicaId], blocks_: Sequence[Block], facts: Sequence[Columns]
+) -> Iterator[Delta]:
+    for block, columns in zip(blocks_, facts, strict=True):
+        if block.header.replica in authors:
+            yield from columns.deltas(block.header.replica, block.header.first_seq)
 
 
 def _booked(connection: Connection, request: str) -> tuple[Money, ...] | None:

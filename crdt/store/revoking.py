@@ -14,6 +14,7 @@ from crdt.revocations import Revocations
 from crdt.store import blocks, claims, cutting, quarantine
 from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
+from crdt.store.kin import hubs_among
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import is_awaited, note_coming_again
 
@@ -37,8 +38,10 @@ def apply_revocations(
     changes = [] if cut.change is None else [cut.change]
     admitted = _readmit(connection, authors, revocations, at_ms)
     if admitted.blocks:
-        change = record(connection, admitted.blocks, admitted.facts, admitted.moved)
-        changes.append(replace(change, again=is_awaited(connection, authors.seen, admitted.moved)))
+        hubs = hubs_among(admitted.moved, authors.seen)
+        change = record(connection, admitted.blocks, admitted.facts, admitted.moved, hubs)
+        again = bool(hubs) or is_awaited(connection, authors.seen, admitted.moved)
+        changes.append(replace(change, again=again))
     coming = note_coming_again(connection, revocations)
     if coming:
         changes.append(Change(0, (), suspects=coming, again=True))

@@ -5,24 +5,35 @@ Of their terminal, which writes again what it lost; or of the hub, which has ado
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
-from crdt.certificate import AuthorCertificate, Role
-from crdt.facts import Delta, ReplicaId
+from crdt.certificate import AuthorCertificate
+from crdt.facts import Delta, Kind, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store import projection, quarantine
 from crdt.store.blocks import authors_of, delta_of
 from crdt.store.content import Content
 from crdt.store.hub_schema import HISTORY
 from crdt.store.kin import Kin, place
+from crdt.store.moments import Moment
 from crdt.store.quarantine import OPEN, SAID, Quarantined
 from crdt.store.reckoning import Held
 
+_RIDES: Final = (int(Kind.FARE), int(Kind.REVERSAL))
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
+
+
+class Copied(NamedTuple):
+    """A ride that the hub has copied, or taken back."""
+
+    ride: Delta
+    counts: Held  # how often who has written it, all terminals together
+    most: int  # how often the identity of the hub that copied it most often
 
 
 def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection[Delta]) -> Held:
@@ -32,13 +43,28 @@ def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection
     """
     found = Held()
     own, identities = replica in kin.hubs, kin.identities(replica)
-    for those in projection.about(facts):
-        query = select(*(HISTORY.c[name] for name in _COLUMNS)).where(those)
-        for writer, seq, *fact in connection.execute(query):
-            theirs = found.theirs if own or writer in identities else found.others
-            count = found.hubs if writer in kin.hubs else theirs
-            count[Content.of(delta_of(writer, seq, tuple(fact)))] += 1
+    for those in projection.about((fact.card, fact.at_ms) for fact in facts):
+        for fact in _history(connection, those):
+            theirs = found.theirs if own or fact.replica in identities else found.others
+            count = found.hubs if fact.replica in kin.hubs else theirs
+            count[Content.of(fact)] += 1
     return found
+
+
+def copied_rides(connection: Connection, kin: Kin, moments: Collection[Moment]) -> Iterator[Copied]:
+    """The rides of these moments that the hub has copied or taken back. The history has to have caught up."""
+    counts, rides, by = Held(), dict[Content, Delta](), Counter[tuple[ReplicaId, Content]]()
+    for those in projection.about(moments):
+        for fact in _history(connection, those & HISTORY.c.kind.in_(_RIDES)):
+            if fact.replica not in kin.hubs:
+                counts.theirs[Content.of(fact)] += 1
+                continue
+            counts.hubs[Content.of(fact)] += 1
+            by[fact.replica, Content.of(fact)] += 1
+            ride = replace(fact, kind=Kind.FARE, amount_minor=-abs(fact.amount_minor))
+            rides.setdefault(Content.of(ride), ride)
+    for content, ride in rides.items():
+        yield Copied(ride, counts, max(by[hub, content] for hub in kin.hubs))
 
 
 def is_awaited(
@@ -46,13 +72,11 @@ def is_awaited(
     authors: Mapping[ReplicaId, AuthorCertificate],
     writers: Collection[ReplicaId],
 ) -> bool:
-    """Whether one of these, of whom facts came, may have written again what lies in quarantine.
+    """Whether one of these terminals, of whom facts came, may have written again what lies in quarantine.
 
-    A hub's identity may have adopted any of it, before it was put back; a terminal's what is noted as adopted
-    from that terminal, or as said to come. `authors`: all that are known here, with those of `writers`.
+    What is noted as adopted from it, or as said to come. `authors`: all that are known here, with those of
+    `writers`.
     """
-    if any(authors[replica].role is Role.HUB for replica in writers):
-        return True
     awaited = quarantine.awaited(connection)
     unknown = [replica for replica in awaited if replica not in authors]  # another process enrolled them
     known = [authors[replica] for replica in awaited if replica in authors]
@@ -74,3 +98,9 @@ def note_coming_again(connection: Connection, revocations: Revocations) -> list[
         hashes = [entry.hash for entry in quarantine.entries(connection, replica, OPEN)]
         quarantine.resolve(connection, hashes, SAID)
     return authors
+
+
+def _history(connection: Connection, those: ColumnElement[bool]) -> Iterator[Delta]:
+    query = select(*(HISTORY.c[name] for name in _COLUMNS)).where(those)
+    for writer, seq, *fact in connection.execute(query):
+        yield delta_of(writer, seq, tuple(fact))

@@ -52,8 +52,11 @@ SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for
         hub_actions.adopt,
     ),
     (
+        hub_actions.rogue_sells,
+        hub_actions.forget_branch,
         hub_actions.backup,
         hub_actions.book,
+        hub_actions.revoke_rogue,
         hub_actions.block,
         bus_actions.sync,
         hub_actions.restore_hub,

@@ -36,7 +36,7 @@ def sync(world: World) -> None:
 
 def sync_copied(world: World) -> None:
     """Deliver what a copy of the storage does not have, as a rule."""
-    copied = [bus for bus in world.present() if bus.copy is not None]
+    copied = [bus for bus in world.present() if bus.storage.copy is not None]
     if copied and world.random.random() < DELIVERED:
         bus = world.random.choice(copied)
         bus.tap(world.cards[0])
@@ -63,7 +63,7 @@ def tidy(world: World) -> None:
 def seal_copied(world: World) -> None:
     """A terminal whose storage was copied seals what nobody will have, unless it is brought in time."""
     for bus in world.present():
-        if bus.copy is not None and bus.branch is None:
+        if bus.storage.copy is not None and bus.branch is None:
             bus.tap(world.cards[1])
             bus.ledger.seal()
             bus.check(world.cards)
@@ -215,8 +215,8 @@ def fill_stick(world: World) -> None:
 def copy_storage(world: World) -> None:
     """Somebody makes an image of an SD card."""
     bus = world.bus()
-    if bus.copy is None or world.random.random() < 0.3:
-        bus.copy_storage()
+    if bus.storage.copy is None or world.random.random() < 0.3:
+        bus.storage.make_copy()
     world.note(bus.name)
 
 
@@ -225,7 +225,7 @@ def copy_unsent(world: World) -> None:
     bus = world.bus()
     bus.tap(world.cards[0])
     bus.ledger.seal()
-    bus.copy_storage()
+    bus.storage.make_copy()
     bus.check(world.cards)
     world.note(bus.name)
 
@@ -233,7 +233,7 @@ def copy_unsent(world: World) -> None:
 def restore_storage(world: World) -> None:
     """The image is put in, in a world once without and once with a promise that was not taken up: what only
     that storage had is gone, and the world is told so."""
-    copied = [bus for bus in world.present() if bus.copy is not None]
+    copied = [bus for bus in world.present() if bus.storage.copy is not None]
     copied = [bus for bus in copied if _is_promised(bus) not in world.restored]
     if not copied or world.faults.stale:  # an old answer hides what the hub has
         return
@@ -249,7 +249,7 @@ def restore_storage(world: World) -> None:
     world.network.late = [late for late in world.network.late if late[0] != bus.replica]
     world.backups = []  # what only a hub has is lost when that is put back as well
     with_marks = world.random.random() < 0.5
-    bus.restore_storage(held, with_marks=with_marks)
+    bus.storage.put_back(held, with_marks=with_marks)
     world.note(bus.name, "with marks" if with_marks else "", bus.branch is not None)
     bus.check(world.cards)
 
@@ -261,7 +261,7 @@ def copy_promised(world: World) -> None:
         if bus.ledger.suspended and bus.promised is None and world.random.random() < PAIRED:
             world.promise(bus)
         if bus.promised is not None:
-            bus.copy_storage()
+            bus.storage.make_copy()
             world.note(bus.name)
             bus.check(world.cards)
 
@@ -269,7 +269,7 @@ def copy_promised(world: World) -> None:
 def go_on_promised(world: World) -> None:
     """A terminal takes up what it was promised, sells, and brings some of that."""
     for bus in world.present():
-        if bus.copy is not None and bus.copy.promised is not None:
+        if bus.storage.copy is not None and bus.storage.copy.promised is not None:
             world.sync(bus)
             bus.tap(world.cards[0])
             if world.random.random() < DELIVERED:
@@ -279,7 +279,7 @@ def go_on_promised(world: World) -> None:
 
 
 def _is_promised(bus: Bus) -> bool:
-    return bus.copy is not None and bus.copy.promised is not None
+    return bus.storage.copy is not None and bus.storage.copy.promised is not None
 
 
 MAX_RIDES = 8

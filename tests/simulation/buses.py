@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
 
-from crdt.block import parse
 from crdt.documents import SignedDocument
 from crdt.facts import CardId, ReplicaId, TerminalId
 from crdt.store.marks import Marks
@@ -21,12 +20,13 @@ from edge.sync import Delivery, Exchange, Outcome, Sync
 from tests.simulation.authors import HOME, Author, author
 from tests.simulation.beliefs import Beliefs
 from tests.simulation.disks import empty_disk
-from tests.simulation.identities import Branch, Card, Identity, Promised
+from tests.simulation.identities import Branch, Identity, Promised
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.oracle import Fact, Oracle, expect
 from tests.simulation.power import Power, PowerCut
 from tests.simulation.records import Record, Spans
 from tests.simulation.retention import Retention
+from tests.simulation.storage import Storage
 from tests.simulation.taps import Taps
 from tests.simulation.wall import Wall
 
@@ -53,11 +53,8 @@ class Bus:
         self.marks = b""
         self.promised: Promised | None = None  # what the hub has given, and it has not taken up
         self.branch: Branch | None = None  # what it writes that other storage has written differently
-        self.copy: Card | None = None
+        self.storage = Storage(self, oracle)
         self.retention = Retention()
-        self.was_restored = False
-        self.lost: list[bytes] = []  # blocks of an identity that ended, which nobody has brought to the hub
-        self._out_of_reach: list[bytes] = []  # the same while it has not ended
         self._paired_as = 0  # which of its identities the last pairing gave it
         self._nonces = 0
         self._branches = 0
@@ -109,22 +106,23 @@ class Bus:
 
     def start(self) -> None:
         """Start the program on what is on the disk."""
-        self._boot()
-        self._find()
+        self.boot()
+        self.find()
 
-    def _boot(self) -> None:
+    def boot(self) -> None:
+        """Start it, and do not compare what it finds."""
         self.identity = Identity(self.author)
         self.delivery = Delivery()
         self.beliefs.start()
         self.database = self.disk.start(self._committing, eager=False)
         self._open_ledger()
 
-    def _find(self) -> None:
+    def find(self) -> None:
         """Compare what is there after a start with the truth, and set the clock by it."""
         if self.branch is None:
             self._oracle.found(self.replica, self.ledger.status()["head_seq"])
         else:
-            self._oracle.found(self.branch.name, len(self._apart()))
+            self._oracle.found(self.branch.name, len(self.apart()))
         self.taps.start()
 
     def pair_anew(self) -> None:
@@ -132,7 +130,7 @@ class Bus:
         self.ledger.retire()
         self._become(self.next_author)
         self._paired_as = len(self.replicas) - 1
-        self._out_of_reach = []
+        self.storage.is_paired()
         self.start()
 
     def pair_restored(self, exchange: Exchange, enrol: Callable[[], None]) -> None:
@@ -154,20 +152,18 @@ class Bus:
 
     def renew(self) -> None:
         """Go on as a new identity, which takes over what the suspended one could not seal."""
-        before, promised, copy, self.promised = self.replica, self.promised, self.copy, None
+        before, promised, copy, self.promised = self.replica, self.promised, self.storage.copy, None
         assert promised is not None
-        out, again = self._out_of_reach, promised.identity.replica  # which other storage may have taken up
-        self._out_of_reach = [raw for raw in out if parse(raw).header.replica == again]
-        self.lost += [raw for raw in out if raw not in self._out_of_reach]
+        self.storage.end(promised.identity.replica)
         sealed = self.disk.rows(_SEALED, before)[0][0]
         self._become(promised.identity.author)
-        self.copy = copy if copy is not None and copy.promised is promised else None
+        self.storage.copy = copy if copy is not None and copy.promised is promised else None
         self.identity = promised.identity
         self.beliefs.start()
         try:
             self._open_ledger()
         except PowerCut:  # the start after it takes over what this one did not
-            self._boot()
+            self.boot()
             self._took_over(before, sealed)
             raise
         self._took_over(before, sealed)
@@ -193,58 +189,20 @@ class Bus:
         del self._oracle.facts[before][sealed:]
         self.branch = None
         if known:
-            self._go_apart(facts)
+            self.go_apart(facts)
         else:
             self._oracle.begin(self.replica, facts)
             self._oracle.acknowledge(self.replica)
 
-    def _go_apart(self, facts: list[Fact]) -> None:
+    def apart(self) -> list[Fact]:
+        """What is on the disk beside what everybody has of its identity."""
+        return self.record.local(self.replica, ended=self._has_ended)[1]
+
+    def go_apart(self, facts: list[Fact]) -> None:
+        """What it writes is another branch from now on, which begins with these."""
         self._branches += 1
         self.branch = Branch(ReplicaId(b"branch %d %d" % (self.number, self._branches)))
         self._oracle.facts[self.branch.name] = list(facts)
-
-    def copy_storage(self) -> None:
-        """Make an image of the SD card; of restored storage only while an identity is promised."""
-        if self.branch is None or self.promised is not None:
-            facts = len(self._oracle.facts[self.replica])
-            image, who = self.disk.image(), self.author
-            retention = Retention(self.retention.since)
-            self.copy = Card(image, self.marks, self.taps.fares_version, facts, who, self.promised, retention)
-
-    def restore_storage(self, held_elsewhere: int, *, with_marks: bool) -> None:
-        """Put the image in and start; `held_elsewhere`: how far somebody else has this identity's chain.
-
-        Facts that were in the storage taken out, and nowhere else, are gone with it. `with_marks`: the whole
-        card was copied, so the terminal itself cannot know. Where it was made with a promise that has been
-        taken up since, the terminal is the identity before once more, and that one's number 1 is given.
-        """
-        copy, self.was_restored = self.copy, True
-        assert copy is not None
-        taken_up = self.author is not copy.author
-        sealed = self.record.sealed(self.replica, held_elsewhere)
-        self.disk.put_back(copy.image)
-        kept = self.record.sealed(self.replica, held_elsewhere)
-        lasts = taken_up and not held_elsewhere  # the hub never ends what it never heard of
-        self._out_of_reach = [] if lasts else [raw for raw in sealed if raw not in kept]
-        if with_marks:
-            self.marks = copy.marks
-        self.retention = Retention(copy.retention.since)
-        self.taps.go_back(copy.fares_version)
-        facts = self._oracle.facts[self.replica]
-        last_seq = held_elsewhere if taken_up else max(copy.facts, held_elsewhere)
-        for seq in range(last_seq + 1, len(facts) + 1):
-            del self._oracle.named[self.replica, seq]  # nobody ever saw them
-        del facts[last_seq:]
-        self.author, self.promised = copy.author, copy.promised
-        self._boot()
-        behind = held_elsewhere > copy.facts
-        expect(
-            self.ledger.suspended or with_marks or not behind,
-            f"{self.name} did not notice that its storage is old",
-        )
-        if self.ledger.suspended or behind:
-            self._go_apart(self._apart() if copy.promised is not None else [])
-        self._find()
 
     def tap(self, card: CardId) -> Verdict:
         """Present a card."""
@@ -325,15 +283,11 @@ class Bus:
         """Whether its identity has, as far as it knows."""
         return self.replica in self.ledger.revocations().cut_offs
 
-    def _apart(self) -> list[Fact]:
-        """What is on the disk beside what everybody has of its identity."""
-        return self.record.local(self.replica, ended=self._has_ended)[1]
-
     def _become(self, who: Author) -> None:
         self.author = who
         self.identity = Identity(self.author)
         self.replicas += [who.replica] if who.replica not in self.replicas else []
-        self.copy = None
+        self.storage.copy = None
         self._oracle.begin(self.replica, [])
         self._oracle.acknowledge(self.replica)
 

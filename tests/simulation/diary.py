@@ -56,7 +56,7 @@ def check_all_complete(world: World) -> None:
     terminals = writers(world.hub.ledger.authors(), [])
     for day in days_until(world.now_ms)[:-1]:
         for bus in world.present():
-            sure = not bus.was_restored and len(bus.since_pairing) == 1
+            sure = not bus.storage.was_put_back and len(bus.since_pairing) == 1
             for one in terminals:
                 if sure and bus.replica in one.replicas:
                     found = world.hub.ledger.completeness(one.replicas, day).result()

@@ -9,6 +9,7 @@ from crdt.store.connection import driver_connection
 from crdt.store.hub_schema import HUB_METADATA
 from crdt.store.inline import InlineDatabase
 from crdt.store.terminal_schema import TERMINAL_METADATA
+from hub import tables
 
 Image = dict[str, list[tuple[Any, ...]]]  # the rows of every table that has any
 
@@ -20,7 +21,7 @@ class Disk:
 
     def __init__(self) -> None:
         self._database = InlineDatabase.open(None, b"")
-        for metadata in (HUB_METADATA, TERMINAL_METADATA):  # a hub's or a terminal's
+        for metadata in (HUB_METADATA, tables.metadata, TERMINAL_METADATA):  # a hub's or a terminal's
             self._database.create(metadata)
         self._raw = driver_connection(self._database.connection)
         names = self._raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from tests.simulation.adoptions import each_once
 from tests.simulation.diary import check_all_complete, check_days
 from tests.simulation.hub_actions import night
-from tests.simulation.keeping import check_keepsakes, keeps_more, keepsakes
+from tests.simulation.keeping import check_ended, check_keepsakes, keeps_more, keepsakes, known_to_have_ended
 from tests.simulation.meetings import bring_lost
 from tests.simulation.network import NO_FAULTS
 from tests.simulation.oracle import NOTHING, Broken, expect
@@ -33,16 +33,17 @@ def heal(world: World) -> None:
         for stopped in world.buses:
             if stopped.replica in world.network.revoked and stopped is not bus:
                 bus.beliefs.forget(stopped.replica)  # it is not answered any more
-    kept, foretold = keepsakes(world), Foretold.of(world)
+    kept, foretold, ended = keepsakes(world), Foretold.of(world), known_to_have_ended(world)
     _agree(world)
     for bus in world.buses:
-        if bus.lost:
+        if bus.storage.lost:
             bring_lost(world.hub, bus)
     if _decide(world):
         _agree(world)
     compare(world)
     each_once(world)
     check_keepsakes(world, kept)
+    check_ended(world, ended)
     check_exposure(world)
     foretold.check(world)
     if world.days:

@@ -48,7 +48,7 @@ def hub_power_cycle(world: World) -> None:
 
 def publish(world: World) -> None:
     """Other fares and rules."""
-    world.hub.publish_fares()
+    world.hub.documents.publish_fares()
 
 
 def backup(world: World) -> None:
@@ -60,7 +60,10 @@ def restore_hub(world: World) -> None:
     """One of the copies is put back; at times of the whole machine, with what tells that it was."""
     if world.backups:
         whole = world.random.random() < WHOLE
-        world.hub.restore(world.random.choice(world.backups), whole=whole)
+        at = world.random.randrange(len(world.backups))
+        world.hub.restore(world.backups[at], whole=whole)
+        if whole:
+            world.backups = world.backups[: at + 1]  # what the later ones have numbered it numbers otherwise
         world.note("restored", "with marks" if whole else "")
 
 
@@ -90,10 +93,26 @@ def adopt(world: World) -> None:
         restore_hub(world)
 
 
+def forget_branch(world: World) -> None:
+    """An operator has the hub adopt what a terminal has written beside its chain; then the hub is put back to
+    before either, and that branch is the first to come."""
+    hub, rogue, present = world.hub, ROGUE.replica, world.present()
+    known = world.oracle.hub.reach.get(rogue, 0) == len(world.oracle.facts[rogue])
+    if not (present and known) or rogue in hub.cut_offs or hub.unaware or world.faults.stale:
+        return
+    backup(world)
+    hub.adopt([world.intruder.fork()])
+    hub.chores()
+    world.sync(world.random.choice(present))
+    hub.restore(world.backups[-1], whole=False)
+    world.intruder.turn()
+    world.note("turned")
+
+
 def find_lost(world: World) -> None:
     """Storage that was taken out turns up, of a terminal that has another identity since."""
     for bus in world.buses:
-        if bus.lost:
+        if bus.storage.lost:
             bring_lost(world.hub, bus)
             world.note(bus.name)
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, TypeVar, cast
 
-from crdt.documents import SignedDocument
 from crdt.errors import InputRefused
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
-from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
+from crdt.revocations import Revocations
 from crdt.session import Refused, Session
 from crdt.store.amending import Amendment
 from crdt.store.hub import Change, HubLedger
@@ -19,11 +18,14 @@ from crdt.store.markkeeper import InlineKeeper
 from crdt.store.marks import Marks
 from hub.answering import Answerer
 from hub.heard import Heard
+from hub.recalling import Recall
+from hub.restoring import take_new_key
 from hub.revoking import Revoker
 from tests.simulation.adoptions import Adoptions, Said, facts_in
 from tests.simulation.audits import Audit
-from tests.simulation.authors import FARES, HOME, Author, fares, hub_author
+from tests.simulation.authors import HOME, Author, hub_author
 from tests.simulation.disks import Image, empty_disk
+from tests.simulation.documents import Documents
 from tests.simulation.evidence import Evidence
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.oracle import Fact, Oracle, Snapshot, expect
@@ -56,11 +58,9 @@ class Hub:
         self.power = Power("hub")
         self.disk = empty_disk()
         self.requests: set[str] = set()
-        self.fares = 0
-        self.published = 0  # the highest version of fares that there ever was
         self.put_back = False  # whether its disk ever was
         self.unaware = False  # whether its marks ever were, too
-        self.revocations = NONE_REVOKED
+        self.documents = Documents(self)
         self.refusals: list[InputRefused] = []  # in the last answer
         self.author = HOME.hub
         self.marks = b""  # what is in the file beside the ledger, which no backup holds
@@ -70,7 +70,6 @@ class Hub:
         self._oracle = oracle
         self._loop = loop
         self._request = ""  # the last one that was tried
-        self._lists = 0  # of revocations, signed so far
         self.evidence = Evidence(self.disk)
         self._audit = Audit(self.disk, oracle)
         self.start()
@@ -96,6 +95,11 @@ class Hub:
         return self._audit.adoptions
 
     @property
+    def revocations(self) -> Revocations:
+        """Who is revoked, or was replaced."""
+        return self.documents.revocations
+
+    @property
     def cut_offs(self) -> Mapping[ReplicaId, int]:
         """Of the revoked, and of identities that were replaced."""
         return self.revocations.cut_offs
@@ -106,22 +110,23 @@ class Hub:
         self.ledger = self._opened()
         renewed = self.ledger.restored
         if renewed:
+            take_new_key(self.database, self.replica, lambda seed: seed, self.now_ms, self._entropy)
             self.author = hub_author(HOME.name, self._keys)
             self._keys += 1
             self.ledger = self._opened()
         expect(not self.ledger.restored, "a hub with a new key counts as put back")
         self.ledger.on_commit(self._committed)
-        self._answerer = Answerer(self.ledger, self.page_rows, _done, now_ms=lambda: self.now_ms)
+        lost = Recall(self.ledger, self.documents.sealer, _done)
+        self._answerer = Answerer(self.ledger, self.page_rows, _done, now_ms=lambda: self.now_ms, lost=lost)
         written = len(self._oracle.facts.get(self.replica, ()))
         self._oracle.facts.setdefault(self.replica, [])
         self._audit.look(self.replica)
         self._audit.listing = None
-        self.revocations = self._listed()
+        self.documents.read()
         self._oracle.found(self.replica, self._oracle.hub.reach.get(self.replica, 0))
         if len(self._oracle.facts[self.replica]) > written:
             self.requests.add(self._request)
-        if renewed:
-            self._sign_again()
+        self.documents.sign_again()
 
     def answer(self, replica: ReplicaId, body: bytes) -> bytes:
         """What the hub answers when the terminal with this TLS certificate POSTs `body`. Raises PowerCut."""
@@ -135,6 +140,7 @@ class Hub:
         if heard.refused is not None:
             return session.hello({}) + session.send(heard.refused.answer())
         answer = self._loop.run(self._answerer.answer(heard))
+        self.documents.read()
         if self.ledger.restored:  # it has another series then, which is no change that anybody is told of
             self._audit.look(self.replica)
         self.refusals = [] if answer.report is None else [one.error for one in answer.report.refused]
@@ -171,15 +177,10 @@ class Hub:
         )
         self._audit.listing = None
 
-    def publish_fares(self) -> None:
-        """Put the next version of the fleet's settings."""
-        self.fares += 1
-        expect(
-            self.ledger.put_document(fares(self.fares, self.author)).result(), "newer settings were not taken"
-        )
-        self.published = max(self.published, self.fares)
-        self._audit.floor_minor = FARES[(self.fares - 1) % len(FARES)].floor_minor
-        self.ledger.set_floor(self.floor_minor).result()
+    def set_floor(self, floor_minor: int) -> None:
+        """Cards with a balance below this are overdrawn."""
+        self._audit.floor_minor = floor_minor
+        self.ledger.set_floor(floor_minor).result()
 
     def revoke(self, cut_offs: Mapping[ReplicaId, int]) -> None:
         """Let what these wrote count up to here, and no further."""
@@ -190,33 +191,23 @@ class Hub:
 
     def renew(self, author: Author, before: Collection[ReplicaId]) -> None:
         """Give a terminal its next identity, and end those before, as hub.renewal and hub.pairing do it."""
-        revoker = Revoker(self.ledger, cast(Any, None), cast(Any, self), lambda: self.now_ms)
+        revoker = Revoker(self.ledger, cast(Any, None), self.documents.sealer, lambda: self.now_ms)
 
         def enrol(amendment: Amendment) -> None:
             revoker.replace(amendment, before)
             amendment.enrol(author.certificate)
 
         self.ledger.amend(enrol).result()
-        self.revocations = self._listed()
+        self.documents.read()
 
-    def put(self, amendment: Amendment, name: str, body: bytes) -> None:
-        """See hub.sealing.Sealer."""
-        amendment.put_document(self._signed(name, body))
-
-    def _put_list(self, revocations: Revocations) -> None:
+    def _put_list(self, revocations: Revocations, *, again: bool = False) -> None:
         cut_offs = revocations.cut_offs
         ends = {replica: self.evidence.end(replica, cut_off) for replica, cut_off in cut_offs.items()}
-        document = self._signed(REVOKED_DOCUMENT, revocations.encode())
-        expect(self.ledger.put_document(document).result(), "a newer list of the revoked was not taken")
-        self.revocations = self._listed()
+        self.documents.put_list(revocations, again=again)
         for replica, end in ends.items():
             reach = self._oracle.hub.reach.get(replica, 0)
             good = reach <= self.cut_offs[replica] or (replica,) in self.disk.rows(_BEING_CUT)
             expect(end <= reach and good, f"{reach} facts of a revoked author, not {end}")
-
-    def _signed(self, name: str, body: bytes) -> SignedDocument:
-        self._lists += 1
-        return SignedDocument.seal(self.author.key, HOME.id, name, self._lists, body)
 
     def chores(self) -> None:
         """All of the background work."""
@@ -231,7 +222,7 @@ class Hub:
             self.author,
             self.marks,
             frozenset(self.requests),
-            self.fares,
+            self.documents.fares,
             self.floor_minor,
         )
 
@@ -239,9 +230,10 @@ class Hub:
         """Put the copy back and start. What the hub itself booked since is with terminals that keep it.
 
         `whole`: the machine with its marks, so it cannot know, and gives numbers again until somebody brings
-        a block of its own. The list of revocations is made again, as whoever puts a hub back does.
+        a block of its own. Where it does not know, as when it had booked nothing since, fares and the list of
+        revocations are made again, as whoever puts a hub back does.
         """
-        revocations, self.put_back = self.revocations, True
+        self.put_back, self.documents.lost = True, self.documents.remembered
         self.disk.put_back(backup.image)
         if whole:
             self.unaware, self.marks = True, backup.marks
@@ -250,11 +242,13 @@ class Hub:
         self._oracle.hub = backup.snapshot
         self.author = backup.author
         self.requests = set(backup.requests)
-        self.fares = backup.fares
+        self.documents.fares = backup.fares
         self._audit.floor_minor = backup.floor_minor
         self.start()
-        if self.revocations != revocations:
-            self._put_list(revocations)
+        if self.author is backup.author:
+            self.documents.show_fares_again()
+            if self.documents.lost.cut_offs:
+                self._put_list(self.documents.lost, again=True)
 
     def renew_key(self) -> None:
         """Start again where it was found put back meanwhile: it writes nothing more under that identity."""
@@ -265,18 +259,6 @@ class Hub:
         """Whether something came that shows a hub which goes on with its chain that this is an old copy."""
         own = self.replica
         return own in self.adoptions.returned or (self.unaware and self.evidence.is_of(own))
-
-    def _sign_again(self) -> None:
-        """The documents, with the new key: terminals are told of the hub that speaks, and of no other."""
-        if self.fares:
-            self.fares += len(FARES)  # the same settings, as a newer version
-            self.ledger.put_document(fares(self.fares, self.author)).result()
-        if self.cut_offs:
-            self._put_list(self.revocations)
-
-    def _listed(self) -> Revocations:
-        document = self.ledger.document(REVOKED_DOCUMENT).result()
-        return NONE_REVOKED if document is None else Revocations.decode(document.body)
 
     def _opened(self) -> HubLedger:
         marks = Marks(self.marks, self._put_marks, self._entropy)

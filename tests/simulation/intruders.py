@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from crdt.block import Block, seal
+from crdt.block import Block, Header, seal
 from crdt.certificate import AuthorCertificate, Role
 from crdt.facts import NO_CONTEXT, CardId, Delta, Kind, TerminalId
 from crdt.frames import BlockFrame, CertificateFrame, Hello, Message
 from crdt.frontier import GENESIS
 from crdt.session import Session
+from tests.simulation.adoptions import facts_in
 from tests.simulation.authors import ABROAD, HOME, Author, author
-from tests.simulation.oracle import Fact, expect
+from tests.simulation.oracle import expect
 
 if TYPE_CHECKING:
     from tests.simulation.buses import Bus
@@ -68,6 +69,23 @@ class Intruder:
         for _ in range(times):
             self._send(self._world.random.choice(self._world.present()), [Intruder._behave])
 
+    def fork(self) -> bytes:
+        """Go on in two ways, the first of which counts; the hash of the other's block."""
+        self.sell(1)
+        self._other = self._beside(self._chain[-1].header)
+        self._send(self._world.random.choice(self._world.present()), [Intruder._bring_other])
+        return self._other.hash
+
+    def turn(self) -> None:
+        """Send the other way to a hub that has lost both; then the first."""
+        oracle, first = self._world.oracle, self._chain.pop()
+        del oracle.named[ROGUE.replica, first.last_seq]
+        oracle.facts[ROGUE.replica].pop()
+        self._append(self._other)
+        self._other = first
+        for bring in (Intruder._repeat, Intruder._bring_other):
+            self._send(self._world.random.choice(self._world.present()), [bring])
+
     def _send(self, carrier: Bus, attempts: list[Callable[[Intruder], Attempt]]) -> None:
         """Over this terminal's connection."""
         world = self._world
@@ -87,12 +105,13 @@ class Intruder:
 
     def _behave(self) -> Attempt:
         """An honest fact; all blocks, so that a restored hub gets them back."""
-        delta = self._delta(self._next_seq())
-        fact = Fact(delta.card, delta.kind, delta.amount_minor, delta.at_ms, NO_CONTEXT)
-        self._world.oracle.begin(ROGUE.replica, [fact])
-        self._world.oracle.acknowledge(ROGUE.replica)
-        self._chain.append(self._sealed(delta))
+        self._append(self._sealed(self._delta(self._next_seq())))
         return self._repeat()
+
+    def _append(self, block: Block) -> None:
+        self._world.oracle.begin(ROGUE.replica, facts_in(block.raw))
+        self._world.oracle.acknowledge(ROGUE.replica)
+        self._chain.append(block)
 
     def _go_on(self) -> Attempt:
         """More of the same, after it was revoked."""
@@ -105,9 +124,15 @@ class Intruder:
 
     def _fork(self) -> Attempt:
         """Two different blocks for one number."""
-        first = self._chain[-1].header
-        other = self._sealed(self._delta(first.first_seq, 1), first.previous)
-        return [*self._repeat()[0], other.raw], [ROGUE.certificate]
+        return [*self._repeat()[0], self._beside(self._chain[-1].header).raw], [ROGUE.certificate]
+
+    def _beside(self, header: Header) -> Block:
+        """Something else of the same number."""
+        return self._sealed(self._delta(header.first_seq, 1), header.previous)
+
+    def _bring_other(self) -> Attempt:
+        """The block beside the last one."""
+        return [self._other.raw], [ROGUE.certificate]
 
     def _gap(self) -> Attempt:
         """A block whose predecessor nobody has."""

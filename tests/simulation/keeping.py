@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
+from crdt.facts import ReplicaId
 from tests.simulation.adoptions import facts_in
 from tests.simulation.oracle import Fact, expect
 
@@ -36,3 +37,13 @@ def check_keepsakes(world: World, kept: AbstractSet[Fact]) -> None:
         fact for replica, last_seq in oracle.hub.reach.items() for fact in oracle.facts[replica][:last_seq]
     }
     expect(kept <= here, f"the hub lacks what terminals had kept for it: {kept - here}")
+
+
+def known_to_have_ended(world: World) -> set[ReplicaId]:
+    """Whom the lists name that terminals have of a hub, which may have been put back since."""
+    return {replica for bus in world.present() for replica in bus.ledger.revocations().cut_offs}
+
+
+def check_ended(world: World, ended: AbstractSet[ReplicaId]) -> None:
+    """A hub that was put back knows them again."""
+    expect(ended <= world.hub.cut_offs.keys(), "the hub has lost who had ended, and terminals knew")

@@ -69,7 +69,9 @@ def imported(hub: Hub, file: bytes) -> int:
 def bring_lost(hub: Hub, bus: Bus) -> None:
     """Somebody finds what the storage that was taken out had sealed: its identity has ended."""
     position = hub.disk.rows("SELECT position FROM hub")
-    report = hub.ledger.merge(bus.lost, [author(bus.number, n).certificate for n in range(len(bus.replicas))])
+    report = hub.ledger.merge(
+        bus.storage.lost, [author(bus.number, n).certificate for n in range(len(bus.replicas))]
+    )
     refused = {one.error.code for one in report.result().refused}
     expect(refused <= {RefusalCode.REVOKED}, f"what {bus.name} had lost was refused with {refused}")
     expect(hub.disk.rows("SELECT position FROM hub") == position, f"what {bus.name} had lost counts")

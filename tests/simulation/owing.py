@@ -87,7 +87,7 @@ def shown(world: World, cards: Sequence[Standing]) -> ExposureView:
 
 def published(world: World) -> Published:
     """The rules of all versions that there were."""
-    return _rules_until(max(1, world.hub.published))
+    return _rules_until(max(1, world.hub.documents.published))
 
 
 @cache

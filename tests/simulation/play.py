@@ -35,7 +35,7 @@ class Alarm(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the first; a hub says so when it finds that it was put back, and whether it may is known."""
-        if record.name != "crdt.store.own_chain":
+        if record.name not in ("crdt.store.own_chain", "hub.restoring"):
             self.said = self.said or self.format(record)
 
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdt.block import parse
-from crdt.facts import NEW_CARD, Kind
+from crdt.facts import NEW_CARD, Delta, Kind
 from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.content import Content
-from tests.crdt.store.branches import COMMON, MINE, ONE, THEIRS, as_of, facts
+from tests.crdt.store.branches import COMMON, MINE, ONE, OTHER, THEIRS, as_of, facts
 from tests.crdt.store.depots import CARDS, EVERYTHING, HUB_EVENTS, TWICE, Depot
 from tests.crdt.store.fleet import added_up, card, deltas_of
 from tests.crdt.store.test_adopting_put_back import balances, give_all, resolutions
@@ -96,19 +96,30 @@ EVENTS: Final[Mapping[str, Callable[[Depot], None]]] = {
     "the late block comes": lambda depot: depot.give(CHAIN),
     "the operator adopts": Depot.adopt_what_may_be,
     "all of it is revoked": lambda depot: depot.revoke(NEVER),
+    "the terminal is replaced": lambda depot: depot.revoke(REPLACED),
     "the late block is revoked": lambda depot: depot.revoke(BEFORE),
     "the late block is accepted": lambda depot: depot.revoke(AFTER),
     **HUB_EVENTS,
     "the terminal writes again": lambda depot: depot.give(AGAIN[:2]),
 }
-LISTS: Final = {"revoked from the beginning": NEVER, "revoked late": BEFORE, "accepted": AFTER}
+LISTS: Final = {
+    "revoked from the beginning": NEVER,
+    "revoked late": BEFORE,
+    "accepted": AFTER,
+    "replaced": REPLACED,
+}
+
+
+def by_terminals(depot: Depot) -> list[Delta]:
+    """What counts of all that terminals have written."""
+    replicas = [author.key.replica for author in (ONE, TWICE, OTHER)]
+    raws = [raw for one in replicas for raw in depot.hub.blocks_after(one, 0, EVERYTHING).result()]
+    return [delta for raw in raws for delta in deltas_of(parse(raw))]
 
 
 def counted(depot: Depot) -> dict[int, int]:
-    """What cards have by the terminal's chains, and once by what the hub ever copied and they do not say."""
-    replicas = (ONE.key.replica, TWICE.key.replica)
-    raws = [raw for one in replicas for raw in depot.hub.blocks_after(one, 0, EVERYTHING).result()]
-    theirs = [delta for raw in raws for delta in deltas_of(parse(raw))]
+    """What cards have by the terminals' chains, and once by what the hub ever copied and they do not say."""
+    theirs = by_terminals(depot)
     copies = {Content.of(delta): delta for delta in depot.counted()}
     states = added_up([*theirs, *(copies[one] for one in copies.keys() - set(map(Content.of, theirs)))])
     return {number: states.get(card(number), NEW_CARD).balance_minor for number in CARDS}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from crdt.block import parse
 from crdt.errors import MisuseError
 from crdt.facts import MAX_AT_MS, CardId, Delta, Draft, Kind
+from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.hub import HubLedger
 from tests.crdt import world
@@ -106,6 +107,20 @@ def test_a_moment_beyond_what_a_fact_may_have_is_refused(fleet: Fleet) -> None:
     with pytest.raises(MisuseError):
         fleet.hub.append(card(1), [TOPUP, TOPUP], MAX_AT_MS).result()
     assert world.HUB.replica not in fleet.hub.heads().result()
+
+
+def test_what_is_accepted_of_an_earlier_hub_that_was_revoked_is_of_a_moment_too(depot: Depot) -> None:
+    """Its block was in quarantine; sold at its moment, another sale is of the next."""
+    depot.hub.append(SOLD_ON, [TOPUP], AT_MS).result()
+    first = depot.hub.replica
+    depot.go_back(noticed=True)
+    depot.revoke(Revocations({first: 0}))
+    depot.bring_back()
+    assert depot.hub.balance(SOLD_ON).result() == 0
+    depot.revoke(Revocations({first: 1}))
+    assert depot.hub.balance(SOLD_ON).result() == TOPUP.amount_minor
+    depot.hub.append(SOLD_ON, [TOPUP], AT_MS).result()
+    assert [delta.at_ms for delta in sold(depot.hub)] == [AT_MS + 1]
 
 
 def test_a_sale_of_a_hub_that_was_put_back_keeps_its_moment_when_it_comes_back(depot: Depot) -> None:

@@ -4,13 +4,13 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from crdt.facts import Delta, Kind
 from crdt.store.content import Content
 from crdt.store.quarantine import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
-from crdt.store.reckoning import Held, reckon
+from crdt.store.reckoning import Held, reckon, reckon_ride
 from tests.crdt.store.branches import facts
 
 (FARE,) = facts((1, Kind.FARE, -250))
@@ -162,3 +162,45 @@ def test_what_the_hub_sells_at_the_moment_of_a_fare_takes_no_copy_of_it_back(kin
     sale = Content.of(replace(FARE, kind=kind, amount_minor=250))
     found = reckon([FARE], Held(hubs=Counter({sale: 1})), own=False)
     assert (list(found.due), list(found.lacking)) == ([], [FARE])
+
+
+@given(
+    times=st.integers(1, 3), theirs=COUNTS, others=st.integers(0, 2), copies=COUNTS, backs=COUNTS, most=COUNTS
+)
+def test_what_is_in_quarantine_and_what_counts_agree_on_what_is_due(
+    times: int, theirs: int, others: int, copies: int, backs: int, most: int
+) -> None:
+    """Invariant 3: neither writes what the other takes back, whoever is asked first or again."""
+    assume(copies or backs)
+    content = Content.of(FARE)
+    facts_of = [replace(FARE, seq=seq) for seq in range(1, times + 1)]
+    for asked in range(6):
+        hubs = Counter({content: copies}) + Counter({content.back: backs})
+        now = Held(Counter({content: theirs}), hubs, Counter({content: others}))
+        due = reckon_ride(FARE, now, most) if asked % 2 else reckon(facts_of, now, own=False).due
+        up = sum(Content.of(fact) == content for fact in due)
+        copies, backs = copies + up, backs + len(due) - up
+        assert asked < 2 or not due
+    assert theirs + others == 0 or copies == backs
+
+
+@pytest.mark.parametrize(
+    ("theirs", "copies", "backs", "most", "due"),
+    [
+        (1, 1, 0, 1, [-1]),
+        (1, 2, 1, 1, [-1]),
+        (1, 0, 1, 0, [1]),
+        (1, 1, 1, 1, []),
+        (0, 1, 0, 1, []),
+        (0, 2, 0, 1, [-1]),
+        (0, 2, 0, 2, []),
+        (0, 1, 1, 1, [1]),
+        (0, 0, 1, 0, [1, 1]),
+    ],
+)
+def test_a_ride_that_was_ever_adopted_counts_as_a_terminals_or_as_the_hubs(
+    theirs: int, copies: int, backs: int, most: int, due: list[int]
+) -> None:
+    """What it was taken back for may be lost, and come again."""
+    found = reckon_ride(FARE, held(FARE, theirs, copies, backs), most)
+    assert [1 if Content.of(fact) == Content.of(FARE) else -1 for fact in found] == due

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from crdt.store import balances, held, memory, overdrawn, recording
+from crdt.store import adopting, balances, coincidences, held, memory, overdrawn, recording
 from edge import decide
-from tests.simulation.actions import OWING
+from tests.simulation.actions import HUB, OWING
 from tests.simulation.mutations.planting import mutation
 
 MUTATIONS: Final = (
@@ -42,6 +42,22 @@ MUTATIONS: Final = (
         recording.record,
         "for columns in facts:",
         "for columns in (*facts, *facts[1:2]):",
+    ),
+    mutation(
+        "a ride counts as its terminal's and as a lost hub's too, where no evidence says so",
+        30,
+        adopting.Adopter._compare_rides,
+        "for fact in reckon_ride(*one)",
+        "for fact in ()",
+        theme=HUB,
+    ),
+    mutation(
+        "what comes before the copies of a lost hub is not held against them",
+        30,
+        coincidences.Coincidences.part,
+        "return [Moment(*one) for one in met], Seen(end, None)",
+        "return [], Seen(end, None)",
+        theme=HUB,
     ),
     mutation(
         "a repeated request books again",

@@ -4,7 +4,8 @@ from typing import Final
 
 from crdt.store import admission, concession, cutting, revoking
 from edge import proving
-from tests.simulation.actions import REVOKED, STORAGE
+from hub import recalling
+from tests.simulation.actions import HUB, REVOKED, STORAGE
 from tests.simulation.mutations.planting import mutation
 
 MUTATIONS: Final = (
@@ -31,6 +32,14 @@ MUTATIONS: Final = (
         "until=revocations.cut_offs.get(replica, MAX_SEQ)",
         "until=0 if replica in revocations.cut_offs else MAX_SEQ",
         theme=REVOKED,
+    ),
+    mutation(
+        "a hub that was put back does not take the list back that terminals have",
+        30,
+        recalling.Recall.take,
+        "if joined != ours:",
+        "if False:",
+        theme=HUB,
     ),
     mutation(
         "a terminal goes on counting what a revoked one wrote",
