@@ -1,7 +1,8 @@
 """`farebox-hub backup`: a copy of the ledger while the hub runs, handed to who asks on the control socket.
 
 The hub makes it, in its state directory, because only it has the key; who asks writes it where it belongs.
-The file of marks is not in it: by that file a hub that is put back from a backup notices it.
+The file of marks is not in it: by that file a hub that is put back from a backup notices it. Also where no
+chain had moved since, for the copy has a nonce of its own, which no marks know.
 """
 
 import asyncio
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from crdt.errors import StoreFailed
+from crdt.store import witness
 from crdt.store.backup import back_up
+from crdt.store.marks import NONCE_BYTES
 from hub.keyfile import read_key
 from hub.settings import HubSettings
 
@@ -59,7 +62,11 @@ class Backups:
             )
         place: Path = self._settings.state_directory / "backup.partial"
         place.unlink(missing_ok=True)  # of a hub that was stopped meanwhile
-        back_up(self._settings.database, read_key(self._settings.key_file, self._environment), place)
+        key = read_key(self._settings.key_file, self._environment)
+        nonce = os.urandom(NONCE_BYTES)
+        back_up(
+            self._settings.database, key, place, mark=lambda connection: witness.tell_apart(connection, nonce)
+        )
         try:
             return place.open("rb")
         finally:

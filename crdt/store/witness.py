@@ -26,6 +26,7 @@ from crdt.store.store import Shared
 _SERIES: Final = Statement(select(HUB.c.series))
 _RETIRED: Final = Statement(select(HUB.c.retired))
 _NONCES: Final = Statement(select(PROCESS.c.nonce))
+_NAME: Final = Statement(PROCESS.update().values(nonce=bindparam("new")))
 _HAS: Final = Statement(
     select(PROCESS.c.turn, PROCESS.c.series, select(HUB.c.series).scalar_subquery()).where(
         PROCESS.c.nonce == bindparam("nonce")
@@ -69,6 +70,12 @@ def enter(connection: Connection, marks: Marks, *, shared: bool) -> None:
     for nonce in marks.known if shared else [nonce for (nonce,) in _NONCES.rows(connection)]:
         _FORGET.run(connection, nonce=nonce)
     _ENTER.run(connection, nonce=marks.nonce, series=_SERIES.value(connection))
+
+
+def tell_apart(connection: Connection, nonce: bytes) -> None:
+    """In a backup of a ledger that one process has alone: no marks know this nonce, so whoever begins on the
+    copy notices that it was put back, even if no fact was lost but a revocation."""
+    _NAME.run(connection, new=nonce)
 
 
 def disown(connection: Connection, replica: ReplicaId, series: bytes) -> None:

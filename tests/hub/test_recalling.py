@@ -134,6 +134,29 @@ async def test_a_revocation_does_not_move_where_a_replaced_identity_ended(
 
 
 @pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_a_revocation_comes_back_although_nothing_else_was_lost(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """A stolen terminal stays revoked: no mark of a chain tells that, for no chain had moved."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, stolen = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await stolen.push(stolen.taps(-250))
+        await back_up(depot, backup)
+        former = depot.hub.ledger.replica
+        await revoke(depot, "Bus 2")
+        listed = documents(await bus.exchange(Pull(documents={REVOKED_DOCUMENT: 0})))[REVOKED_DOCUMENT]
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        assert depot.hub.ledger.replica != former
+        lost = CertificateFrame(bus.hub_certificate.encode()), DocumentFrame(listed.encode())
+        await at(depot, bus).exchange(*lost)
+        found = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
+        assert found is not None
+        assert Revocations.decode(found.body) == Revocations.decode(listed.body)
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
 async def test_nobody_but_a_hub_ends_an_identity(settings: HubSettings, tmp_path: Path) -> None:
     """Invariants 8 and 10: a list of a terminal's, of a stranger's, and one that the backup has already."""
     backup = tmp_path / "backup"
