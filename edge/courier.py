@@ -141,7 +141,7 @@ class Import:
         self._heard(self._reader.receive_eof())
         self._merge()
         with self.terminal.syncing(self._identity):
-            held = self._ledger.frontier()
+            held = self._ledger.heads()
         gaps = missing(joined(self._claimed, self._reader.heads or {}), held)
         return {
             "new": self.new,

@@ -160,7 +160,7 @@ def tell_status(said: Json) -> str:
     rows = {
         "terminal": f"{said['name']} (route {said['route'] or '-'}, door {said['door'] or '-'})",
         "paired": f"fleet {said['fleet']}, replica {said['replica']}" if said["paired"] else _UNPAIRED,
-        "service": _REVOKED if said["revoked"] else "-",
+        "service": _REVOKED if said["revoked"] else "not revoked",
         "uplink": f"online, hub at {said['hub']}" if said["online"] else f"offline: {said['trouble']}",
         "disputed": said["disputed"] or "nothing",
         "storage": _storage(said),

@@ -105,7 +105,8 @@ _REVOKED = (
 
 def tell_export(said: Json) -> str:
     """What was exported, for a person."""
-    told = f"{said['taps']:,} entries in {said['blocks']:,} blocks are in {said['file']}\n"
+    what = f"{_many(said['taps'], 'entry', 'entries')} in {_many(said['blocks'], 'block')}"
+    told = f"{what} {'is' if said['taps'] == 1 else 'are'} in {said['file']}\n"
     if said["unsealed"]:
         why = _REVOKED if said["revoked"] else _PUT_BACK
         told += f"{said['unsealed']:,} TAPS ARE NOT IN IT: {why} They are kept here until then.\n"
@@ -129,21 +130,21 @@ def import_file(path: Path, options: Namespace) -> Json:
 
 def tell_import(said: Json) -> str:
     """What was imported and what was not, for a person."""
-    lines = [f"{said['new']:,} new blocks with {said['deltas']:,} entries, {said['known']:,} known already\n"]
+    new = f"{_many(said['new'], 'new block')} with {_many(said['deltas'], 'entry', 'entries')}"
+    lines = [f"{new}, {said['known']:,} known already\n"]
     if said["settled"]:
         lines.append(
-            f"{said['settled']:,} blocks are from before the hub's settlement and are not kept here. Only the"
-            " hub can tell whether it has the same: where a terminal's storage was put back or lost, import"
-            " the file there too (farebox-hub ledger import FILE)\n"
+            f"{_many(said['settled'], 'block')} from before the hub's settlement, not kept here. Only the hub"
+            " can tell whether it has the same: where a terminal's storage was put back or lost, import the"
+            " file there too (farebox-hub ledger import FILE)\n"
         )
     if said["unusable"]:
         lines.append(f"the file could not be read to its end: {said['unusable']}\n")
+    for one in said["refused"]:
+        whose = one["replica"][:8] or "nobody known"
+        lines.append(f"refused: {_many(one['blocks'], 'block')} of {whose}: {one['message']}\n")
     lines += [
-        f"refused: {one['blocks']:,} blocks of {one['replica'][:8] or 'nobody known'}: {one['message']}\n"
-        for one in said["refused"]
-    ]
-    lines += [
-        f"missing: taps {one['first']:,} to {one['last']:,} of {one['replica'][:8]}, held by the exporter\n"
+        f"missing: {_numbers(one['first'], one['last'])} of {one['replica'][:8]}, held by the exporter\n"
         for one in said["missing"]
     ]
     if said["missing_more"]:
@@ -154,6 +155,15 @@ def tell_import(said: Json) -> str:
 def imported_all(said: Json) -> bool:
     """Whether the file was read to its end and nothing in it was refused."""
     return not said["unusable"] and not said["refused"]
+
+
+def _many(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: "1 block", "12 blocks"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _numbers(first: int, last: int) -> str:
+    return f"tap {first:,}" if first == last else f"taps {first:,} to {last:,}"
 
 
 def _paired(path: Path) -> Json:

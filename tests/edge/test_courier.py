@@ -164,7 +164,7 @@ async def test_what_the_settlement_covers_is_not_called_known_unless_it_is(
     answer = said(capsys)
     assert (answer["new"], answer["known"], answer["settled"]) == (0, 1, 1), "the settled head is compared"
     await asyncio.to_thread(tech.main, ["--socket", str(sockets[1]), "import", str(stick)])
-    assert "1 blocks are from before the hub's settlement" in capsys.readouterr().out
+    assert "1 block from before the hub's settlement, not kept here" in capsys.readouterr().out
     assert await farebox_tech(sockets[0], "import", stick) == 0
     answer = said(capsys)
     assert (answer["known"], answer["settled"]) == (2, 0), "it holds its own"
