@@ -21,8 +21,9 @@ from crdt.frontier import MAX_FRONTIER
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store import expectations, papers, quarantine
 from crdt.store.amending import Amendment
-from crdt.store.blocks import NO_HEAD, heads_of
+from crdt.store.blocks import NO_HEAD, Span, heads_of, overlapping
 from crdt.store.hub import HubLedger
+from crdt.store.quarantine import Quarantined
 from hub import registry
 from hub.errors import RequestRefused
 from hub.registry import Registry
@@ -54,8 +55,10 @@ class Revoker:
 
     async def revoke(self, name_or_id: str, cut_off: int | None) -> Revoked:
         """Stop a terminal at once. What all its identities wrote counts up to what the hub holds of each now;
-        of the present one up to `cut_off`, where that is given. One that was replaced has ended before, and
-        stays so: a hub that was put back may hold less of it, and the rest counts. No more is waited for.
+        of the present one up to `cut_off`, where that is given, or the end of a block before it.
+
+        One that was replaced has ended before, and stays so: a hub that was put back may hold less of it, and
+        the rest counts. No more is waited for.
 
         Where the list is full it is stopped all the same, and RequestRefused says what that leaves open.
         """
@@ -68,7 +71,9 @@ class Revoker:
             ends = _held(amendment.connection, _identities(amendment, terminal.terminal))
             replaced = papers.revocations(amendment.connection).replaced
             expectations.end(amendment.connection, ends.keys() & replaced)
-            given = {} if cut_off is None else {terminal.replica: cut_off}
+            given = {}
+            if cut_off is not None:
+                given[terminal.replica] = _whole(amendment.connection, terminal.replica, cut_off)
             try:
                 revocations = papers.revocations(amendment.connection).with_revoked(ends | given)
             except MisuseError:
@@ -95,11 +100,13 @@ class Revoker:
             waiting = _waiting(amendment.connection, replicas)
             wanted = {replica: max(listed[replica], waiting.get(replica, 0)) for replica in replicas}
             if cut_off is not None and terminal.replica in revoked:
-                wanted = {terminal.replica: max(listed[terminal.replica], cut_off)}
+                end = _whole(amendment.connection, terminal.replica, cut_off)
+                wanted = {terminal.replica: max(listed[terminal.replica], end)}
+            until = "" if cut_off is None else f" up to {cut_off}, as blocks count whole or not at all"
             if all(listed[replica] == seq for replica, seq in wanted.items()):
                 raise RequestRefused(
                     "nothing",
-                    f"Nothing of {terminal.name} waits in quarantine; nothing was changed.",
+                    f"Nothing of {terminal.name} waits in quarantine{until}; nothing was changed.",
                     HTTPStatus.CONFLICT,
                 )
             for replica, seq in wanted.items():
@@ -149,6 +156,17 @@ def _held(connection: Connection, replicas: Iterable[ReplicaId]) -> dict[Replica
     heads, cut_offs = heads_of(connection, every), papers.revocations(connection).cut_offs
     held = {replica: heads.get(replica, NO_HEAD).seq for replica in every}
     return {replica: min(seq, cut_offs.get(replica, seq)) for replica, seq in held.items()}
+
+
+def _whole(connection: Connection, replica: ReplicaId, cut_off: int) -> int:
+    """The end of the last block that a cut-off leaves whole. What it cuts through does not count, and whoever
+    has the author's key could put other entries in its place if those were not beyond the cut-off."""
+    every: list[Span | Quarantined] = [
+        *overlapping(connection, replica, cut_off, cut_off),
+        *quarantine.entries(connection, replica, reason=RefusalCode.REVOKED),
+    ]
+    cut_through = [one.first_seq for one in every if one.first_seq <= cut_off < one.last_seq]
+    return min(cut_through, default=cut_off + 1) - 1
 
 
 def _waiting(connection: Connection, replicas: Collection[ReplicaId]) -> dict[ReplicaId, int]:

@@ -118,6 +118,28 @@ async def test_a_cut_off_in_the_past_takes_what_came_after_out_of_the_balances(d
     assert await balance(depot) == 750
 
 
+async def test_a_cut_off_within_a_block_leaves_no_place_for_a_thiefs_entries(depot: Depot) -> None:
+    """Invariant 5: what was here first, or waits, is not replaced by free rides that nobody was told of."""
+    stolen, honest = await depot.pair("Bus 9"), await depot.pair("Bus 10")
+    await stolen.push(stolen.taps(1000, kind=Kind.OPENING))
+    start = stolen.head
+    await stolen.push(stolen.taps(-250, -250, -250))
+    key = stolen.key.replica.hex()
+    assert await revoke(depot, "Bus 9", cut_off=3) == {key: 1}
+    whole = list(stolen.chain)
+    stolen.head = start
+    stolen.chain[1:] = [stolen.taps(0, 0)]
+    await carry(honest, stolen)
+    assert await balance(depot) == 1000
+    with pytest.raises(RequestRefused, match="Nothing of Bus 9 waits in quarantine up to 3"):
+        await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9", "cut_off": 3})
+    accepted = await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 9"})
+    assert (accepted["cut_offs"], await balance(depot)) == ({key: 4}, 250)
+    stolen.chain[:] = whole
+    await carry(honest, stolen)
+    assert await balance(depot) == 250
+
+
 async def test_what_a_revoked_terminal_made_up_is_waited_for_no_longer(depot: Depot) -> None:
     """Invariant 8: nobody gives it up author by author, and no day waits for it, then or before."""
     good, evil = await depot.pair("Bus 9"), await depot.pair("Bus 10")
