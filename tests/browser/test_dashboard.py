@@ -117,7 +117,8 @@ async def test_a_name_without_a_space_does_not_stick_out_either(depot: Depot, wi
     await bus.push(forked := bus.taps(-180))
     late = other.taps(-250)
     await bus.exchange(Status({"held": 0}), frontier={other.key.replica: other.head})
-    block, waiting = f"/ledger/blocks/{parse(forked).hash.hex()}", f"/ledger/waiting/{other.key.replica.hex()}"
+    block = f"/ledger/blocks/{parse(forked).hash.hex()}"
+    waiting = f"/ledger/waiting/{other.key.replica.hex()}"
     terminals = [f"/terminals/{one.certificate.terminal.hex()}" for one in (bus, other)]
     async with window(depot.url, viewport={"width": 320, "height": 640}) as page:
         await log_in(page)
