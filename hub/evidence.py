@@ -177,7 +177,10 @@ class Evidence:
 
     async def entries(self, block: str, page: int = 1) -> Excerpt[EntryRow]:
         """What a block in quarantine (by hash, hex) says; nothing where it is not there."""
-        return await block_entries.entries(self._database, block, page)
+        hash_ = bytes.fromhex(block)
+        return await asyncio.wrap_future(
+            self._database.read(lambda connection: block_entries.entries(connection, hash_, page))
+        )
 
     async def kept(self, hashes: Collection[bytes]) -> set[bytes]:
         """Which of these blocks are in quarantine."""
