@@ -1,6 +1,5 @@
 """What a block in quarantine says, entry by entry: who decides about it compares with receipts and cards."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,7 +7,6 @@ from sqlalchemy import Connection
 
 from crdt.facts import Delta, Kind
 from crdt.store import blocks, quarantine
-from crdt.store.store import Store
 from hub.cardids import card_text
 from hub.excerpt import Excerpt
 
@@ -39,17 +37,12 @@ class EntryRow:
         )
 
 
-async def entries(database: Store, block: str, page: int) -> Excerpt[EntryRow]:
-    """A page of what the block of this hash (hex) says, by number; nothing where it is not in quarantine."""
-
-    def read(connection: Connection) -> Excerpt[EntryRow]:
-        found = quarantine.find(connection, [bytes.fromhex(block)])
-        said = [
-            delta
-            for entry in found
-            for delta in blocks.facts_of(entry.block).deltas(entry.replica, entry.first_seq)
-        ]
-        part = Excerpt.of(said, page)
-        return Excerpt([EntryRow.of(delta) for delta in part.rows], part.page, part.total)
-
-    return await asyncio.wrap_future(database.read(read))
+def entries(connection: Connection, block: bytes, page: int) -> Excerpt[EntryRow]:
+    """A page of what the block of this hash says, by number; nothing where it is not in quarantine."""
+    said = [
+        delta
+        for entry in quarantine.find(connection, [block])
+        for delta in blocks.facts_of(entry.block).deltas(entry.replica, entry.first_seq)
+    ]
+    part = Excerpt.of(said, page)
+    return Excerpt([EntryRow.of(delta) for delta in part.rows], part.page, part.total)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from hub import cli_courier, cli_forks
+from hub import cli_files, cli_forks
 from hub.cli_operate import Command
 from hub.cli_text import ask_hub, local_time, say, table
 from hub.daywords import numbers, silence
@@ -15,7 +15,7 @@ from hub.evidence import SilentRow
 
 def add(command: Command) -> None:
     """Put these commands into the parser."""
-    backup = command("backup", cli_courier.backup, "Copy the ledger, encrypted, while the hub runs.")
+    backup = command("backup", cli_files.backup, "Copy the ledger, encrypted, while the hub runs.")
     backup.add_argument("file", type=Path, help="where to; it must not be there yet")
     ledger = command("ledger", _ledger, "Courier files in and out; what does not count, and what is missing.")
     ledger.add_argument("action", choices=["import", "export", *_ABOUT])
@@ -52,7 +52,7 @@ def _ledger(options: argparse.Namespace) -> None:
         return
     if options.file is None:
         raise SetupError(f"Say which file: `farebox-hub ledger {options.action} FILE`.")
-    (cli_courier.export if options.action == "export" else cli_courier.import_)(options)
+    (cli_files.export if options.action == "export" else cli_files.import_)(options)
 
 
 def _give_up(options: argparse.Namespace) -> None:

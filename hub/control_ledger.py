@@ -46,7 +46,8 @@ async def backup(request: web.Request) -> web.StreamResponse:
 
 async def import_(request: web.Request) -> web.Response:
     """POST /ledger/import: a courier file as the body -> what became of it, see courier.Imported"""
-    imported = await courier.Import(request.app[LEDGER]).run(request.content.iter_chunked(PIECE_BYTES))
+    file = courier.Import(request.app[LEDGER], request.app[EVIDENCE])
+    imported = await file.run(request.content.iter_chunked(PIECE_BYTES))
     return web.json_response(asdict(imported))
 
 

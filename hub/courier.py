@@ -6,7 +6,8 @@ it came.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -17,13 +18,13 @@ from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, chec
 from crdt.errors import InputRefused, RefusalCode, TooLarge
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
-from crdt.frontier import Frontier, Head, missing
+from crdt.frontier import Frontier, Gap, Head, missing
 from crdt.ledger import RefusedInput
 from crdt.session import Event, Refused
-from crdt.store.blocks import NO_HEAD
 from crdt.store.hub import HubLedger
 from hub.authornames import author_name
 from hub.errors import RequestRefused
+from hub.evidence import Evidence
 
 BATCH_BYTES = 1024 * 1024  # of blocks and certificates in one merge
 BATCH_ITEMS = 4096
@@ -54,16 +55,16 @@ class Imported:
     known: int = 0  # blocks that were here before
     refused: int = 0  # blocks and certificates
     refusals: list[str] = field(default_factory=list)  # whose and why, of the first ones
-    evidence: int = 0  # those of them that go to the quarantine, as far as their authors' shares have room
+    evidence: int = 0  # those of them that the quarantine has
+    dropped: int = 0  # and those that would be there too, had their terminals' shares of it had room
     missing: list[Missing] = field(default_factory=list)  # the first ones
-    missing_more: int = 0  # and of how many more authors
+    missing_more: int = 0  # and how many more such stretches
     trouble: str = ""  # why the file was not read to its end; what came before counts
     damaged: bool = False  # and whether another copy of it may be read further
 
-    def refuse(self, sentence: str, *, evidence: bool = False) -> None:
-        """Note one that was refused; `evidence`: of what its author did, or of what came too late."""
+    def refuse(self, sentence: str) -> None:
+        """Note one that was refused."""
         self.refused += 1
-        self.evidence += evidence
         if len(self.refusals) < MAX_TOLD and sentence not in self.refusals:
             self.refusals.append(sentence)
 
@@ -71,14 +72,15 @@ class Imported:
 class Import:
     """One file on its way into the ledger."""
 
-    def __init__(self, ledger: HubLedger) -> None:
+    def __init__(self, ledger: HubLedger, evidence: Evidence) -> None:
         self._ledger = ledger
+        self._evidence = evidence
         self._reader = CourierReader(ledger.fleet, ledger.replica)
         self._certificates: list[AuthorCertificate] = []
         self._blocks: list[bytes] = []
         self._bytes = 0
         self._done = Imported()
-        self._examined: dict[ReplicaId, int] = {}  # the last number of what was refused as evidence
+        self._kept: dict[ReplicaId, set[tuple[int, int]]] = defaultdict(set)  # first and last numbers
 
     async def run(self, pieces: AsyncIterator[bytes]) -> Imported:
         """Take the whole file; durable when done. Raises StoreError; what was merged before stays."""
@@ -126,33 +128,48 @@ class Import:
         self._done.blocks += len(report.added)
         self._done.entries += sum(block.header.count for block in report.added)
         self._done.known += report.known
-        for refused in report.refused:
-            self._refuse(refused)
+        await self._refuse(report.refused)
 
-    def _refuse(self, refused: RefusedInput) -> None:
-        evidence = refused.error.code in EVIDENCE
-        try:
-            header = parse(refused.raw).header
-        except InputRefused:  # it is no block, or a certificate
-            self._done.refuse(str(refused.error))
-            return
-        name = author_name(self._ledger.authors(), header.replica)
-        self._done.refuse(f"{name}: {refused.error}", evidence=evidence)
-        if evidence:
-            self._examined[header.replica] = max(self._examined.get(header.replica, 0), header.last_seq)
+    async def _refuse(self, refused: Sequence[RefusedInput]) -> None:
+        """Tell of these, and note those that the quarantine has: they are here, and wait for a decision."""
+        suspect: dict[bytes, Block] = {}
+        for each in refused:
+            try:
+                block = parse(each.raw)
+            except InputRefused:  # it is no block, or a certificate
+                self._done.refuse(str(each.error))
+                continue
+            self._done.refuse(f"{author_name(self._ledger.authors(), block.header.replica)}: {each.error}")
+            if each.error.code in EVIDENCE:
+                suspect[block.hash] = block
+        kept = await self._evidence.kept(suspect) if suspect else set()
+        self._done.evidence += len(kept)
+        self._done.dropped += len(suspect) - len(kept)
+        for header in (suspect[hash_].header for hash_ in kept):
+            self._kept[header.replica].add((header.first_seq, header.last_seq))
 
     async def _compare(self, promised: Frontier) -> None:
         held = await asyncio.wrap_future(self._ledger.heads(sorted(promised)))
-        for replica, seq in self._examined.items():  # those are here, and wait for a decision
-            head = held.get(replica, NO_HEAD)
-            held[replica] = Head(max(head.seq, seq), head.hash)
         authors = self._ledger.authors()
-        gaps = missing(promised, held)
+        gaps = [
+            rest for gap in missing(promised, held) for rest in _without(gap, self._kept.get(gap.replica, ()))
+        ]
         self._done.missing = [
             Missing(author_name(authors, replica), replica.hex(), after_seq + 1, until_seq)
             for replica, after_seq, until_seq in gaps[:MAX_TOLD]
         ]
         self._done.missing_more = len(gaps[MAX_TOLD:])
+
+
+def _without(gap: Gap, kept: Collection[tuple[int, int]]) -> Iterator[Gap]:
+    """What is left of a gap beside what is kept, each from its first to its last number, in order."""
+    after_seq = gap.after_seq
+    for first_seq, last_seq in sorted(kept):
+        if after_seq < first_seq - 1 < gap.until_seq:
+            yield Gap(gap.replica, after_seq, first_seq - 1)
+        after_seq = max(after_seq, last_seq)
+    if after_seq < gap.until_seq:
+        yield Gap(gap.replica, after_seq, gap.until_seq)
 
 
 async def export(ledger: HubLedger, most_authors: int = MAX_COURIER_AUTHORS) -> AsyncIterator[bytes]:

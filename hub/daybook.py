@@ -98,20 +98,25 @@ class Daybook:
         self._policy = policy
         self._now_ms = now_ms
 
-    async def today(self) -> date:
-        """The day of service that it is now."""
-        return await asyncio.to_thread(day_at, await self._policy(), self._now_ms())
+    async def named(self, text: str) -> date:
+        """The day written like 2026-11-21, or "today" or "yesterday"; RequestRefused when it is none."""
+        if text in ("today", "yesterday"):
+            return await self._today() - timedelta(days=text == "yesterday")
+        try:
+            return date.fromisoformat(text if len(text) == len("2026-11-21") else "")
+        except ValueError:
+            raise RequestRefused("day", f"{text[:40]!r} is not a day, such as 2026-11-21.") from None
 
     async def report(self, text: str) -> DayPage:
-        """The day written like 2026-11-21, or "today" or "yesterday"; RequestRefused when it is none."""
-        wanted = await self._date(text)
+        """What is known of a day; see `named`."""
+        wanted = await self.named(text)
         day = await self._span(wanted)
         report = await asyncio.wrap_future(self._ledger.report(day))
         return await self._page(wanted, report)
 
     async def close(self, text: str) -> DayPage:
         """Fix a day's figures. RequestRefused while it has not ended."""
-        wanted = await self._date(text)
+        wanted = await self.named(text)
         day = await self._span(wanted)
         if self._now_ms() < day.end_ms:
             raise RequestRefused(
@@ -137,13 +142,8 @@ class Daybook:
     async def _closed(self, day: Day) -> DayReport:
         return await asyncio.wrap_future(self._ledger.close_day(day, self._now_ms()))
 
-    async def _date(self, text: str) -> date:
-        if text in ("today", "yesterday"):
-            return await self.today() - timedelta(days=text == "yesterday")
-        try:
-            return date.fromisoformat(text if len(text) == len("2026-11-21") else "")
-        except ValueError:
-            raise RequestRefused("day", f"{text[:40]!r} is not a day, such as 2026-11-21.") from None
+    async def _today(self) -> date:
+        return await asyncio.to_thread(day_at, await self._policy(), self._now_ms())
 
     async def _span(self, wanted: date) -> Day:
         return await asyncio.to_thread(span, await self._policy(), wanted)

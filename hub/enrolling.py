@@ -20,6 +20,7 @@ from hub.errors import RequestRefused
 from hub.registry import MAX_TERMINALS, Client
 
 MAX_FORMER = 400  # identities named in an answer: more than a terminal ever has, and they fit
+MAX_APART_MS = 10 * 60_000  # of the clocks of several processes of one hub; a date at a start is hours off
 
 
 def enrol(
@@ -102,12 +103,14 @@ def in_step(newest_first: Iterable[int], now_ms: int) -> list[int]:
     """Those of these times, in ms, that are no later than what came after them, up to the first that is.
 
     There the clock was set back, or the hub was started without a battery, which begins at one date again and
-    again: how long ago anything before it was, nobody can tell.
+    again: how long ago anything before it was, nobody can tell. Later by MAX_APART_MS is no such step.
     """
     found: list[int] = []
+    earliest_ms = now_ms
     for at_ms in newest_first:
-        if at_ms > (found[-1] if found else now_ms):
+        if at_ms > earliest_ms + MAX_APART_MS:
             break
+        earliest_ms = min(earliest_ms, at_ms)
         found.append(at_ms)
     return found
 

@@ -5,7 +5,7 @@ ids in lower-case hex. All methods are coroutines that never block the event loo
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Self
@@ -17,7 +17,7 @@ from crdt.errors import RefusalCode
 from crdt.facts import CardId, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import OVERDRAWN
-from crdt.store import quarantine_list
+from crdt.store import quarantine, quarantine_list
 from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
 from crdt.store.hub_schema import CARD
@@ -177,7 +177,16 @@ class Evidence:
 
     async def entries(self, block: str, page: int = 1) -> Excerpt[EntryRow]:
         """What a block in quarantine (by hash, hex) says; nothing where it is not there."""
-        return await block_entries.entries(self._database, block, page)
+        hash_ = bytes.fromhex(block)
+        return await asyncio.wrap_future(
+            self._database.read(lambda connection: block_entries.entries(connection, hash_, page))
+        )
+
+    async def kept(self, hashes: Collection[bytes]) -> set[bytes]:
+        """Which of these blocks are in quarantine."""
+        return await asyncio.wrap_future(
+            self._database.read(lambda connection: quarantine.hashes_in(connection, hashes))
+        )
 
     async def flags(self, page: int = 1) -> Excerpt[FlagRow]:
         """Authors that did what they may not, newest first."""

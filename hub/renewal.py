@@ -11,7 +11,7 @@ pairing.
 
 Nobody has to prove that a storage was restored: a terminal may find that out by itself, offline. So there are
 only so many in a day, because each stays on the list of identities that ended. The day is by the hub's clock,
-and begins anew where that went back.
+and begins anew where that went back by more than the clocks of several processes of one hub lie apart.
 """
 
 import asyncio

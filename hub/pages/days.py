@@ -3,7 +3,6 @@
 from dataclasses import fields
 from datetime import date, timedelta
 from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -32,8 +31,8 @@ DAY_VIEW = LiveView(
 
 async def days(request: web.Request) -> web.Response:
     """GET /days?day=2026-11-21: that one's; today's where it says none."""
-    wanted = request.query.get("day") or (await request.app[DAYBOOK].today()).isoformat()
-    raise web.HTTPSeeOther(f"/days/{quote(wanted, safe='')}")
+    wanted = await request.app[DAYBOOK].named(request.query.get("day") or "today")
+    raise web.HTTPSeeOther(f"/days/{wanted.isoformat()}")
 
 
 async def day(request: web.Request) -> web.Response:

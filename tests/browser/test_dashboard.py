@@ -8,6 +8,7 @@ from playwright.async_api import Browser, Page, expect
 
 from crdt.block import parse
 from crdt.facts import CardId, Kind
+from crdt.frames import BlockFrame, CertificateFrame
 from crdt.terminal_status import Status
 from hub.app import Hub
 from tests.browser.conftest import WAIT_MS, Window, log_in
@@ -106,6 +107,33 @@ async def test_on_a_phone_nothing_sticks_out(depot: Depot, window: Window, schem
         for path in [*paths, f"/terminals/{terminal}/revoke", "/fleet", "/invite", "/ledger", "/days/today"]:
             await page.goto(path)
             await _fits(page)
+
+
+async def test_a_name_without_a_space_does_not_stick_out_either(depot: Depot, window: Window) -> None:
+    """As long as a name may be; also where a decision about it is made."""
+    bus, other = await depot.pair("W" * 64), await depot.pair("M" * 64)
+    await bus.push(bus.taps(1000, kind=Kind.OPENING), bus.taps(-250))
+    bus.head = parse(bus.chain[0]).head
+    await bus.push(forked := bus.taps(-180))
+    late = other.taps(-250)
+    await bus.exchange(Status({"held": 0}), frontier={other.key.replica: other.head})
+    block = f"/ledger/blocks/{parse(forked).hash.hex()}"
+    waiting = f"/ledger/waiting/{other.key.replica.hex()}"
+    terminals = [f"/terminals/{one.certificate.terminal.hex()}" for one in (bus, other)]
+    async with window(depot.url, viewport={"width": 320, "height": 640}) as page:
+        await log_in(page)
+        paths = ["/", f"/cards/{UID}", "/terminals", "/ledger", block, waiting, "/days/today"]
+        for path in [*paths, terminals[0], f"{terminals[0]}/revoke"]:
+            await page.goto(path)
+            await _fits(page)
+        await page.goto(f"{terminals[1]}/revoke")
+        await page.get_by_role("button", name="Revoke").click()
+        await expect(page.get_by_role("heading", name="Revoked")).to_be_visible()
+        await _fits(page)
+        await bus.exchange(CertificateFrame(other.certificate.encode()), BlockFrame(late))
+        await page.goto(f"/ledger/blocks/{parse(late).hash.hex()}")
+        await expect(page.get_by_role("button", name="Accept")).to_be_visible()
+        await _fits(page)
 
 
 async def _fits(page: Page) -> None:

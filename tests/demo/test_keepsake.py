@@ -26,6 +26,7 @@ from edge.terminal import Terminal
 from edge.tls import client_context
 from hub import founding
 from hub.courier import Import
+from hub.evidence import Evidence
 from hub.settings import HubSettings
 from tests.demo.test_settings_documents import KEY, LIMITS, enrolled
 from tests.hub import conftest as hub_fixtures
@@ -244,8 +245,9 @@ async def test_a_stick_from_a_bus_that_cannot_reach_the_hub_has_its_top_ups(
         yield file
 
     async with up(settings) as depot:
+        evidence = Evidence(depot.hub.database, depot.hub.ledger)
         for new in (2, 0):
-            done = await Import(depot.hub.ledger).run(pieces())
+            done = await Import(depot.hub.ledger, evidence).run(pieces())
             assert (done.blocks, done.refused, done.missing, done.trouble) == (new, 0, [], "")
         assert await balance(depot) == 250
         assert await waiting(depot) == {}

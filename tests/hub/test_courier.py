@@ -15,12 +15,16 @@ from crdt.facts import Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import Frontier, Head
 from crdt.ledger import Ledger
+from crdt.store import quarantine
 from hub import courier
+from hub.cli import main
 from hub.control_client import download, upload
 from hub.courier import BATCH_ITEMS, Import
 from hub.errors import RequestRefused
+from hub.evidence import Evidence
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Terminal, reference
+from tests.hub.test_revoking import revoke
 
 
 def courier_file(carrier: Terminal, *carried: Terminal, skip: int = 0) -> bytes:
@@ -89,7 +93,8 @@ async def test_a_file_of_certificates_is_taken_in_parts(depot: Depot) -> None:
         assert await asyncio.wrap_future(depot.hub.ledger.heads()) == {one.key.replica: one.head}
         yield writer.end({one.key.replica: one.head})
 
-    done = await Import(depot.hub.ledger).run(pieces())
+    evidence = Evidence(depot.hub.database, depot.hub.ledger)
+    done = await Import(depot.hub.ledger, evidence).run(pieces())
     assert (done.blocks, done.refused, done.trouble) == (1, 0, "")
 
 
@@ -114,6 +119,41 @@ async def test_a_fork_in_a_file_is_told_as_evidence_of_its_author_and_not_as_mis
     (sentence,) = done["refusals"]
     assert sentence.startswith("Bus 1: ")
     assert "two different blocks" in sentence
+
+
+async def test_what_came_too_late_hides_nothing_that_is_missing_before_it(depot: Depot) -> None:
+    """Up to the cut-off a revoked terminal's entries count once somebody brings them: look for them."""
+    one = await depot.pair("Bus 1")
+    await one.push(one.taps(-100), one.taps(-100))
+    for _ in range(5):
+        one.taps(-100)
+    await revoke(depot, "Bus 1", cut_off=4)
+    one.chain = [one.chain[4], one.chain[6]]
+    done = await bring(depot, courier_file(one, one))
+    assert (done["refused"], done["evidence"]) == (2, 2)
+    assert [(gap["first_seq"], gap["last_seq"]) for gap in done["missing"]] == [(3, 4), (6, 6)]
+
+
+async def test_evidence_that_has_no_room_is_not_called_kept(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Invariant 8: a terminal's share of the quarantine is bounded, and what is past it is not here."""
+    monkeypatch.setattr(quarantine, "MAX_QUARANTINED_BYTES", 0)
+    one = await depot.pair("Bus 1")
+    await one.push(one.taps(500, kind=Kind.OPENING), one.taps(-250))
+    one.chain, one.head = one.chain[:1], parse(one.chain[0]).head
+    one.taps(-180, -180)
+    file = tmp_path / "stick"
+    file.write_bytes(courier_file(one, one))
+    done = await bring(depot, file.read_bytes())
+    assert (done["refused"], done["evidence"], done["dropped"]) == (1, 0, 1)
+    assert [(gap["first_seq"], gap["last_seq"]) for gap in done["missing"]] == [(3, 3)]
+    assert (await depot.ask("GET", "/ledger/forks"))["blocks"] == []
+    settings = str(tmp_path / "hub.toml")
+    assert await asyncio.to_thread(main, ["--settings", settings, "ledger", "import", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "are kept as evidence" not in said
+    assert "No room was left to keep 1 of them as evidence" in said
 
 
 async def test_what_a_file_claims_of_very_many_authors_is_counted(depot: Depot) -> None:

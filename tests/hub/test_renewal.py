@@ -353,18 +353,43 @@ async def test_a_hub_that_begins_at_one_date_again_and_again_puts_no_honest_term
 
 
 @pytest.mark.parametrize(
-    ("newest_first", "kept"),
+    ("newest_first_min", "kept"),
     [
-        ([90, 80, 70], [90, 80, 70]),
-        ([90, 90, 70], [90, 90, 70]),
-        ([20, 80, 70], [20]),
-        ([101, 90, 80], []),
-        ([], []),
+        ([90, 80, 70], 3),
+        ([90, 90, 70], 3),
+        ([20, 80, 70], 1),
+        ([111, 90, 80], 0),
+        ([], 0),
+        ([101, 90, 94, 80], 4),
+        ([90, 99, 108], 2),
     ],
-    ids=["a clock that went on", "at once", "started at an earlier date", "set back just now", "none"],
+    ids=[
+        "a clock that went on",
+        "at once",
+        "started at an earlier date",
+        "set back just now",
+        "none",
+        "by processes whose clocks differ",
+        "set back little by little",
+    ],
 )
-def test_what_came_before_the_clock_went_back_is_left_out(newest_first: list[int], kept: list[int]) -> None:
-    assert enrolling.in_step(newest_first, 100) == kept
+def test_what_came_before_the_clock_went_back_is_left_out(newest_first_min: list[int], kept: int) -> None:
+    """Several hub processes on one database have a clock each, and no two agree to the millisecond."""
+    newest_first = [at_min * 60_000 for at_min in newest_first_min]
+    assert enrolling.in_step(newest_first, 100 * 60_000) == newest_first[:kept]
+
+
+@pytest.mark.parametrize("founded", ["enrolment.renewals_per_day = 2\n"], indirect=True)
+async def test_processes_of_a_hub_whose_clocks_differ_give_no_more_identities(depot: Depot) -> None:
+    """Invariant 8: the most in a day is the most, whichever process each request reached."""
+    old, table = await depot.pair(), tables.client_certificate
+    for seconds_ahead in (5, 0):
+        await ask(old)
+        newest = select(func.max(table.c.number)).scalar_subquery()
+        moved = table.update().values(issued_ms=table.c.issued_ms + seconds_ahead * 1_000)
+        await _execute(depot, moved.where(table.c.number == newest))
+    with pytest.raises(Refused, match="2 new identities within a day"):
+        await ask(old)
 
 
 async def _execute(depot: Depot, statement: Update) -> None:

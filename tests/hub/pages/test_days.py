@@ -86,9 +86,11 @@ async def test_any_day_can_be_asked_for(depot: Depot) -> None:
         answer = await person.get("/days?day=2026-01-31")
         assert answer.location == "/days/2026-01-31"
         assert "31 Jan 2026 03:00 to 1 Feb 2026 03:00" in text_of((await person.get(answer.location)).text)
-        answer = await person.get("/days?day=%2F%2Fevil.example")
-        assert answer.location == "/days/%2F%2Fevil.example"
-        assert "is not a day" in text_of((await person.get(answer.location)).text)
+        assert (await person.get("/days?day=today")).location == (await person.get("/days")).location
+        for no_day in ("%2F%2Fevil.example", "..", "2026-11-21%2Fclose"):
+            answer = await person.get(f"/days?day={no_day}")
+            assert (answer.status, answer.location) == (400, "")
+            assert "is not a day" in text_of(answer.text)
         assert (await person.get("/days?day=")).location.startswith("/days/20")
 
 

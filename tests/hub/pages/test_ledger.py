@@ -229,6 +229,17 @@ async def test_an_overdrawn_card_is_listed_until_it_is_paid(depot: Depot) -> Non
         assert "overdrawn" not in await read(person, f"/cards/{uid}")
 
 
+async def test_a_card_whose_credit_was_taken_back_is_not_said_to_have_ridden_on_several(depot: Depot) -> None:
+    """A passenger is told what the hub knows: that it owes, and not how that came about."""
+    bus, stolen = await depot.pair("Bus 1"), await depot.pair("Bus 9")
+    await stolen.push(stolen.taps(500, kind=Kind.OPENING))
+    await bus.push(bus.taps(-250), bus.taps(-250))
+    await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 9", "cut_off": 0})
+    async with operator(depot) as person:
+        page = await read(person, f"/cards/{CARD.hex().upper()}")
+        assert "Owes more than one terminal may lend it. Terminals refuse it" in page
+
+
 async def test_a_block_is_an_operators_and_an_overdrawn_card_is_refused_without_one(depot: Depot) -> None:
     """No control does nothing: nobody is offered to unblock what only a top-up takes off the hotlist."""
     one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")

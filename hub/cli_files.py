@@ -61,11 +61,14 @@ def _tell(done: dict[str, Any]) -> None:
     if done["evidence"]:
         say("Blocks of a fork, or of an author that had ended, are kept as evidence. What they are, and")
         say("whether somebody has to decide about them, says: farebox-hub ledger forks")
+    if done["dropped"]:
+        say(f"No room was left to keep {done['dropped']:,} of them as evidence. Which terminals those are")
+        say("of, and that you should look at them, says: farebox-hub ledger forks")
     for gap in done["missing"]:
         what = entries(gap["first_seq"], gap["last_seq"])
         say(f"  missing of {gap['author']}: {what} (replica {gap['replica']})")
     if done["missing_more"]:
-        say(f"  and of {done['missing_more']:,} more authors")
+        say(f"  and {done['missing_more']:,} more such stretches")
     if done["missing"]:
         say("No balance counts what is missing. It comes with any terminal or courier file that has it.")
     if done["trouble"]:
