@@ -6,14 +6,15 @@ the interfaces are looked at again and again: zeroconf is told of new ones, and 
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import ifaddr
 from zeroconf import (  # type: ignore[attr-defined]  # of DNSPointer, which it exports unsaid
     DNSPointer,
     InterfaceChoice,
+    RecordUpdate,
+    RecordUpdateListener,
     ServiceInfo,
-    ServiceStateChange,
     Zeroconf,
     current_time_millis,
 )
@@ -97,6 +98,7 @@ class Lan:
     async def _watch(self) -> None:
         async with self._network() as network:
             await network.zeroconf.async_wait_for_start()  # who leaves before that leaves sockets open
+            network.zeroconf.async_add_listener(_Unwritable(self._service_type, network.zeroconf), None)
             browser = AsyncServiceBrowser(network.zeroconf, self._service_type, handlers=[self._noticed])
             try:
                 await self._follow(network)
@@ -120,16 +122,7 @@ class Lan:
                 updated_s = clock()
             interfaces = await asyncio.to_thread(self._interfaces)
 
-    def _noticed(
-        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
-        """A name that cannot be written is dropped: in its questions zeroconf names what it knows, and with
-        this one among it, it fails at each of them."""
-        if not _can_be_written(name):
-            known = zeroconf.cache.async_entries_with_name(service_type)
-            named = [one for one in known if isinstance(one, DNSPointer) and one.alias == name]
-            zeroconf.cache.async_remove_records(named)
-            return
+    def _noticed(self, **_change: object) -> None:
         self._changed.set()
 
     async def _resolve(self, zeroconf: Zeroconf) -> list[AsyncServiceInfo]:
@@ -154,6 +147,29 @@ class Lan:
         except ZeroconfError as error:
             log.debug("%s cannot be asked for: %s", ascii(name), error)
             return None
+
+
+class _Unwritable(RecordUpdateListener):
+    """Drops the names of one type that cannot be written again: in its questions zeroconf names what it
+    knows of the type, whichever case it is spelt in, and with one of these among it, it asks no more."""
+
+    def __init__(self, service_type: str, zeroconf: Zeroconf) -> None:
+        self._key = service_type.lower()
+        self._cache = zeroconf.cache
+        self._found: set[DNSPointer] = set()
+
+    def async_update_records(
+        self, _zeroconf: Zeroconf, _now_ms: float, updates: Iterable[RecordUpdate]
+    ) -> None:
+        """Of one packet, before they are in the cache."""
+        news = [update.new for update in updates]
+        pointers = [new for new in news if isinstance(new, DNSPointer) and new.key == self._key]
+        self._found.update(pointer for pointer in pointers if not _can_be_written(pointer.alias))
+
+    def async_update_records_complete(self) -> None:
+        """All that are to stay are in the cache now."""
+        found, self._found = self._found, set()
+        self._cache.async_remove_records([one for one in found if self._cache.async_get_unique(one)])
 
 
 async def _announce(

@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Sequence
 
+import pytest
 from zeroconf import DNSIncoming, ServiceInfo  # type: ignore[attr-defined]  # exported unsaid
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
@@ -67,13 +68,15 @@ async def running(lan: Lan) -> AsyncIterator[None]:
             await task
 
 
-async def test_a_name_that_cannot_be_written_again_stops_no_question() -> None:
+@pytest.mark.parametrize("owner", [LABELS, [b"_FAREBOX-foe", *LABELS[1:]]], ids=["as asked", "in capitals"])
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice in one packet"])
+async def test_a_name_that_cannot_be_written_again_stops_no_question(owner: list[bytes], times: int) -> None:
     """A terminal names in its questions what it knows already, and asked nothing any more from then on."""
     alias = name(NO_UTF8, *LABELS)
     with contextlib.closing(on_the_lan()) as foe:
         async with running(Lan(SERVICE_TYPE, lambda _records: None, network=loopback, poll_s=0.1)):
             await until_asked(foe)
-            foe.sendto(response((name(*LABELS), PTR, alias)), (GROUP, 5353))
+            foe.sendto(response(*[(name(*owner), PTR, alias)] * times), (GROUP, 5353))
             await until_asked(foe)
 
 
