@@ -103,6 +103,34 @@ async def test_of_more_records_than_are_looked_at_at_a_time_all_are_known() -> N
             await complete.wait()
 
 
+async def test_of_too_many_addresses_every_record_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invariant 8: made-up ones neither take the time of the event loop nor the place of the hub's."""
+    monkeypatch.setattr("edge.discovery.MAX_ADDRESSES", 3)
+    both = asyncio.Event()
+
+    def found(addresses: Iterable[HubAddress]) -> None:
+        ports = [address.port for address in addresses]
+        assert len(ports) <= 3
+        if len(ports) == 3 and {*ports} == {1020, 1021}:
+            both.set()
+
+    hosts = [f"127.0.0.{number}" for number in range(1, 7)]
+    infos = [
+        ServiceInfo(
+            SERVICE_TYPE,
+            f"many{port}.{SERVICE_TYPE}",
+            parsed_addresses=hosts,
+            port=port,
+            properties={"fleet": OURS.hex(), "v": "1"},
+            server=f"many{port}.local.",
+        )
+        for port in (1020, 1021)
+    ]
+    async with announced(*infos), running(Discovery(found, lambda: OURS, network=loopback, poll_s=0.1)):
+        async with asyncio.timeout(60):
+            await both.wait()
+
+
 async def test_before_pairing_every_hub_is_a_hint() -> None:
     found = Found()
     async with (
