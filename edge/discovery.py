@@ -1,6 +1,6 @@
 """Finding hubs on the LAN. A record is a hint of an address; nothing here is trusted."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice, zip_longest
 
 from zeroconf import IPVersion
@@ -42,11 +42,11 @@ class Discovery:
         """Watch until cancelled; a network that cannot be used yet is tried again."""
         await self._lan.run()
 
-    def _heard(self, records: Sequence[AsyncServiceInfo]) -> None:
+    def _heard(self, records: Mapping[str, AsyncServiceInfo], names: Collection[str]) -> None:
         """Of more records than are looked at at a time, the others still say what they did the last time."""
         fleet = self._fleet()
-        self._said = {name: said for name, said in self._said.items() if name in self._lan.names}
-        self._said |= {record.name: addresses_of(record, fleet) for record in records}
+        self._said = {name: said for name, said in self._said.items() if name in names}
+        self._said |= {name: addresses_of(record, fleet) for name, record in records.items()}
         ranks = zip_longest(*self._said.values())
         self._announce(list(islice((one for rank in ranks for one in rank if one), MAX_ADDRESSES)))
 
