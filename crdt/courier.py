@@ -35,11 +35,12 @@ MAX_COURIER_HEADS: Final = 4  # messages of HEADS, which a reader holds until th
 MAX_COURIER_AUTHORS: Final = MAX_COURIER_HEADS * MAX_FRONTIER - 1  # a full message is followed by another
 
 
-def check_room(authors: int, most: int = MAX_COURIER_AUTHORS) -> None:
-    """Raise TooLarge where one file has no room for the blocks of so many authors: to be asked before its
-    beginning, for else it is told only at the end."""
-    if authors > most:
-        raise TooLarge(f"a courier file has room for {most:,} authors, and these blocks are of {authors:,}")
+def lacks_room(authors: int, most: int = MAX_COURIER_AUTHORS) -> str:
+    """Why one file does not hold the blocks of so many authors, a clause; "" where it does. To be asked
+    before its beginning, for else it is told only at the end."""
+    if authors <= most:
+        return ""
+    return f"a courier file has room for {most:,} authors, and these blocks are of {authors:,}"
 
 
 class CourierWriter:
@@ -59,7 +60,7 @@ class CourierWriter:
 
     def end(self, frontier: Frontier) -> bytes:
         """The last bytes. `frontier`: the heads of what was put in. Raises MisuseError where there are more
-        than `check_room` lets in."""
+        than it has room for: see `lacks_room`."""
         told = parts(frontier)
         if len(told[-1]) == MAX_FRONTIER:  # a full one says that another follows
             told.append({})

@@ -207,3 +207,4 @@ class CardView(NamedTuple):
     balance_minor: int
     hotlisted: bool
     last_fare_at_ms: int | None  # of this ledger's own and held fares, for the passback rule
+    until_paid: bool = False  # whether it is hotlisted only because it is overdrawn, and by nobody's choice

@@ -11,8 +11,8 @@ from typing import Any
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
-from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, check_room
-from crdt.errors import InputRefused, LedgerError, TooLarge
+from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, lacks_room
+from crdt.errors import InputRefused, LedgerError
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, Hello
 from crdt.frontier import Frontier, Head, joined, missing
@@ -62,13 +62,11 @@ class Export:
         gaps = [gap for gap in map(self._gap, self._ends) if gap]
         self.deltas = sum(gaps)
         """At most how many there are to write."""
-        try:
-            check_room(len(gaps), most_authors)
-        except TooLarge as error:
+        if too_many := lacks_room(len(gaps), most_authors):
             raise ControlError(
-                f"Nothing was exported: {error}. The taps are safe in the terminal. Leave out what the hub"
+                f"Nothing was exported: {too_many}. The taps are safe in the terminal. Leave out what the hub"
                 " has signed for (export FILE --since settlement), or bring the terminal to its hub."
-            ) from error
+            )
 
     def _gap(self, replica: ReplicaId) -> int:
         return max(0, self._ends[replica].seq - self._after.get(replica, 0))

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     """Why a card is refused. The values go to the log and to the status page."""
 
     HOTLISTED = "hotlisted"
+    OVERDRAWN = "overdrawn"
     UNKNOWN_CARD = "unknown card"
     PASSBACK = "passback"
     BALANCE_TOO_LOW = "balance too low"
@@ -67,7 +68,7 @@ def decide(
     fare = settings.fare_minor(route)
     balance = card.balance_minor
     if card.hotlisted:
-        return Refused(Reason.HOTLISTED, fare, balance)
+        return Refused(Reason.OVERDRAWN if card.until_paid else Reason.HOTLISTED, fare, balance)
     opening: tuple[Draft, ...] = ()
     if not card.known:
         if settings.unknown_card == REFUSE:

@@ -1,6 +1,7 @@
 """Finding hubs on the LAN. A record is a hint of an address; nothing here is trusted."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice, zip_longest
 
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
@@ -12,9 +13,11 @@ from edge.lan import INTERFACE_POLL_S, MAX_RECORDS, Lan, all_interfaces
 
 HUB_ADDRESSES = 8
 """Most that are taken from one record: a server has many interfaces, and both kinds of address on each."""
+MAX_ADDRESSES = 4_096
+"""Most that are announced at a time, of which every look at the LAN makes a list: milliseconds of it."""
 
 Announce = Callable[[Iterable[HubAddress]], None]
-"""Called in the event loop with all addresses that are announced now."""
+"""Called in the event loop with the addresses that are announced now, each record's first one first."""
 
 
 class Discovery:
@@ -39,12 +42,13 @@ class Discovery:
         """Watch until cancelled; a network that cannot be used yet is tried again."""
         await self._lan.run()
 
-    def _heard(self, records: Sequence[AsyncServiceInfo]) -> None:
+    def _heard(self, records: Mapping[str, AsyncServiceInfo], names: Collection[str]) -> None:
         """Of more records than are looked at at a time, the others still say what they did the last time."""
         fleet = self._fleet()
-        self._said = {name: said for name, said in self._said.items() if name in self._lan.names}
-        self._said |= {record.name: addresses_of(record, fleet) for record in records}
-        self._announce([address for said in self._said.values() for address in said])
+        self._said = {name: said for name, said in self._said.items() if name in names}
+        self._said |= {name: addresses_of(record, fleet) for name, record in records.items()}
+        ranks = zip_longest(*self._said.values())
+        self._announce(list(islice((one for rank in ranks for one in rank if one), MAX_ADDRESSES)))
 
 
 def addresses_of(info: AsyncServiceInfo, fleet: FleetId | None) -> list[HubAddress]:

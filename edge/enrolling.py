@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from edge.pairing import Pairing, Restored, parse_code
 from edge.promised import Promised
 from edge.terminal import Terminal
 from edge.tls import client_context
-from edge.waiting import happens
+from edge.waiting import Wait, happens
 
 FIND_TIMEOUT_S = 10.0
 """How long to wait for a hub to be announced; zeroconf takes one to three seconds."""
@@ -25,6 +26,15 @@ LATE_S = 3.0
 """How long to wait for another hub's announcement after those heard so far have failed."""
 MAX_ASKED = 32
 """Addresses at which one code is tried: whoever is on the LAN announces as many hubs as he likes."""
+
+SEARCH_S = 90.0
+"""How long another address is begun with at all: a liar's may keep silent. Half of the time for which the
+technician's command waits."""
+
+_NONE_ANNOUNCED = (
+    "No hub is announced on this network. Check that the hub runs and is on the same network, or give its"
+    " address: farebox-tech pair CODE --hub HOST:PORT"
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +58,9 @@ class Enroller:
         way: Way,
         proven: Callable[[HubAddress], object],
         entropy: Callable[[int], bytes],
+        *,
+        wait: Wait = happens,
+        elapsed_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`proven` keeps an address that worked; it may wait."""
         self._terminal = terminal
@@ -56,11 +69,13 @@ class Enroller:
         self._way = way
         self._proven = proven
         self._entropy = entropy
+        self._wait = wait
+        self._elapsed_s = elapsed_s
         self._heard = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
 
     def hinted(self) -> None:
-        """The network announces other hubs than before; the address book has them."""
+        """The network was looked at; the address book has what is announced, news or none."""
         self._heard.set()
 
     async def pair(self, code_text: str, address: HubAddress | None) -> None:
@@ -78,30 +93,31 @@ class Enroller:
 
     async def _pair_somewhere(self, code: PairingCode) -> None:
         tried: set[HubAddress] = set()
-        failure: EdgeError = HubUnreachable(
-            "No hub is announced on this network. Check that the hub runs and is on the same network,"
-            " or give its address: farebox-tech pair CODE --hub HOST:PORT"
-        )
-        while len(tried) < MAX_ASKED:
+        failure: EdgeError = HubUnreachable(_NONE_ANNOUNCED)
+        over_s = self._elapsed_s() + SEARCH_S
+        until_s = self._elapsed_s() + FIND_TIMEOUT_S
+        while len(tried) < MAX_ASKED and self._elapsed_s() < over_s:
             self._heard.clear()
-            untried = self._addresses.candidates(but=tried)[: MAX_ASKED - len(tried)]
-            for address in untried:
-                tried.add(address)
-                try:
-                    return await self._pair_at(code, address)
-                except NotCompared:  # this hub took the code; no other will
-                    raise
-                except PairingError as error:
-                    failure = error  # there may be a neighbour's hub too, which does not know the code
-                except HubUnreachable as error:
-                    failure = failure if isinstance(failure, PairingError) else error
-            if untried:
+            untried = self._addresses.candidates(but=tried)
+            if not untried:
+                await self._wait(self._heard, until_s - self._elapsed_s())
+                if not self._heard.is_set():
+                    raise failure
                 continue
-            if not await happens(self._heard, LATE_S if tried else FIND_TIMEOUT_S):
-                raise failure
+            tried.add(untried[0])
+            try:
+                return await self._pair_at(code, untried[0])
+            except NotCompared:  # this hub took the code; no other will
+                raise
+            except PairingError as error:
+                failure = error  # there may be a neighbour's hub too, which does not know the code
+            except HubUnreachable as error:
+                failure = failure if isinstance(failure, PairingError) else error
+            until_s = self._elapsed_s() + LATE_S
         raise HubUnreachable(
-            f"Too many hubs are announced on this network, and none of {MAX_ASKED} takes the code. Nothing"
-            " has changed. Give the address of yours: farebox-tech pair CODE --hub HOST:PORT"
+            f"Too many hubs are announced on this network, and none of the {len(tried)} asked takes the code."
+            " Nothing has changed. Give the address of yours: farebox-tech pair CODE --hub HOST:PORT (One of"
+            f" them: {failure})"
         ) from failure
 
     async def _pair_at(self, code: PairingCode, address: HubAddress) -> None:

@@ -6,14 +6,15 @@ the interfaces are looked at again and again: zeroconf is told of new ones, and 
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import ifaddr
 from zeroconf import (  # type: ignore[attr-defined]  # of DNSPointer, which it exports unsaid
     DNSPointer,
     InterfaceChoice,
+    RecordUpdate,
+    RecordUpdateListener,
     ServiceInfo,
-    ServiceStateChange,
     Zeroconf,
     current_time_millis,
 )
@@ -38,6 +39,10 @@ log = logging.getLogger(__name__)
 Interfaces = Mapping[str, int]
 """The IPv4 addresses of this machine, each with the kernel's number of the interface that has it."""
 
+Heard = Callable[[Mapping[str, AsyncServiceInfo], Collection[str]], object]
+"""Gets the records that were looked at, by the names under which they are announced; and all such names that
+there are, also of those whose turn it is not."""
+
 
 def all_interfaces() -> AsyncZeroconf:
     """Multicast on every interface there is now. Raises OSError while the network cannot be used."""
@@ -59,7 +64,7 @@ class Lan:
     def __init__(
         self,
         service_type: str,
-        heard: Callable[[Sequence[AsyncServiceInfo]], object],
+        heard: Heard,
         own: Callable[[Interfaces], ServiceInfo | None] = lambda _interfaces: None,
         *,
         network: Callable[[], AsyncZeroconf] = all_interfaces,
@@ -67,9 +72,9 @@ class Lan:
         poll_s: float = INTERFACE_POLL_S,
         max_records: int = MAX_RECORDS,
     ) -> None:
-        """`heard` gets all records there are (of more than `max_records` so many, in turns) each time they
-        may have changed; `own` says what to announce on a machine with these interfaces, None for nothing.
-        `interfaces` may wait for the kernel."""
+        """`heard` is called each time something may have changed; of more than `max_records` so many are
+        looked at at a time, in turns. `own` says what to announce on a machine with these interfaces, None
+        for nothing. `interfaces` may wait for the kernel."""
         self._service_type = service_type
         self._heard = heard
         self._own = own
@@ -79,8 +84,6 @@ class Lan:
         self._max_records = max_records
         self._turns = Turns()
         self._changed = asyncio.Event()
-        self.names: frozenset[str] = frozenset()
-        """Of all records there were at the last look, also of those that were not looked at."""
 
     async def run(self) -> None:
         """Until cancelled, whatever happens; a network that cannot be used yet is tried again."""
@@ -97,6 +100,7 @@ class Lan:
     async def _watch(self) -> None:
         async with self._network() as network:
             await network.zeroconf.async_wait_for_start()  # who leaves before that leaves sockets open
+            network.zeroconf.async_add_listener(_Unwritable(self._service_type, network.zeroconf), None)
             browser = AsyncServiceBrowser(network.zeroconf, self._service_type, handlers=[self._noticed])
             try:
                 await self._follow(network)
@@ -111,7 +115,8 @@ class Lan:
         updated_s = clock()
         while not _made_anew(at_first, interfaces):
             self._changed.clear()
-            self._heard(await self._resolve(network.zeroconf))
+            names = self._names(network.zeroconf)
+            self._heard(await self._resolve(network.zeroconf, names), names)
             announced = await _announce(network, announced, self._own(interfaces))
             if await happens(self._changed, self._poll_s):
                 await asyncio.sleep(CALM_S)
@@ -120,30 +125,20 @@ class Lan:
                 updated_s = clock()
             interfaces = await asyncio.to_thread(self._interfaces)
 
-    def _noticed(
-        self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange
-    ) -> None:
-        """A name that cannot be written is dropped: in its questions zeroconf names what it knows, and with
-        this one among it, it fails at each of them."""
-        if not _can_be_written(name):
-            known = zeroconf.cache.async_entries_with_name(service_type)
-            named = [one for one in known if isinstance(one, DNSPointer) and one.alias == name]
-            zeroconf.cache.async_remove_records(named)
-            return
+    def _noticed(self, **_change: object) -> None:
         self._changed.set()
 
-    async def _resolve(self, zeroconf: Zeroconf) -> list[AsyncServiceInfo]:
-        found = await asyncio.gather(*(self._ask(zeroconf, name) for name in self._names(zeroconf)))
-        return [info for info in found if info is not None]
+    async def _resolve(self, zeroconf: Zeroconf, names: Iterable[str]) -> dict[str, AsyncServiceInfo]:
+        turn = self._turns.next(names, self._max_records)
+        found = await asyncio.gather(*(self._ask(zeroconf, name) for name in turn))
+        return {name: info for name, info in zip(turn, found, strict=True) if info is not None}
 
-    def _names(self, zeroconf: Zeroconf) -> list[str]:
-        """What is announced and to be looked at now."""
+    def _names(self, zeroconf: Zeroconf) -> Collection[str]:
+        """What is announced now."""
         now_ms = current_time_millis()
         known = zeroconf.cache.async_entries_with_name(self._service_type)
         pointers = [one for one in known if isinstance(one, DNSPointer)]
-        names = [one.alias for one in pointers if not one.is_expired(now_ms)]
-        self.names = frozenset(names)
-        return self._turns.next(names, self._max_records)
+        return dict.fromkeys(one.alias for one in pointers if not one.is_expired(now_ms))
 
     async def _ask(self, zeroconf: Zeroconf, name: str) -> AsyncServiceInfo | None:
         """The record of this name; None where there is no answer, or none can be asked for: that is no
@@ -154,6 +149,29 @@ class Lan:
         except ZeroconfError as error:
             log.debug("%s cannot be asked for: %s", ascii(name), error)
             return None
+
+
+class _Unwritable(RecordUpdateListener):
+    """Drops the names of one type that cannot be written again: in its questions zeroconf names what it
+    knows of the type, whichever case it is spelt in, and with one of these among it, it asks no more."""
+
+    def __init__(self, service_type: str, zeroconf: Zeroconf) -> None:
+        self._key = service_type.lower()
+        self._cache = zeroconf.cache
+        self._found: set[DNSPointer] = set()
+
+    def async_update_records(
+        self, _zeroconf: Zeroconf, _now_ms: float, updates: Iterable[RecordUpdate]
+    ) -> None:
+        """Of one packet, before they are in the cache."""
+        news = [update.new for update in updates]
+        pointers = [new for new in news if isinstance(new, DNSPointer) and new.key == self._key]
+        self._found.update(pointer for pointer in pointers if not _can_be_written(pointer.alias))
+
+    def async_update_records_complete(self) -> None:
+        """All that are to stay are in the cache now."""
+        found, self._found = self._found, set()
+        self._cache.async_remove_records([one for one in found if self._cache.async_get_unique(one)])
 
 
 async def _announce(

@@ -5,7 +5,7 @@ All of it is extra: where the network or the port cannot be used, taps and the w
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack, closing
 from typing import Any
 
@@ -120,9 +120,9 @@ class Peering:
             tasks.create_task(self._lan.run())
             tasks.create_task(self.peers.run())
 
-    def _heard(self, records: Sequence[AsyncServiceInfo]) -> None:
+    def _heard(self, records: Mapping[str, AsyncServiceInfo], _names: Collection[str]) -> None:
         presence = self.presences.now
-        self.peers.heard([] if presence is None else peers_in(records, presence.identity))
+        self.peers.heard([] if presence is None else peers_in(records.values(), presence.identity))
 
     def _own(self, interfaces: Interfaces) -> ServiceInfo | None:
         presence = self.presences.now

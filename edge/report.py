@@ -75,6 +75,7 @@ class Report:
             "currency": "" if enrolment.fares is None else enrolment.fares.currency,
             "exponent": 0 if enrolment.fares is None else enrolment.fares.exponent,
             "hotlisted": view.hotlisted,
+            "overdrawn": view.until_paid,
             "last_fare_at_ms": view.last_fare_at_ms,
             "history": [
                 {

@@ -78,7 +78,7 @@ def _add_settings_commands(commands: Any) -> None:
 
 def _add_ledger_commands(commands: Any) -> None:
     """About what it holds."""
-    card = _command(commands, "card", "what the terminal believes of a card", _card, _tell_card)
+    card = _command(commands, "card", "what the terminal believes of a card", _card, tell_card)
     card.add_argument("uid", help="the card's number, in hex")
     export = _command(
         commands, "export", "write all it holds into a courier file", export_file, tell_export, exported_all
@@ -184,8 +184,10 @@ def _storage(said: Json) -> str:
     return _SUSPENDED if said["suspended"] else "as this terminal left it"
 
 
-def _tell_card(said: Json) -> str:
+def tell_card(said: Json) -> str:
     state = "blocked" if said["hotlisted"] else "known" if said["known"] else "not known here"
+    if said["overdrawn"]:
+        state = "overdrawn, and refused until it is paid"
     lines = [f"card {said['card']}: {state}, balance {_money(said['balance_minor'], said)}\n"]
     lines += [
         f"  {_time(fact['at_ms'])}  {fact['kind']:<10} {_money(fact['amount_minor'], said):>12}"

@@ -102,7 +102,7 @@ class Uplink:
         self._delivery = Delivery()
         self._elsewhere = Pause()  # before a busy hub's other addresses are asked again
         self._pace = Pace(HINTED_AT_ONCE, 1 / HINTED_EVERY_S, elapsed_s)  # for attempts that hints bring on
-        self._looking = False  # the last attempt has found no hub, not even one that is busy
+        self._looking = False  # the last attempt has found no hub, not even one that refuses
         self._hurried = False  # woken by a tap alone
         self.status = UplinkStatus()
 
@@ -182,13 +182,12 @@ class Uplink:
             return self._backoff.asked_s(error.wait_s)
         except (EdgeError, LedgerError) as error:
             self._went_offline(str(error))
-            self._looking = True
+            self._looking = isinstance(error, HubUnreachable | HubDistrusted)
             return self._backoff.next_s()
         except Exception:
             # Taps must not stop for a bug out here, whatever provoked it.
             log.exception("the uplink failed: this is a bug, please report it")
             self._went_offline("the uplink failed by a bug; its log has the details")
-            self._looking = True
             return self._backoff.next_s()
         self._backoff.reset()
         self._elsewhere = Pause()

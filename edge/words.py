@@ -50,8 +50,10 @@ def _accepted(verdict: Accepted, fares: FleetSettings) -> str:
 def _refused(verdict: Refused, fares: FleetSettings) -> str:
     match verdict.reason:
         case Reason.HOTLISTED:
+            return "Card blocked"
+        case Reason.OVERDRAWN:
             owed = f": it owes {_in(-verdict.balance_minor, fares)}" if verdict.balance_minor < 0 else ""
-            return f"Card blocked{owed}"
+            return f"Card overdrawn{owed}"
         case Reason.UNKNOWN_CARD:
             return "Card not known here"
         case Reason.NO_ALLOWANCE:

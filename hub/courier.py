@@ -14,8 +14,8 @@ from typing import Final
 
 from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
-from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, check_room
-from crdt.errors import InputRefused, RefusalCode, TooLarge
+from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, lacks_room
+from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import Frontier, Gap, Head, missing
@@ -177,14 +177,12 @@ async def export(ledger: HubLedger, most_authors: int = MAX_COURIER_AUTHORS) -> 
     what a revocation takes out of it meanwhile. Raises RequestRefused, with the first piece, where there are
     more authors than a file has room for."""
     heads = await asyncio.wrap_future(ledger.heads())
-    try:
-        check_room(len(heads), most_authors)
-    except TooLarge as error:
+    if too_many := lacks_room(len(heads), most_authors):
         raise RequestRefused(
             "too_large",
-            f"Nothing was exported: {error}. A backup has all of them: farebox-hub backup FILE.",
+            f"Nothing was exported: {too_many}. A backup has all of them: farebox-hub backup FILE.",
             HTTPStatus.CONFLICT,
-        ) from error
+        )
     authors = ledger.authors()
     writer = CourierWriter(ledger.fleet, ledger.replica)
     written: dict[ReplicaId, Head] = {}

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, select
 from crdt.columns import Columns
 from crdt.facts import CardId, CardView, Delta, Kind, ReplicaId
 from crdt.frontier import Frontier, Head
-from crdt.settlement import REFUSED, UNMET
+from crdt.settlement import OVERDRAWN, REFUSED, UNMET
 from crdt.store import papers
 from crdt.store.authorship import FOREIGN, OWN
 from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest_first
@@ -109,7 +109,8 @@ class Memory:
         if card in self.heard.at_ms or card in self.believed.fares:
             heard_ms, open_ms = self.heard.at_ms.get(card), self.believed.fares.get(card)
             paid_ms = _nearest((paid_ms, heard_ms, open_ms), at_ms)
-        return CardView(card, known, sum_minor + opening_minor, flags & REFUSED != 0, paid_ms)
+        refused = flags & REFUSED
+        return CardView(card, known, sum_minor + opening_minor, refused != 0, paid_ms, refused == OVERDRAWN)
 
     def wrote(self, card: CardId, rows: Sequence[SegmentRow]) -> None:
         """These were committed to the open segment, all of one card."""

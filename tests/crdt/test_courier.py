@@ -14,9 +14,9 @@ from crdt.courier import (
     MAX_COURIER_AUTHORS,
     CourierReader,
     CourierWriter,
-    check_room,
+    lacks_room,
 )
-from crdt.errors import MisuseError, RefusalCode, TooLarge
+from crdt.errors import MisuseError, RefusalCode
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import (
     MAX_EXCHANGE_BYTES,
@@ -246,9 +246,9 @@ def test_a_file_of_heads_alone_is_refused_before_it_fills_the_memory() -> None:
 
 def test_no_writer_makes_a_file_that_no_reader_takes() -> None:
     """It is told before the beginning, and not after hours of writing."""
-    check_room(MAX_COURIER_AUTHORS)
-    with pytest.raises(TooLarge, match="has room for 63,999 authors, and these blocks are of 64,000"):
-        check_room(MAX_COURIER_AUTHORS + 1)
+    assert lacks_room(MAX_COURIER_AUTHORS) == ""
+    full = "a courier file has room for 63,999 authors, and these blocks are of 64,000"
+    assert lacks_room(MAX_COURIER_AUTHORS + 1) == full
     with pytest.raises(MisuseError, match="64000"):
         CourierWriter(FLEET, EXPORTER).end(heads_of(MAX_COURIER_AUTHORS + 1))
 

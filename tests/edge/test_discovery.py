@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
@@ -12,6 +13,8 @@ from crdt.facts import FleetId
 from crdt.protocol import SERVICE_TYPE
 from edge.addresses import HubAddress
 from edge.discovery import Discovery, addresses_of
+from edge.waiting import happens
+from tests.edge.test_hostile_lan import GROUP, PTR, SRV, TXT, name, on_the_lan, response
 
 OURS, THEIRS = FleetId(b"\x01" * 16), FleetId(b"\x02" * 16)
 LOOPBACK = ["127.0.0.1"]
@@ -101,6 +104,71 @@ async def test_of_more_records_than_are_looked_at_at_a_time_all_are_known() -> N
     ):
         async with asyncio.timeout(60):
             await complete.wait()
+
+
+async def test_a_record_that_is_spelt_in_two_ways_is_known_like_the_others() -> None:
+    """Of more records than are looked at at a time; names in DNS are the same in capitals (RFC 6762, 16)."""
+    every = {HubAddress("127.0.0.1", 1030 + number) for number in range(3)}
+    known = set[HubAddress]()
+    complete = asyncio.Event()
+
+    def found(addresses: Iterable[HubAddress]) -> None:
+        heard = set(addresses)
+        assert heard >= known & every, "whoever is still announced stays"
+        known.update(heard)
+        if heard >= every:
+            complete.set()
+
+    discovery = Discovery(found, lambda: OURS, network=loopback, poll_s=0.1, max_records=1)
+    with contextlib.closing(on_the_lan()) as other:
+        async with running(discovery), asyncio.timeout(60):
+            while not complete.is_set():
+                other.sendto(spelt_in_two_ways(1030, 1031, 1032), (GROUP, 5353))
+                await happens(complete, 1)
+
+
+def spelt_in_two_ways(*ports: int) -> bytes:
+    """A hub at each of these ports, whose name is in capitals in one of its records."""
+    labels = [label.encode() for label in SERVICE_TYPE.split(".")[:-1]]
+    text = b"".join(bytes([len(one)]) + one for one in (b"v=1", b"fleet=" + OURS.hex().encode()))
+    host = name(b"spelt", b"local")
+    records = [(host, 1, bytes([127, 0, 0, 1]))]
+    for port in ports:
+        hub = b"hub%d" % port
+        records += [
+            (name(*labels), PTR, name(hub, *labels)),
+            (name(hub.upper(), *labels), SRV, struct.pack("!HHH", 0, 0, port) + host),
+            (name(hub, *labels), TXT, text),
+        ]
+    return response(*records)
+
+
+async def test_of_too_many_addresses_every_record_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invariant 8: made-up ones neither take the time of the event loop nor the place of the hub's."""
+    monkeypatch.setattr("edge.discovery.MAX_ADDRESSES", 3)
+    both = asyncio.Event()
+
+    def found(addresses: Iterable[HubAddress]) -> None:
+        ports = [address.port for address in addresses]
+        assert len(ports) <= 3
+        if len(ports) == 3 and {*ports} == {1020, 1021}:
+            both.set()
+
+    hosts = [f"127.0.0.{number}" for number in range(1, 7)]
+    infos = [
+        ServiceInfo(
+            SERVICE_TYPE,
+            f"many{port}.{SERVICE_TYPE}",
+            parsed_addresses=hosts,
+            port=port,
+            properties={"fleet": OURS.hex(), "v": "1"},
+            server=f"many{port}.local.",
+        )
+        for port in (1020, 1021)
+    ]
+    async with announced(*infos), running(Discovery(found, lambda: OURS, network=loopback, poll_s=0.1)):
+        async with asyncio.timeout(60):
+            await both.wait()
 
 
 async def test_before_pairing_every_hub_is_a_hint() -> None:

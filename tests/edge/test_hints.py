@@ -1,12 +1,14 @@
 """What the LAN announces hurries an attempt at the hub, and lets no liar say how often a terminal calls."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from crdt.frames import Message
 from crdt.store.database import Database
 from edge.addresses import MAX_HINTS, AddressBook, HubAddress
 from edge.backoff import Backoff
@@ -138,3 +140,29 @@ async def test_what_the_lan_says_shortens_no_wait_that_a_busy_hub_asks_for(
         uplink = await lan.watch(paired, AddressBook(address, None), Backoff(1, 60, lambda: 0.0))
     assert lan.attempts_s == pytest.approx([40, 80])
     assert uplink.status.trouble == "The hub refused: Come again."
+
+
+async def test_a_hub_that_refuses_has_been_found(paired: Terminal, hub: TestHub, tmp_path: Path) -> None:
+    """A full disk, or a terminal that was revoked: its other address is no news, and the backoff rules."""
+
+    async def fail(_request: web.Request, _honest: list[Message]) -> web.Response:
+        return web.json_response({"error": "internal", "message": "The disk is full."}, status=500)
+
+    async with replace(hub, misbehave=fail).serving(tmp_path) as address:
+        lan = Lan(lambda: [address, HubAddress("127.0.0.2", address.port)])
+        uplink = await lan.watch(paired, AddressBook(None, address), slow())
+    assert "The disk is full." in uplink.status.trouble
+    assert lan.attempts_s == []
+
+
+async def test_what_fails_by_a_bug_is_not_hurried(paired: Terminal) -> None:
+    """It would fail at the next address in the same way, and fill the log."""
+
+    class Broken(AddressBook):
+        def candidates(self, _but: Container[HubAddress] = ()) -> list[HubAddress]:
+            raise ZeroDivisionError
+
+    lan = Lan(lambda: [NOWHERE])
+    uplink = await lan.watch(paired, Broken(None, None), slow())
+    assert "bug" in uplink.status.trouble
+    assert lan.attempts_s == []

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 
 from zeroconf import ServiceInfo
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
@@ -33,9 +33,9 @@ async def test_too_many_records_are_looked_at_in_turns() -> None:
     missing = {f"{number}.{SERVICE_TYPE}" for number in range(RECORDS)}
     all_heard = asyncio.Event()
 
-    def heard(infos: Sequence[AsyncServiceInfo]) -> None:
+    def heard(infos: Mapping[str, AsyncServiceInfo], _names: Collection[str]) -> None:
         assert len(infos) <= AT_A_TIME
-        missing.difference_update(info.name for info in infos)
+        missing.difference_update(infos)
         if not missing:
             all_heard.set()
 

@@ -9,8 +9,17 @@ from tests.edge.test_decide import FLEET
 
 
 @pytest.mark.parametrize(
-    ("balance_minor", "text"), [(500, "Card blocked"), (-400, "Card blocked: it owes 4.00 EUR")]
+    ("reason", "balance_minor", "text"),
+    [
+        (Reason.HOTLISTED, 500, "Card blocked"),
+        (Reason.HOTLISTED, -400, "Card blocked"),
+        (Reason.OVERDRAWN, -400, "Card overdrawn: it owes 4.00 EUR"),
+        (Reason.OVERDRAWN, 0, "Card overdrawn"),
+    ],
 )
-def test_who_rode_too_far_into_the_negative_reads_what_to_pay(balance_minor: int, text: str) -> None:
-    """Issue: overdrawn cards "come off when paid": the passenger is the one to know."""
-    assert words_for(Refused(Reason.HOTLISTED, 250, balance_minor), FLEET) == (Signal.REFUSED, text)
+def test_who_rode_too_far_into_the_negative_reads_what_to_pay(
+    reason: Reason, balance_minor: int, text: str
+) -> None:
+    """Issue: overdrawn cards "come off when paid": the passenger is the one to know. Where somebody has
+    blocked the card, paying is no help."""
+    assert words_for(Refused(reason, 250, balance_minor), FLEET) == (Signal.REFUSED, text)

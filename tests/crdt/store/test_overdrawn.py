@@ -68,6 +68,7 @@ def test_a_card_is_overdrawn_from_the_ride_that_makes_it_so_until_it_is_paid(fle
     fleet.pull(fleet.terminals[0])
     assert fleet.terminals[0].ledger.view(card(2)).hotlisted
     assert not fleet.terminals[0].ledger.view(card(1)).hotlisted
+    assert [fleet.terminals[0].ledger.view(card(number)).until_paid for number in (1, 2)] == [False, True]
     hub.append(card(2), [Draft(Kind.TOPUP, 250)], 5).result()
     assert flags(hub, card(2)) == 0
     fleet.pull(fleet.terminals[0])
