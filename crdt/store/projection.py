@@ -13,6 +13,7 @@ from crdt.facts import CardId, Delta, Kind
 from crdt.store import days
 from crdt.store.blocks import Removed, delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
+from crdt.store.content import Content
 from crdt.store.hub_schema import CARD, HISTORY, HUB
 from crdt.store.schema import BLOCK
 from crdt.store.sql import Bulk
@@ -24,6 +25,7 @@ STEP_BLOCKS: Final = 4  # blocks of one background transaction, about 1,000 rows
 CATCH_UP_STEPS: Final = 4  # in one transaction that also does something else
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 _INSERT: Final = Bulk(HISTORY, _COLUMNS)
+CONTENT: Final = tuple(column for column in HISTORY.columns if column.name not in ("id", "replica", "seq"))
 _STANDS: Final = Statement(select(HUB.c.projected, HUB.c.learnt))
 _STAND: Final = Statement(HUB.update().values(projected=bindparam("last"), learnt=bindparam("learnt")))
 _NEXT: Final = Statement(
@@ -133,6 +135,18 @@ def about(moments: Iterable[tuple[CardId, int]]) -> Iterator[ColumnElement[bool]
     each = sorted(set(moments))
     for at in range(0, len(each), _CHUNK):
         yield tuple_(HISTORY.c.card, HISTORY.c.at_ms).in_(each[at : at + _CHUNK])
+
+
+def saying(contents: Collection[Content]) -> Iterator[ColumnElement[bool]]:
+    """Conditions for rows of the history: that they say one of these, whoever wrote them.
+
+    Their moments are asked for too: an index finds those.
+    """
+    each = sorted(contents, key=lambda content: (content.card, content.at_ms))
+    for at in range(0, len(each), _CHUNK):
+        some = each[at : at + _CHUNK]
+        for moments in about((content.card, content.at_ms) for content in some):
+            yield moments & tuple_(*CONTENT).in_([content.row for content in some])
 
 
 def forget(connection: Connection, removed: Sequence[Removed], at_ms: int) -> None:
