@@ -52,6 +52,7 @@ _FORGET: Final = Statement(
     )
 )
 _LAST: Final = select(func.coalesce(func.max(BLOCK.c.ordinal), 0)).scalar_subquery()
+_HAS_ALL: Final = Statement(select(HUB.c.projected >= _LAST))
 _END_HERE: Final = Statement(HUB.update().values(projected=_LAST, learnt=_LAST))  # ordinals come again
 
 
@@ -187,6 +188,11 @@ def lag(connection: Connection) -> int:
     """How many blocks of the record are not in the history yet."""
     projected = select(HUB.c.projected).scalar_subquery()
     return int(connection.execute(select(func.count()).where(BLOCK.c.ordinal > projected)).scalar_one())
+
+
+def has_all(connection: Connection) -> bool:
+    """Whether every block of the record is in the history."""
+    return bool(_HAS_ALL.value(connection))
 
 
 def latest_facts(connection: Connection, limit: int) -> list[Delta]:
