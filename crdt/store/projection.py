@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
 
 from crdt.block import Block, parse
-from crdt.facts import CardId, Delta, Kind
+from crdt.facts import CardId, Delta
 from crdt.store import days
 from crdt.store.blocks import Removed, delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
 from crdt.store.content import Content
-from crdt.store.hub_schema import CARD, HISTORY, HUB
+from crdt.store.hub_schema import CARD, HISTORY, HUB, IS_OPENING
 from crdt.store.schema import BLOCK
 from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
@@ -166,10 +166,11 @@ def forget(connection: Connection, removed: Sequence[Removed], at_ms: int) -> No
 def remaining_openings(connection: Connection, cards: Collection[CardId]) -> dict[CardId, int]:
     """The largest opening of each of these cards that has any, by the history."""
     found: dict[CardId, int] = {}
+    here = select(HISTORY.c.amount_minor).where(HISTORY.c.card == CARD.c.card, IS_OPENING)
+    largest = here.order_by(HISTORY.c.amount_minor.desc()).limit(1).scalar_subquery()
     for part in _parts(cards):
-        query = select(HISTORY.c.card, func.max(HISTORY.c.amount_minor)).group_by(HISTORY.c.card)
-        here = HISTORY.c.card.in_(part) & (HISTORY.c.kind == int(Kind.OPENING))
-        found |= {CardId(card): minor for card, minor in connection.execute(query.where(here))}
+        query = select(CARD.c.card, largest).where(CARD.c.card.in_(part))
+        found |= {CardId(card): minor for card, minor in connection.execute(query) if minor is not None}
     return found
 
 

@@ -3,9 +3,11 @@
 A reader takes no two of a card in a millisecond, so what is written again is looked for by that.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from sqlalchemy import Connection
 
 from crdt.facts import Context, Delta, Kind
@@ -20,7 +22,7 @@ from crdt.store.moments import Moment
 from crdt.store.reckoning import Held
 from crdt.store.rewriting import Copied, copied_rides, held
 from tests.crdt import world
-from tests.crdt.store.branches import ONE, OTHER, as_of, caught_up, renewed
+from tests.crdt.store.branches import ONE, OTHER, as_of, caught_up, give, renewed
 from tests.crdt.store.fleet import KEY, Fleet, card
 from tests.crdt.store.quarantined import at_rest
 
@@ -101,3 +103,32 @@ def test_what_differs_in_anything_is_another_fact_on_every_database(fleet: Fleet
     back = [fact for fact in written if fact.replica == fleet.hub.replica]
     assert [Content.of(fact) for fact in back] == [Content.of(copies[1]).back]
     assert {fact.kind for fact in back} == {Kind.REVERSAL}
+
+
+@pytest.mark.parametrize("server", ["file"], indirect=True)
+def test_the_opening_that_remains_is_found_however_often_a_card_rode(fleet: Fleet) -> None:
+    """A step that takes a thief's openings back reads the others of these cards, and not their rides."""
+    opened = [ride(1, 300, kind=Kind.OPENING), ride(2, 900, kind=Kind.OPENING)]
+    rides = [replace(ride(seq), at_ms=MOMENT.at_ms + seq) for seq in range(1, MANY)]
+    blocks = OTHER.blocks(as_of([*opened, *rides], OTHER), [2, 10])
+    give(fleet.hub, *blocks[:2])
+    caught_up(fleet.hub)
+    few = openings_effort(fleet)
+    give(fleet.hub, *blocks[2:])
+    caught_up(fleet.hub)
+    assert openings_effort(fleet) < 1.1 * few
+
+
+def openings_effort(fleet: Fleet) -> int:
+    """How many instructions of SQLite's machine it takes to find the card's largest."""
+    taken: list[None] = []
+
+    def work(connection: Connection) -> None:
+        driver: Any = driver_connection(connection)
+        driver.set_progress_handler(lambda: taken.append(None), 1)
+        found = projection.remaining_openings(connection, [MOMENT.card])
+        driver.set_progress_handler(None, 1)
+        assert found == {MOMENT.card: 900}
+
+    fleet.hub_database.read_and_wait(work)
+    return len(taken)
