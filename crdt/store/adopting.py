@@ -12,9 +12,10 @@ knows it again as soon as they come, and nobody's money depends on what came fir
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -34,6 +35,13 @@ from crdt.store.reckoning import reckon, reckon_ride
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import copied_rides, held
 from crdt.store.rounds import Left, Rounds, some_of
+
+_log = logging.getLogger(__name__)
+
+_WITHHELD: Final = (
+    "The hub's certificate does not let it write %d of the facts that are due for what it has adopted:"
+    " those count twice, or not at all, until it has a certificate that does."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,7 @@ class Adopter:
         """Bring what the hub has adopted in line with what others have written of it, and note what became.
 
         It takes back what is in the ledger otherwise now, and writes again what was taken back too often.
+        What the hub's certificate does not allow is left out, and what became of its block stays as noted.
         Looks at some of what `look` said, and where the hub was ever put back at some of what came since.
         `at_ms`: now. Call `settle` once it is durable.
         """
@@ -168,8 +177,11 @@ class Adopter:
         found = reckon(facts, held(connection, kin, entry.replica, facts), own=entry.replica in kin.hubs)
         if adopting:
             found = found.adopted()
+        due = found.due if adopting else self._permitted(connection, found.due)
+        whole = len(due) == len(found.due)
         size = max(1, len(facts))  # as many fit into a block
-        return found.resolution(entry.resolution), self._book_all(connection, found.due, size)
+        how = found.resolution(entry.resolution) if whole else entry.resolution
+        return how, self._book_all(connection, due, size)
 
     def _compare_rides(self, connection: Connection, kin: Kin, done: Adoption, at_ms: int) -> Adoption:
         """What a step has done, and what is due of rides whatever is in quarantine.
@@ -179,10 +191,33 @@ class Adopter:
         projection.catch_up(connection, at_ms)  # with what the step has written
         moments, seen = self._coincidences.part(connection, self._key.replica)
         due = [fact for one in copied_rides(connection, kin, moments) for fact in reckon_ride(*one)]
-        written = self._book_all(connection, due, NOMINAL_BLOCK_DELTAS)
+        written = self._book_all(connection, self._permitted(connection, due), NOMINAL_BLOCK_DELTAS)
         changes = [*done.changes, *(replace(one.change, again=True) for one in written)]
         head = written[-1].head if written else done.head
-        return Adoption(done.facts + len(due), head, changes, done.left, seen=seen)
+        facts = done.facts + sum(one.facts for one in written)
+        return Adoption(facts, head, changes, done.left, seen=seen)
+
+    def _permitted(self, connection: Connection, due: Sequence[Delta]) -> Sequence[Delta]:
+        """Those of these that the hub may write; the log tells of the others, and nothing waits for them.
+
+        An earlier identity may have had a certificate that let it write more.
+        """
+        limits = self._certificate.limits
+        left_minor = limits.allowance_minor - self._chain(connection).credit_minor if due else 0
+        permitted = []
+        for fact in due:
+            credit_minor = max(0, fact.amount_minor)
+            if self._certificate.permits(fact.kind, fact.amount_minor) and credit_minor <= left_minor:
+                left_minor -= credit_minor
+                permitted.append(fact)
+        if len(permitted) < len(due):
+            _log.error(_WITHHELD, len(due) - len(permitted))
+        return permitted
+
+    def _chain(self, connection: Connection) -> Chain:
+        """The hub's own, as it is now."""
+        own = self._key.replica
+        return blocks.chains_of(connection, [own]).get(own, blocks.NO_CHAIN)
 
     def _book_all(self, connection: Connection, facts: Sequence[Delta], size: int) -> Sequence[_Written]:
         """Write facts as blocks of this size."""
@@ -191,7 +226,7 @@ class Adopter:
     def _book(self, connection: Connection, facts: Sequence[Delta]) -> _Written:
         """Write the facts as a block of the hub's own."""
         own = self._key.replica
-        head, credit_minor = blocks.chains_of(connection, [own]).get(own, blocks.NO_CHAIN)
+        head, credit_minor = self._chain(connection)
         deltas = [replace(delta, replica=own, seq=seq) for seq, delta in enumerate(facts, head.seq + 1)]
         for delta in deltas:
             if not self._certificate.permits(delta.kind, delta.amount_minor):

@@ -85,8 +85,17 @@ class LedgerReader:
         )
 
     def heads(self, replicas: Sequence[ReplicaId] | None = None) -> Future[dict[ReplicaId, Head]]:
-        """The heads of these replicas' chains (of all, for None); replicas without blocks are left out."""
-        return self._database.read(lambda connection: blocks.heads_of(connection, replicas))
+        """The heads of these replicas' chains (of all, for None); replicas without blocks are left out.
+
+        `authors` has all of them from then on, whichever process enrolled them.
+        """
+
+        def work(connection: Connection) -> dict[ReplicaId, Head]:
+            heads = blocks.heads_of(connection, replicas)
+            self._authors.learn(connection, heads)
+            return heads
+
+        return self._database.read(work)
 
     def denied(self, named: Frontier) -> Future[list[ReplicaId]]:
         """Those of these heads, all behind the ledger's, at which no block of its chain ends: of a branch."""

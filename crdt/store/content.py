@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from crdt.facts import CardId, Context, Delta, Kind
+from crdt.facts import CardId, Context, Delta, Kind, ReplicaId
 
 
 class Content(NamedTuple):
@@ -20,6 +21,23 @@ class Content(NamedTuple):
     def of(cls, delta: Delta) -> Content:
         """A fact's."""
         return cls(delta.card, delta.kind, delta.amount_minor, delta.at_ms, delta.context)
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Content:
+        """The inverse of `row`."""
+        card, kind, amount_minor, at_ms, *context = row
+        return cls(CardId(card), Kind(kind), amount_minor, at_ms, Context(*context))
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """As the history's columns, in their order."""
+        context = self.context
+        place = (context.route, context.trip, context.stop, context.clock_epoch, context.clock_error_ms)
+        return (self.card, int(self.kind), self.amount_minor, self.at_ms, *place)
+
+    def by(self, author: ReplicaId) -> Delta:
+        """As an author's fact; it is not numbered yet, so it says 1."""
+        return Delta(author, 1, self.card, self.kind, self.amount_minor, self.at_ms, self.context)
 
     @property
     def may_be_taken_back(self) -> bool:

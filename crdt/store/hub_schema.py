@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, SmallInteger, String, Table, text
+from sqlalchemy import BigInteger, Column, Index, Integer, SmallInteger, String, Table, literal_column, text
 
+from crdt.facts import Kind
 from crdt.store.schema import ROW_NUMBER, TEXT, fact_columns, metadata_with_record, number
 from crdt.store.sql import short_bytes
 
@@ -125,6 +126,17 @@ HISTORY: Final = Table(
     *fact_columns(),
     Index("history_by_card", "card", "at_ms", postgresql_include=["id"]),  # elsewhere an index has it anyway
     sqlite_autoincrement=True,  # an id stands for a moment: that of a row taken away is not given again
+)
+# The largest that is left counts when one leaves: among a card's rides, which may be many, these are found at
+# once. Said in words, and not as a parameter: only so does a database see what the index answers.
+IS_OPENING: Final = HISTORY.c.kind == literal_column(str(int(Kind.OPENING)))
+Index(
+    "history_openings",
+    HISTORY.c.card,
+    HISTORY.c.kind,
+    HISTORY.c.amount_minor,
+    sqlite_where=IS_OPENING,
+    postgresql_where=IS_OPENING,
 )
 
 

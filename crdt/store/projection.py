@@ -9,11 +9,12 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
 
 from crdt.block import Block, parse
-from crdt.facts import CardId, Delta, Kind
+from crdt.facts import CardId, Delta
 from crdt.store import days
 from crdt.store.blocks import Removed, delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
-from crdt.store.hub_schema import CARD, HISTORY, HUB
+from crdt.store.content import Content
+from crdt.store.hub_schema import CARD, HISTORY, HUB, IS_OPENING
 from crdt.store.schema import BLOCK
 from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
@@ -24,6 +25,7 @@ STEP_BLOCKS: Final = 4  # blocks of one background transaction, about 1,000 rows
 CATCH_UP_STEPS: Final = 4  # in one transaction that also does something else
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 _INSERT: Final = Bulk(HISTORY, _COLUMNS)
+CONTENT: Final = tuple(column for column in HISTORY.columns if column.name not in ("id", "replica", "seq"))
 _STANDS: Final = Statement(select(HUB.c.projected, HUB.c.learnt))
 _STAND: Final = Statement(HUB.update().values(projected=bindparam("last"), learnt=bindparam("learnt")))
 _NEXT: Final = Statement(
@@ -50,6 +52,7 @@ _FORGET: Final = Statement(
     )
 )
 _LAST: Final = select(func.coalesce(func.max(BLOCK.c.ordinal), 0)).scalar_subquery()
+_HAS_ALL: Final = Statement(select(HUB.c.projected >= _LAST))
 _END_HERE: Final = Statement(HUB.update().values(projected=_LAST, learnt=_LAST))  # ordinals come again
 
 
@@ -135,6 +138,18 @@ def about(moments: Iterable[tuple[CardId, int]]) -> Iterator[ColumnElement[bool]
         yield tuple_(HISTORY.c.card, HISTORY.c.at_ms).in_(each[at : at + _CHUNK])
 
 
+def saying(contents: Collection[Content]) -> Iterator[ColumnElement[bool]]:
+    """Conditions for rows of the history: that they say one of these, whoever wrote them.
+
+    Their moments are asked for too: an index finds those.
+    """
+    each = sorted(contents, key=lambda content: (content.card, content.at_ms))
+    for at in range(0, len(each), _CHUNK):
+        some = each[at : at + _CHUNK]
+        for moments in about((content.card, content.at_ms) for content in some):
+            yield moments & tuple_(*CONTENT).in_([content.row for content in some])
+
+
 def forget(connection: Connection, removed: Sequence[Removed], at_ms: int) -> None:
     """Take the facts of blocks that left the record out of the history, which has caught up.
 
@@ -151,10 +166,11 @@ def forget(connection: Connection, removed: Sequence[Removed], at_ms: int) -> No
 def remaining_openings(connection: Connection, cards: Collection[CardId]) -> dict[CardId, int]:
     """The largest opening of each of these cards that has any, by the history."""
     found: dict[CardId, int] = {}
+    here = select(HISTORY.c.amount_minor).where(HISTORY.c.card == CARD.c.card, IS_OPENING)
+    largest = here.order_by(HISTORY.c.amount_minor.desc()).limit(1).scalar_subquery()
     for part in _parts(cards):
-        query = select(HISTORY.c.card, func.max(HISTORY.c.amount_minor)).group_by(HISTORY.c.card)
-        here = HISTORY.c.card.in_(part) & (HISTORY.c.kind == int(Kind.OPENING))
-        found |= {CardId(card): minor for card, minor in connection.execute(query.where(here))}
+        query = select(CARD.c.card, largest).where(CARD.c.card.in_(part))
+        found |= {CardId(card): minor for card, minor in connection.execute(query) if minor is not None}
     return found
 
 
@@ -173,6 +189,11 @@ def lag(connection: Connection) -> int:
     """How many blocks of the record are not in the history yet."""
     projected = select(HUB.c.projected).scalar_subquery()
     return int(connection.execute(select(func.count()).where(BLOCK.c.ordinal > projected)).scalar_one())
+
+
+def has_all(connection: Connection) -> bool:
+    """Whether every block of the record is in the history."""
+    return bool(_HAS_ALL.value(connection))
 
 
 def latest_facts(connection: Connection, limit: int) -> list[Delta]:

@@ -151,6 +151,17 @@ def awaited(connection: Connection) -> list[ReplicaId]:
     return [ReplicaId(replica) for (replica,) in _AWAITED.rows(connection)]
 
 
+def examined(connection: Connection, replica: ReplicaId, seq: int) -> int:
+    """How far an author's facts are here without a hole after `seq`, in quarantine if not in the record."""
+    table = QUARANTINE.c
+    query = select(table.first_seq, table.last_seq).where(table.replica == replica, table.last_seq > seq)
+    for first_seq, last_seq in connection.execute(query.order_by(table.first_seq)):
+        if first_seq > seq + 1:
+            break
+        seq = max(seq, last_seq)
+    return seq
+
+
 def resolve(connection: Connection, hashes: Collection[bytes], how: str) -> int:
     """Note what became of these blocks' facts; how many entries changed. SAID counts for OPEN ones only."""
     changed = 0
@@ -271,14 +282,3 @@ def _parts(hashes: Collection[bytes]) -> Iterable[list[bytes]]:
     """Few enough at a time for one statement."""
     every = list(hashes)
     return (every[at : at + _CHUNK] for at in range(0, len(every), _CHUNK))
-
-
-def examined(connection: Connection, replica: ReplicaId, seq: int) -> int:
-    """How far an author's facts are here without a hole after `seq`, in quarantine if not in the record."""
-    table = QUARANTINE.c
-    query = select(table.first_seq, table.last_seq).where(table.replica == replica, table.last_seq > seq)
-    for first_seq, last_seq in connection.execute(query.order_by(table.first_seq)):
-        if first_seq > seq + 1:
-            break
-        seq = max(seq, last_seq)
-    return seq

@@ -10,22 +10,22 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from crdt.certificate import AuthorCertificate
 from crdt.facts import Delta, Kind, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store import projection, quarantine
-from crdt.store.blocks import authors_of, delta_of
+from crdt.store.blocks import authors_of
 from crdt.store.content import Content
 from crdt.store.hub_schema import HISTORY
 from crdt.store.kin import Kin, place
 from crdt.store.moments import Moment
+from crdt.store.projection import CONTENT
 from crdt.store.quarantine import OPEN, SAID, Quarantined
 from crdt.store.reckoning import Held
 
 _RIDES: Final = (int(Kind.FARE), int(Kind.REVERSAL))
-_COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 
 
 class Copied(NamedTuple):
@@ -36,33 +36,44 @@ class Copied(NamedTuple):
     most: int  # how often the identity of the hub that copied it most often
 
 
+class _Times(NamedTuple):
+    """How often an author has written the same."""
+
+    author: ReplicaId
+    content: Content
+    times: int
+
+
 def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection[Delta]) -> Held:
     """How often the ledger has what these facts of one author's block say. The history has to have caught up.
 
     By identities of its terminal, of others and of the hub; for a block of the hub's own, by all and the hub.
+    And how often it has what takes one of them back.
     """
     found = Held()
     own, identities = replica in kin.hubs, kin.identities(replica)
-    for those in projection.about((fact.card, fact.at_ms) for fact in facts):
-        for fact in _history(connection, those):
-            theirs = found.theirs if own or fact.replica in identities else found.others
-            count = found.hubs if fact.replica in kin.hubs else theirs
-            count[Content.of(fact)] += 1
+    said = {Content.of(fact) for fact in facts}
+    said |= {content.back for content in said if content.may_be_taken_back}
+    for author, content, times in _times_of(connection, said):
+        theirs = found.theirs if own or author in identities else found.others
+        count = found.hubs if author in kin.hubs else theirs
+        count[content] += times
     return found
 
 
 def copied_rides(connection: Connection, kin: Kin, moments: Collection[Moment]) -> Iterator[Copied]:
     """The rides of these moments that the hub has copied or taken back. The history has to have caught up."""
     counts, rides, by = Held(), dict[Content, Delta](), Counter[tuple[ReplicaId, Content]]()
+    of_hubs = HISTORY.c.kind.in_(_RIDES) & HISTORY.c.replica.in_(sorted(kin.hubs))
     for those in projection.about(moments):
-        for fact in _history(connection, those & HISTORY.c.kind.in_(_RIDES)):
-            if fact.replica not in kin.hubs:
-                counts.theirs[Content.of(fact)] += 1
-                continue
-            counts.hubs[Content.of(fact)] += 1
-            by[fact.replica, Content.of(fact)] += 1
-            ride = replace(fact, kind=Kind.FARE, amount_minor=-abs(fact.amount_minor))
-            rides.setdefault(Content.of(ride), ride)
+        for hub, content, times in _times(connection, those & of_hubs):
+            counts.hubs[content] += times
+            by[hub, content] += times
+            copied = content._replace(kind=Kind.FARE, amount_minor=-abs(content.amount_minor))
+            rides.setdefault(copied, copied.by(hub))
+    for author, content, times in _times_of(connection, rides):
+        if author not in kin.hubs:
+            counts.theirs[content] += times
     for content, ride in rides.items():
         yield Copied(ride, counts, max(by[hub, content] for hub in kin.hubs))
 
@@ -100,7 +111,19 @@ def note_coming_again(connection: Connection, revocations: Revocations) -> list[
     return authors
 
 
-def _history(connection: Connection, those: ColumnElement[bool]) -> Iterator[Delta]:
-    query = select(*(HISTORY.c[name] for name in _COLUMNS)).where(those)
-    for writer, seq, *fact in connection.execute(query):
-        yield delta_of(writer, seq, tuple(fact))
+def _times_of(connection: Connection, contents: Collection[Content]) -> Iterator[_Times]:
+    """How often each author has written each of these."""
+    for those in projection.saying(contents):
+        yield from _times(connection, those)
+
+
+def _times(connection: Connection, those: ColumnElement[bool]) -> Iterator[_Times]:
+    """How often each author has written what these rows of the history say.
+
+    The database counts: a terminal may have written any number of facts of one card and moment.
+    """
+    query = (
+        select(HISTORY.c.replica, func.count(), *CONTENT).where(those).group_by(HISTORY.c.replica, *CONTENT)
+    )
+    for author, times, *row in connection.execute(query):
+        yield _Times(ReplicaId(author), Content.of_row(row), times)

@@ -1,8 +1,11 @@
 """Proof of completeness: "taps 1-4,312 complete" or the missing ranges; who may say there are no others."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
 from crdt.block import Block
 from crdt.certificate import Role, issue
@@ -19,8 +22,10 @@ from crdt.store.completeness import (
     Known,
     Missing,
     Open,
+    figures_of,
     judge,
 )
+from crdt.store.connection import driver_connection
 from crdt.store.days import Day
 from crdt.store.expectations import Expected
 from crdt.store.hub import HubLedger
@@ -404,3 +409,29 @@ def test_a_day_is_complete_only_when_every_identitys_is_and_never_when_anything_
         assert found.taps == count
         assert any(isinstance(one, Missing) for one in each)
         assert all(gap.first_seq <= gap.last_seq and 0 <= gap.after_tap <= count for gap in found.gaps)
+
+
+@pytest.mark.parametrize("server", ["file"], indirect=True)
+def test_a_day_costs_the_same_however_much_was_written_on_others(fleet: Fleet) -> None:
+    """Invariant 8: every look at a page of days went through all that each of the buses ever wrote."""
+    blocks = ONE.blocks(taps(1, *[30] * 400), [1] * 401)
+    merge(fleet.hub, blocks[:40])
+    few = effort(fleet)
+    merge(fleet.hub, blocks[40:])
+    assert effort(fleet) < 1.1 * few
+
+
+def effort(fleet: Fleet) -> int:
+    """How many instructions of SQLite's machine it takes to add the terminal's day up."""
+    taken: list[None] = []
+
+    def work(connection: Connection) -> None:
+        driver: Any = driver_connection(connection)
+        driver.set_progress_handler(lambda: taken.append(None), 1)
+        found = figures_of(connection, [ONE.key.replica], DAY)
+        driver.set_progress_handler(None, 1)
+        assert found is not None
+        assert found[ONE.key.replica].taps == 1
+
+    fleet.hub_database.read_and_wait(work)
+    return len(taken)

@@ -38,6 +38,7 @@ from tests.crdt.store.sharing import (
 )
 from tests.crdt.store.stores import INTERVAL_S
 
+QUIET_S = 3600.0  # no process looks for what another one changed while a test runs
 TABLES = MetaData()
 NUMBER = Table("number", TABLES, Column("value", Integer, primary_key=True, autoincrement=False))
 
@@ -274,3 +275,13 @@ def test_nothing_of_a_read_stays(url: str) -> None:
         reading = store.read(lambda sql: sql.execute(NUMBER.insert().values(value=1)).rowcount)
         assert reading.exception() is not None or reading.result() == 1
         assert store.read_and_wait(lambda sql: sql.execute(select(NUMBER)).all()) == []
+
+
+@on_servers
+def test_whose_chain_is_told_is_known_before_anybody_else_says_that_it_came(url: str) -> None:
+    """Its certificate goes with it: an export failed where another process had enrolled a terminal."""
+    with hubs(url, 2, interval_s=QUIET_S) as (one, other):
+        one.merge([block.raw for block in blocks_of(1, 1)], [world.terminal(1).certificate]).result()
+        heads = other.heads().result()
+        assert heads == one.heads().result()
+        assert heads.keys() <= other.authors().keys()

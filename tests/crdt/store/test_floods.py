@@ -1,0 +1,134 @@
+"""Invariant 8: whoever has a terminal's key may sign any number of facts of one card and moment.
+
+A reader takes no two of a card in a millisecond, so what is written again is looked for by that.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import Connection
+
+from crdt.facts import Context, Delta, Kind
+from crdt.store import projection
+from crdt.store.blocks import fact_row
+from crdt.store.connection import driver_connection
+from crdt.store.content import Content
+from crdt.store.database import Database
+from crdt.store.hub_schema import HUB_METADATA
+from crdt.store.kin import Kin
+from crdt.store.moments import Moment
+from crdt.store.reckoning import Held
+from crdt.store.rewriting import Copied, copied_rides, held
+from tests.crdt import world
+from tests.crdt.store.branches import ONE, OTHER, as_of, caught_up, give, renewed
+from tests.crdt.store.fleet import KEY, Fleet, card
+from tests.crdt.store.quarantined import at_rest
+
+EARLIER: Final = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"O")
+KIN: Final = Kin({one.replica: one for one in (*world.CERTIFICATES, EARLIER.certificate)})
+MOMENT: Final = Moment(card(1), 1_000)
+MANY: Final = 600
+COPIES: Final = 3
+
+
+def ride(seq: int, amount_minor: int = -1, route: str = "12", kind: Kind = Kind.FARE) -> Delta:
+    """Of the one card and moment."""
+    context = Context(route, "", "town")
+    return Delta(OTHER.key.replica, seq, MOMENT.card, kind, amount_minor, MOMENT.at_ms, context)
+
+
+def flood(count: int) -> list[Delta]:
+    """So many facts: a third of them the same, the others each another one, by its money or by its place."""
+    return [
+        ride(seq, *[(-1, "12"), (-1 - seq, "12"), (-1, f"line {seq}")][seq % 3])
+        for seq in range(1, count + 1)
+    ]
+
+
+def counted(path: Path, count: int) -> tuple[list[Copied], Held, int]:
+    """What is found of the moment where so much is of it, and how many rows the database gives for that."""
+    given: list[None] = []
+    written = [*flood(count), *as_of([ride(1)] * COPIES, EARLIER)]
+    with Database.open(path, KEY) as database:
+        database.create(HUB_METADATA)
+        rows = [(delta.replica, delta.seq, *fact_row(delta)) for delta in written]
+        database.write_and_wait(lambda connection: projection._INSERT.run(connection, rows))
+
+        def work(connection: Connection) -> tuple[list[Copied], Held]:
+            def row_of(_cursor: Any, row: tuple[Any, ...]) -> tuple[Any, ...]:
+                given.append(None)
+                return row
+
+            driver: Any = driver_connection(connection)
+            driver.row_factory = row_of
+            rides = list(copied_rides(connection, KIN, [MOMENT]))
+            found = held(connection, KIN, ONE.key.replica, [ride(1)])
+            driver.row_factory = None
+            return rides, found
+
+        return *database.write_and_wait(work), len(given)
+
+
+def test_of_a_moment_of_many_facts_the_ledger_reads_how_often_there_is_what_it_asks_for(
+    tmp_path: Path,
+) -> None:
+    """It read each of them, again with every part of them that came."""
+    few, many = counted(tmp_path / "few", 6), counted(tmp_path / "many", MANY)
+    assert few[2] == many[2] < 10
+    for (found,), by_content, _ in (few, many):
+        assert found.counts.copies(Content.of(ride(1))) == found.most == COPIES
+        assert by_content.copies(Content.of(ride(1))) == COPIES
+    assert [found.counts.by_terminals(Content.of(found.ride)) for (found,), _, _ in (few, many)] == [2, 200]
+    assert [by_content.others[Content.of(ride(1))] for _, by_content, _ in (few, many)] == [2, 200]
+
+
+def test_what_differs_in_anything_is_another_fact_on_every_database(fleet: Fleet) -> None:
+    """A copy goes back for the same ride alone: not for one of another place, nor for what reads alike."""
+    alike = [ride(1, route="12 "), ride(2, amount_minor=-2), ride(3, route="")]
+    copies = [ride(1), ride(2, amount_minor=0), ride(3, route="linie a")]
+    theirs = [
+        *alike,
+        ride(4, route="Linie A"),
+        ride(5, amount_minor=0),
+        ride(6, kind=Kind.TOPUP, amount_minor=1),
+    ]
+    own = EARLIER.blocks(as_of(copies, EARLIER), [])
+    fleet.hub.merge([block.raw for block in own], [EARLIER.certificate]).result()
+    fleet.hub.merge([block.raw for block in OTHER.blocks(theirs, [])], []).result()
+    at_rest(fleet.hub)
+    caught_up(fleet.hub)
+    written = fleet.hub.history(MOMENT.card, 100).result()
+    back = [fact for fact in written if fact.replica == fleet.hub.replica]
+    assert [Content.of(fact) for fact in back] == [Content.of(copies[1]).back]
+    assert {fact.kind for fact in back} == {Kind.REVERSAL}
+
+
+@pytest.mark.parametrize("server", ["file"], indirect=True)
+def test_the_opening_that_remains_is_found_however_often_a_card_rode(fleet: Fleet) -> None:
+    """A step that takes a thief's openings back reads the others of these cards, and not their rides."""
+    opened = [ride(1, 300, kind=Kind.OPENING), ride(2, 900, kind=Kind.OPENING)]
+    rides = [replace(ride(seq), at_ms=MOMENT.at_ms + seq) for seq in range(1, MANY)]
+    blocks = OTHER.blocks(as_of([*opened, *rides], OTHER), [2, 10])
+    give(fleet.hub, *blocks[:2])
+    caught_up(fleet.hub)
+    few = openings_effort(fleet)
+    give(fleet.hub, *blocks[2:])
+    caught_up(fleet.hub)
+    assert openings_effort(fleet) < 1.1 * few
+
+
+def openings_effort(fleet: Fleet) -> int:
+    """How many instructions of SQLite's machine it takes to find the card's largest."""
+    taken: list[None] = []
+
+    def work(connection: Connection) -> None:
+        driver: Any = driver_connection(connection)
+        driver.set_progress_handler(lambda: taken.append(None), 1)
+        found = projection.remaining_openings(connection, [MOMENT.card])
+        driver.set_progress_handler(None, 1)
+        assert found == {MOMENT.card: 900}
+
+    fleet.hub_database.read_and_wait(work)
+    return len(taken)
