@@ -33,9 +33,12 @@ def apply_revocations(
     beyond its cut-offs leaves at once, and what an older one had put into quarantine comes back. `at_ms`: the
     hub's clock."""
     claims.drop_of_revoked(connection, authors.every(connection), revocations)
+    interrupted = cutting.is_under_way(connection)
     cutting.begin(connection, revocations)
     cut = cutting.cut_some(connection, at_ms)
     changes = [] if cut.change is None else [cut.change]
+    if interrupted and not cut.more:  # then no step may be the last one, and say so
+        changes.append(Change(0, (), gone=True))
     admitted = _readmit(connection, authors, revocations, at_ms)
     if admitted.blocks:
         hubs = hubs_among(admitted.moved, authors.seen)

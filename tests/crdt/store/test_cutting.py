@@ -6,6 +6,7 @@ a single step would have made of it.
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
@@ -22,12 +23,14 @@ from crdt.store.cutting import Cut, cut_some
 from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
-from tests.crdt.store.branches import caught_up
+from tests.crdt.store.branches import COMMON, MINE, caught_up, facts
+from tests.crdt.store.depots import Depot
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
 from tests.crdt.store.quarantined import at_rest, in_quarantine
 from tests.crdt.store.servers import Server
 from tests.crdt.store.sharing import hubs, on_servers, store_of, until
 from tests.crdt.store.stores import NewFleet
+from tests.crdt.store.test_adopting_put_back import balances
 
 ONE, OTHER, STRANGER = world.TERMINALS
 SIZES = [2, 3, 1, 2, 4, 1, 2, 3]
@@ -211,6 +214,26 @@ def test_a_list_that_moves_the_cut_off_in_between_holds_from_then_on(fleet: Flee
     caught_up(hub)
     counted = [block for block in mine if block.last_seq <= cut_off]
     check_as_if_it_had_only(hub, counted, mine[len(counted) :])
+
+
+def test_invariant_3_a_list_that_ends_a_cut_has_copies_of_what_had_left_booked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub had taken its copy back for a ride that the first step takes out, and none comes after it."""
+    monkeypatch.setattr(cutting, "STEP_FACTS", 1)
+    late = facts((1, Kind.FARE, -5), (3, Kind.FARE, -70), first=4)
+    all_of_it = [*COMMON, *MINE, *late]
+    one = ONE.key.replica
+    with closing(Depot(tmp_path)) as depot:
+        depot.revoke(Revocations().with_replaced({one: 3}))
+        depot.give(ONE.blocks(all_of_it, [3, 1]))
+        depot.adopt()
+        depot.revoke(Revocations())
+        assert depot.believes() == balances(all_of_it)
+        moved = [document(Revocations({one: cut_off}), 9 + cut_off) for cut_off in (3, 4)]
+        for putting in [depot.hub.put_document(each) for each in moved]:
+            assert putting.result()
+        assert depot.believes() == balances(all_of_it)
 
 
 def test_a_closed_day_is_restated_as_by_one_step(fleet: Fleet) -> None:
