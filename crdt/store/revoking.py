@@ -40,6 +40,7 @@ def apply_revocations(
     cut = cutting.cut_some(connection, at_ms)
     changes = [] if cut.change is None else [cut.change]
     if interrupted and not cut.more:  # then no step may be the last one, and say so
+        cutting.note_ended(connection)
         changes.append(Change(0, (), gone=True))
     admitted = _readmit(connection, authors, enrolled, revocations, at_ms)
     if admitted.blocks:

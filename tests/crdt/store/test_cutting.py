@@ -23,7 +23,7 @@ from crdt.store.cutting import Cut, cut_some
 from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
-from tests.crdt.store.branches import COMMON, MINE, caught_up, facts
+from tests.crdt.store.branches import COMMON, MINE, as_of, caught_up, facts, renewed
 from tests.crdt.store.depots import Depot
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
 from tests.crdt.store.quarantined import at_rest, in_quarantine
@@ -301,3 +301,29 @@ def test_another_process_goes_on_where_one_has_ended(url: str, server: Server) -
         store_of(ended).write_and_wait(work)
         until(lambda: other.heads().result()[ONE.key.replica].seq == CUT_OFF)
         until(lambda: len(in_quarantine(other).result()) == len(SIZES) - 1)
+
+
+@on_servers
+def test_invariant_3_another_process_compares_where_one_has_ended_with_the_cut(
+    url: str, server: Server
+) -> None:
+    """The ride had come from two terminals, and the hub had taken back its earlier identity's copy of it."""
+    earlier = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"O")
+    ride = facts((1, Kind.FARE, -70), author=OTHER)
+    revocations = Revocations({OTHER.key.replica: 0})
+
+    def work(connection: Connection) -> None:
+        papers.put_document(connection, document(revocations))
+        cutting.begin(connection, revocations)
+        while cut_some(connection, 9).more:
+            pass
+
+    with hubs(url, 2) as (ended, other):
+        for author, delta in ((earlier, as_of(ride, earlier)), (OTHER, ride)):
+            raws = [block.raw for block in author.blocks(delta, [])]
+            assert not ended.merge(raws, [author.certificate]).result().refused
+            at_rest(ended)
+        until(lambda: other.lag().result() == 0 and other.balance(card(1)).result() == -70)
+        store_of(ended).write_and_wait(work)
+        store_of(ended).close()
+        until(lambda: bool(in_quarantine(other).result()) and other.balance(card(1)).result() == -70)
