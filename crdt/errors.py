@@ -16,7 +16,7 @@ LedgerError
 |  |- Unsupported       a newer protocol than this program speaks
 |  |- Restored          the author's storage is older than what it has sealed before
 |  |- UnknownCardNumber a short block names a card by a number that is not known here
-|  |- ComeAgain         nothing is wrong with it, and it is more than is taken now
+|  |- ComeAgain         nothing is wrong with it, and it is more than is taken now, or too early
 |- StoreError         the world below the ledger failed
    |- KeyUnusable       the file with the database key is missing, damaged, or open to others
    |- WrongKey          the database key does not open this database
@@ -144,7 +144,7 @@ class UnknownCardNumber(InputRefused):
 
 
 class ComeAgain(InputRefused):
-    """Nothing is wrong with it, but it is more than is taken now; send it again later."""
+    """Nothing is wrong with it, but it is more than is taken now, or too early; send it again later."""
 
     code = RefusalCode.COME_AGAIN
 

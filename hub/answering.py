@@ -245,7 +245,10 @@ class Answerer:
         return [*messages, PageFrame(page.raw)]
 
     async def _wanted(self, want: Want, most_bytes: int) -> list[Message]:
-        """Blocks beyond what the terminal has, author by author, within what is left of the exchange."""
+        """Blocks beyond what the terminal has, author by author, within what is left of the exchange.
+
+        Nothing while a chain it names is being cut: what is to leave still counts, and is written again then.
+        """
         heads = await self._wait(self._ledger.heads(None if want.others else sorted(want.after)))
         authors = self._ledger.authors()
         messages: list[Message] = []
@@ -262,6 +265,8 @@ class Answerer:
             frames: list[Message] = [CertificateFrame(authors[replica].encode()), *map(BlockFrame, raws)]
             most_bytes -= _size(frames)
             messages += frames
+        if await self._wait(self._ledger.are_being_cut(want.after)):  # last: a list may have come meanwhile
+            return [Refusal.of(ComeAgain("What counts of it is not settled yet; ask again in a moment."))]
         return messages
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import reduce
@@ -83,6 +83,10 @@ class LedgerReader:
         return self._database.read(
             lambda connection: cutting.counted_after(connection, replica, seq, max_bytes)
         )
+
+    def are_being_cut(self, replicas: Collection[ReplicaId]) -> Future[bool]:
+        """Whether a revocation still has to take facts out of one of these chains."""
+        return self._database.read(lambda connection: bool(cutting.among(connection, replicas)))
 
     def heads(self, replicas: Sequence[ReplicaId] | None = None) -> Future[dict[ReplicaId, Head]]:
         """The heads of these replicas' chains (of all, for None); replicas without blocks are left out.

@@ -102,7 +102,7 @@ class HubParts:
         elif change.replicas and len(self._authors.hubs) > 1:
             self.own.compare(())
         if change.gone:
-            self.own.compare_all()
+            self.own.compare(())
 
     def close(self) -> None:
         """Hear of others no more, and write down the last marks; waits."""
@@ -115,6 +115,7 @@ class HubParts:
         """With what another process does not go on with."""
         self.projection.follow()
         self.cutting.begin()
+        self.own.compare(())
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self.listeners.tell(Change(0, cards, history=True))

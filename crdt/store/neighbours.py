@@ -44,7 +44,7 @@ class Place:
     heads: int  # the position up to which moved heads were seen
     history: int  # the last history row seen
     projected: int  # how far the history had come
-    lagging: bool  # whether blocks lay beyond that, or were to be taken out
+    lagging: bool  # whether blocks lay beyond that, or a cut was unfinished
     flags: frozenset[FlagKey]  # those that are on
 
 
@@ -94,8 +94,8 @@ class Neighbours:
         tell: Callable[[Change], None],
         follow: Callable[[], None],
     ) -> None:
-        """`tell` hears the changes, on a reader's thread; `follow` makes the history catch up, and lets leave
-        the record what is to leave it."""
+        """`tell` hears the changes, on a reader's thread; `follow` makes the history catch up, and finishes a
+        cut."""
         self._store = store
         self._place = place
         self._authors = authors
@@ -166,7 +166,7 @@ def read_beyond(connection: Connection, place: Place, own: Own) -> Look:
     on = flags.keys(connection)
     suspects = {replica for replica, _ in (on ^ place.flags) - own.flags}
     last_block = connection.execute(select(func.max(BLOCK.c.ordinal))).scalar_one()
-    lagging = last_block not in (None, projected) or cutting.is_under_way(connection)
+    lagging = last_block not in (None, projected) or cutting.is_unfinished(connection)
     changes = []
     if cards or replicas:
         changes.append(Change(position, cards, replicas))

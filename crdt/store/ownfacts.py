@@ -12,6 +12,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
+from crdt.store import cutting
 from crdt.store.adopting import Adopter, Adoption
 from crdt.store.authors import Authors
 from crdt.store.chore import Chore
@@ -47,6 +48,7 @@ class OwnFacts:
         self._now_ms = now_ms
         self._publish = publish
         self._adopter = Adopter(key, certificate, authors.every)
+        self._cuts = 0  # that had ended when comparing everything began
         self._comparing = Chore(
             database,
             self._compare_some,
@@ -90,16 +92,14 @@ class OwnFacts:
         """Take back, in the background, what was adopted of these authors' terminals and they wrote again.
 
         And note what they wrote again of what they said so. For the hub itself: of everybody's. `new`: blocks
-        in quarantine, by their hashes, that are to be looked at whoever came.
+        in quarantine, by their hashes, that are to be looked at whoever came. Whoever is named, all is looked
+        at where facts left the record since, and what was taken back for them is booked again.
         """
         self._adopter.look(came, new)
         self._comparing.begin()
 
     def compare_all(self) -> None:
-        """The same of everything: nobody knows what changed, or facts left the record.
-
-        What was taken back for a fact that is not here any more is booked again.
-        """
+        """The same of everything: nobody knows what changed."""
         self._adopter.look_anew()
         self._comparing.begin()
 
@@ -143,7 +143,14 @@ class OwnFacts:
     def _compare_some(self, connection: Connection) -> Adoption:
         if not self._chain.may_write(connection):
             return Adoption()
-        return self._adopter.compare(connection, self._now_ms())
+        cuts = cutting.count(connection)
+        if cuts.ended != self._cuts:
+            self._cuts = cuts.ended
+            self._adopter.look_anew()
+        compared = self._adopter.compare(connection, self._now_ms())
+        if not compared.more and cuts.compared != cuts.ended:
+            cutting.note_compared(connection)
+        return compared
 
     def _compared(self, compared: Adoption) -> None:
         self._adopter.settle(compared)

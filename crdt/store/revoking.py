@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from crdt.certificate import AuthorCertificate
 from crdt.errors import RefusalCode
-from crdt.facts import MAX_SEQ
+from crdt.facts import MAX_SEQ, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store import blocks, claims, cutting, quarantine
 from crdt.store.admission import Admitted, Candidate, Prepared, admit
@@ -32,15 +33,20 @@ def apply_revocations(
     """Make the record what it would be if this list, which is stored, had always held: some of what lies
     beyond its cut-offs leaves at once, and what an older one had put into quarantine comes back. `at_ms`: the
     hub's clock."""
-    claims.drop_of_revoked(connection, authors.every(connection), revocations)
+    enrolled = authors.every(connection)
+    claims.drop_of_revoked(connection, enrolled, revocations)
+    interrupted = cutting.is_under_way(connection)
     cutting.begin(connection, revocations)
     cut = cutting.cut_some(connection, at_ms)
     changes = [] if cut.change is None else [cut.change]
-    admitted = _readmit(connection, authors, revocations, at_ms)
+    if interrupted and not cut.more:  # then no step may be the last one, and say so
+        cutting.note_ended(connection)
+        changes.append(Change(0, (), gone=True))
+    admitted = _readmit(connection, authors, enrolled, revocations, at_ms)
     if admitted.blocks:
-        hubs = hubs_among(admitted.moved, authors.seen)
+        hubs = hubs_among(admitted.moved, enrolled)
         change = record(connection, admitted.blocks, admitted.facts, admitted.moved, hubs)
-        again = bool(hubs) or is_awaited(connection, authors.seen, admitted.moved)
+        again = bool(hubs) or is_awaited(connection, enrolled, admitted.moved)
         changes.append(replace(change, again=again))
     coming = note_coming_again(connection, revocations)
     if coming:
@@ -48,7 +54,13 @@ def apply_revocations(
     return Applied(changes, cut.more)
 
 
-def _readmit(connection: Connection, authors: Authors, revocations: Revocations, at_ms: int) -> Admitted:
+def _readmit(
+    connection: Connection,
+    authors: Authors,
+    enrolled: Mapping[ReplicaId, AuthorCertificate],
+    revocations: Revocations,
+    at_ms: int,
+) -> Admitted:
     """Judge anew what is in quarantine only for a revocation that does not hold any more.
 
     But for what its terminal has still to write again. Of the rest the list decides, whatever was noted.
@@ -65,11 +77,10 @@ def _readmit(connection: Connection, authors: Authors, revocations: Revocations,
             until=revocations.cut_offs.get(replica, MAX_SEQ),
         )
     ]
-    authors.learn(connection, [entry.replica for entry in entries])
     candidates = []
     for entry in entries:
         block = entry.block  # verified when it was put there
-        candidates.append(Candidate(block, blocks.facts_of(block), authors.seen.get(entry.replica)))
+        candidates.append(Candidate(block, blocks.facts_of(block), enrolled.get(entry.replica)))
     admitted = admit(connection, authors, Prepared(candidates, [], [], []), revocations=revocations)
     judged = {block.hash for block in admitted.blocks} | {entry.hash for entry in admitted.evidence}
     quarantine.take_out(connection, judged)

@@ -24,8 +24,10 @@ from crdt.frontier import GENESIS, Frontier, Head
 from crdt.numbering import shorten
 from crdt.open_segment import OpenSegment
 from crdt.pull import Pull
+from crdt.revocations import Revocations
 from crdt.session import Ended, Event
 from crdt.settlement import Page, parse_page
+from crdt.store import cutting
 from crdt.store.completeness import Complete
 from crdt.store.days import QUARTER_MS, Day
 from crdt.terminal_status import Status
@@ -186,6 +188,23 @@ async def test_a_terminal_gets_what_it_wants_author_by_author(depot: Depot) -> N
     certificate = AuthorCertificate.decode(first(events, "CertificateFrame").raw)
     assert certificate.verify(one.fleet_public_key) == other.certificate
     assert blocks(await one.exchange(Want({other.key.replica: 9}))) == []
+
+
+async def test_a_chain_is_not_shown_while_facts_are_still_to_leave_it(depot: Depot) -> None:
+    """Invariants 3 and 6: its terminal would write again, under its next identity, what counts here still."""
+    terminal, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await terminal.push(terminal.taps(-250), terminal.taps(-180))
+    await other.push(other.taps(-70))
+    replica = terminal.key.replica
+    revocations = Revocations().with_replaced({replica: 1})
+    await asyncio.wrap_future(depot.hub.database.write(lambda sql: cutting.begin(sql, revocations)))
+    for after_seq in (0, 1, 2):
+        events = await other.exchange(Want({replica: after_seq}))
+        assert first(events, "Refusal").code is RefusalCode.COME_AGAIN
+        assert blocks(events) == []
+    assert blocks(await other.exchange(Want({other.key.replica: 0}))) == other.chain
+    await asyncio.wrap_future(depot.hub.database.write(lambda sql: cutting.cut_some(sql, NOON_MS)))
+    assert blocks(await other.exchange(Want({replica: 0}))) == terminal.chain[:1]
 
 
 async def test_an_answer_stays_within_an_exchange_and_asking_again_brings_the_rest(depot: Depot) -> None:

@@ -6,6 +6,7 @@ a single step would have made of it.
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
@@ -22,12 +23,14 @@ from crdt.store.cutting import Cut, cut_some
 from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import Change, HubLedger
 from tests.crdt import world
-from tests.crdt.store.branches import caught_up
+from tests.crdt.store.branches import COMMON, MINE, as_of, caught_up, facts, renewed
+from tests.crdt.store.depots import Depot
 from tests.crdt.store.fleet import Fleet, added_up, card, deltas_of
 from tests.crdt.store.quarantined import at_rest, in_quarantine
 from tests.crdt.store.servers import Server
 from tests.crdt.store.sharing import hubs, on_servers, store_of, until
 from tests.crdt.store.stores import NewFleet
+from tests.crdt.store.test_adopting_put_back import balances
 
 ONE, OTHER, STRANGER = world.TERMINALS
 SIZES = [2, 3, 1, 2, 4, 1, 2, 3]
@@ -213,6 +216,26 @@ def test_a_list_that_moves_the_cut_off_in_between_holds_from_then_on(fleet: Flee
     check_as_if_it_had_only(hub, counted, mine[len(counted) :])
 
 
+def test_invariant_3_a_list_that_ends_a_cut_has_copies_of_what_had_left_booked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub had taken its copy back for a ride that the first step takes out, and none comes after it."""
+    monkeypatch.setattr(cutting, "STEP_FACTS", 1)
+    late = facts((1, Kind.FARE, -5), (3, Kind.FARE, -70), first=4)
+    all_of_it = [*COMMON, *MINE, *late]
+    one = ONE.key.replica
+    with closing(Depot(tmp_path)) as depot:
+        depot.revoke(Revocations().with_replaced({one: 3}))
+        depot.give(ONE.blocks(all_of_it, [3, 1]))
+        depot.adopt()
+        depot.revoke(Revocations())
+        assert depot.believes() == balances(all_of_it)
+        moved = [document(Revocations({one: cut_off}), 9 + cut_off) for cut_off in (3, 4)]
+        for putting in [depot.hub.put_document(each) for each in moved]:
+            assert putting.result()
+        assert depot.believes() == balances(all_of_it)
+
+
 def test_a_closed_day_is_restated_as_by_one_step(fleet: Fleet) -> None:
     """Issue: late blocks restate a closed day as an explicit adjustment, and so do those that leave."""
     give(fleet.hub, chain())
@@ -278,3 +301,29 @@ def test_another_process_goes_on_where_one_has_ended(url: str, server: Server) -
         store_of(ended).write_and_wait(work)
         until(lambda: other.heads().result()[ONE.key.replica].seq == CUT_OFF)
         until(lambda: len(in_quarantine(other).result()) == len(SIZES) - 1)
+
+
+@on_servers
+def test_invariant_3_another_process_compares_where_one_has_ended_with_the_cut(
+    url: str, server: Server
+) -> None:
+    """The ride had come from two terminals, and the hub had taken back its earlier identity's copy of it."""
+    earlier = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"O")
+    ride = facts((1, Kind.FARE, -70), author=OTHER)
+    revocations = Revocations({OTHER.key.replica: 0})
+
+    def work(connection: Connection) -> None:
+        papers.put_document(connection, document(revocations))
+        cutting.begin(connection, revocations)
+        while cut_some(connection, 9).more:
+            pass
+
+    with hubs(url, 2) as (ended, other):
+        for author, delta in ((earlier, as_of(ride, earlier)), (OTHER, ride)):
+            raws = [block.raw for block in author.blocks(delta, [])]
+            assert not ended.merge(raws, [author.certificate]).result().refused
+            at_rest(ended)
+        until(lambda: other.lag().result() == 0 and other.balance(card(1)).result() == -70)
+        store_of(ended).write_and_wait(work)
+        store_of(ended).close()
+        until(lambda: bool(in_quarantine(other).result()) and other.balance(card(1)).result() == -70)
