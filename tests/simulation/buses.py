@@ -122,7 +122,13 @@ class Bus:
         if self.branch is None:
             self._oracle.found(self.replica, self.ledger.status()["head_seq"])
         else:
-            self._oracle.found(self.branch.name, len(self.apart()))
+            here, elsewhere = self.apart(), self._written_elsewhere()
+            facts = self._oracle.facts[self.branch.name]
+            # The power may have failed between giving way to the hub's chain and taking up the next identity.
+            self._oracle.facts[self.branch.name] = [
+                fact for fact in facts if fact in here or fact not in elsewhere
+            ]
+            self._oracle.found(self.branch.name, len(here))
         self.taps.start()
 
     def pair_anew(self) -> None:
@@ -176,12 +182,7 @@ class Bus:
         apart = [] if self.branch is None else self._oracle.facts[self.branch.name]
         moved = [*self._oracle.facts[before][sealed:], *apart]
         facts = self.record.open_facts()
-        known, reach = self._oracle.facts[self.replica], self._oracle.hub.reach
-        others = [  # by an identity that a copy was promised, and other storage has taken up
-            fact
-            for kin in {*self.replicas} - {before, self.replica}
-            for fact in self._oracle.facts[kin][: reach.get(kin, 0)]
-        ]
+        known, others = self._oracle.facts[self.replica], self._written_elsewhere(before)
         expect(
             Counter(facts) == Counter(moved) - Counter([*known, *others]),
             f"{self.name} took over {facts}, not {moved}",
@@ -193,6 +194,13 @@ class Bus:
         else:
             self._oracle.begin(self.replica, facts)
             self._oracle.acknowledge(self.replica)
+
+    def _written_elsewhere(self, *but: ReplicaId) -> list[Fact]:
+        """What the hub has by its other identities: by one that a copy was promised, and other storage has
+        taken up."""
+        reach, facts = self._oracle.hub.reach, self._oracle.facts
+        kin = {*self.replicas} - {self.replica, *but}
+        return [fact for one in sorted(kin) for fact in facts[one][: reach.get(one, 0)]]
 
     def apart(self) -> list[Fact]:
         """What is on the disk beside what everybody has of its identity."""

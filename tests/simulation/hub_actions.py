@@ -110,9 +110,12 @@ def forget_branch(world: World) -> None:
 
 
 def find_lost(world: World) -> None:
-    """Storage that was taken out turns up, of a terminal that has another identity since."""
+    """Storage that was taken out turns up, of a terminal that has another identity since.
+
+    Not while a hub that was put back has still to be told who had ended: until then it takes that in.
+    """
     for bus in world.buses:
-        if bus.storage.lost:
+        if bus.storage.lost and not world.hub.documents.lost.cut_offs:
             bring_lost(world.hub, bus)
             world.note(bus.name)
 
