@@ -158,8 +158,9 @@ def _shorten(connection: Connection, position: int) -> Sequence[Removed]:
 def _beginning(connection: Connection, replica: bytes, cut_off: int, facts: int, most: int) -> int:
     """With which number a chain's last blocks begin: `most` of them, or `facts` in them, or all beyond."""
     first_seq = cut_off + 1
-    for first_seq, last_seq in _END.rows(connection, replica=replica, seq=cut_off, most=most):  # noqa: B007 - the last one
-        facts -= last_seq - first_seq + 1
+    for first, last in _END.rows(connection, replica=replica, seq=cut_off, most=most):
+        first_seq = first
+        facts -= last - first + 1
         if facts <= 0:
             break
     return first_seq
