@@ -27,7 +27,8 @@ from edge.uplink import UplinkStatus
 from hub import founding
 from hub.settings import HubSettings
 from tests.demo.test_settings_documents import KEY, LIMITS, enrolled
-from tests.edge.test_uplink import ride, running, uplink_of
+from tests.edge.jobs import running
+from tests.edge.test_uplink import ride, uplink_of
 from tests.hub import conftest as hub_fixtures
 from tests.hub.conftest import PASSWORD, Depot
 from tests.hub.test_restoring import back_up, put_back, up, waiting

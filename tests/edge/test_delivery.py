@@ -27,7 +27,8 @@ from edge.terminal import Terminal
 from edge.uplink import Uplink
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, clock_of, document, pair
-from tests.edge.test_uplink import CARDS, NOWHERE, enrolled, ride, running
+from tests.edge.jobs import running
+from tests.edge.test_uplink import CARDS, NOWHERE, enrolled, ride
 from tests.edge.testhub import TestHub, open_ledger
 
 

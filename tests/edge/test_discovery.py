@@ -14,6 +14,7 @@ from crdt.protocol import SERVICE_TYPE
 from edge.addresses import HubAddress
 from edge.discovery import Discovery, addresses_of
 from edge.waiting import happens
+from tests.edge.jobs import running
 from tests.edge.test_hostile_lan import GROUP, PTR, SRV, TXT, name, on_the_lan, response
 
 OURS, THEIRS = FleetId(b"\x01" * 16), FleetId(b"\x02" * 16)
@@ -64,15 +65,20 @@ class Found:
                 pass
 
 
-@contextlib.asynccontextmanager
-async def running(discovery: Discovery) -> AsyncIterator[None]:
-    task = asyncio.create_task(discovery.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+class Completed:
+    """Waits until all of these are known at once; whoever is still announced stays known."""
+
+    def __init__(self, every: set[HubAddress]) -> None:
+        self.complete = asyncio.Event()
+        self._every = every
+        self._known = set[HubAddress]()
+
+    def __call__(self, addresses: Iterable[HubAddress]) -> None:
+        heard = set(addresses)
+        assert heard >= self._known & self._every, "whoever is still announced stays"
+        self._known |= heard
+        if heard >= self._every:
+            self.complete.set()
 
 
 async def test_the_fleets_hub_is_found_also_when_it_comes_later_and_its_goodbye_is_heard() -> None:
@@ -88,43 +94,25 @@ async def test_the_fleets_hub_is_found_also_when_it_comes_later_and_its_goodbye_
 async def test_of_more_records_than_are_looked_at_at_a_time_all_are_known() -> None:
     """Else an address that waits for its attempt would lose its turn with each look at others."""
     every = {HubAddress("127.0.0.1", 1010 + number) for number in range(5)}
-    known = set[HubAddress]()
-    complete = asyncio.Event()
-
-    def found(addresses: Iterable[HubAddress]) -> None:
-        heard = set(addresses)
-        assert heard >= known & every, "whoever is still announced stays"
-        known.update(heard)
-        if heard >= every:
-            complete.set()
-
+    found = Completed(every)
     async with (
         announced(*(record(f"hub{number}", OURS, 1010 + number) for number in range(5))),
         running(Discovery(found, lambda: OURS, network=loopback, poll_s=0.1, max_records=2)),
     ):
         async with asyncio.timeout(60):
-            await complete.wait()
+            await found.complete.wait()
 
 
 async def test_a_record_that_is_spelt_in_two_ways_is_known_like_the_others() -> None:
     """Of more records than are looked at at a time; names in DNS are the same in capitals (RFC 6762, 16)."""
     every = {HubAddress("127.0.0.1", 1030 + number) for number in range(3)}
-    known = set[HubAddress]()
-    complete = asyncio.Event()
-
-    def found(addresses: Iterable[HubAddress]) -> None:
-        heard = set(addresses)
-        assert heard >= known & every, "whoever is still announced stays"
-        known.update(heard)
-        if heard >= every:
-            complete.set()
-
+    found = Completed(every)
     discovery = Discovery(found, lambda: OURS, network=loopback, poll_s=0.1, max_records=1)
     with contextlib.closing(on_the_lan()) as other:
         async with running(discovery), asyncio.timeout(60):
-            while not complete.is_set():
+            while not found.complete.is_set():
                 other.sendto(spelt_in_two_ways(1030, 1031, 1032), (GROUP, 5353))
-                await happens(complete, 1)
+                await happens(found.complete, 1)
 
 
 def spelt_in_two_ways(*ports: int) -> bytes:

@@ -16,7 +16,8 @@ from edge.terminal import Terminal
 from edge.uplink import HINTED_AT_ONCE, HINTED_EVERY_S, Uplink
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, document
-from tests.edge.test_uplink import running, uplink_of
+from tests.edge.jobs import running
+from tests.edge.test_uplink import uplink_of
 from tests.edge.testhub import TestHub, open_ledger
 
 LOOK_S = 0.2

@@ -25,8 +25,9 @@ from edge.terminal import Terminal
 from edge.tls import client_context
 from tests.edge.authority import Fleet, server_context
 from tests.edge.conftest import FARES, document
+from tests.edge.jobs import running
 from tests.edge.lies import CARD, LIES, UNREADABLE, Lie, hello, page
-from tests.edge.test_uplink import enrolled, ride, running, uplink_of
+from tests.edge.test_uplink import enrolled, ride, uplink_of
 from tests.edge.testhub import Misbehaviour, TestHub, answer, open_ledger
 
 LIMITS = Limits(total_s=20, read_s=20)

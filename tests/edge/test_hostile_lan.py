@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 import pytest
 from zeroconf import DNSIncoming, ServiceInfo  # type: ignore[attr-defined]  # exported unsaid
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from edge.lan import Lan
+from tests.edge.jobs import running
 
 LABELS = [b"_farebox-foe", b"_tcp", b"local"]
 SERVICE_TYPE = "_farebox-foe._tcp.local."
@@ -55,17 +56,6 @@ async def until_asked(listener: socket.socket) -> None:
             heard = DNSIncoming(await loop.sock_recv(listener, 9_000))
             if heard.is_query() and any(one.name == SERVICE_TYPE for one in heard.questions):
                 return
-
-
-@contextlib.asynccontextmanager
-async def running(lan: Lan) -> AsyncIterator[None]:
-    task = asyncio.create_task(lan.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.mark.parametrize("owner", [LABELS, [b"_FAREBOX-foe", *LABELS[1:]]], ids=["as asked", "in capitals"])

@@ -15,7 +15,8 @@ from edge.tech import tell_card
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, document
-from tests.edge.test_uplink import CARDS, enrolled, ride, running, uplink_of
+from tests.edge.jobs import running
+from tests.edge.test_uplink import CARDS, enrolled, ride, uplink_of
 from tests.edge.testhub import TestHub, open_ledger
 
 CARD = CARDS[0]

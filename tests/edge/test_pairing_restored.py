@@ -30,10 +30,11 @@ from edge.terminal import Terminal
 from tests.crdt.store.quarantined import in_quarantine
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
+from tests.edge.jobs import running
 from tests.edge.test_delivery import copied
 from tests.edge.test_restored import Line, agree
 from tests.edge.test_restored import restored as put_back
-from tests.edge.test_uplink import enrolled, ride, running, uplink_of
+from tests.edge.test_uplink import enrolled, ride, uplink_of
 from tests.edge.testhub import TestHub, answer, open_ledger
 
 CODE = "4-7K2M9QX"

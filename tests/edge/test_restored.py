@@ -29,8 +29,9 @@ from tests.crdt.store.quarantined import in_quarantine
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.doors import Door, compared, doors
+from tests.edge.jobs import running
 from tests.edge.test_delivery import copied
-from tests.edge.test_uplink import enrolled, ride, running, uplink_of
+from tests.edge.test_uplink import enrolled, ride, uplink_of
 from tests.edge.testhub import TestHub, open_ledger
 
 EARLY, LATE, AFTER = (CardId(bytes([4, 0, 0, number])) for number in (1, 2, 3))

@@ -21,8 +21,9 @@ from hardware.feedback import Signal
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, Passenger, document
 from tests.edge.doors import Door, compared, doors, revoked
+from tests.edge.jobs import running
 from tests.edge.test_taps import taking_taps, tap
-from tests.edge.test_uplink import enrolled, running, uplink_of
+from tests.edge.test_uplink import enrolled, uplink_of
 from tests.edge.testhub import TestHub, open_ledger
 
 OTHER = "04000000000001"

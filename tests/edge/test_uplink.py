@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from edge.uplink import Uplink
 from edge.waiting import Wait, happens
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, clock_of, document, pair
+from tests.edge.jobs import running
 from tests.edge.testhub import TestHub, answer, open_ledger
 
 LIMITS = Limits(total_s=20, read_s=20)
@@ -83,17 +84,6 @@ def uplink_of(
         wait=wait,
         elapsed_s=elapsed_s,
     )
-
-
-@contextlib.asynccontextmanager
-async def running(uplink: Uplink) -> AsyncIterator[None]:
-    task = asyncio.create_task(uplink.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def test_taps_go_up_settlement_and_fares_come_down_and_both_ledgers_agree(

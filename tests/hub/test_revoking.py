@@ -1,7 +1,9 @@
 """Revocation with a cut-off: what counts, what waits for review, and what an operator can still decide."""
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -226,23 +228,13 @@ async def test_a_terminal_that_is_revoked_again_while_its_chain_is_cut_loses_no_
 ) -> None:
     """A cut-off far below its head takes a while; what is held until then is not what counts."""
     monkeypatch.setattr(cutting, "STEP_FACTS", 1)
-    stolen, held, go = await depot.pair("Bus 9"), threading.Event(), threading.Event()
+    stolen = await depot.pair("Bus 9")
     await stolen.push(stolen.taps(1000, kind=Kind.OPENING), *(stolen.taps(-250) for _ in range(4)))
-
-    def hold(_connection: Connection) -> None:
-        held.set()
-        assert go.wait(PATIENCE_S)
-
-    database = depot.hub.database
-    assert isinstance(database, Database)
-    holding = database.write(hold)
-    assert held.wait(PATIENCE_S)
-    once = asyncio.create_task(revoke(depot, "Bus 9", cut_off=2))
-    await queued(database, 1)
-    again = asyncio.create_task(revoke(depot, "Bus 9"))
-    await queued(database, 2)
-    go.set()
-    await asyncio.wrap_future(holding)
+    async with writer_held(depot) as database:
+        once = asyncio.create_task(revoke(depot, "Bus 9", cut_off=2))
+        await queued(database, 1)
+        again = asyncio.create_task(revoke(depot, "Bus 9"))
+        await queued(database, 2)
     assert await once == await again == {stolen.key.replica.hex(): 2}
     await asyncio.to_thread(at_rest, depot.hub.ledger)
     assert await balance(depot) == 750
@@ -252,7 +244,24 @@ async def test_a_terminal_that_is_revoked_again_while_its_chain_is_cut_loses_no_
 async def test_a_terminal_paired_anew_while_it_is_revoked_is_the_one_or_the_other(depot: Depot) -> None:
     """Invariant 10: its new identity is not on the list of those that ended while the registry lets it in."""
     await depot.pair("Bus 9")
-    invite, held, go = await depot.invite(), threading.Event(), threading.Event()
+    invite = await depot.invite()
+    async with writer_held(depot) as database:
+        revoking = asyncio.create_task(revoke(depot, "Bus 9"))
+        await queued(database, 1)
+        pairing = asyncio.create_task(Terminal.pair(depot.url, invite, "Bus 9"))
+        await queued(database, 2)
+    cut_offs, found = await revoking, await pairing
+    (row,) = await depot.ask("GET", "/terminals")
+    assert not row["revoked"]
+    assert found.key.replica.hex() not in cut_offs
+    events = await found.push(found.taps(-250))
+    assert first(events, "Ack").frontier == {found.key.replica: found.head}
+
+
+@contextlib.asynccontextmanager
+async def writer_held(depot: Depot) -> AsyncIterator[Database]:
+    """Nothing is written to the hub's database meanwhile."""
+    held, go = threading.Event(), threading.Event()
 
     def hold(_connection: Connection) -> None:
         held.set()
@@ -262,18 +271,11 @@ async def test_a_terminal_paired_anew_while_it_is_revoked_is_the_one_or_the_othe
     assert isinstance(database, Database)
     holding = database.write(hold)
     assert held.wait(PATIENCE_S)
-    revoking = asyncio.create_task(revoke(depot, "Bus 9"))
-    await queued(database, 1)
-    pairing = asyncio.create_task(Terminal.pair(depot.url, invite, "Bus 9"))
-    await queued(database, 2)
-    go.set()
-    await asyncio.wrap_future(holding)
-    cut_offs, found = await revoking, await pairing
-    (row,) = await depot.ask("GET", "/terminals")
-    assert not row["revoked"]
-    assert found.key.replica.hex() not in cut_offs
-    events = await found.push(found.taps(-250))
-    assert first(events, "Ack").frontier == {found.key.replica: found.head}
+    try:
+        yield database
+    finally:
+        go.set()
+        await asyncio.wrap_future(holding)
 
 
 async def queued(database: Database, count: int) -> None:
