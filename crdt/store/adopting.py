@@ -244,9 +244,13 @@ def _facts(entry: Quarantined) -> Sequence[Delta]:
 
 
 def _is_absent(connection: Connection, kin: Kin, entry: Quarantined, facts: Sequence[Delta]) -> bool:
-    """Whether the ledger has nothing of a block that came too late. One fact tells of most, and quickly."""
-    if entry.reason is not RefusalCode.REVOKED or entry.resolution not in quarantine.UNRESOLVED:
+    """Whether the ledger has nothing of a block that came too late.
+
+    One fact tells of most, and quickly. Not where the hub was ever put back, or has part of the block: what
+    an earlier identity copied of it may be the others.
+    """
+    if entry.reason is not RefusalCode.REVOKED or entry.resolution not in (quarantine.OPEN, quarantine.SAID):
         return False
-    last = facts[-1:]
+    last = facts[-1:] if len(kin.hubs) == 1 else facts
     found = held(connection, kin, entry.replica, last)
     return not any(found.knows(Content.of(fact)) for fact in last)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from crdt.block import Block, parse
-from crdt.certificate import Role, issue
+from crdt.certificate import AuthorCertificate, Role, issue
 from crdt.documents import SignedDocument
 from crdt.errors import MisuseError
 from crdt.facts import Delta, Draft, Kind, TerminalId
@@ -109,10 +109,10 @@ class Depot:
             for raw in self.hub.blocks_after(replica, 0, EVERYTHING).result():
                 self.elsewhere[parse(raw).hash] = raw
 
-    def give(self, blocks: Iterable[Block]) -> None:
-        """Somebody brings blocks, and all certificates there are."""
+    def give(self, blocks: Iterable[Block], further: Iterable[AuthorCertificate] = ()) -> None:
+        """Somebody brings blocks, all certificates that every test has, and `further` ones."""
         certificates = [hub_identity(number).certificate for number in range(self._identity + 1)]
-        certificates += [*world.CERTIFICATES, TWICE.certificate]
+        certificates += [*world.CERTIFICATES, TWICE.certificate, *further]
         self.hub.merge([block.raw for block in blocks], certificates).result()
 
     def bring_back(self) -> None:

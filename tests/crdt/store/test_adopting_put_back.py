@@ -15,11 +15,12 @@ from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.content import Content
 from tests.crdt import world
-from tests.crdt.store.branches import COMMON, MINE, ONE, THEIRS, as_of, facts
+from tests.crdt.store.branches import COMMON, MINE, ONE, THEIRS, as_of, facts, renewed
 from tests.crdt.store.depots import CARDS, HUB_EVENTS, TWICE, Depot
 from tests.crdt.store.fleet import added_up, card
 from tests.crdt.store.quarantined import in_quarantine
 
+THRICE = renewed(ONE, b"T")  # and one more of its identities
 AGAIN = TWICE.blocks(as_of(THEIRS, TWICE), [1])
 OTHERS = [*THEIRS[:1], *facts((2, Kind.FARE, -9), (4, Kind.FARE, 0), first=4)]  # begins as THEIRS does
 BRANCH = ONE.blocks(COMMON + THEIRS, [4])
@@ -157,6 +158,26 @@ def test_an_accepted_block_that_an_earlier_identity_of_the_hub_had_adopted_count
     depot.revoke(Revocations({ONE.key.replica: 4}))
     assert depot.believes() == balances([*COMMON, *MINE, *facts((1, Kind.FARE, -5), first=4)])
     assert resolutions(depot) == {quarantine.UNDONE}
+
+
+def test_a_sale_counts_once_where_the_end_of_its_late_block_was_not_copied_and_is_lost(depot: Depot) -> None:
+    """An identity of the terminal had written the end before the adoption, another writes the sale."""
+    sale, ride = facts((1, Kind.TOPUP, 900), (1, Kind.FARE, -5), first=4)
+    late = ONE.blocks([*COMMON, *MINE, sale, ride], [3])
+    end = THRICE.blocks(as_of([ride], THRICE), [])
+    replaced = Revocations().with_replaced({ONE.key.replica: 3})
+    depot.revoke(replaced)
+    depot.give(late, [THRICE.certificate])
+    depot.give(end)
+    depot.adopt()
+    depot.go_back(noticed=True)
+    depot.revoke(replaced)
+    depot.give(late, [THRICE.certificate])
+    depot.bring_back()
+    depot.give(TWICE.blocks(as_of([sale], TWICE), []))
+    assert depot.believes() == balances([*COMMON, *MINE, sale])
+    depot.give(end)
+    assert depot.believes() == balances([*COMMON, *MINE, sale, ride])
 
 
 EVENTS: Final[Mapping[str, Callable[[Depot], None]]] = {
