@@ -31,8 +31,8 @@ class Recall:
 
         def work(amendment: Amendment) -> SignedDocument | None:
             kept = amendment.document(name)
-            lost = restoring.lost_list(amendment.connection) is not None
-            if kept is not None and lost and kept.version < version <= MAX_BELIEVED:
+            put_back = restoring.last(amendment.connection) is not None
+            if kept is not None and put_back and kept.version < version <= MAX_BELIEVED:
                 self._sealer.put(amendment, name, kept.body, above=version)
             return amendment.document(name)
 
@@ -52,10 +52,10 @@ class Recall:
             document.verify(signer)
             if document.signer == self._sealer.key.replica:
                 return
-            backed_up = restoring.lost_list(connection)
-            if backed_up is None:
+            kept = restoring.list_kept(connection, document.signer)
+            if kept is None:
                 raise NotPermitted("This hub has lost no list of revocations.")
-            if document.version <= backed_up:
+            if document.version <= kept:
                 return
             ours, theirs = papers.revocations(connection), Revocations.decode(document.body)
             try:

@@ -89,12 +89,16 @@ def version_floor(connection: Connection) -> int:
     return int(connection.execute(query).scalar_one() or 0)
 
 
-def lost_list(connection: Connection) -> int | None:
-    """Which version of the list of revocations was in the backup, 0 for none: later ones were lost.
+def list_kept(connection: Connection, signer: ReplicaId) -> int | None:
+    """Up to which version what this identity of the hub said in the list of revocations was in the backup,
+    0 for nothing; what it said later was lost. None when the hub was never put back.
 
-    None when the hub was never put back.
+    Of an identity of which the backup does not say how it ended, the least of what any backup had.
     """
-    version = connection.execute(select(func.max(tables.restored_hub.c.list_version))).scalar_one()
+    kept = tables.restored_hub.c.list_version
+    ended = select(kept).where(tables.restored_hub.c.former == signer).scalar_subquery()
+    any_backup = select(func.min(kept)).scalar_subquery()
+    version = connection.execute(select(func.coalesce(ended, any_backup))).scalar_one()
     return None if version is None else int(version)
 
 

@@ -157,6 +157,37 @@ async def test_a_revocation_comes_back_although_nothing_else_was_lost(
 
 
 @pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_a_list_that_was_lost_before_the_hub_was_put_back_twice_is_joined_too(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """Its number is lower than that of the list in the second backup, which knows nothing of it."""
+    first_backup, second_backup = tmp_path / "backup", tmp_path / "second"
+    async with up(settings) as depot:
+        bus, stolen = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await depot.pair("Bus 3")
+        await back_up(depot, first_backup)
+        await revoke(depot, "Bus 2")
+        listed = documents(await bus.exchange(Pull(documents={REVOKED_DOCUMENT: 0})))[REVOKED_DOCUMENT]
+    put_back(settings, first_backup)
+    async with up(settings) as depot:
+        await revoke(depot, "Bus 3")
+        await back_up(depot, second_backup)
+        await top_up(depot, "request-1")
+    put_back(settings, second_backup)
+    async with up(settings) as depot:
+        held = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
+        assert held is not None
+        assert held.version > listed.version
+        lost = CertificateFrame(bus.hub_certificate.encode()), DocumentFrame(listed.encode())
+        await at(depot, bus).exchange(*lost)
+        joined = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
+        assert joined is not None
+        ended = Revocations.decode(joined.body).cut_offs
+        assert ended == {**Revocations.decode(held.body).cut_offs, **Revocations.decode(listed.body).cut_offs}
+        assert stolen.key.replica in ended
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
 async def test_nobody_but_a_hub_ends_an_identity(settings: HubSettings, tmp_path: Path) -> None:
     """Invariants 8 and 10: a list of a terminal's, of a stranger's, and one that the backup has already."""
     backup = tmp_path / "backup"
