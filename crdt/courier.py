@@ -1,7 +1,9 @@
 """Courier files: blocks on a USB stick or a laptop. One session as bytes, of any size, read in pieces.
 
-    magic | HELLO of the exporter | for each replica: CERTIFICATE, BLOCK …  | HEADS … | SHA-256 of all before
+    magic | HELLO of the exporter | CERTIFICATE, DOCUMENT | for each replica: CERTIFICATE, BLOCK …
+    | HEADS … | SHA-256 of all before
 
+The document is the list of revocations: what a replaced terminal has written again counts twice without it.
 HEADS at the end say how far the file goes, so one that was cut short is noticed, between two blocks too, and
 the checksum that they are what was written; what came before is good all the same, because every block
 proves itself. Importing again changes nothing.
@@ -12,7 +14,7 @@ from typing import Final
 
 from crdt.errors import InputRefused, Malformed, MisuseError, RefusalCode, TooLarge
 from crdt.facts import FleetId, ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame, Heads, Hello
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Heads, Hello
 from crdt.frontier import MAX_FRONTIER, Frontier, Head, parts
 from crdt.session import Event, Refused, Session
 
@@ -43,6 +45,10 @@ def lacks_room(authors: int, most: int = MAX_COURIER_AUTHORS) -> str:
     return f"a courier file has room for {most:,} authors, and these blocks are of {authors:,}"
 
 
+Carried = CertificateFrame | DocumentFrame | BlockFrame
+"""What a courier file has between its beginning and its end."""
+
+
 class CourierWriter:
     """Makes the bytes of a courier file, piece by piece, in the order in which they are asked for."""
 
@@ -54,8 +60,8 @@ class CourierWriter:
         """The first bytes. `frontier`: what the exporter holds; the first MAX_FRONTIER of it are told."""
         return self._summed(MAGIC + self._session.hello(parts(frontier)[0]))
 
-    def message(self, message: CertificateFrame | BlockFrame) -> bytes:
-        """The bytes of a certificate or block."""
+    def message(self, message: Carried) -> bytes:
+        """The bytes of a certificate, of the list of revocations, or of a block."""
         return self._summed(self._session.send(message))
 
     def end(self, frontier: Frontier) -> bytes:
@@ -152,7 +158,7 @@ class CourierReader:
                 return Refused(code, OTHER_FLEET) if code is RefusalCode.FOREIGN_FLEET else event
             case Heads(frontier=frontier):
                 return self._refusal_of_heads(frontier)
-            case Hello() | CertificateFrame() | BlockFrame() if not self._told:
+            case Hello() | CertificateFrame() | DocumentFrame() | BlockFrame() if not self._told:
                 return None
             case _:
                 return self._refuse(Malformed(f"a {type(event).__name__} is not for a courier file"))

@@ -14,9 +14,10 @@ from crdt.certificate import AuthorCertificate
 from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, lacks_room
 from crdt.errors import InputRefused, LedgerError
 from crdt.facts import ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame, Hello
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Hello
 from crdt.frontier import Frontier, Head, joined, missing
 from crdt.session import Event, Refused
+from edge import revoked_list
 from edge.errors import ControlError
 from edge.identity import Identity
 from edge.terminal import Enrolment, Terminal
@@ -56,6 +57,7 @@ class Export:
             self.unsealed = self._ledger.status()["open"] if self._ledger.suspended else 0
             """Taps that cannot be in the file: they wait for a new identity to seal them."""
             self._held = self._ledger.heads()
+            self._list = revoked_list.newer_than(self._ledger, 0)
             self._ends = {**self._ledger.keepsake.heads(), **self._held}
             settled = self._ledger.settled_frontier() if after is None else {}
         self._after = {replica: head.seq for replica, head in settled.items()} if after is None else after
@@ -75,7 +77,7 @@ class Export:
         """The bytes of the file, in pieces. Waits. Raises Superseded when the terminal is paired anew."""
         writer = CourierWriter(self._identity.fleet, self._identity.replica)
         written: dict[ReplicaId, Head] = {}
-        yield writer.beginning(self._held)
+        yield writer.beginning(self._held) + b"".join(map(writer.message, self._list))
         for replica in sorted(self._ends, key=lambda each: (each not in self._held, each)):
             if self._gap(replica):
                 yield from self._chain(writer, replica, written)
@@ -166,6 +168,8 @@ class Import:
                 case CertificateFrame(raw):
                     self._certificate(raw)
                     self._waiting_bytes += len(raw)
+                case DocumentFrame(raw):
+                    self._take_list(raw)
                 case BlockFrame(raw):
                     self._blocks.append(raw)
                     self._waiting_bytes += len(raw)
@@ -175,6 +179,16 @@ class Import:
     def _certificate(self, raw: bytes) -> None:
         try:
             self._certificates.append(AuthorCertificate.decode(raw))
+        except InputRefused as error:
+            self._refused("", error)
+
+    def _take_list(self, raw: bytes) -> None:
+        """Of revocations; what comes after it counts by it."""
+        presented = list(self._certificates)
+        self._merge()
+        try:
+            with self.terminal.syncing(self._identity):
+                revoked_list.take(self._identity, self._ledger, raw, presented)
         except InputRefused as error:
             self._refused("", error)
 

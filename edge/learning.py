@@ -5,6 +5,7 @@ nothing has changed.
 """
 
 import logging
+from collections.abc import Sequence
 
 from crdt.certificate import AuthorCertificate, Role
 from crdt.documents import FLEET_DOCUMENT, TERMINAL_DOCUMENT, SignedDocument
@@ -54,7 +55,7 @@ class Learning:
         document = SignedDocument.decode(raw)
         return document.name == REVOKED_DOCUMENT and revoked_list.forgets(self._enrolment.ledger, document)
 
-    def former_list(self, hub: ReplicaId | None = None) -> list[Message]:
+    def former_list(self, hub: ReplicaId | None = None) -> Sequence[Message]:
         """The list of revocations held, with its signer's certificate, for a hub that was put back; nothing
         where the hub was told, or (`hub`) has signed it itself."""
         listed = self._enrolment.ledger.document(REVOKED_DOCUMENT)

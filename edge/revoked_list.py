@@ -19,6 +19,9 @@ from edge.identity import Identity
 
 log = logging.getLogger(__name__)
 
+Paper = CertificateFrame | DocumentFrame
+"""The list, or the certificate of who signed it."""
+
 
 def version_of(ledger: TerminalLedger) -> int:
     """The version held; 0 for none."""
@@ -37,7 +40,7 @@ def named(messages: Iterable[Message]) -> int:
     return next((pull.documents.get(REVOKED_DOCUMENT, 0) for pull in pulls), 0)
 
 
-def newer_than(ledger: TerminalLedger, version: int) -> list[Message]:
+def newer_than(ledger: TerminalLedger, version: int) -> Sequence[Paper]:
     """The list held, to hand over to who has that version; nothing where it is no newer."""
     document = ledger.document(REVOKED_DOCUMENT)
     if document is None or document.version <= version:
@@ -45,12 +48,12 @@ def newer_than(ledger: TerminalLedger, version: int) -> list[Message]:
     return papers(document, ledger.authors())
 
 
-def papers(document: SignedDocument | None, known: Mapping[ReplicaId, AuthorCertificate]) -> list[Message]:
+def papers(document: SignedDocument | None, known: Mapping[ReplicaId, AuthorCertificate]) -> Sequence[Paper]:
     """A list to hand over, with its signer's certificate, for who may not know whose key it was."""
     if document is None:
         return []
     signer = known.get(document.signer)
-    certificates: list[Message] = [] if signer is None else [CertificateFrame(signer.encode())]
+    certificates = [] if signer is None else [CertificateFrame(signer.encode())]
     return [*certificates, DocumentFrame(document.encode())]
 
 

@@ -45,6 +45,7 @@ from hub.keys import (
     LEDGER,
     OPERATORS,
     OVERVIEW,
+    RECALL,
     SERVICE,
     SETTINGS_DESK,
     About,
@@ -213,10 +214,15 @@ def _network_app(hub: Hub, bus: EventBus) -> web.Application:
 def _control_app(hub: Hub) -> web.Application:
     app = web.Application(middlewares=[refusals], client_max_size=server.MAX_BODY_BYTES)
     app[JSON_ERRORS] = True
-    app[LEDGER], app[BACKUPS] = hub.ledger, Backups(hub.settings, os.environ)
+    app[LEDGER], app[BACKUPS], app[RECALL] = hub.ledger, Backups(hub.settings, os.environ), _recall(hub)
     for routes in (control.control_routes(), ledger_routes(), settings_routes()):
         app.add_routes(routes)
     return app
+
+
+def _recall(hub: Hub) -> Recall:
+    sealer = Sealer(hub.authority.fleet, hub.authority.ledger_key)
+    return Recall(hub.ledger, sealer, asyncio.wrap_future)
 
 
 def _terminal_routes(
@@ -230,7 +236,7 @@ def _terminal_routes(
     settings = hub.settings
     callers = Callers(registry, now_ms)
     turns = Turns(settings.exchanges, time.monotonic)
-    lost = Recall(hub.ledger, Sealer(hub.authority.fleet, hub.authority.ledger_key), asyncio.wrap_future)
+    lost = _recall(hub)
     sync = Sync(
         hub.database, hub.ledger, callers, registry, bus, turns, settings.page_rows, now_ms, documents, lost
     )

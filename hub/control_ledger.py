@@ -10,7 +10,7 @@ from hub.adopting import no_block
 from hub.bodies import json_object
 from hub.errors import RequestRefused
 from hub.excerpt import page_number
-from hub.keys import BACKUPS, EVIDENCE, LEDGER, SERVICE
+from hub.keys import BACKUPS, EVIDENCE, LEDGER, RECALL, SERVICE
 
 BINARY = "application/octet-stream"
 PIECE_BYTES = 64 * 1024
@@ -46,7 +46,7 @@ async def backup(request: web.Request) -> web.StreamResponse:
 
 async def import_(request: web.Request) -> web.Response:
     """POST /ledger/import: a courier file as the body -> what became of it, see courier.Imported"""
-    file = courier.Import(request.app[LEDGER], request.app[EVIDENCE])
+    file = courier.Import(request.app[LEDGER], request.app[EVIDENCE], request.app[RECALL])
     imported = await file.run(request.content.iter_chunked(PIECE_BYTES))
     return web.json_response(asdict(imported))
 

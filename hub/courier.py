@@ -15,16 +15,19 @@ from typing import Final
 from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
 from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, lacks_room
-from crdt.errors import InputRefused, RefusalCode
+from crdt.documents import SignedDocument
+from crdt.errors import InputRefused, NotPermitted, RefusalCode
 from crdt.facts import ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame
 from crdt.frontier import Frontier, Gap, Head, missing
 from crdt.ledger import RefusedInput
+from crdt.revocations import REVOKED_DOCUMENT
 from crdt.session import Event, Refused
 from crdt.store.hub import HubLedger
 from hub.authornames import author_name
 from hub.errors import RequestRefused
 from hub.evidence import Evidence
+from hub.recalling import Recall
 
 BATCH_BYTES = 1024 * 1024  # of blocks and certificates in one merge
 BATCH_ITEMS = 4096
@@ -72,9 +75,10 @@ class Imported:
 class Import:
     """One file on its way into the ledger."""
 
-    def __init__(self, ledger: HubLedger, evidence: Evidence) -> None:
+    def __init__(self, ledger: HubLedger, evidence: Evidence, lost: Recall) -> None:
         self._ledger = ledger
         self._evidence = evidence
+        self._lost = lost
         self._reader = CourierReader(ledger.fleet, ledger.replica)
         self._certificates: list[AuthorCertificate] = []
         self._blocks: list[bytes] = []
@@ -101,6 +105,8 @@ class Import:
                 case CertificateFrame(raw):
                     self._learn(raw)
                     self._bytes += len(raw)
+                case DocumentFrame(raw):
+                    await self._recall(raw)
                 case BlockFrame(raw):
                     self._blocks.append(raw)
                     self._bytes += len(raw)
@@ -116,6 +122,18 @@ class Import:
     def _learn(self, raw: bytes) -> None:
         try:
             self._certificates.append(AuthorCertificate.decode(raw))
+        except InputRefused as error:
+            self._done.refuse(str(error))
+
+    async def _recall(self, raw: bytes) -> None:
+        """Join a list of revocations that this hub has lost with its own, before the blocks that follow."""
+        await self._merge()
+        try:
+            document = SignedDocument.decode(raw)
+            if document.name != REVOKED_DOCUMENT:
+                raise NotPermitted(f"a document {document.name!r} is not for a courier file")
+            if document.signer != self._ledger.replica:
+                await self._lost.take(document)
         except InputRefused as error:
             self._done.refuse(str(error))
 
@@ -183,10 +201,14 @@ async def export(ledger: HubLedger, most_authors: int = MAX_COURIER_AUTHORS) -> 
             f"Nothing was exported: {too_many}. A backup has all of them: farebox-hub backup FILE.",
             HTTPStatus.CONFLICT,
         )
+    listed = await asyncio.wrap_future(ledger.document(REVOKED_DOCUMENT))
     authors = ledger.authors()
     writer = CourierWriter(ledger.fleet, ledger.replica)
     written: dict[ReplicaId, Head] = {}
     yield writer.beginning(heads)
+    if listed is not None:
+        yield writer.message(CertificateFrame(authors[listed.signer].encode()))
+        yield writer.message(DocumentFrame(listed.encode()))
     for replica, head in sorted(heads.items()):
         yield writer.message(CertificateFrame(authors[replica].encode()))
         async for block in _chain(ledger, replica, head):

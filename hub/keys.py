@@ -1,7 +1,7 @@
 """Where a view finds the hub's parts: `request.app[OVERVIEW]`, and so on.
 
-For pages: OVERVIEW, EVIDENCE, EXPOSURES, DAYBOOK (read), SERVICE (change), SETTINGS_DESK
-(both), EVENTS (what changed, live), OPERATORS (login). For the control socket also LEDGER and BACKUPS.
+For pages: OVERVIEW, EVIDENCE, EXPOSURES, DAYBOOK (read), SERVICE (change), SETTINGS_DESK (both), EVENTS (what
+changed, live), OPERATORS (login). For the control socket also LEDGER, BACKUPS and RECALL.
 `hub.pages.routes() -> list[web.RouteDef]` is mounted at the root by hub.app; /api/v1 is the terminals'.
 A RequestRefused that leaves a view becomes its status and its sentence as plain text.
 """
@@ -18,6 +18,7 @@ from hub.evidence import Evidence
 from hub.exposure import Exposures
 from hub.operators import OPERATORS
 from hub.overview import Overview
+from hub.recalling import Recall
 from hub.service import Service
 from hub.settings_desk import SettingsDesk
 
@@ -42,6 +43,7 @@ EXPOSURES = web.AppKey("EXPOSURES", Exposures)
 DAYBOOK = web.AppKey("DAYBOOK", Daybook)
 SETTINGS_DESK = web.AppKey("SETTINGS_DESK", SettingsDesk)
 BACKUPS = web.AppKey("BACKUPS", Backups)
+RECALL = web.AppKey("RECALL", Recall)
 EVENTS = web.AppKey("EVENTS", EventBus)
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "LEDGER",
     "OPERATORS",
     "OVERVIEW",
+    "RECALL",
     "SERVICE",
     "SETTINGS_DESK",
 ]

@@ -16,6 +16,7 @@ from crdt.courier import (
     CourierWriter,
     lacks_room,
 )
+from crdt.documents import SignedDocument
 from crdt.errors import MisuseError, RefusalCode
 from crdt.facts import FleetId, ReplicaId
 from crdt.frames import (
@@ -24,6 +25,7 @@ from crdt.frames import (
     Ack,
     BlockFrame,
     CertificateFrame,
+    DocumentFrame,
     Heads,
     Hello,
     ShortBlockFrame,
@@ -34,6 +36,7 @@ from crdt.frontier import MAX_FRONTIER, Head, parts
 from crdt.ledger import Ledger
 from crdt.open_segment import OpenSegment
 from crdt.pull import Pull
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Ended, Event, Refused
 from crdt.terminal_status import Status
 from tests.crdt.vectors import deltas
@@ -179,7 +182,7 @@ def test_a_file_that_is_not_one_is_refused_with_its_code(data: bytes, code: Refu
         Status({}), Pull(), Ack({}), ShortBlockFrame(b"s"), Want({}), OpenSegment(Head(1, b"h" * 32), 0, b""),
     ],
 )  # fmt: skip
-def test_only_certificates_blocks_and_the_end_are_for_a_file(
+def test_only_certificates_the_list_blocks_and_the_end_are_for_a_file(
     message: Status | Pull | Ack | ShortBlockFrame | Want | OpenSegment,
 ) -> None:
     """What follows something else is not taken: a session that somebody recorded is no courier file."""
@@ -187,6 +190,19 @@ def test_only_certificates_blocks_and_the_end_are_for_a_file(
     events = one.receive_data(PARTS[0] + PARTS[1] + encode_frame(message) + PARTS[2])
     assert [type(event) for event in events] == [Hello, CertificateFrame, Refused]
     assert type(message).__name__ in str(events[-1])
+
+
+def test_the_list_of_revocations_is_for_a_file_too() -> None:
+    """Whoever reads it decides what the list is worth; after the end nothing is taken."""
+    body = Revocations({EXPORTER: 1}).encode()
+    paper = DocumentFrame(SignedDocument.seal(HUB_KEY, FLEET, REVOKED_DOCUMENT, 1, body).encode())
+    writer = CourierWriter(FLEET, EXPORTER)
+    file = [writer.beginning(HEADS), writer.message(paper), writer.end(HEADS)]
+    one, events = read(b"".join(file))
+    assert [type(event) for event in events] == [Hello, DocumentFrame, Heads, Ended]
+    assert (events[1], one.heads) == (paper, HEADS)
+    _, events = read(b"".join([*file[:1], file[2][:-CHECKSUM_BYTES], encode_frame(paper)]))
+    assert [type(event) for event in events] == [Hello, Refused]
 
 
 def test_a_file_larger_than_any_exchange_is_read_holding_one_message() -> None:

@@ -247,7 +247,7 @@ async def test_a_stick_from_a_bus_that_cannot_reach_the_hub_has_its_top_ups(
     async with up(settings) as depot:
         evidence = Evidence(depot.hub.database, depot.hub.ledger)
         for new in (2, 0):
-            done = await Import(depot.hub.ledger, evidence).run(pieces())
+            done = await Import(depot.hub.ledger, evidence, depot.lost).run(pieces())
             assert (done.blocks, done.refused, done.missing, done.trouble) == (new, 0, [], "")
         assert await balance(depot) == 250
         assert await waiting(depot) == {}

@@ -16,10 +16,12 @@ from aiohttp import web
 
 from crdt.block import seal
 from crdt.columns import MAX_BLOCK_DELTAS
-from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter
+from crdt.courier import MAX_COURIER_AUTHORS, Carried, CourierReader, CourierWriter
+from crdt.documents import SignedDocument
 from crdt.facts import CardId, Delta, Draft, Kind, ReplicaId
-from crdt.frames import BlockFrame
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame
 from crdt.frontier import GENESIS, Head
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store.database import Database
 from edge import tech
 from edge.control import Controls, bind, control_app
@@ -27,7 +29,7 @@ from edge.courier import Export
 from edge.identity import new_keys
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
-from tests.edge.doors import AT_MS, Door, digests, doors
+from tests.edge.doors import AT_MS, Door, digests, doors, revoked
 from tests.edge.test_relay import hub_on, synced
 from tests.fullstick import capped_files
 
@@ -116,6 +118,51 @@ async def test_a_ledger_goes_by_stick_and_again_changes_nothing(
     assert await farebox_tech(sockets[1], "import", stick) == 0
     assert (said(capsys)["known"], await asyncio.to_thread(other.balance, CARD)) == (1, 750)
     assert parts_in(tmp_path) == [], "nothing half-done is left"
+
+
+async def test_the_list_of_revocations_goes_with_what_was_written_again(
+    two: list[Door], sockets: list[Path], fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Invariant 5: who has both chains of a replaced terminal counts them by it, or each tap twice."""
+    author, other = two
+    await asyncio.to_thread(author.ride, CARD)
+    listed = revoked(fleet, {author.replica: 0}, version=3)
+    stick, later = tmp_path / "stick", tmp_path / "later"
+    assert await farebox_tech(sockets[0], "export", stick) == 0
+    await asyncio.to_thread(other.ledger.put_document, listed)
+    assert await farebox_tech(sockets[1], "export", later) == 0
+    capsys.readouterr()
+    assert await farebox_tech(sockets[0], "import", later) == 0
+    assert said(capsys)["refused"] == []
+    assert await asyncio.to_thread(author.ledger.document, REVOKED_DOCUMENT) == listed
+    assert author.ledger.revoked
+    assert await farebox_tech(sockets[1], "import", stick) == 1
+    assert [one["code"] for one in said(capsys)["refused"]] == ["revoked"]
+
+
+async def test_a_list_that_no_hub_has_signed_changes_nothing(
+    two: list[Door], sockets: list[Path], fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Invariants 8 and 10; what follows it in the file is taken."""
+    author, other = two
+    await asyncio.to_thread(author.ride, CARD)
+    block = await asyncio.to_thread(author.ledger.seal)
+    assert block is not None
+    body = Revocations({other.replica: 0}).encode()
+    forged = SignedDocument.seal(author.identity.keys.signing, fleet.id, REVOKED_DOCUMENT, 9, body)
+    writer = CourierWriter(fleet.id, author.replica)
+    head = {author.replica: block.head}
+    carried: list[Carried] = [
+        CertificateFrame(author.identity.certificate.encode()),
+        DocumentFrame(forged.encode()),
+        BlockFrame(block.raw),
+    ]
+    file = [writer.beginning(head), *(writer.message(one) for one in carried), writer.end(head)]
+    (tmp_path / "stick").write_bytes(b"".join(file))
+    assert await farebox_tech(sockets[1], "import", tmp_path / "stick") == 1
+    answer = said(capsys)
+    assert ([one["code"] for one in answer["refused"]], answer["new"]) == (["unknown_author"], 1)
+    assert not other.ledger.revoked
 
 
 async def test_a_file_that_was_cut_short_is_good_as_far_as_it_goes(

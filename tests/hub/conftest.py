@@ -15,6 +15,8 @@ from hub import founding, server
 from hub.app import Hub, Served, serving
 from hub.control_client import ask
 from hub.events import EventBus
+from hub.recalling import Recall
+from hub.sealing import Sealer
 from hub.settings import HubSettings, load
 from tests.hub.terminal import Terminal
 from tests.hub.tls import client_context
@@ -66,6 +68,12 @@ class Depot:
     @property
     def bus(self) -> EventBus:
         return self.served.bus
+
+    @property
+    def lost(self) -> Recall:
+        """What takes in the lists of revocations that it has lost."""
+        authority = self.hub.authority
+        return Recall(self.hub.ledger, Sealer(authority.fleet, authority.ledger_key), asyncio.wrap_future)
 
     async def ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
         """What a command would ask over the control socket."""

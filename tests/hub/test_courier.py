@@ -11,10 +11,12 @@ import pytest
 
 from crdt.block import parse
 from crdt.courier import CourierReader, CourierWriter
+from crdt.documents import FLEET_DOCUMENT, SignedDocument
 from crdt.facts import Kind, ReplicaId
-from crdt.frames import BlockFrame, CertificateFrame
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame
 from crdt.frontier import Frontier, Head
 from crdt.ledger import Ledger
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store import quarantine
 from hub import courier
 from hub.cli import main
@@ -27,11 +29,17 @@ from tests.hub.terminal import Terminal, reference
 from tests.hub.test_revoking import revoke
 
 
-def courier_file(carrier: Terminal, *carried: Terminal, skip: int = 0) -> bytes:
-    """A file with these terminals' chains, each without its first `skip` blocks."""
+def courier_file(
+    carrier: Terminal, *carried: Terminal, skip: int = 0, listed: SignedDocument | None = None
+) -> bytes:
+    """A file with these terminals' chains, each without its first `skip` blocks; before them a list of
+    revocations that the carrier's hub has signed."""
     writer = CourierWriter(carrier.fleet, carrier.key.replica)
     heads: Frontier = {terminal.key.replica: terminal.head for terminal in carried}
     parts = [writer.beginning(heads)]
+    if listed is not None:
+        parts.append(writer.message(CertificateFrame(carrier.hub_certificate.encode())))
+        parts.append(writer.message(DocumentFrame(listed.encode())))
     for terminal in carried:
         parts.append(writer.message(CertificateFrame(terminal.certificate.encode())))
         parts += [writer.message(BlockFrame(raw)) for raw in terminal.chain[skip:]]
@@ -94,8 +102,31 @@ async def test_a_file_of_certificates_is_taken_in_parts(depot: Depot) -> None:
         yield writer.end({one.key.replica: one.head})
 
     evidence = Evidence(depot.hub.database, depot.hub.ledger)
-    done = await Import(depot.hub.ledger, evidence).run(pieces())
+    done = await Import(depot.hub.ledger, evidence, depot.lost).run(pieces())
     assert (done.blocks, done.refused, done.trouble) == (1, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("signer", "name", "refusals"),
+    [
+        ("hub", REVOKED_DOCUMENT, []),
+        ("terminal", REVOKED_DOCUMENT, ["only a hub may write the fleet's documents"]),
+        ("hub", FLEET_DOCUMENT, ["a document 'fleet' is not for a courier file"]),
+    ],
+)
+async def test_a_hub_that_has_lost_nothing_takes_no_document_from_a_file(
+    depot: Depot, signer: str, name: str, refusals: list[str]
+) -> None:
+    """Invariants 8 and 10: its own list is no news to it, and what follows in the file counts as ever."""
+    one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    await one.push(one.taps(-100))
+    key = depot.hub.authority.ledger_key if signer == "hub" else one.key
+    body = Revocations({other.key.replica: 0}).encode()
+    listed = SignedDocument.seal(key, one.fleet, name, 9, body)
+    other.taps(-100)
+    done = await bring(depot, courier_file(one, other, listed=listed))
+    assert (done["blocks"], done["refusals"], done["trouble"]) == (1, refusals, "")
+    assert await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT)) is None
 
 
 async def test_blocks_whose_predecessors_are_elsewhere_are_named(depot: Depot) -> None:
@@ -188,10 +219,14 @@ async def test_all_the_hub_holds_goes_into_a_file_that_proves_itself(depot: Depo
     await one.push(one.taps(500, kind=Kind.OPENING), one.taps(-250))
     await other.push(other.taps(-180))
     await depot.ask("POST", "/topup", {"card": "04a1b2c3", "amount": "5", "request": "request-1"})
+    await revoke(depot, "Bus 2", cut_off=1)
     place, file = depot.hub.settings.control_socket, io.BytesIO()
     await asyncio.to_thread(download, place, "/ledger/export", file, lambda _done, _total: None)
     reader = CourierReader(one.fleet, one.key.replica)
     events = reader.receive_data(file.getvalue()) + reader.receive_eof()
+    listed = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
+    assert listed is not None
+    assert [event.raw for event in events if isinstance(event, DocumentFrame)] == [listed.encode()]
     assert reader.heads == await asyncio.wrap_future(depot.hub.ledger.heads())
     certificates = [
         type(one.certificate).decode(event.raw) for event in events if isinstance(event, CertificateFrame)

@@ -112,6 +112,29 @@ async def test_what_was_written_again_counts_once_after_the_hub_forgot_that_it_w
 
 
 @pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_a_stick_with_both_chains_of_a_replaced_terminal_brings_the_list_with_them(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """Invariant 5: no terminal has spoken with the hub since it was put back."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await bus.push(bus.taps(1000, kind=Kind.OPENING))
+        await back_up(depot, backup)
+        lost = bus.taps(-250)
+        new = await renewed(bus)
+        await new.push(again(new, lost))
+        listed = documents(await other.exchange(Pull(documents={REVOKED_DOCUMENT: 0})))[REVOKED_DOCUMENT]
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        stick = courier_file(other, bus, new, listed=listed)
+        for _ in range(2):
+            done = await bring(depot, stick)
+            assert (done["refused"], done["trouble"]) == (1, ""), "what the ended identity wrote last"
+            assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == 750
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
 async def test_a_revocation_does_not_move_where_a_replaced_identity_ended(
     settings: HubSettings, tmp_path: Path
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, TypeVar, cast
 
-from crdt.errors import InputRefused
+from crdt.documents import SignedDocument
+from crdt.errors import InputRefused, NotPermitted, UnknownAuthor
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
 from crdt.revocations import Revocations
 from crdt.session import Refused, Session
@@ -116,8 +118,10 @@ class Hub:
             self.ledger = self._opened()
         expect(not self.ledger.restored, "a hub with a new key counts as put back")
         self.ledger.on_commit(self._committed)
-        lost = Recall(self.ledger, self.documents.sealer, _done)
-        self._answerer = Answerer(self.ledger, self.page_rows, _done, now_ms=lambda: self.now_ms, lost=lost)
+        self._recall = Recall(self.ledger, self.documents.sealer, _done)
+        self._answerer = Answerer(
+            self.ledger, self.page_rows, _done, now_ms=lambda: self.now_ms, lost=self._recall
+        )
         written = len(self._oracle.facts.get(self.replica, ()))
         self._oracle.facts.setdefault(self.replica, [])
         self._audit.look(self.replica)
@@ -145,6 +149,13 @@ class Hub:
             self._audit.look(self.replica)
         self.refusals = [] if answer.report is None else [one.error for one in answer.report.refused]
         return session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
+
+    def take_list(self, raw: bytes) -> None:
+        """Whom another identity of it had ended, as a courier file says. Raises PowerCut."""
+        document = SignedDocument.decode(raw)
+        with suppress(UnknownAuthor, NotPermitted):  # it does not know that it was put back
+            self._loop.run(self._recall.take(document))
+        self.documents.read()
 
     def book(self, card: CardId, kind: Kind, amount_minor: int, at_ms: int, request: str) -> None:
         """Sell a top-up or the like; `request` books once."""

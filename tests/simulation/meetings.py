@@ -53,6 +53,7 @@ def exported(bus: Bus) -> bytes:
     frontier = bus.ledger.frontier()
     writer = CourierWriter(HOME.id, bus.replica)
     parts = [writer.beginning(frontier)]
+    parts += [writer.message(paper) for paper in revoked_list.newer_than(bus.ledger, 0)]
     parts += [writer.message(frame) for frame in bus.ledger.answer(Want({}, True), MAX_BYTES)]
     return b"".join([*parts, writer.end(frontier)])
 
@@ -62,7 +63,11 @@ def imported(hub: Hub, file: bytes) -> int:
     reader = CourierReader(HOME.id, hub.replica)
     events = [*reader.receive_data(file), *reader.receive_eof()]
     frames = [event for event in events if isinstance(event, BlockFrame | CertificateFrame)]
-    report = hub.ledger.merge(blocks_in(frames), certificates_in(frames)).result()
+    hub.ledger.merge([], certificates_in(frames)).result()
+    for event in events:
+        if isinstance(event, DocumentFrame):
+            hub.take_list(event.raw)
+    report = hub.ledger.merge(blocks_in(frames)).result()
     return len(report.added)
 
 

@@ -122,6 +122,8 @@ def mutant_courier(mutator: Mutator) -> bytes:
     writer = CourierWriter(FLEET, AUTHOR.key.replica)
     parts = [writer.beginning(FRONTIER)]
     parts += [writer.message(CertificateFrame(each.encode())) for each in CERTIFICATES]
+    if mutator.chance(3):
+        parts.append(frame(DocumentFrame.TYPE, mutant_document(mutator)))
     for block in CHAIN:
         parts.append(writer.message(BlockFrame(block.raw)))
         if mutator.chance(3):
@@ -157,15 +159,16 @@ def _full_heads() -> list[bytes]:
 
 
 def check_courier(data: bytes) -> bool:
-    """One end, the same events however it is cut; certificates and blocks alone, then heads in order and not
-    more than there may be; and what merges balances."""
+    """One end, the same events however it is cut; certificates, documents and blocks alone, then heads in
+    order and not more than there may be; and what merges balances."""
     reader = CourierReader(FLEET, HUB_KEY.replica)
     events = fed(reader, data, _PIECE_BYTES)
     check_events(events)
     assert reader.receive_data(data) == reader.receive_eof() == []
     assert fed(CourierReader(FLEET, HUB_KEY.replica), data, max(97, len(data) // 2000)) == events
     assert all(
-        isinstance(each, Hello | CertificateFrame | BlockFrame | Heads | Ended | Refused) for each in events
+        isinstance(each, Hello | CertificateFrame | DocumentFrame | BlockFrame | Heads | Ended | Refused)
+        for each in events
     )
     assert isinstance(events[-1], Refused) or reader.heads is not None
     heads = [event.frontier for event in events if isinstance(event, Heads)]
