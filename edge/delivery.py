@@ -60,7 +60,8 @@ class Delivery:
     disputed: dict[ReplicaId, str] = field(default_factory=dict)
     """Chains other than this identity's about which the hub disagrees, with the reason."""
     later: set[ReplicaId] = field(default_factory=set)
-    """Chains that are only carried, of which the hub took no more when it was asked last."""
+    """Chains other than this identity's of which the hub took no more, or which it was still cutting, when it
+    was asked last."""
     unproven: set[ReplicaId] = field(default_factory=set)
     """Authors of whose blocks in quarantine the hub took no more when it was asked last."""
     agreed: tuple[ReplicaId, Head] | None = None
