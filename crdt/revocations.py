@@ -105,11 +105,11 @@ class Revocations:
         stopped = replaced & (self.revoked | other.revoked)
         return type(self)({**self.cut_offs, **lower}, replaced, stopped)
 
-    def includes(self, other: Self) -> bool:
-        """Whether this list says all that the other does: joined with it, it would stay as it is."""
+    def lacking(self, other: Self) -> AbstractSet[ReplicaId]:
+        """Those of whom the other list says more than this one: joined with it, that would change."""
         ends = self.cut_offs
-        lower = all(replica in ends and ends[replica] <= seq for replica, seq in other.cut_offs.items())
-        return lower and other.replaced <= self.replaced and other.revoked <= self.revoked
+        later = {replica for replica, seq in other.cut_offs.items() if ends.get(replica, MAX_SEQ + 1) > seq}
+        return later | (other.replaced - self.replaced) | (other.revoked - self.revoked)
 
     def encode(self) -> bytes:
         """Count varint, then by ascending replica id: replica 16, cut-off varint, reason 1."""

@@ -52,6 +52,15 @@ class Unwanted:
     pause: Pause = field(default_factory=Pause)
 
 
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """That the hub has not heard all of a list of revocations."""
+
+    version: int
+    """Of the list that holds here: as long as it does, this stands."""
+    why: str
+
+
 @dataclass(slots=True)
 class Delivery:
     """What a run learns about delivering blocks, for the next one. Losing it costs time and nothing else."""
@@ -60,7 +69,8 @@ class Delivery:
     disputed: dict[ReplicaId, str] = field(default_factory=dict)
     """Chains other than this identity's about which the hub disagrees, with the reason."""
     later: set[ReplicaId] = field(default_factory=set)
-    """Chains that are only carried, of which the hub took no more when it was asked last."""
+    """Chains other than this identity's of which the hub took no more, or which it was still cutting, when it
+    was asked last."""
     unproven: set[ReplicaId] = field(default_factory=set)
     """Authors of whose blocks in quarantine the hub took no more when it was asked last."""
     agreed: tuple[ReplicaId, Head] | None = None
@@ -70,6 +80,8 @@ class Delivery:
     """The version of the terminal's document that the hub did not take; 0 for none."""
     objection: str = ""
     """Why it did not."""
+    unheard: Unheard | None = None
+    """What the hub did not hear, or would not, of the list of revocations held here."""
     keepsake: Pause = field(default_factory=Pause)
     """Before the hub is asked for its own blocks again; shorter with each run that finds nothing new."""
     hearing: Pause = field(default_factory=Pause)
@@ -80,7 +92,8 @@ class Delivery:
     @property
     def notes(self) -> str:
         """What the hub does not take, in sentences; "" when nothing."""
-        return " ".join(filter(None, [*self.disputed.values(), self.objection]))
+        unheard = "" if self.unheard is None else self.unheard.why
+        return " ".join(filter(None, [*self.disputed.values(), self.objection, unheard]))
 
     @property
     def doubtful(self) -> set[ReplicaId]:

@@ -16,7 +16,7 @@ from crdt.settlement import Page
 from crdt.store.blocks import NO_HEAD
 from edge.canonical import canonical_chain
 from edge.comparing import take_up
-from edge.delivery import is_cut_off, is_fork
+from edge.delivery import is_cut_off, is_for_later, is_fork
 from edge.errors import AnswerRefused, HubRefused, LedgerBehind, Superseded, UplinkError
 from edge.exchange import Answer
 from edge.run import Exchange, Run
@@ -115,6 +115,7 @@ class GivingWay:
             here = mine.get(replica, NO_HEAD)
             if head == here:
                 self._run.delivery.disputed.pop(replica, None)
+                self._run.delivery.later.discard(replica)
             elif head.seq >= here.seq and replica in own:
                 found[replica] = self._error(replica, head, mine)
         return found
@@ -130,8 +131,8 @@ class GivingWay:
         self.conceded.add(replica)
         try:
             return await self._concede(replica, why)
-        except HubRefused:  # it does not show its chain
-            self._run.give_up(replica, why)
+        except HubRefused as error:  # it does not show its chain, or only once it has cut it
+            self._run.give_up(replica, error if is_for_later(error) else why)
         except AnswerRefused as error:
             self._run.give_up(replica, error)
         return False

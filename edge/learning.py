@@ -15,6 +15,8 @@ from crdt.frames import CertificateFrame, DocumentFrame, Message
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.settlement import Page, parse_page, verify_page
 from edge import revoked_list
+from edge.exchange import Answer
+from edge.revoked_list import Lost
 from edge.terminal import Enrolment, Terminal, signed_by
 
 log = logging.getLogger(__name__)
@@ -30,8 +32,6 @@ class Learning:
         self._hubs = {hub.replica: hub}
         self.hub_lacks = False
         """Whether the terminal's document says something that the hub's, which came, does not."""
-        self.hub_was_told = False
-        """Whether the hub has heard, in this run, the list of revocations that is held."""
 
     def meet_hubs(self) -> None:
         """Remember who the hub is, for what is kept for it."""
@@ -47,21 +47,25 @@ class Learning:
             TERMINAL_DOCUMENT: now.document.version,
         }
 
-    def forgets(self, raw: bytes) -> bool:
-        """Whether this document shows that the hub has lost some of the list of revocations held here, and
-        was not told."""
-        if self.hub_was_told:
-            return False
-        document = SignedDocument.decode(raw)
-        return document.name == REVOKED_DOCUMENT and revoked_list.forgets(self._enrolment.ledger, document)
+    def lost_by(self, answer: Answer) -> Lost | None:
+        """What the hub shows to have lost of the list of revocations held here."""
+        given = revoked_list.among(answer.messages)
+        return revoked_list.lost(self._enrolment.ledger, answer.hello.replica, given)
 
-    def former_list(self, hub: ReplicaId | None = None) -> Sequence[Message]:
-        """The list of revocations held, with its signer's certificate, for a hub that was put back; nothing
-        where the hub was told, or (`hub`) has signed it itself."""
-        listed = self._enrolment.ledger.document(REVOKED_DOCUMENT)
-        if self.hub_was_told or listed is None or listed.signer == hub:
-            return []
+    def papers_of(self, listed: SignedDocument) -> Sequence[Message]:
+        """A list of revocations with its signer's certificate, as a hub may not know whose key it was."""
         return revoked_list.papers(listed, {**self._enrolment.ledger.authors(), **self._hubs})
+
+    def hold(self, answer: Answer) -> bool:
+        """Let the list of revocations in the answer hold, whatever it leaves out; whether it is newer."""
+        for message in answer.messages:
+            if isinstance(message, CertificateFrame):
+                self._learn_hub(message.raw)
+        listed = revoked_list.among(answer.messages)
+        if listed is None:
+            return False
+        signer = self._hub(listed.signer)
+        return revoked_list.keep(self._enrolment.ledger, listed.verify(signer), signer)
 
     def own_document(self) -> SignedDocument:
         """The terminal's document for the hub."""
@@ -98,7 +102,8 @@ class Learning:
                 log.info("fares and rules of version %d are in use", document.version)
         elif document.name == REVOKED_DOCUMENT:
             # With its signer, for a hub that was put back and does not know whose key it had then.
-            revoked_list.keep(self._enrolment.ledger, document, self._hub(document.signer))
+            if not revoked_list.forgets(self._enrolment.ledger, document):
+                revoked_list.keep(self._enrolment.ledger, document, self._hub(document.signer))
         elif document.name == TERMINAL_DOCUMENT:
             self.hub_lacks = self._terminal.merge(document)
         else:

@@ -6,6 +6,8 @@ before blocks and open taps, between peers too.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from crdt.certificate import AuthorCertificate, Role
 from crdt.documents import SignedDocument
@@ -13,14 +15,28 @@ from crdt.errors import NotPermitted, UnknownAuthor
 from crdt.facts import ReplicaId
 from crdt.frames import CertificateFrame, DocumentFrame, Message
 from crdt.pull import Pull
-from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store.terminal import TerminalLedger
 from edge.identity import Identity
+
+MOST_NAMED: Final = 8
+"""Authors in a sentence; the hub's operator has all of them."""
 
 log = logging.getLogger(__name__)
 
 Paper = CertificateFrame | DocumentFrame
 """The list, or the certificate of who signed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A hub has lost some of the list held here."""
+
+    held: SignedDocument
+    given: SignedDocument | None
+    """The hub's own, not verified; None where it gave none."""
+    whom: str
+    """Of whom it says less: their names."""
 
 
 def version_of(ledger: TerminalLedger) -> int:
@@ -57,21 +73,46 @@ def papers(document: SignedDocument | None, known: Mapping[ReplicaId, AuthorCert
     return [*certificates, DocumentFrame(document.encode())]
 
 
+def among(messages: Iterable[Message]) -> SignedDocument | None:
+    """The first list that somebody said, not verified. Raises InputRefused when a document does not read."""
+    documents = (SignedDocument.decode(one.raw) for one in messages if isinstance(one, DocumentFrame))
+    return next((document for document in documents if document.name == REVOKED_DOCUMENT), None)
+
+
+def lost(ledger: TerminalLedger, hub: ReplicaId, given: SignedDocument | None) -> Lost | None:
+    """What a hub has lost of the list held here, by the one `given` to a question that named its version.
+
+    One that goes by another key was put back: where it gives no list it has none, or another of this number.
+    One that gives an older list was too, and does not know it. Raises InputRefused when a list does not read.
+    """
+    held = ledger.document(REVOKED_DOCUMENT)
+    if held is None or (given is None and held.signer == hub):
+        return None
+    if given is not None and given.version > held.version and not forgets(ledger, given):
+        return None
+    return Lost(held, given, _whom(ledger, held, given))
+
+
 def forgets(ledger: TerminalLedger, document: SignedDocument) -> bool:
     """Whether a list of another hub key leaves out something of the one held here: a hub that was put back
     signed it, and has lost that. Raises InputRefused when it does not read."""
     held = ledger.document(REVOKED_DOCUMENT)
     if held is None or held.signer == document.signer:
         return False
-    return not Revocations.decode(document.body).includes(Revocations.decode(held.body))
+    return bool(Revocations.decode(document.body).lacking(Revocations.decode(held.body)))
 
 
 def keep(ledger: TerminalLedger, document: SignedDocument, signer: AuthorCertificate) -> bool:
-    """Keep a verified list and its signer, and count by it at once; False when there is one as new."""
+    """Keep a verified list and its signer, and count by it at once, whatever it leaves out; False when there
+    is one as new."""
+    held = ledger.document(REVOKED_DOCUMENT)
     ledger.merge([], [signer])
     newer = ledger.put_document(document)
     if newer:
         log.info("the list of revoked terminals has version %d", document.version)
+        whom = "" if held is None else _whom(ledger, held, document)
+        if whom:
+            log.warning("by the new list of revoked terminals more counts again of %s", whom)
     return newer
 
 
@@ -101,3 +142,13 @@ def take(
         raise UnknownAuthor("it is not signed by a hub that this terminal knows")
     document.verify(signer.verify(identity.fleet_public_key))
     return not forgets(ledger, document) and keep(ledger, document, signer)
+
+
+def _whom(ledger: TerminalLedger, held: SignedDocument, other: SignedDocument | None) -> str:
+    """The names of those of whom another list says less than the one held; "" for nobody."""
+    ends = NONE_REVOKED if other is None else Revocations.decode(other.body)
+    authors = ledger.authors()
+    lacking = ends.lacking(Revocations.decode(held.body))
+    names = sorted({authors[one].name if one in authors else one.hex() for one in lacking})
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return ", ".join([*names[:MOST_NAMED], *more])

@@ -84,7 +84,7 @@ class Run:
 
     def give_up(self, replica: ReplicaId, error: UplinkError) -> None:
         """Send no more of this chain in this run. A dispute about another identity's is no failure, and that
-        the hub takes no more of it now is not even a dispute."""
+        the hub takes no more of it now, or shows it only later, is not even a dispute."""
         self.skipped.add(replica)
         if replica != self.identity.replica and is_for_later(error):
             self.delivery.later.add(replica)

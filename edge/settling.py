@@ -1,12 +1,11 @@
 """The hub's settlement onto this terminal, page by page: while one is stored, the next is under way."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
 from crdt.facts import ReplicaId
-from crdt.frames import Heads, Message, PageFrame
+from crdt.frames import Heads, PageFrame
 from crdt.frontier import parts
 from crdt.pull import Pull
 from crdt.settlement import Page
@@ -33,8 +32,8 @@ class Settling:
 
         `base`: the position that was installed when the page was asked for. Raises UplinkError, StoreError.
         """
-        if page.restarts:
-            await self._say_what_it_replaces(page.signer, installed=base > 0)
+        if page.restarts and base > 0:
+            await self._say_what_it_replaces(page.signer)
         left = PAGES_AT_A_TIME
         while not page.final:
             left -= 1
@@ -73,34 +72,16 @@ class Settling:
     async def _install(self, page: Page) -> bool:
         return await self._run.checked(self._run.ledger.install, page)
 
-    async def say_what_had_ended(
-        self, hub: ReplicaId | None = None, *, beside: Sequence[Message] = ()
-    ) -> None:
-        """To a hub that was put back from a backup, before its list of identities that ended replaces the one
-        held here: what only this terminal knew is not forgotten until the hub was told.
-
-        Not the list that this `hub` has signed itself. `beside`: what it is told with it, in one exchange.
-        Raises UplinkError.
-        """
-        run = self._run
-        former = await run.use(run.learning.former_list, hub)
-        if former or beside:
-            await run.say({}, [*former, *beside])
-        run.learning.hub_was_told |= bool(former)
-
-    async def _say_what_it_replaces(self, hub: ReplicaId, *, installed: bool) -> None:
-        """The same before a settlement that begins anew replaces what is here, with all that this terminal
-        knows to have been settled. Evidence goes up again, and what the hub did not take back.
+    async def _say_what_it_replaces(self, hub: ReplicaId) -> None:
+        """Before a settlement that begins anew replaces what is here, tell the hub all that it included, by
+        this one. Evidence goes up again, and what the hub did not take back. Raises UplinkError.
 
         In one exchange where it fits: a hub that has room for the next one only would never be loaded from.
         """
         run = self._run
-        if not installed:
-            await self.say_what_had_ended(hub)
-            return
         run.delivery.meets_anew()
         heads, *further = parts(await run.use(run.ledger.settled_frontier))
-        await self.say_what_had_ended(hub, beside=[*await self._safekeeping.newest(hub), Heads(heads)])
+        await run.say({}, [*await self._safekeeping.newest(hub), Heads(heads)])
         for part in further:
             await run.say({}, [Heads(part)])
         await run.use(run.ledger.evidence_forgotten)

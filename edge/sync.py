@@ -27,6 +27,7 @@ from edge.giving_way import GivingWay, Renew
 from edge.promised import Promised
 from edge.proving import Proving
 from edge.pushing import Pushing
+from edge.reminding import Reminding
 from edge.run import Exchange, Run
 from edge.safekeeping import Safekeeping
 from edge.settling import Settling
@@ -74,6 +75,7 @@ class Sync:
         self._forks = GivingWay(self._run, self.renew)
         self._pushing = Pushing(self._run, self._forks)
         self._safekeeping = Safekeeping(self._run)
+        self._reminding = Reminding(self._run, retry=self.retry)
         self._settling = Settling(self._run, self._forks, self._safekeeping)
         self._proving = Proving(self._run, retry=self.retry)
         self._met = self.delivery.agreed  # who asked last, and its head at the hub then
@@ -102,6 +104,8 @@ class Sync:
         while self._run.may_go_on and not self.outcome.complete:
             base = self._run.ledger.settled()[1]
             answer, mine = await self._ask()
+            if await self._reminding.remind(answer):
+                continue
             if await self._forks.heal(answer, mine):
                 continue
             pushed = await self._pushing.push(answer.hello.frontier)
@@ -185,10 +189,6 @@ class Sync:
                     page = await run.checked(run.learning.page, message.raw)
                     settled = await self._settling.take(page, base)
                 elif not isinstance(message, Refusal):
-                    if isinstance(message, DocumentFrame) and await run.checked(
-                        run.learning.forgets, message.raw
-                    ):
-                        await self._settling.say_what_had_ended()
                     await run.checked(run.learning.learn, message)
             except AnswerRefused as error:
                 run.refusal = run.refusal or error

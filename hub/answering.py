@@ -75,8 +75,9 @@ class Lost(Protocol):
     async def outbid(self, name: str, version: int, /) -> SignedDocument | None:
         """The hub's document, now newer than the one that a terminal has."""
 
-    async def take(self, document: SignedDocument, /) -> None:
-        """Join a list of revocations that was lost with the hub's. Raises InputRefused."""
+    async def take(self, document: SignedDocument, /) -> SignedDocument:
+        """Join a list of revocations that was lost with the hub's; the hub's then, newer than that. Raises
+        InputRefused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,28 +203,28 @@ class Answerer:
         return PagePull(pull.series, pull.base, pull.after, self._page_rows)
 
     async def _merge_document(self, heard: Heard) -> list[Message]:
-        """The terminal's own document, or the hub's list that it lost, and what is refused of them.
+        """The terminal's own document, or the hub's list that it lost: what is said to it, or refused of it.
 
         Everything else goes on.
         """
         try:
             if len(heard.documents) > 1:
                 raise NotPermitted("A terminal has one document of its own.")
-            for raw in heard.documents:
-                await self._take_document(heard, raw)
+            return await self._take_document(heard, heard.documents[0]) if heard.documents else []
         except InputRefused as error:
             log.warning("refused a document of %s: %s: %s", heard.name, error.code.name, error)
             return [Refusal.of(error)]
-        return []
 
-    async def _take_document(self, heard: Heard, raw: bytes) -> None:
+    async def _take_document(self, heard: Heard, raw: bytes) -> list[Message]:
+        """Take it; of a list, the hub's own says that it was taken."""
         document = SignedDocument.decode(raw)
         if document.name == REVOKED_DOCUMENT and self._lost is not None:
-            await self._lost.take(document)
-        elif self._documents is None or heard.terminal is None:
+            listed = await self._lost.take(document)
+            return [self._certificate, DocumentFrame(listed.encode())]
+        if self._documents is None or heard.terminal is None:
             raise NotPermitted("This hub keeps no documents of terminals.")
-        else:
-            await self._documents.take(heard.terminal, heard.replica, raw)
+        await self._documents.take(heard.terminal, heard.replica, raw)
+        return []
 
     async def _settlement(self, heard: Heard, pull: Pull, page: Page) -> list[Message]:
         messages: list[Message] = []
@@ -235,9 +236,12 @@ class Answerer:
             log.warning(_LOST, heard.name)
         for name, reading in [(name, self._ledger.document(name)) for name in DOCUMENTS]:
             document, theirs = await self._wait(reading), pull.documents.get(name, 0)
-            if document is not None and document.version < theirs and self._lost is not None:
+            behind = (0 if document is None else document.version) < theirs and self._lost is not None
+            if behind and self._lost is not None:
                 document = await self._lost.outbid(name, theirs)
-            if document is not None and document.version > theirs:
+            # A list that is older all the same: what the terminal has of it this hub has lost unnoticed.
+            shown = behind and name == REVOKED_DOCUMENT
+            if document is not None and (document.version > theirs or shown):
                 messages.append(DocumentFrame(document.encode()))
         if self._documents is not None and heard.terminal is not None and TERMINAL_DOCUMENT in pull.documents:
             own = await self._documents.other(heard.terminal, pull.documents[TERMINAL_DOCUMENT])

@@ -81,7 +81,7 @@ class FleetDesk:
         def work(amendment: Amendment) -> bool:
             if amendment.document(FLEET_DOCUMENT) != document:
                 return False
-            version = self._sealer.put(amendment, FLEET_DOCUMENT, changed.body)
+            version = self._sealer.put(amendment, FLEET_DOCUMENT, changed.body).version
             amendment.set_floor(changed.settings.floor_minor)
             published.note(amendment.connection, version, changed.settings)
             return True

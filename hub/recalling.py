@@ -3,11 +3,16 @@
 Their numbers were given, so the hub's own go on above them, or terminals would not take those. The list of
 revocations says which identities were ended: without that, what one of them wrote and a later one wrote again
 counts twice. So the lost list is joined with the hub's. Other settings are for an operator to make again.
+
+A number alone is a terminal's word. A list is signed by a key of this hub's fleet: one that the hub does not
+know is proof that it was put back, also where nothing else tells it so.
 """
 
+from typing import Final
+
 from crdt.documents import SignedDocument
-from crdt.errors import MisuseError, NotPermitted, TooLarge, UnknownAuthor
-from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.errors import MisuseError, TooLarge, UnknownAuthor
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store import blocks, papers
 from crdt.store.amending import Amendment
 from crdt.store.hub import HubLedger
@@ -15,11 +20,16 @@ from hub import restoring
 from hub.sealing import Sealer
 from hub.waiting import Wait
 
-MAX_BELIEVED = 2**62  # of a document's number by a terminal's word: there is as much room again above a lie
+MAX_BELIEVED: Final = 2**62  # of a document's number: there is as much room again above a terminal's lie
+
+_FULL: Final = (
+    "The list of identities that ended is full at the hub, and cannot take in those that this one names. The"
+    " hub's own list holds; an operator has to look who is missing in it."
+)
 
 
 class Recall:
-    """Takes them in. A hub that was never put back has lost nothing, and believes nobody."""
+    """Takes them in."""
 
     def __init__(self, ledger: HubLedger, sealer: Sealer, wait: Wait) -> None:
         self._ledger = ledger
@@ -27,42 +37,66 @@ class Recall:
         self._wait = wait
 
     async def outbid(self, name: str, version: int) -> SignedDocument | None:
-        """The document of the hub, now newer than the one that a terminal has; None for none such."""
+        """The document of the hub; where it was put back, newer than a terminal's. None for none.
+
+        Else it is as old as it was: a hub that knows of no loss believes no number. There is a list of
+        revocations in any case, so that a terminal with a later one hands that over.
+        """
 
         def work(amendment: Amendment) -> SignedDocument | None:
             kept = amendment.document(name)
             put_back = restoring.last(amendment.connection) is not None
             if kept is not None and put_back and kept.version < version <= MAX_BELIEVED:
-                self._sealer.put(amendment, name, kept.body, above=version)
-            return amendment.document(name)
+                return self._sealer.put(amendment, name, kept.body, above=version)
+            if kept is None and name == REVOKED_DOCUMENT:
+                return self._sealer.put(amendment, name, NONE_REVOKED.encode())
+            return kept
 
         return await self._wait(self._ledger.amend(work))
 
-    async def take(self, document: SignedDocument) -> None:
-        """Join a list of revocations that the hub signed before it was put back, and has lost, with its own.
+    async def take(self, document: SignedDocument) -> SignedDocument:
+        """Join a list of revocations that a hub of this fleet signed, and this one has lost, with its own.
 
-        The lower cut-off holds, whoever was decided on. Raises InputRefused, and nothing has changed.
+        The lower cut-off holds, whoever was decided on; a list that was joined once, or was in the backup, is
+        not joined again, as an operator may have decided otherwise since. Returns the hub's list then, which
+        is newer. Raises InputRefused, and nothing has changed.
         """
 
-        def work(amendment: Amendment) -> None:
-            connection = amendment.connection
-            signer = blocks.authors_of(connection, [document.signer]).get(document.signer)
-            if signer is None:
-                raise UnknownAuthor("The list of revocations is not signed by a hub that is known here.")
-            document.verify(signer)
-            if document.signer == self._sealer.key.replica:
-                return
-            kept = restoring.list_kept(connection, document.signer)
-            if kept is None:
-                raise NotPermitted("This hub has lost no list of revocations.")
-            if document.version <= kept:
-                return
-            ours, theirs = papers.revocations(connection), Revocations.decode(document.body)
-            try:
-                joined = ours.joined(theirs)
-            except MisuseError as error:
-                raise TooLarge("The list of revocations is full.") from error
-            if joined != ours:
-                self._sealer.put(amendment, REVOKED_DOCUMENT, joined.encode())
+        def work(amendment: Amendment) -> SignedDocument:
+            self._verify(amendment, document)
+            kept = amendment.document(REVOKED_DOCUMENT)
+            ours = papers.revocations(amendment.connection)
+            joined = self._joined(amendment, kept, ours, document)
+            if kept is not None and joined == ours and kept.version > document.version:
+                return kept
+            return self._sealer.put(amendment, REVOKED_DOCUMENT, joined.encode(), above=document.version)
 
-        await self._wait(self._ledger.amend(work))
+        return await self._wait(self._ledger.amend(work))
+
+    def _verify(self, amendment: Amendment, document: SignedDocument) -> None:
+        signer = blocks.authors_of(amendment.connection, [document.signer]).get(document.signer)
+        if signer is None:
+            raise UnknownAuthor("The list of revocations is not signed by a hub that is known here.")
+        document.verify(signer)
+        if document.version > MAX_BELIEVED:
+            raise TooLarge("The list of revocations has a number that no hub gives.")
+
+    def _joined(
+        self, amendment: Amendment, kept: SignedDocument | None, ours: Revocations, document: SignedDocument
+    ) -> Revocations:
+        """The hub's list (`ours`, in `kept`) with what it lacks of another one."""
+        connection, theirs = amendment.connection, Revocations.decode(document.body)
+        own = document.signer == self._sealer.key.replica
+        if own:  # the same number for another list was given twice
+            known = kept is not None and (document.version < kept.version or theirs == ours)
+        else:
+            known = document.version <= restoring.list_known(connection, document.signer)
+        if known:
+            return ours
+        try:
+            joined = ours.joined(theirs)
+        except MisuseError as error:
+            raise TooLarge(_FULL) from error
+        if not own:
+            restoring.note_list(connection, document.signer, document.version)
+        return joined

@@ -60,8 +60,7 @@ def take_new_key(
 
     def note(connection: Connection) -> None:
         enrolling.doubt_unused(connection)
-        kept = papers.get_document(connection, REVOKED_DOCUMENT)
-        row["list_version"] = 0 if kept is None else kept.version
+        note_list(connection, former, papers.document_version(connection, REVOKED_DOCUMENT))
         connection.execute(table.delete().where(table.c.former == former))
         connection.execute(table.insert().values(row))
 
@@ -89,17 +88,22 @@ def version_floor(connection: Connection) -> int:
     return int(connection.execute(query).scalar_one() or 0)
 
 
-def list_kept(connection: Connection, signer: ReplicaId) -> int | None:
-    """Up to which version what this identity of the hub said in the list of revocations was in the backup,
-    0 for nothing; what it said later was lost. None when the hub was never put back.
+def list_known(connection: Connection, signer: ReplicaId) -> int:
+    """Up to which version the hub's list of revocations was made with what another identity of it said there:
+    it was in the backup, or was joined since. 0 for nothing.
 
-    Of an identity of which the backup does not say how it ended, the least of what any backup had.
+    An identity of which nothing is known here is from after the backup.
     """
-    kept = tables.restored_hub.c.list_version
-    ended = select(kept).where(tables.restored_hub.c.former == signer).scalar_subquery()
-    any_backup = select(func.min(kept)).scalar_subquery()
-    version = connection.execute(select(func.coalesce(ended, any_backup))).scalar_one()
-    return None if version is None else int(version)
+    table = tables.known_list
+    query = select(table.c.version).where(table.c.signer == signer)
+    return int(connection.execute(query).scalar_one_or_none() or 0)
+
+
+def note_list(connection: Connection, signer: ReplicaId, version: int) -> None:
+    """The hub's list is made with this version of another identity's."""
+    table = tables.known_list
+    connection.execute(table.delete().where(table.c.signer == signer))
+    connection.execute(table.insert().values(signer=signer, version=version))
 
 
 def take_away(connection: Connection) -> None:

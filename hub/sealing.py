@@ -16,11 +16,11 @@ class Sealer:
     fleet: FleetId
     key: SigningKey
 
-    def put(self, amendment: Amendment, name: str, body: bytes, above: int = 0) -> int:
-        """Sign and keep the document in place of the one that is kept now, its version above this one too;
-        returns the version."""
+    def put(self, amendment: Amendment, name: str, body: bytes, above: int = 0) -> SignedDocument:
+        """Sign and keep the document in place of the one that is kept now, its version above this one too."""
         kept = amendment.document(name)
         floor = restoring.version_floor(amendment.connection)
         version = max(above + 1, 1 if kept is None else kept.version + 1, floor)
-        amendment.put_document(SignedDocument.seal(self.key, self.fleet, name, version, body))
-        return version
+        document = SignedDocument.seal(self.key, self.fleet, name, version, body)
+        amendment.put_document(document)
+        return document

@@ -73,8 +73,14 @@ restored_hub = Table(
     Column("former", short_bytes(ID_BYTES), primary_key=True),  # the replica that must not write any more
     Column("at_ms", BigInteger, nullable=False),
     Column("version_floor", BigInteger, nullable=False),  # documents go on from here
-    Column("list_version", BigInteger, nullable=False),  # of the revocations in the backup; 0: none
     Column("seen", Boolean, nullable=False),  # an operator took the notice away
+)
+
+known_list = Table(  # of revocations, of other identities of the hub
+    "hub_known_list",
+    metadata,
+    Column("signer", short_bytes(ID_BYTES), primary_key=True),
+    Column("version", BigInteger, nullable=False),  # up to this one the hub's own list was made with them
 )
 
 published_rules = Table(  # of every version of the settings; terminals that are away have earlier ones

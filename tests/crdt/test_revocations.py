@@ -28,6 +28,11 @@ revocations = st.dictionaries(
 )
 
 
+def _of(listed: Revocations, replica: ReplicaId) -> tuple[object, ...]:
+    """What a list says of one."""
+    return listed.cut_offs.get(replica), replica in listed.replaced, replica in listed.stopped
+
+
 @given(revocations)
 def test_a_list_reads_as_written_and_travels_as_a_document(listed: Revocations) -> None:
     assert Revocations.decode(listed.encode()) == listed
@@ -182,6 +187,8 @@ def test_joining_lists_is_a_join_and_lets_nothing_count_that_one_of_them_ends(
             assert one.joined(two).cut_offs[replica] <= seq
         assert listed.replaced <= one.joined(two).replaced
         assert listed.revoked <= one.joined(two).revoked
-        assert one.joined(two).includes(listed)
-    assert one.includes(two) == (one.joined(two) == one)
+        assert not one.joined(two).lacking(listed)
+    assert (not one.lacking(two)) == (one.joined(two) == one)
+    unlike = {replica for replica in two.cut_offs if _of(one.joined(two), replica) != _of(one, replica)}
+    assert one.lacking(two) == unlike
     assert Revocations.decode(one.encode()) == one

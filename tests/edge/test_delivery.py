@@ -174,6 +174,54 @@ async def test_a_disputed_earlier_chain_is_a_note_and_not_an_outage(
     assert enrolled(paired).ledger.held() == (0, 0)
 
 
+class Cutting(TestHub):
+    """It is cutting a chain in steps, and shows it to nobody until that is done."""
+
+    cut: frozenset[ReplicaId] = frozenset()
+
+    async def _chain(self, replica: ReplicaId, after_seq: int) -> list[Message]:
+        if replica in self.cut:
+            return [Refusal(RefusalCode.COME_AGAIN, "not settled yet")]
+        return await super()._chain(replica, after_seq)
+
+
+async def test_a_chain_that_is_being_cut_is_no_dispute(paired: Terminal, fleet: Fleet, hub: TestHub) -> None:
+    """What is asked for again in a moment is nothing that a technician has to look at."""
+    cutting = Cutting(fleet, hub.ledger, document=hub.document)
+    line = Line(cutting)
+    await taps(paired, 1)
+    await synced(paired, line)
+    await taps(paired, 1)
+    before = enrolled(paired).identity
+    again = fleet.enrol(terminal=before.certificate.terminal)
+    await asyncio.to_thread(paired.enrol, again, before)
+    earlier = before.replica
+    cutting.cut, line.disputes = frozenset({earlier}), {earlier}
+    uplink = uplink_over(paired, line)
+    async with running(uplink):
+        for _ in range(2):
+            status = await uplink.sync_now()
+            assert (status.online, status.trouble, status.disputed) == (True, "", "")
+        cutting.cut, line.disputes = frozenset(), set()
+        assert (await uplink.sync_now()).disputed == ""
+    assert enrolled(paired).ledger.held() == (0, 0)
+
+
+async def test_an_identity_that_is_being_cut_is_told_to_come_again_and_not_to_be_paired(
+    paired: Terminal, fleet: Fleet, hub: TestHub
+) -> None:
+    """The advice of a fork is for a fork."""
+    cutting = Cutting(fleet, hub.ledger, document=hub.document)
+    line = Line(cutting)
+    await taps(paired, 1)
+    await synced(paired, line)
+    await taps(paired, 1)
+    current = enrolled(paired).identity.replica
+    cutting.cut, line.disputes = frozenset({current}), {current}
+    with pytest.raises(HubRefused, match="not settled yet"):
+        await synced(paired, line)
+
+
 async def test_a_tap_costs_one_exchange_while_both_sides_agree(paired: Terminal, hub: TestHub) -> None:
     """Pushed at once when online: block up, acknowledgement and settlement down, in the same exchange."""
     line, delivery = Line(hub), Delivery()

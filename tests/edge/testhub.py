@@ -166,11 +166,12 @@ class TestHub:
         return [*papers, *(BlockFrame(raw) for raw in raws)]
 
     async def _settlement(self, pull: Pull) -> list[Message]:
-        documents = [document for document in (self.document, self.revoked) if document is not None]
+        documents, named = [one for one in (self.document, self.revoked) if one is not None], pull.documents
         found: list[Message] = [
             DocumentFrame(document.encode())
             for document in documents
-            if document.version > pull.documents.get(document.name, 0)
+            if document.version > named.get(document.name, 0)
+            or (document is self.revoked and document.version < named.get(document.name, 0))
         ]
         page = self.ledger.page(pull.series, pull.base, pull.after, self.page_rows)
         return [*found, PageFrame((await asyncio.wrap_future(page)).raw)]

@@ -107,17 +107,16 @@ async def test_a_file_of_certificates_is_taken_in_parts(depot: Depot) -> None:
 
 
 @pytest.mark.parametrize(
-    ("signer", "name", "refusals"),
+    ("signer", "name", "refusal"),
     [
-        ("hub", REVOKED_DOCUMENT, []),
-        ("terminal", REVOKED_DOCUMENT, ["only a hub may write the fleet's documents"]),
-        ("hub", FLEET_DOCUMENT, ["a document 'fleet' is not for a courier file"]),
+        ("terminal", REVOKED_DOCUMENT, "only a hub may write the fleet's documents"),
+        ("hub", FLEET_DOCUMENT, "a document 'fleet' is not for a courier file"),
     ],
 )
-async def test_a_hub_that_has_lost_nothing_takes_no_document_from_a_file(
-    depot: Depot, signer: str, name: str, refusals: list[str]
+async def test_a_document_that_is_no_hubs_list_is_refused(
+    depot: Depot, signer: str, name: str, refusal: str
 ) -> None:
-    """Invariants 8 and 10: its own list is no news to it, and what follows in the file counts as ever."""
+    """Invariants 8 and 10; what follows in the file counts as ever."""
     one, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
     await one.push(one.taps(-100))
     key = depot.hub.authority.ledger_key if signer == "hub" else one.key
@@ -125,8 +124,23 @@ async def test_a_hub_that_has_lost_nothing_takes_no_document_from_a_file(
     listed = SignedDocument.seal(key, one.fleet, name, 9, body)
     other.taps(-100)
     done = await bring(depot, courier_file(one, other, listed=listed))
-    assert (done["blocks"], done["refusals"], done["trouble"]) == (1, refusals, "")
+    assert (done["blocks"], done["refusals"], done["trouble"]) == (1, [refusal], "")
     assert await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT)) is None
+
+
+async def test_the_list_that_holds_is_no_news_from_a_file(depot: Depot) -> None:
+    """Invariant 2: nor is one from before it."""
+    one = await depot.pair("Bus 1")
+    for name in ("Bus 2", "Bus 3"):
+        await depot.pair(name)
+    await revoke(depot, "Bus 2")
+    before = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
+    await revoke(depot, "Bus 3")
+    now = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
+    for listed in (before, now):
+        done = await bring(depot, courier_file(one, listed=listed))
+        assert (done["refused"], done["trouble"]) == (0, "")
+        assert await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT)) == now
 
 
 async def test_blocks_whose_predecessors_are_elsewhere_are_named(depot: Depot) -> None:

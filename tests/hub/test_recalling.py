@@ -9,7 +9,7 @@ from crdt.block import contents, parse, seal
 from crdt.documents import FLEET_DOCUMENT, SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import Kind
-from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Heads, Message
+from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Heads, Message, Refusal
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.session import Event
@@ -20,6 +20,8 @@ from tests.hub.terminal import CARD, Terminal, first
 from tests.hub.test_courier import bring, courier_file
 from tests.hub.test_renewal import renewed
 from tests.hub.test_restoring import at, back_up, put_back, settings, top_up, up
+from tests.hub.test_whole_state_put_back import copy
+from tests.hub.test_whole_state_put_back import put_back as put_all_back
 
 __all__ = ["settings"]
 HIGH = 2**40  # above whatever a hub that was put back chooses by itself
@@ -238,3 +240,86 @@ async def test_nobody_but_a_hub_ends_an_identity(settings: HubSettings, tmp_path
         await bus.exchange(listed(hub_key, 1))  # what it said before the backup may have been taken back
         events = await at(depot, victim).push(victim.taps(-250))
         assert first(events, "Ack").frontier == {victim.key.replica: victim.head}
+
+
+async def lost_list(depot: Depot, terminal: Terminal) -> tuple[CertificateFrame, DocumentFrame]:
+    """The hub's list as this terminal has it now, to be handed over."""
+    given = documents(await terminal.exchange(Pull(documents={REVOKED_DOCUMENT: 0})))[REVOKED_DOCUMENT]
+    signer = depot.hub.ledger.authors()[given.signer]
+    return CertificateFrame(signer.encode()), DocumentFrame(given.encode())
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_a_list_that_was_taken_is_answered_by_the_hubs_own_above_it(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """The acknowledgement: it says all that was told, and by its number it is held instead of that. Where the
+    list was taken before, the hub's is the answer as well."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, _ = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await back_up(depot, backup)
+        await revoke(depot, "Bus 2")
+        told = await lost_list(depot, bus)
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        lost = SignedDocument.decode(told[1].raw)
+        for _ in range(2):
+            events = await at(depot, bus).exchange(*told)
+            answered = documents(events)[REVOKED_DOCUMENT]
+            assert answered.version > lost.version
+            assert answered.signer == depot.hub.ledger.replica
+            assert not Revocations.decode(answered.body).lacking(Revocations.decode(lost.body))
+            assert not any(isinstance(one, Refusal) for one in events)
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_what_an_operator_accepts_after_the_list_came_back_is_not_undone_by_the_next_terminal(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """A list is joined once: every other terminal of the fleet comes with the same one."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, other, late = [await depot.pair(f"Bus {number}") for number in (1, 2, 3)]
+        await other.push(other.taps(-250))
+        await back_up(depot, backup)
+        await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 2", "cut_off": 0})
+        told = await lost_list(depot, bus)
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        await at(depot, bus).exchange(*told)
+        assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == 0
+        accepted = await depot.ask("POST", "/terminals/accept", {"terminal": "Bus 2"})
+        assert accepted["cut_offs"] == {other.key.replica.hex(): 1}
+        answered = documents(await at(depot, late).exchange(*told))[REVOKED_DOCUMENT]
+        assert Revocations.decode(answered.body).cut_offs == {other.key.replica: 1}
+        assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -250
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
+@pytest.mark.parametrize("earlier", [True, False], ids=["one of several", "the only one"])
+async def test_a_hub_whose_marks_went_back_too_hears_from_a_terminal_what_it_had_signed(
+    settings: HubSettings, tmp_path: Path, earlier: bool
+) -> None:
+    """A stolen terminal stays revoked, where nothing was booked in the time that is lost. By a number alone
+    a list is not believed: the terminal is shown the older one, and hands over its own."""
+    image = tmp_path / "image"
+    async with up(settings) as depot:
+        bus, stolen = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await depot.pair("Bus 3")
+        if earlier:
+            await revoke(depot, "Bus 3")
+    copy(settings.state_directory, image)
+    async with up(settings) as depot:
+        await revoke(depot, "Bus 2")
+        told = await lost_list(depot, at(depot, bus))
+    put_all_back(image, settings.state_directory)
+    async with up(settings) as depot:
+        lost = SignedDocument.decode(told[1].raw)
+        held = Pull(documents={REVOKED_DOCUMENT: lost.version})
+        shown = documents(await at(depot, bus).exchange(held))[REVOKED_DOCUMENT]
+        assert shown.version <= lost.version
+        assert Revocations.decode(shown.body).lacking(Revocations.decode(lost.body)) == {stolen.key.replica}
+        answered = documents(await bus.exchange(*told))[REVOKED_DOCUMENT]
+        assert answered.version > lost.version
+        assert stolen.key.replica in Revocations.decode(answered.body).cut_offs

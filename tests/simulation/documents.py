@@ -58,7 +58,7 @@ class Documents:
         """Replace the list. `again`: on a hub that does not know that it was put back, above all numbers."""
         above = self._highest if again else 0
 
-        def work(amendment: Amendment) -> int:
+        def work(amendment: Amendment) -> SignedDocument:
             return self.sealer.put(amendment, REVOKED_DOCUMENT, revocations.encode(), above)
 
         self._hub.ledger.amend(work).result()

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, Final, TypeVar, cast
 
 from crdt.documents import SignedDocument
-from crdt.errors import InputRefused, NotPermitted, UnknownAuthor
+from crdt.errors import InputRefused, UnknownAuthor
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
 from crdt.revocations import Revocations
 from crdt.session import Refused, Session
@@ -153,7 +153,7 @@ class Hub:
     def take_list(self, raw: bytes) -> None:
         """Whom another identity of it had ended, as a courier file says. Raises PowerCut."""
         document = SignedDocument.decode(raw)
-        with suppress(UnknownAuthor, NotPermitted):  # it does not know that it was put back
+        with suppress(UnknownAuthor):  # of a time that it has forgotten
             self._loop.run(self._recall.take(document))
         self.documents.read()
 
