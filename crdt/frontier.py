@@ -1,6 +1,6 @@
 """How far a ledger has each replica's chain, and what that leaves to send."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from crdt.errors import Malformed, TooLarge
@@ -86,6 +86,17 @@ def missing(mine: Frontier, theirs: Frontier) -> list[Gap]:
         if head.seq > held:
             gaps.append(Gap(replica, held, head.seq))
     return gaps
+
+
+def without(gap: Gap, kept: Collection[tuple[int, int]]) -> Iterator[Gap]:
+    """What is left of a gap beside what is kept, each from its first to its last number, in order."""
+    after_seq = gap.after_seq
+    for first_seq, last_seq in sorted(kept):
+        if after_seq < first_seq - 1 < gap.until_seq:
+            yield Gap(gap.replica, after_seq, first_seq - 1)
+        after_seq = max(after_seq, last_seq)
+    if after_seq < gap.until_seq:
+        yield Gap(gap.replica, after_seq, gap.until_seq)
 
 
 def joined(mine: Frontier, theirs: Frontier) -> dict[ReplicaId, Head]:

@@ -4,18 +4,19 @@ A file is bytes of crdt.courier. Steps of either may wait for the disk and are f
 ledger for a moment only, so that taps and the uplink go on meanwhile.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from crdt.block import parse
+from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
 from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, lacks_room
-from crdt.errors import InputRefused, LedgerError
+from crdt.errors import InputRefused, LedgerError, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Hello
-from crdt.frontier import Frontier, Head, joined, missing
+from crdt.frontier import Frontier, Head, joined, missing, without
+from crdt.ledger import RefusedInput
 from crdt.session import Event, Refused
 from edge import revoked_list
 from edge.errors import ControlError
@@ -103,6 +104,23 @@ class Export:
         return self._ledger.keepsake.blocks_after(replica, seq, PART_BYTES)
 
 
+class Reason(NamedTuple):
+    """Why blocks or certificates were refused, and whose they are."""
+
+    replica: str
+    """In hex; "" where nobody knows."""
+    code: RefusalCode | None
+    """None for some that are too many to tell apart."""
+    message: str
+    kept: bool = False
+    """In quarantine: of another branch than the one that counts here, or written after a revocation."""
+
+    def told(self, blocks: int) -> dict[str, Any]:
+        """Of so many, as JSON."""
+        code = "more" if self.code is None else self.code.name.lower()
+        return {**self._asdict(), "code": code, "blocks": blocks}
+
+
 @dataclass
 class Import:
     """One courier file into the ledger. Every block is verified; what is held already changes nothing."""
@@ -117,7 +135,8 @@ class Import:
     """In the new ones."""
     unusable: str = ""
     """Why the file could not be read to its end, a sentence; "" when it could."""
-    _reasons: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    _reasons: Counter[Reason] = field(default_factory=Counter)
+    _kept: dict[ReplicaId, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))
     _claimed: Frontier = field(default_factory=dict)
     _blocks: list[bytes] = field(default_factory=list)
     _certificates: list[AuthorCertificate] = field(default_factory=list)
@@ -142,17 +161,15 @@ class Import:
         self._merge()
         with self.terminal.syncing(self._identity):
             held = self._ledger.heads()
-        gaps = missing(joined(self._claimed, self._reader.heads or {}), held)
+        promised = missing(joined(self._claimed, self._reader.heads or {}), held)
+        gaps = [rest for gap in promised for rest in without(gap, self._kept.get(gap.replica, ()))]
         return {
             "new": self.new,
             "known": self.known,
             "settled": self.settled,
             "deltas": self.deltas,
             "unusable": self.unusable,
-            "refused": [
-                {"replica": replica, "code": code, "message": message, "blocks": count}
-                for (replica, code, message), count in self._reasons.items()
-            ],
+            "refused": [reason.told(count) for reason, count in self._reasons.items()],
             "missing": [
                 {"replica": gap.replica.hex(), "first": gap.after_seq + 1, "last": gap.until_seq}
                 for gap in gaps[:MAX_TOLD]
@@ -180,7 +197,7 @@ class Import:
         try:
             self._certificates.append(AuthorCertificate.decode(raw))
         except InputRefused as error:
-            self._refused("", error)
+            self._refuse(Reason("", error.code, str(error)))
 
     def _take_list(self, raw: bytes) -> None:
         """Of revocations; what comes after it counts by it."""
@@ -190,7 +207,7 @@ class Import:
             with self.terminal.syncing(self._identity):
                 revoked_list.take(self._identity, self._ledger, raw, presented)
         except InputRefused as error:
-            self._refused("", error)
+            self._refuse(Reason("", error.code, str(error)))
 
     def _merge(self) -> None:
         blocks, self._blocks, self._waiting_bytes = self._blocks, [], 0
@@ -199,14 +216,13 @@ class Import:
             return
         with self.terminal.syncing(self._identity):
             report = self._ledger.merge(blocks, certificates)
+            self._tell(report.refused)
             others = {block.raw for block in report.added} | {refused.raw for refused in report.refused}
             settled = sum(not self._holds(raw) for raw in blocks if raw not in others)
         self.new += len(report.added)
         self.known += report.known - settled
         self.settled += settled
         self.deltas += sum(block.header.count for block in report.added)
-        for refused in report.refused:
-            self._refused(_author(refused.raw), refused.error)
 
     def _holds(self, raw: bytes) -> bool:
         """Whether a block that was no news is held, or is the very end of what is settled."""
@@ -216,15 +232,32 @@ class Import:
             return True
         return self._ledger.settled_frontier([replica]).get(replica) == block.head
 
-    def _refused(self, replica: str, error: InputRefused) -> None:
-        reason = (replica, error.code.name.lower(), str(error))
+    def _tell(self, refused: Sequence[RefusedInput]) -> None:
+        """Note these, and where the quarantine has them: what is there is not missing."""
+        blocks = {one.raw: block for one in refused if (block := _block(one.raw)) is not None}
+        kept = self._ledger.kept_as_evidence([block.hash for block in blocks.values()])
+        for one in refused:
+            block = blocks.get(one.raw)
+            code, is_kept = one.error.code, block is not None and block.hash in kept
+            if block is not None and is_kept:
+                self._kept[block.header.replica].add((block.header.first_seq, block.last_seq))
+                # Whatever of its branch was met before it: it is beside what counts, or came too late.
+                code = code if code is RefusalCode.REVOKED else RefusalCode.FORK_DETECTED
+            self._refuse(Reason(_author(block), code, str(one.error), is_kept))
+
+    def _refuse(self, reason: Reason) -> None:
         if reason not in self._reasons and len(self._reasons) >= MAX_TOLD:
-            reason = ("", "more", "and others")
+            reason = Reason("", None, "and others")
         self._reasons[reason] += 1
 
 
-def _author(raw: bytes) -> str:
+def _block(raw: bytes) -> Block | None:
+    """None for what is no block: a certificate, or damaged."""
     try:
-        return parse(raw).header.replica.hex()
+        return parse(raw)
     except LedgerError:
-        return ""
+        return None
+
+
+def _author(block: Block | None) -> str:
+    return "" if block is None else block.header.replica.hex()

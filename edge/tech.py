@@ -10,18 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 from edge.clock import UNKNOWN_ERROR_MS
+from edge.courier_words import exported_all, imported_all, tell_export, tell_import
 from edge.errors import EdgeError
 from edge.local import Json, ask
 from edge.settings import load_settings
-from edge.tech_courier import (
-    SETTLEMENT,
-    export_file,
-    exported_all,
-    import_file,
-    imported_all,
-    tell_export,
-    tell_import,
-)
+from edge.tech_courier import SETTLEMENT, export_file, import_file
 from edge.tech_output import say
 from edge.tech_settings import change_settings, show, tell_settings
 from edge.words import money

@@ -93,31 +93,6 @@ def export_file(path: Path, options: Namespace) -> Json:
     return {"file": str(options.file), **told, "revoked": status["revoked"]}
 
 
-_PUT_BACK = (
-    "an old copy was put back, and only a sync with the hub gives the terminal the new identity that seals"
-    " them."
-)
-_REVOKED = (
-    "an operator has revoked the terminal, and only pairing it anew (`farebox-hub invite` prints a code)"
-    " gives it the new identity that seals them."
-)
-
-
-def tell_export(said: Json) -> str:
-    """What was exported, for a person."""
-    what = f"{_many(said['taps'], 'entry', 'entries')} in {_many(said['blocks'], 'block')}"
-    told = f"{what} {'is' if said['taps'] == 1 else 'are'} in {said['file']}\n"
-    if said["unsealed"]:
-        why = _REVOKED if said["revoked"] else _PUT_BACK
-        told += f"{said['unsealed']:,} TAPS ARE NOT IN IT: {why} They are kept here until then.\n"
-    return told
-
-
-def exported_all(said: Json) -> bool:
-    """Whether the file has every tap that it should."""
-    return not said["unsealed"]
-
-
 def import_file(path: Path, options: Namespace) -> Json:
     """Bring a courier file to the terminal. Raises ControlError with a sentence."""
     _paired(path)
@@ -126,44 +101,6 @@ def import_file(path: Path, options: Namespace) -> Json:
         file = options.file.open("rb")
     with file, Progress("importing", size, "bytes") as progress:
         return give(path, "/import", _sent(file, options.file, size, progress), size)
-
-
-def tell_import(said: Json) -> str:
-    """What was imported and what was not, for a person."""
-    new = f"{_many(said['new'], 'new block')} with {_many(said['deltas'], 'entry', 'entries')}"
-    lines = [f"{new}, {said['known']:,} known already\n"]
-    if said["settled"]:
-        lines.append(
-            f"{_many(said['settled'], 'block')} from before the hub's settlement, not kept here. Only the hub"
-            " can tell whether it has the same: where a terminal's storage was put back or lost, import the"
-            " file there too (farebox-hub ledger import FILE)\n"
-        )
-    if said["unusable"]:
-        lines.append(f"the file could not be read to its end: {said['unusable']}\n")
-    for one in said["refused"]:
-        whose = one["replica"][:8] or "nobody known"
-        lines.append(f"refused: {_many(one['blocks'], 'block')} of {whose}: {one['message']}\n")
-    lines += [
-        f"missing: {_numbers(one['first'], one['last'])} of {one['replica'][:8]}, held by the exporter\n"
-        for one in said["missing"]
-    ]
-    if said["missing_more"]:
-        lines.append(f"missing: taps of {said['missing_more']:,} other identities, held by the exporter\n")
-    return "".join(lines)
-
-
-def imported_all(said: Json) -> bool:
-    """Whether the file was read to its end and nothing in it was refused."""
-    return not said["unusable"] and not said["refused"]
-
-
-def _many(number: int, one: str, many: str = "") -> str:
-    """A number with its noun: "1 block", "12 blocks"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def _numbers(first: int, last: int) -> str:
-    return f"tap {first:,}" if first == last else f"taps {first:,} to {last:,}"
 
 
 def _paired(path: Path) -> Json:

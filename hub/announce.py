@@ -1,54 +1,92 @@
 """Announcing the hub by zeroconf (DNS-SD, RFC 6763), and noticing when the network interfaces change.
 
-A record is a hint of an address; terminals trust the certificate behind it only. zeroconf is deaf for ever on
-an interface that appears after its start or is made anew, so the interfaces are polled and it is told.
+A record is a hint of an address; terminals trust the certificate behind it only. It names the addresses at
+which the hub listens, of both kinds, and nothing else: each that nobody answers at costs every terminal an
+attempt. It goes out over IPv4, because that is where terminals listen, and only on the interfaces that have
+those addresses.
+
+zeroconf is deaf for ever on an interface that appears after its start or is made anew, so the interfaces are
+polled and it is told.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final, NamedTuple
 
 import ifaddr
 from zeroconf import Error as ZeroconfError
-from zeroconf import InterfaceChoice, IPVersion, ServiceInfo
+from zeroconf import IPVersion, ServiceInfo
 from zeroconf.asyncio import AsyncZeroconf
 
 from crdt.facts import FleetId
 from crdt.protocol import PROTOCOL_VERSION, SERVICE_TYPE, TXT_FLEET, TXT_VERSION
+
+EVERY: Final = {4: "0.0.0.0", 6: "::"}  # noqa: S104  (by IP version: bound to that is bound to each address)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What is announced: the hub's name for people, its fleet and its port."""
+    """What is announced: the hub's name for people, its fleet, and where it listens."""
 
     name: str
     fleet: FleetId
     port: int
+    bound: tuple[str, ...]  # addresses; all of a kind as in EVERY
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Interface:
-    """One IPv4 address of this machine, and the kernel's number of the interface that has it."""
+    """One address of this machine, and the kernel's number of the interface that has it."""
 
     address: str
     index: int
 
+    @property
+    def version(self) -> int:
+        """Of the Internet Protocol: 4 or 6."""
+        return ip_address(self.address).version
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine itself is there."""
+        return ip_address(self.address).is_loopback
+
+    @property
+    def is_link_local(self) -> bool:
+        """Whether it means something on one link only."""
+        return ip_address(self.address).is_link_local
+
+
+class Record(NamedTuple):
+    """What is to be announced where."""
+
+    told: tuple[Interface, ...] = ()  # whose addresses it has
+    on: tuple[Interface, ...] = ()  # from whose addresses it goes out
+
 
 def local_interfaces() -> tuple[Interface, ...]:
-    """The IPv4 addresses of this machine now, sorted."""
-    adapters = ifaddr.get_adapters()
-    return tuple(
-        sorted(
-            Interface(str(ip.ip), adapter.index or 0)
-            for adapter in adapters
-            for ip in adapter.ips
-            if ip.is_IPv4
-        )
+    """The addresses of this machine now, sorted; of IPv6 without those that take the name of a link too."""
+    found = (
+        Interface(str(ip.ip) if ip.is_IPv4 else ip.ip[0], adapter.index or 0)
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
     )
+    return tuple(sorted(one for one in found if not (one.version == 6 and one.is_link_local)))
+
+
+def answering(interfaces: Iterable[Interface], bound: Collection[str]) -> tuple[Interface, ...]:
+    """Those of these where somebody answers who is bound to these addresses.
+
+    Loopback is among them only where there is nothing else: on another machine it is that machine.
+    """
+    here = [one for one in interfaces if one.address in bound or EVERY[one.version] in bound]
+    return tuple([one for one in here if not one.is_loopback] or here)
 
 
 def host_names() -> tuple[str, ...]:
@@ -71,27 +109,21 @@ class Announcer:
         self._chosen = chosen
         self._enabled = enabled
         self._zeroconf: AsyncZeroconf | None = None
-        self._announced: tuple[Interface, ...] = ()
+        self._announced: Record | None = None
 
     async def update(self, interfaces: tuple[Interface, ...]) -> None:
         """The machine has these interfaces now: announce, again if they changed. No network is no error."""
-        wanted = tuple(one for one in interfaces if not self._chosen or one.address in self._chosen)
-        if not self._enabled or not wanted or wanted == self._announced:
+        chosen = [one for one in interfaces if not self._chosen or one.address in self._chosen]
+        told = answering(chosen, self._announcement.bound)
+        wanted = Record(told, _heard_on(interfaces, told))
+        if not self._enabled or wanted == self._announced:
             return
-        addresses = list(dict.fromkeys(one.address for one in wanted))
         try:
-            if self._made_anew(wanted):
-                await self.stop()
-            if self._zeroconf is None:
-                await self._register(addresses)
-            else:
-                await self._zeroconf.async_update_interfaces(addresses if self._chosen else None)
-                await (await self._zeroconf.async_update_service(self._info(addresses)))
+            await self._announce(wanted)
         except OSError as error:
             log.warning("cannot announce the hub for the moment: %s", error)
             return
         self._announced = wanted
-        log.info("announced as %r on %s", self._announcement.name, ", ".join(addresses))
 
     async def stop(self) -> None:
         """Say goodbye, so that browsers forget the record at once."""
@@ -100,14 +132,31 @@ class Announcer:
             await zeroconf.async_unregister_all_services()
             await zeroconf.async_close()
 
-    def _made_anew(self, wanted: tuple[Interface, ...]) -> bool:
-        """Whether an address is on another interface now: zeroconf would stay deaf on it."""
-        before = {one.address: one.index for one in self._announced}
-        return any(before.get(one.address, one.index) != one.index for one in wanted)
+    async def _announce(self, wanted: Record) -> None:
+        """This, in place of what was announced before."""
+        if not wanted.on or self._made_anew(wanted.on):
+            await self.stop()
+        if not wanted.on:
+            log.warning(
+                "not announced: no IPv4 network of this machine leads to where the hub listens (server.host, "
+                "announce.interfaces); terminals find it by hub.address in their settings only"
+            )
+            return
+        addresses, on = _addresses(wanted.told), _addresses(wanted.on)
+        if self._zeroconf is None:
+            await self._register(addresses, on)
+        else:
+            await self._zeroconf.async_update_interfaces(on)
+            await (await self._zeroconf.async_update_service(self._info(addresses)))
+        log.info("announced as %r on %s", self._announcement.name, ", ".join(addresses))
 
-    async def _register(self, addresses: list[str]) -> None:
-        interfaces = addresses if self._chosen else InterfaceChoice.All
-        zeroconf = AsyncZeroconf(interfaces=interfaces, ip_version=IPVersion.V4Only)
+    def _made_anew(self, on: Iterable[Interface]) -> bool:
+        """Whether an address is on another interface now: zeroconf would stay deaf on it."""
+        before = {} if self._announced is None else {one.address: one.index for one in self._announced.on}
+        return any(before.get(one.address, one.index) != one.index for one in on)
+
+    async def _register(self, addresses: list[str], on: list[str]) -> None:
+        zeroconf = AsyncZeroconf(interfaces=on, ip_version=IPVersion.V4Only)
         try:
             # The first await sends the probes, the second waits until the record is announced.
             registering = await zeroconf.async_register_service(
@@ -129,6 +178,19 @@ class Announcer:
             server=f"{announced_host(self._announcement.fleet)}.",
             parsed_addresses=addresses,
         )
+
+
+def _heard_on(interfaces: Iterable[Interface], told: Collection[Interface]) -> tuple[Interface, ...]:
+    """From where a record with these addresses goes out: they themselves, or another IPv4 address beside one
+    that is of IPv6."""
+    from_itself = {one for one in told if one.version == 4}
+    others = {one.index for one in told} - {one.index for one in from_itself}
+    beside = {one for one in interfaces if one.version == 4 and one.index in others}
+    return tuple(sorted(from_itself | beside))
+
+
+def _addresses(interfaces: Iterable[Interface]) -> list[str]:
+    return list(dict.fromkeys(one.address for one in interfaces))
 
 
 async def watch_interfaces(

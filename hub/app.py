@@ -136,7 +136,7 @@ class Served:
 async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Served]:
     """The whole hub on these sockets, until the block ends: HTTPS, control socket, announcement."""
     port = int(listeners[0].getsockname()[1])
-    url = f"https://{hub.settings.host or 'localhost'}:{port}"
+    url = server.url_of(hub.settings.host, port)
     bus = EventBus()
     async with AsyncExitStack() as stack:
         for listener in listeners:
@@ -152,7 +152,7 @@ async def serving(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Ser
         control_socket = await asyncio.to_thread(control.bind, hub.settings.control_socket)
         await stack.enter_async_context(server.serving_locally(control_app, control_socket))
         stack.callback(bus.close)
-        announcer = await stack.enter_async_context(_announcer(hub, port))
+        announcer = await stack.enter_async_context(_announcer(hub, listeners))
         follower = Follower(hub.authority, announcer, context, interfaces)
         if hub.settings.close_days_after_h:
             closing = close_days(app[DAYBOOK], hub.settings.close_days_after_h)
@@ -289,9 +289,11 @@ def now_ms() -> int:
 
 
 @asynccontextmanager
-async def _announcer(hub: Hub, port: int) -> AsyncIterator[Announcer]:
+async def _announcer(hub: Hub, listeners: list[socket.socket]) -> AsyncIterator[Announcer]:
     settings = hub.settings
-    announcement = Announcement(settings.announce_name, hub.authority.fleet, port)
+    names = [one.getsockname() for one in listeners]
+    bound = tuple(address for address, *_ in names)
+    announcement = Announcement(settings.announce_name, hub.authority.fleet, names[0][1], bound)
     announcer = Announcer(announcement, settings.announce_interfaces, enabled=settings.announce)
     try:
         yield announcer

@@ -41,7 +41,7 @@ def what_waiting_means(rows: list[dict[str, Any]]) -> list[str]:
             "Those of the hub are top-ups, refunds and adjustments that it booked before it was put back.",
             "Wait until all buses have been in before you book one of them again: else both count.",
         ]
-    if not all(row["proven"] for row in rows):
+    if any(map(_unproven, rows)):
         lines.append("Unproven is the word of another terminal alone: no day waits for it.")
     return lines
 
@@ -59,7 +59,8 @@ def _give_up(options: argparse.Namespace) -> None:
     if options.file is None:
         raise SetupError("Say whose: `farebox-hub ledger give-up REPLICA`, as `waiting` shows it.")
     ask_hub(options, "POST", "/ledger/give-up", {"replica": str(options.file)})
-    say("No longer waited for. Should entries of it turn up after all, they are taken and count.")
+    say("No longer waited for, nor what is unproven of it.")
+    say("Should entries of it turn up after all, they are taken and count.")
 
 
 def _waiting(options: argparse.Namespace) -> None:
@@ -82,7 +83,7 @@ def _missing(rows: list[dict[str, Any]]) -> None:
                 row["terminal"],
                 numbers(row["first_seq"], row["last_seq"]),
                 row["source"],
-                "" if row["proven"] else "unproven",
+                _unproven(row),
                 local_time(row["since_ms"]),
                 row["replica"],
             ]
@@ -91,6 +92,13 @@ def _missing(rows: list[dict[str, Any]]) -> None:
     )
     for line in what_waiting_means(rows):
         say(line)
+
+
+def _unproven(row: dict[str, Any]) -> str:
+    """What of it is the word of another terminal alone."""
+    if not row["proven"]:
+        return "unproven"
+    return f"and up to {row['claimed_seq']:,} unproven" if row["claimed_seq"] else ""
 
 
 _ABOUT: Final[dict[str, Callable[[argparse.Namespace], None]]] = {

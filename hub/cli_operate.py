@@ -12,6 +12,8 @@ from hub import cli_settings
 from hub.cli_text import ask_hub, local_time, money_text, say, table
 from hub.errors import SetupError
 from hub.kindwords import kind_word
+from hub.overview import TerminalRow
+from hub.terminalwords import by_urgency, remarks, terminal_state
 
 Command = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
 
@@ -113,11 +115,17 @@ def _terminals(options: argparse.Namespace) -> None:
     if options.action != "list":
         other[options.action](options)
         return
-    rows = [
-        [row["name"], _standing(row), _seen(row), _number(row["held"]), str(row["head_seq"]), row["terminal"]]
-        for row in ask_hub(options, "GET", "/terminals")
-    ]
-    table(["name", "state", "last seen", "held taps", "last entry", "id"], rows)
+    clock_ms = time.time_ns() // 1_000_000
+    rows = [TerminalRow(**row) for row in ask_hub(options, "GET", "/terminals")]
+    if not rows:
+        say("No terminal is paired yet: `farebox-hub invite` prints a code.")
+        return
+    rows.sort(key=lambda row: by_urgency(row, clock_ms))
+    titles = ["name", "route", "state", "last seen", "held taps", "last entry", "id"]
+    table(titles, [_terminal(row, clock_ms) for row in rows])
+    for row in rows:
+        for remark in remarks(row):
+            say(f"{row.name}: {remark.text} {local_time(remark.at_ms)}. {remark.advice}")
 
 
 def _stop(options: argparse.Namespace) -> None:
@@ -164,13 +172,15 @@ def _change(text: str) -> tuple[str, str]:
     return name.strip(), value.replace(",", "\n") if name.strip() == "route_fares" else value
 
 
-def _standing(row: dict[str, Any]) -> str:
-    return "revoked" if row["revoked"] else "online" if row["online"] else "offline"
-
-
-def _seen(row: dict[str, Any]) -> str:
-    return "never" if row["last_seen_ms"] is None else local_time(row["last_seen_ms"])
-
-
-def _number(value: int | None) -> str:
-    return "?" if value is None else str(value)
+def _terminal(row: TerminalRow, clock_ms: int) -> list[str]:
+    """Its line in the list."""
+    state = terminal_state(row, clock_ms)
+    return [
+        row.name,
+        row.route or "-",
+        f"{state.text} ({state.detail})" if state.detail else state.text,
+        "never" if row.last_seen_ms is None else local_time(row.last_seen_ms),
+        "?" if row.held is None else f"{row.held:,}",
+        f"{row.head_seq:,}",
+        row.terminal,
+    ]

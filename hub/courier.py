@@ -7,7 +7,7 @@ it came.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -19,7 +19,7 @@ from crdt.documents import SignedDocument
 from crdt.errors import InputRefused, NotPermitted, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame
-from crdt.frontier import Frontier, Gap, Head, missing
+from crdt.frontier import Frontier, Head, missing, without
 from crdt.ledger import RefusedInput
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.session import Event, Refused
@@ -150,7 +150,8 @@ class Import:
 
     async def _refuse(self, refused: Sequence[RefusedInput]) -> None:
         """Tell of these, and note those that the quarantine has: they are here, and wait for a decision."""
-        suspect: dict[bytes, Block] = {}
+        blocks: dict[bytes, Block] = {}
+        suspect: set[bytes] = set()
         for each in refused:
             try:
                 block = parse(each.raw)
@@ -158,36 +159,26 @@ class Import:
                 self._done.refuse(str(each.error))
                 continue
             self._done.refuse(f"{author_name(self._ledger.authors(), block.header.replica)}: {each.error}")
+            blocks[block.hash] = block
             if each.error.code in EVIDENCE:
-                suspect[block.hash] = block
-        kept = await self._evidence.kept(suspect) if suspect else set()
+                suspect.add(block.hash)
+        kept = await self._evidence.kept(blocks) if blocks else set()
         self._done.evidence += len(kept)
-        self._done.dropped += len(suspect) - len(kept)
-        for header in (suspect[hash_].header for hash_ in kept):
+        self._done.dropped += len(suspect - kept)
+        for header in (blocks[hash_].header for hash_ in kept):
             self._kept[header.replica].add((header.first_seq, header.last_seq))
 
     async def _compare(self, promised: Frontier) -> None:
         held = await asyncio.wrap_future(self._ledger.heads(sorted(promised)))
         authors = self._ledger.authors()
         gaps = [
-            rest for gap in missing(promised, held) for rest in _without(gap, self._kept.get(gap.replica, ()))
+            rest for gap in missing(promised, held) for rest in without(gap, self._kept.get(gap.replica, ()))
         ]
         self._done.missing = [
             Missing(author_name(authors, replica), replica.hex(), after_seq + 1, until_seq)
             for replica, after_seq, until_seq in gaps[:MAX_TOLD]
         ]
         self._done.missing_more = len(gaps[MAX_TOLD:])
-
-
-def _without(gap: Gap, kept: Collection[tuple[int, int]]) -> Iterator[Gap]:
-    """What is left of a gap beside what is kept, each from its first to its last number, in order."""
-    after_seq = gap.after_seq
-    for first_seq, last_seq in sorted(kept):
-        if after_seq < first_seq - 1 < gap.until_seq:
-            yield Gap(gap.replica, after_seq, first_seq - 1)
-        after_seq = max(after_seq, last_seq)
-    if after_seq < gap.until_seq:
-        yield Gap(gap.replica, after_seq, gap.until_seq)
 
 
 async def export(ledger: HubLedger, most_authors: int = MAX_COURIER_AUTHORS) -> AsyncIterator[bytes]:

@@ -44,6 +44,7 @@ class WaitingRow:
     source: str  # who named them
     proven: bool  # False: by nothing but the word of another terminal
     own: bool  # whether this hub booked them itself, before it was put back
+    claimed_seq: int = 0  # how far it goes beyond that by another terminal's word alone; 0: no further
 
     @property
     def entries(self) -> int:
@@ -144,6 +145,7 @@ class Evidence:
                 one.source,
                 one.proven,
                 _is_hub(authors, one.replica),
+                one.claimed_seq,
             )
             for one in await asyncio.wrap_future(self._ledger.waiting())
         ]

@@ -53,6 +53,13 @@ def listen(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
+def url_of(host: str, port: int) -> str:
+    """Where a browser on this machine finds what listens there."""
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104  (bound to, and nothing to open)
+        return f"https://localhost:{port}"
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
 def make_room(connections: int) -> None:
     """Let this process have a file for each connection, as far as the system lets it; else the log tells."""
     wanted = connections + FILES

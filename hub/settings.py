@@ -170,7 +170,10 @@ class HubSettings:
         "announce.name", "Farebox hub", "The name under which the hub announces itself.", text(40)
     )
     announce_interfaces: tuple[str, ...] = setting(
-        "announce.interfaces", (), "Addresses of the interfaces to announce on; [] is all.", addresses
+        "announce.interfaces",
+        (),
+        "Addresses of the interfaces to announce on; [] is all where the hub listens.",
+        addresses,
     )
     announce_poll_s: int = setting(
         "announce.poll_s", 5, "How often the network interfaces are looked at, in seconds.", whole(1, 3600)

@@ -128,8 +128,8 @@ class Expectations:
         return first(self._database.write(work, after=after))
 
     def give_up(self, replica: ReplicaId) -> Future[bool]:
-        """Wait no longer for an author, whether anybody did: for what is proven to exist of it, or else what
-        is only claimed; and for what one whose terminal goes on as another may have written besides."""
+        """Wait no longer for an author, whether anybody did: for what is proven to exist of it, and what is
+        only claimed; and for what one whose terminal goes on as another may have written besides."""
 
         def work(connection: Connection) -> bool:
             known = read(connection, [replica]).get(replica, NOTHING_EXPECTED)
@@ -140,7 +140,7 @@ class Expectations:
                 seq, source = (held.seq, GIVEN_UP) if missing else (known.seq, known.source)
                 given_up = replace(known, seq=seq, source=source, ended=known.ended or ends)
                 _write(connection, {replica: given_up})
-            claimed = not missing and claims.give_up(connection, replica)
+            claimed = claims.give_up(connection, replica)
             return ends or missing or claimed
 
         def after(changed: bool) -> None:

@@ -14,7 +14,7 @@ from crdt.facts import Books, CardId, Delta, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, ShortBlockFrame, Want
 from crdt.frontier import MAX_FRONTIER, Head, leading
 from crdt.revocations import Revocations
-from crdt.store import blocks, evidence, papers, passing_on, view
+from crdt.store import blocks, evidence, papers, passing_on, quarantine, view
 from crdt.store.authors import Authors
 from crdt.store.memory import Memory, own_replicas
 from crdt.store.owned import Owned
@@ -154,6 +154,10 @@ class TerminalReader:
         """Blocks in quarantine that the hub was not sent yet, of others than `but`: `evidence_delivered` says
         when it was."""
         return self._store.read(lambda connection: evidence.undelivered(connection, limit, but))
+
+    def kept_as_evidence(self, hashes: Collection[bytes]) -> set[bytes]:
+        """Those of these blocks that are in quarantine."""
+        return self._store.read(lambda connection: quarantine.hashes_in(connection, hashes))
 
     def reissued(self) -> list[bytes]:
         """Hashes of the blocks of this terminal whose facts were written again after a concession."""

@@ -33,10 +33,11 @@ class Waiting:
     since_ms: int
     source: str
     proven: bool = True  # by the author's terminal, a signed block or the marks; else a terminal's mere word
+    claimed_seq: int = 0  # how far it goes beyond `expected_seq` by such a word; 0 where none goes further
 
 
 def waiting(connection: Connection, revocations: Revocations) -> list[Waiting]:
-    """What is expected and not held, by replica; what is only claimed, where nothing is proven to be missing.
+    """What is expected and not held, by replica, with what is only claimed beside it or in its place.
 
     What a revoked author wrote after its cut-off is not. Of a replaced one nobody decided that, and what is
     in quarantine is here.
@@ -49,11 +50,11 @@ def waiting(connection: Connection, revocations: Revocations) -> list[Waiting]:
         held_seq, until = heads.get(replica, NO_HEAD).seq, revocations.cut_offs.get(replica, MAX_SEQ)
         if replica in revocations.replaced:
             held_seq, until = quarantine.examined(connection, replica, held_seq), MAX_SEQ
-        for one in (known.get(replica), claimed.get(replica)):
-            if one is not None:
-                seq = min(one.seq, until)
-                if seq > held_seq:
-                    proven = isinstance(one, Expected)
-                    found.append(Waiting(replica, held_seq, seq, one.at_ms, one.source, proven))
-                    break
+        named = (one for one in (known.get(replica), claimed.get(replica)) if one is not None)
+        beyond = [(min(one.seq, until), one) for one in named if min(one.seq, until) > held_seq]
+        if beyond:
+            (seq, one), claimed_seq = beyond[0], beyond[-1][0]
+            further = claimed_seq if claimed_seq > seq else 0
+            proven = isinstance(one, Expected)
+            found.append(Waiting(replica, held_seq, seq, one.at_ms, one.source, proven, further))
     return found

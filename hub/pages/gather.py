@@ -11,7 +11,7 @@ from aiohttp import web
 from hub.excerpt import Excerpt, page_number
 from hub.keys import EVIDENCE, OVERVIEW, SERVICE
 from hub.overview import TerminalRow
-from hub.pages.words import by_urgency
+from hub.terminalwords import by_urgency
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,11 @@ from jinja2 import DictLoader, Environment, StrictUndefined, pass_context
 from jinja2.runtime import Context
 
 from hub.daywords import completeness
+from hub.figures import count, span
 from hub.kindwords import kind_word
 from hub.operators import csrf_token
 from hub.pages import money, words
+from hub.terminalwords import State, earlier_certificate, old_copy, remarks, terminal_state
 
 _PACKAGE = files(__package__)
 _UTF8_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -86,8 +88,8 @@ def _money(context: Context, amount_minor: int) -> str:
 
 
 @pass_context
-def _state(context: Context, row: Any) -> words.State:
-    return words.terminal_state(row, context["now_ms"])
+def _state(context: Context, row: Any) -> State:
+    return terminal_state(row, context["now_ms"])
 
 
 def _environment() -> Environment:
@@ -107,16 +109,19 @@ def _environment() -> Environment:
         "figure": lambda number: money.plain(number, 0),
         "utc": utc,
         "iso": iso,
-        "span": words.span,
+        "span": span,
         "doubt": words.doubt,
         "kind": kind_word,
         "completeness": completeness,
         "change": lambda number: money.plain(number, 0, signed=True),
-        "count": words.count,
+        "count": count,
         "authors": words.authors,
         "terminals": words.terminals,
         "place": words.place,
         "state": _state,
+        "remarks": remarks,
+        "old_copy": old_copy,
+        "earlier_certificate": earlier_certificate,
     }
     return environment
 

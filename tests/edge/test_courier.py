@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from crdt.block import seal
+from crdt.block import Block, seal
 from crdt.columns import MAX_BLOCK_DELTAS
 from crdt.courier import MAX_COURIER_AUTHORS, Carried, CourierReader, CourierWriter
 from crdt.documents import SignedDocument
@@ -376,6 +376,38 @@ async def test_blocks_that_are_wrong_are_refused_and_counted(
     assert await asyncio.to_thread(other.balance, CARD) == 0
 
 
+async def test_a_fork_in_a_file_is_told_apart_and_not_as_missing(
+    two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Invariant 5: what is on another branch is kept here, and nobody has to look for it."""
+    author, other = two
+    replica, fleet, key = author.replica, author.identity.fleet, author.identity.keys.signing
+
+    def fare(seq: int, amount_minor: int, previous: bytes) -> Block:
+        return seal(key, fleet, [Delta(replica, seq, CARD, Kind.FARE, amount_minor, AT_MS)], previous)
+
+    counting, branch = fare(1, -250, GENESIS), fare(1, -180, GENESIS)
+    after, last = fare(2, -180, branch.hash), fare(4, -180, branch.hash)
+    await asyncio.to_thread(other.ledger.merge, [counting.raw], [author.identity.certificate])
+    writer = CourierWriter(fleet, replica)
+    stick = tmp_path / "stick"
+    parts = [writer.beginning({replica: last.head})]
+    parts += [writer.message(BlockFrame(block.raw)) for block in (branch, after)]
+    stick.write_bytes(b"".join([*parts, writer.end({replica: after.head})]))
+    assert await farebox_tech(sockets[1], "import", stick) == 1
+    answer = said(capsys)
+    assert {(one["code"], one["kept"]) for one in answer["refused"]} == {("fork_detected", True)}
+    assert sum(one["blocks"] for one in answer["refused"]) == 2
+    assert answer["missing"] == [{"replica": replica.hex(), "first": 3, "last": 4}]
+    assert await asyncio.to_thread(other.balance, CARD) == -250
+    await asyncio.to_thread(tech.main, ["--socket", str(sockets[1]), "import", str(stick)])
+    told = capsys.readouterr().out
+    assert f"fork: 1 block of {replica.hex()[:8]}: " in told
+    assert "goes to the hub with the next sync" in told
+    assert f"missing: entries 3 to 4 of {replica.hex()[:8]}, held by the exporter" in told
+    assert "No balance here counts what is missing." in told
+
+
 async def test_what_a_file_claims_of_very_many_authors_is_counted(
     two: list[Door], sockets: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -389,7 +421,7 @@ async def test_what_a_file_claims_of_very_many_authors_is_counted(
     assert answer["missing"][0] == {"replica": bytes(16).hex(), "first": 1, "last": 5}
     assert (len(answer["missing"]), answer["missing_more"]) == (32, 19_968)
     await asyncio.to_thread(tech.main, ["--socket", str(sockets[1]), "import", str(stick)])
-    assert "missing: taps of 19,968 other identities, held by the exporter" in capsys.readouterr().out
+    assert "missing: 19,968 more such stretches, held by the exporter" in capsys.readouterr().out
 
 
 async def test_an_earlier_file_of_as_many_authors_as_there_may_be_is_one_to_go_on_from(

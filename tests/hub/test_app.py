@@ -13,11 +13,11 @@ from crdt.frames import BlockFrame, CertificateFrame
 from crdt.protocol import CONTENT_TYPE, SYNC
 from crdt.store.database import Database
 from hub import app, background
-from hub.announce import Interface
+from hub.announce import EVERY, Interface
 from hub.app import Hub
 from hub.events import Event, EventBus, Topic
 from hub.notify import ServiceManager
-from hub.server import listen
+from hub.server import listen, url_of
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, first
 
@@ -101,3 +101,18 @@ async def test_slow_headers_and_a_slow_sync_body_are_cut_off_and_their_places_co
     assert await asyncio.wrap_future(depot.hub.ledger.heads()) == {}
     await depot.served.site.gate.empty.wait()
     assert first(await terminal.push(*terminal.chain), "Ack")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("", "https://localhost:8443"),
+        (EVERY[4], "https://localhost:8443"),
+        (EVERY[6], "https://localhost:8443"),
+        ("127.0.0.1", "https://127.0.0.1:8443"),
+        ("2001:db8::7", "https://[2001:db8::7]:8443"),
+        ("depot.example", "https://depot.example:8443"),
+    ],
+)
+def test_the_address_that_is_printed_can_be_opened(host: str, url: str) -> None:
+    assert url_of(host, 8443) == url

@@ -49,13 +49,14 @@ def test_a_pipe_gets_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_is_missing_says_what_it_means_for_money_and_days() -> None:
     """A top-up of a hub that was put back must not be booked again too early; a mere word holds no day up."""
-    taps, own = {"own": False, "proven": True}, {"own": True, "proven": True}
-    word = {"own": False, "proven": False}
+    taps = {"own": False, "proven": True, "claimed_seq": 0}
+    own, word, more = {**taps, "own": True}, {**taps, "proven": False}, {**taps, "claimed_seq": 9}
     assert what_waiting_means([taps]) == [
         "No balance counts these yet. They come with any terminal or courier file that has them."
     ]
     assert "before you book one of them again" in what_waiting_means([taps, own])[-1]
     assert "no day waits for it" in what_waiting_means([taps, word])[-1]
+    assert "no day waits for it" in what_waiting_means([taps, more])[-1]
 
 
 def test_what_does_not_count_says_what_it_means_for_money_and_what_to_do() -> None:

@@ -166,6 +166,16 @@ async def test_a_fork_in_a_file_is_told_as_evidence_of_its_author_and_not_as_mis
     assert "two different blocks" in sentence
 
 
+async def test_what_follows_another_branch_is_evidence_also_without_that_branch(depot: Depot) -> None:
+    """It is in quarantine, so nobody has to look for it, whatever it was refused for."""
+    one = await depot.pair("Bus 1")
+    await one.push(one.taps(500, kind=Kind.OPENING))
+    one.head = Head(1, bytes(range(32)))
+    one.taps(-180)
+    done = await bring(depot, courier_file(one, one))
+    assert (done["known"], done["refused"], done["evidence"], done["missing"]) == (1, 1, 1, [])
+
+
 async def test_what_came_too_late_hides_nothing_that_is_missing_before_it(depot: Depot) -> None:
     """Up to the cut-off a revoked terminal's entries count once somebody brings them: look for them."""
     one = await depot.pair("Bus 1")

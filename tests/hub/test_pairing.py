@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -16,6 +17,7 @@ from crdt.protocol import PAIR_FINISH, PAIR_START
 from crdt.pull import Pull
 from crdt.signing import SigningKey
 from hub import tables
+from hub.cli import main
 from hub.invites import Invites
 from hub.pairing import MAX_OPEN
 from tests.hub.conftest import Depot
@@ -171,7 +173,9 @@ async def test_the_same_name_is_the_same_terminal_with_a_new_replica(depot: Depo
     assert (row["terminal"], row["head_seq"]) == (new.certificate.terminal.hex(), 1)
 
 
-async def test_another_computer_with_an_earlier_certificate_is_told(depot: Depot) -> None:
+async def test_another_computer_with_an_earlier_certificate_is_told(
+    depot: Depot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Two buses paired under one name: the first is refused from then on, and its operator has to know. What
     a terminal says under its old certificate while it changes to the new one is nothing to tell."""
     first = await depot.pair("Bus 1")
@@ -185,9 +189,13 @@ async def test_another_computer_with_an_earlier_certificate_is_told(depot: Depot
     (row,) = await depot.ask("GET", "/terminals")
     assert row["earlier_ms"] > 0
     async with operator(depot) as person:
-        page = text_of((await person.get(f"/terminals/{row['terminal']}")).text)
-        assert "another computer with an earlier certificate of this name still calls" in page
-        assert "another computer calls under this name" in text_of((await person.get("/terminals")).text)
+        for page in ("/terminals", f"/terminals/{row['terminal']}"):
+            told = text_of((await person.get(page)).text)
+            assert "another computer calls under this name with an earlier certificate, last" in told
+    await asyncio.to_thread(main, ["--settings", str(tmp_path / "hub.toml"), "terminals"])
+    said = capsys.readouterr().out
+    assert "Bus 1: another computer calls under this name with an earlier certificate, last 20" in said
+    assert "pair that one under a name of its own" in said
 
 
 async def test_a_re_paired_terminal_hands_in_what_its_old_replica_held(depot: Depot) -> None:

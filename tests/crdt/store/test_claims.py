@@ -116,6 +116,21 @@ def test_what_was_given_up_of_as_many_as_are_kept_is_not_said_anew_by_the_rest(f
     assert unproven(fleet.hub) == {dead.key.replica: (41, every[-1].certificate.name)}
 
 
+def test_one_decision_gives_up_what_is_proven_and_what_is_claimed_beyond_it(fleet: Fleet) -> None:
+    """Both are told together, so an operator who has decided is not asked again for the other part."""
+    dead, other = buses(fleet.hub, 2)
+    fleet.hub.expect({dead.key.replica: Head(3, HASH)}, "itself", 50).result()
+    say(fleet.hub, other, 2, dead)
+    (told,) = fleet.hub.waiting().result()
+    assert (told.expected_seq, told.proven, told.claimed_seq) == (3, True, 0), "the word goes no further"
+    say(fleet.hub, other, 9, dead)
+    (told,) = fleet.hub.waiting().result()
+    assert (told.expected_seq, told.proven, told.claimed_seq) == (3, True, 9)
+    assert fleet.hub.give_up(dead.key.replica).result()
+    assert fleet.hub.waiting().result() == []
+    assert not fleet.hub.give_up(dead.key.replica).result()
+
+
 def test_a_revoked_terminals_word_is_forgotten_and_not_heard_again(fleet: Fleet) -> None:
     """It may have said so in an exchange that ends after its revocation."""
     liar, *others = buses(fleet.hub, 4)

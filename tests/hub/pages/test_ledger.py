@@ -9,6 +9,7 @@ from crdt.block import parse
 from crdt.errors import RefusalCode
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame
+from crdt.frontier import Head
 from crdt.store import quarantine
 from crdt.store.blocks import NO_HEAD
 from crdt.store.quarantine import Quarantined
@@ -180,6 +181,20 @@ async def test_what_is_missing_is_told_until_it_comes_or_is_given_up(depot: Depo
         place = f"/ledger/waiting/{other.key.replica.hex()}"
         assert "1 entry exists by the word of Bus 1, and nobody has brought it." in await read(person, place)
         assert (await person.post(place, {}, form=place)).location == "/ledger?done=given-up"
+        assert "Nothing is missing." in await read(person, "/ledger")
+
+
+async def test_who_gives_up_reads_how_far_it_goes_by_anothers_word(depot: Depot) -> None:
+    """One decision is about all that is missing of an author, so all of it is told before."""
+    dead, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+    dead.taps(-250, -250)
+    await dead.exchange(Status({"held": 2}), frontier={dead.key.replica: dead.head})
+    await other.exchange(Status({"held": 0}), frontier={dead.key.replica: Head(9, bytes(32))})
+    async with operator(depot) as person:
+        assert "another terminal says there are more, up to 9" in await read(person, "/ledger")
+        place = f"/ledger/waiting/{dead.key.replica.hex()}"
+        assert "more, up to 9, and has shown none. You give those up too." in await read(person, place)
+        await person.post(place, {}, form=place)
         assert "Nothing is missing." in await read(person, "/ledger")
 
 

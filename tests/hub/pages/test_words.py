@@ -4,9 +4,11 @@ import pytest
 
 from crdt.facts import MAX_CLOCK_ERROR_MS, Kind
 from hub.evidence import WaitingRow
+from hub.figures import span
 from hub.kindwords import kind_word
 from hub.overview import TerminalRow
 from hub.pages import words
+from hub.terminalwords import State, by_urgency, earlier_certificate, old_copy, remarks, terminal_state
 
 NOW_MS = 1_800_000_000_000
 FINE = TerminalRow(
@@ -32,27 +34,40 @@ SILENT = FINE._replace(online=False, last_seen_ms=NOW_MS - 3 * 3_600_000)
 @pytest.mark.parametrize(
     ("row", "state"),
     [
-        (FINE, words.State("good", "all taps in")),
-        (FINE._replace(held=None), words.State("good", "all taps in")),
+        (FINE, State("good", "all taps in")),
+        (FINE._replace(held=None), State("good", "all taps in")),
         (
             FINE._replace(silent=1),
-            words.State(
+            State(
                 "waiting", "taps in, as far as anybody knows", "an earlier identity's last ones are unknown"
             ),
         ),
-        (FINE._replace(held=1), words.State("waiting", "1 tap held")),
-        (FINE._replace(held=12), words.State("waiting", "12 taps held")),
-        (SILENT, words.State("bad", "not seen for 3 h")),
-        (SILENT._replace(held=12), words.State("bad", "not seen for 3 h", "12 taps held then")),
+        (FINE._replace(restored_ms=NOW_MS), State("waiting", "taps in, as far as anybody knows")),
+        (FINE._replace(held=1), State("waiting", "1 tap held")),
+        (FINE._replace(held=12), State("waiting", "12 taps held")),
+        (SILENT, State("bad", "not seen for 3 h")),
+        (SILENT._replace(held=12), State("bad", "not seen for 3 h", "12 taps held then")),
         (
             FINE._replace(online=False, last_seen_ms=None, held=None),
-            words.State("waiting", "paired, not seen yet"),
+            State("waiting", "paired, not seen yet"),
         ),
-        (SILENT._replace(revoked=True), words.State("quiet", "revoked")),
+        (SILENT._replace(revoked=True), State("quiet", "revoked")),
     ],
 )
-def test_state_in_words(row: TerminalRow, state: words.State) -> None:
-    assert words.terminal_state(row, NOW_MS) == state
+def test_state_in_words(row: TerminalRow, state: State) -> None:
+    assert terminal_state(row, NOW_MS) == state
+
+
+def test_what_is_odd_about_a_terminal_is_said_while_it_is_so() -> None:
+    """An old copy until it is another identity or is revoked; and who calls by an earlier certificate."""
+    put_back = FINE._replace(restored_ms=NOW_MS - 5)
+    assert remarks(FINE) == []
+    assert remarks(put_back) == [old_copy(put_back)]
+    assert remarks(put_back._replace(renewed_ms=NOW_MS)) == []
+    assert remarks(put_back._replace(revoked=True)) == []
+    both = put_back._replace(earlier_ms=NOW_MS - 3)
+    assert remarks(both) == [old_copy(both), earlier_certificate(both)]
+    assert [remark.at_ms for remark in remarks(both)] == [NOW_MS - 5, NOW_MS - 3]
 
 
 def test_terminals_in_trouble_come_first() -> None:
@@ -63,7 +78,7 @@ def test_terminals_in_trouble_come_first() -> None:
         SILENT._replace(name="c"),
         FINE._replace(name="d", held=3),
     ]
-    rows.sort(key=lambda row: words.by_urgency(row, NOW_MS))
+    rows.sort(key=lambda row: by_urgency(row, NOW_MS))
     assert [row.name for row in rows] == ["c", "z", "d", "a", "b"]
 
 
@@ -80,7 +95,7 @@ def test_terminals_in_trouble_come_first() -> None:
     ],
 )
 def test_span_in_its_largest_unit(duration_ms: int, text: str) -> None:
-    assert words.span(duration_ms) == text
+    assert span(duration_ms) == text
 
 
 @pytest.mark.parametrize("kind", Kind)
