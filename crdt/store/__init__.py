@@ -3,7 +3,7 @@
 In reading order. The file: `driver` (which SQLCipher), `connection` (an encrypted one), `keyfile` (its key),
 `lock` (one process at a time), `health` (whether it may still be used), `gate`, `jobs` and `futures` (who
 writes when), `writer` and `reader`, `database` (the whole of it: open, write, read, close), `inline` with
-`inline_direct` (the same without threads), `backup`. The server: `store` and `swapping` (what both have in
+`inline_direct` (the same without threads), `backup`. The server: `store` and `secrets` (what both have in
 common), `server_url` (where it is), `link` (a connection that is made again), `server_writer` (groups under a
 lock), `watch` (what other processes write), `sealed` (secrets there), `server` (the whole of it). The tables:
 `schema` (of both ledgers), `terminal_schema`, `hub_schema`, `statement` (what runs often), `sql` (many rows

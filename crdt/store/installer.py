@@ -22,6 +22,7 @@ from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import Page
 from crdt.store.concession import contested, give_way
+from crdt.store.jobs import Rank
 from crdt.store.local import LocalStore
 from crdt.store.memory import Memory, Snapshot, own_replicas, read_snapshot
 from crdt.store.owned import Owned
@@ -155,7 +156,7 @@ class Installer:
             self._build_heads(standing.staged_from, standing.staged_generation)
             return _Built(standing.staged_generation, standing.staged_generation)
         while self._memory.standing.overlay_generation:
-            self._step().result()
+            self._step(Rank.NORMAL).result()
         standing = self._owned.write(_new_generation, self._reserve)
         made, since = standing.last_generation, standing.staged_from
         self._build_rows(since, made)
@@ -204,15 +205,15 @@ class Installer:
             following = self._owned.write(partial(some, since=following))
 
     def _queue_step(self) -> None:
-        self._step(background=True).add_done_callback(self._stepped)
+        self._step(Rank.BACKGROUND).add_done_callback(self._stepped)
 
-    def _step(self, background: bool = False) -> Future[tuple[Standing, bool]]:
+    def _step(self, rank: Rank) -> Future[tuple[Standing, bool]]:
         def work(connection: Connection) -> tuple[Standing, bool]:
             self._database.check_owner(self._memory)
             return tidy(connection, read_standing(connection), self._building)
 
         after = self._memory.stands
-        return self._database.write(work, background=background, after=lambda result: after(result[0]))
+        return self._database.write(work, rank=rank, after=lambda result: after(result[0]))
 
     def _stepped(self, done: Future[tuple[Standing, bool]]) -> None:
         retired = not self._database.is_owner(self._memory)

@@ -69,4 +69,3 @@ def some(connection: Connection, after: Moment, count: int) -> Sequence[Moment]:
     """So many of all moments, or what is left of them, after one."""
     found = _SOME.rows(connection, card=after.card, at_ms=after.at_ms, count=count)
     return [Moment(CardId(card), at_ms) for card, at_ms in found]
-

@@ -357,7 +357,7 @@ def test_a_pairing_that_cannot_be_stored_leaves_a_terminal_that_works(
         raise Overloaded("too many writes are waiting")
 
     with monkeypatch.context() as patch:
-        patch.setattr("crdt.store.beginning.store_secret", overloaded)
+        patch.setattr("crdt.store.secrets.Secrets.put", overloaded)
         with pytest.raises(Overloaded):
             paired.enrol(fleet.enrol())
     ride(paired, CARDS[0])

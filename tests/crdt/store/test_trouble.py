@@ -12,6 +12,7 @@ from crdt.block import NOMINAL_BLOCK_DELTAS
 from crdt.facts import Draft, Kind
 from crdt.store.database import Database
 from crdt.store.hub_schema import HISTORY
+from crdt.store.jobs import Rank
 from crdt.store.schema import BLOCK
 from crdt.store.store import Store
 from crdt.store.terminal_schema import SETTLED_HEAD
@@ -41,7 +42,7 @@ def without(database: Store, table: Table) -> None:
 def settle(database: Store) -> None:
     """Wait until the background work that is queued is done, and what it told is told."""
     for _ in range(3):
-        database.write(lambda _connection: None, background=True).result()
+        database.write(lambda _connection: None, rank=Rank.BACKGROUND).result()
         database.read(lambda _connection: None).result()
 
 
