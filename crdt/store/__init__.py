@@ -12,7 +12,7 @@ documents). Beside them: `marks`, `chore` (work in the background), `trouble` (l
 
 Then the two ledgers. `terminal`, the public face, on a `local` store: `beginning`, `memory` with `held`,
 `authorship` and `peers_open`, `owned` (the database in its hands); `terminal_asking`; `tapping` and
-`sealing`; `settled`, `staged_rows`, `staged_heads`, `installer` and `pruning`; `relaying` with `relay`, and
+`sealing`; `settled`, `staged_rows`, `staged_heads`, `installer` with `tidying`, and `pruning`; `relaying` with `relay`, and
 `passing_on`; `conceding` with `concession`, `reissue` and `evidence`; `keepsake`; `view` and `status`. `hub`
 with `hearing` and `asking`, `hub_parts` (how they work together), `starting`, `markkeeper`, `authors`,
 `intake`, `record`, `admission`, `merging`, `recording` with `moments`, `balances`, `numbers`, `paging`,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -22,7 +21,6 @@ from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import Page
 from crdt.store.concession import contested, give_way
-from crdt.store.jobs import Rank
 from crdt.store.local import LocalStore
 from crdt.store.memory import Memory, Snapshot, own_replicas, read_snapshot
 from crdt.store.owned import Owned
@@ -32,7 +30,6 @@ from crdt.store.settled import (
     Standing,
     put_rows,
     read_standing,
-    tidy,
     write_standing,
 )
 from crdt.store.staged_heads import (
@@ -46,7 +43,7 @@ from crdt.store.staged_heads import (
     staged_heads_of,
 )
 from crdt.store.staged_rows import BATCH_SEGMENTS, merged, next_run, stage_rows, staged_places, staged_rows
-from crdt.store.trouble import Trouble
+from crdt.store.tidying import Tidying
 
 T = TypeVar("T")
 
@@ -71,13 +68,8 @@ class Installer:
         self._fleet = certificate.fleet
         self._replica = certificate.replica
         self._one_at_a_time = threading.Lock()
-        self._building = 0  # the generation being made, which housekeeping leaves alone
-        self._tidying = False
-        self._trouble = Trouble(
-            database,
-            "Settled balances that no longer show are not cleared away; the next settlement tries again.",
-        )
-        self.tidy_later()
+        self.tidying = Tidying(database, memory)
+        self.tidying.begin()
 
     def install(self, page: Page) -> bool:
         """See TerminalLedger.install."""
@@ -87,7 +79,7 @@ class Installer:
                 broken_off = self._memory.standing.staged_generation
                 self._show(page, _NOTHING_BUILT)
                 if broken_off:
-                    self.tidy_later()
+                    self.tidying.begin()
                 return True
             for at in range(0, max(1, len(page.heads), 0 if page.base else len(page.rows)), CHUNK_ROWS):
                 self._stage(page, at)
@@ -95,19 +87,13 @@ class Installer:
                 try:
                     self._show(page, self._build(page))
                 finally:
-                    self._building = 0
-                    self.tidy_later()
+                    self.tidying.leave(0)
+                    self.tidying.begin()
             return page.final
 
     def contested(self, page: Page) -> dict[ReplicaId, Head]:
         """See TerminalLedger.contested."""
         return self._database.read_and_wait(lambda connection: self._contested(connection, page))
-
-    def tidy_later(self) -> None:
-        """Do the housekeeping in the background, a short step at a time."""
-        if not self._tidying:
-            self._tidying = True
-            self._queue_step()
 
     def _check(self, page: Page) -> None:
         if page.fleet != self._fleet:
@@ -155,8 +141,7 @@ class Installer:
         if not page.base:
             self._build_heads(standing.staged_from, standing.staged_generation)
             return _Built(standing.staged_generation, standing.staged_generation)
-        while self._memory.standing.overlay_generation:
-            self._step(Rank.NORMAL).result()
+        self.tidying.sink()
         standing = self._owned.write(_new_generation, self._reserve)
         made, since = standing.last_generation, standing.staged_from
         self._build_rows(since, made)
@@ -168,7 +153,7 @@ class Installer:
         return _Built(made, made)
 
     def _reserve(self, standing: Standing) -> None:
-        self._building = standing.last_generation
+        self.tidying.leave(standing.last_generation)
         self._memory.stands(standing)
 
     def _build_rows(self, since: int, into: int) -> None:
@@ -203,24 +188,6 @@ class Installer:
         following: int | None = since
         while following is not None:
             following = self._owned.write(partial(some, since=following))
-
-    def _queue_step(self) -> None:
-        self._step(Rank.BACKGROUND).add_done_callback(self._stepped)
-
-    def _step(self, rank: Rank) -> Future[tuple[Standing, bool]]:
-        def work(connection: Connection) -> tuple[Standing, bool]:
-            self._database.check_owner(self._memory)
-            return tidy(connection, read_standing(connection), self._building)
-
-        after = self._memory.stands
-        return self._database.write(work, rank=rank, after=lambda result: after(result[0]))
-
-    def _stepped(self, done: Future[tuple[Standing, bool]]) -> None:
-        retired = not self._database.is_owner(self._memory)
-        if not retired and self._trouble.judge(done) and done.result()[1]:
-            self._queue_step()
-        else:
-            self._tidying = False
 
 
 def _stage_some(connection: Connection, page: Page, at: int) -> Standing:

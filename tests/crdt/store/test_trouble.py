@@ -66,7 +66,7 @@ def test_housekeeping_that_fails_says_so(fleet: Fleet, caplog: pytest.LogCapture
     settle(one.database)
     without(one.database, SETTLED_HEAD)
     for _ in range(2):
-        one.ledger._installer.tidy_later()
+        one.ledger._installer.tidying.begin()
         settle(one.database)
     (record,) = caplog.records
     assert record.getMessage().startswith("Settled balances that no longer show are not cleared away")

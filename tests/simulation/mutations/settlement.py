@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import balances, installer, keepsake, memory, paging, pruning, settled, tapping
+from crdt.store import balances, installer, keepsake, memory, paging, pruning, tapping, tidying
 from tests.simulation.actions import HUB, STRANGER
 from tests.simulation.mutations.planting import mutation
 
@@ -77,7 +77,7 @@ MUTATIONS: Final = (
     mutation(
         "housekeeping loses a card",
         60,
-        settled._sink_overlay,
+        tidying._sink_overlay,
         "AND card <= ? ",
         "AND card < ? ",
         first=60,
@@ -85,7 +85,7 @@ MUTATIONS: Final = (
     mutation(
         "housekeeping deletes what shows",
         30,
-        settled.tidy,
+        tidying.tidy,
         "{shown, *made}",
         "made",
     ),
