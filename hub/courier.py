@@ -14,7 +14,7 @@ from typing import Final
 
 from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
-from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, lacks_room
+from crdt.courier import CourierReader, CourierWriter, lacks_room
 from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame
@@ -172,12 +172,12 @@ def _without(gap: Gap, kept: Collection[tuple[int, int]]) -> Iterator[Gap]:
         yield Gap(gap.replica, after_seq, gap.until_seq)
 
 
-async def export(ledger: HubLedger, most_authors: int = MAX_COURIER_AUTHORS) -> AsyncIterator[bytes]:
+async def export(ledger: HubLedger) -> AsyncIterator[bytes]:
     """The whole ledger as a courier file, in pieces: what is held at this moment, author by author, without
     what a revocation takes out of it meanwhile. Raises RequestRefused, with the first piece, where there are
     more authors than a file has room for."""
     heads = await asyncio.wrap_future(ledger.heads())
-    if too_many := lacks_room(len(heads), most_authors):
+    if too_many := lacks_room(len(heads)):
         raise RequestRefused(
             "too_large",
             f"Nothing was exported: {too_many}. A backup has all of them: farebox-hub backup FILE.",
