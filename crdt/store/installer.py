@@ -250,18 +250,7 @@ def _swap(connection: Connection, page: Page, built: _Built) -> None:
     rows, heads = ((), {}) if built.rows else (page.rows, page.heads)
     if built.rows and not built.heads:
         heads = staged_heads(connection, standing.staged_from)
-    if page.base == 0:
-        generation = built.rows or standing.last_generation + 1
-        standing = replace(
-            standing,
-            base_generation=generation,
-            overlay_generation=0,
-            head_generation=generation,
-            last_generation=max(generation, standing.last_generation),
-        )
-    elif built.rows:
-        shown = built.heads or standing.head_generation
-        standing = replace(standing, overlay_generation=built.rows, head_generation=shown)
+    standing = _shown(standing, page, built)
     put_rows(connection, standing.overlay_generation or standing.base_generation, rows)
     put_settled_heads(connection, standing.head_generation, heads)
     standing = replace(
@@ -274,3 +263,20 @@ def _swap(connection: Connection, page: Page, built: _Built) -> None:
         staged_from=next_run(connection, standing.staged_from),
     )
     write_standing(connection, standing)
+
+
+def _shown(standing: Standing, page: Page, built: _Built) -> Standing:
+    """With the generations of this page's settlement in place of those that show."""
+    if page.base == 0:
+        generation = built.rows or standing.last_generation + 1
+        return replace(
+            standing,
+            base_generation=generation,
+            overlay_generation=0,
+            head_generation=generation,
+            last_generation=max(generation, standing.last_generation),
+        )
+    if built.rows:
+        shown = built.heads or standing.head_generation
+        return replace(standing, overlay_generation=built.rows, head_generation=shown)
+    return standing

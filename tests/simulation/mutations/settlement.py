@@ -55,7 +55,7 @@ MUTATIONS: Final = (
     mutation(
         "heads of an earlier settlement stay",
         60,
-        installer._swap,
+        installer._shown,
         "head_generation=generation",
         "head_generation=standing.head_generation",
     ),
