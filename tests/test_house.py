@@ -163,6 +163,20 @@ def test_links_between_pages_lead_somewhere(directory: str) -> None:
             assert (ROOT / directory / target).exists(), target
 
 
+@pytest.mark.parametrize(
+    ("directory", "page"),
+    [
+        *((name, f"{name}/README.md") for name in (*PACKAGES, "crdt/store", "hub/demo")),
+        ("hub/pages", "hub/README.md"),
+        ("hardware/emulator", "hardware/README.md"),
+    ],
+)
+def test_the_readme_names_every_file(directory: str, page: str) -> None:
+    """ "Files, in reading order": a newcomer finds each."""
+    named = re.findall(r"`(?:\w+/)?(\w+\.py)`", (ROOT / page).read_text(encoding="utf-8"))
+    assert {path.name for path in (ROOT / directory).glob("*.py")} - {"__init__.py"} <= {*named}
+
+
 @pytest.mark.parametrize("name", LONGEST_FIRST)
 def test_a_file_that_is_begun_first_is_there(name: str) -> None:
     """Else it is begun at the end, and one core waits for it."""
