@@ -37,12 +37,12 @@ MAX_COURIER_HEADS: Final = 4  # messages of HEADS, which a reader holds until th
 MAX_COURIER_AUTHORS: Final = MAX_COURIER_HEADS * MAX_FRONTIER - 1  # a full message is followed by another
 
 
-def lacks_room(authors: int, most: int = MAX_COURIER_AUTHORS) -> str:
+def lacks_room(authors: int) -> str:
     """Why one file does not hold the blocks of so many authors, a clause; "" where it does. To be asked
     before its beginning, for else it is told only at the end."""
-    if authors <= most:
+    if authors <= MAX_COURIER_AUTHORS:
         return ""
-    return f"a courier file has room for {most:,} authors, and these blocks are of {authors:,}"
+    return f"a courier file has room for {MAX_COURIER_AUTHORS:,} authors, and these blocks are of {authors:,}"
 
 
 Carried = CertificateFrame | DocumentFrame | BlockFrame

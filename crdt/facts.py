@@ -123,7 +123,7 @@ class Delta:
         _require(_is_bytes(self.replica, ID_BYTES, ID_BYTES), "a replica id has 16 bytes")
         _require(_is_int(self.seq, 1, MAX_SEQ), "a sequence number is an integer from 1 to 2**48 - 1")
         check_card(self.card)
-        check_amount(self.kind, self.amount_minor)
+        _check_amount(self.kind, self.amount_minor)
         check_time(self.at_ms)
 
 
@@ -136,7 +136,7 @@ class Draft:
 
     def __post_init__(self) -> None:
         """Raise MisuseError unless the amount suits the kind."""
-        check_amount(self.kind, self.amount_minor)
+        _check_amount(self.kind, self.amount_minor)
 
 
 def check_card(card: CardId) -> None:
@@ -148,13 +148,6 @@ def check_card(card: CardId) -> None:
 def check_time(at_ms: int) -> None:
     """Raise MisuseError unless `at_ms` is a time that a delta may have."""
     _require(_is_int(at_ms, 0, MAX_AT_MS), "a time is an integer from 0 to 2**48 - 1, in ms")
-
-
-def check_amount(kind: Kind, amount_minor: int) -> None:
-    """Raise MisuseError unless `amount_minor` is an int that suits `kind`."""
-    _require(type(kind) is Kind, "a delta's kind is a Kind")
-    if type(amount_minor) is not int or not amount_fits(kind, amount_minor):
-        raise MisuseError(f"the amount {amount_minor!r} does not suit the kind {kind!r}")
 
 
 class CardState(NamedTuple):
@@ -208,3 +201,10 @@ class CardView(NamedTuple):
     hotlisted: bool
     last_fare_at_ms: int | None  # of this ledger's own and held fares, for the passback rule
     until_paid: bool = False  # whether it is hotlisted only because it is overdrawn, and by nobody's choice
+
+
+def _check_amount(kind: Kind, amount_minor: int) -> None:
+    """Raise MisuseError unless `amount_minor` is an int that suits `kind`."""
+    _require(type(kind) is Kind, "a delta's kind is a Kind")
+    if type(amount_minor) is not int or not amount_fits(kind, amount_minor):
+        raise MisuseError(f"the amount {amount_minor!r} does not suit the kind {kind!r}")

@@ -50,7 +50,7 @@ def write_plane(writer: Writer, values: Iterable[int], width: int) -> None:
 
 def read_plane(reader: Reader, count: int, width: int) -> Sequence[int]:
     """`count` unsigned integers of `width` bytes; zeros when the width is 0."""
-    return unpack_plane(reader.raw(count * width), count, width)
+    return _unpack_plane(reader.raw(count * width), count, width)
 
 
 def write_numbers(writer: Writer, values: Sequence[int]) -> int:
@@ -68,18 +68,7 @@ def read_numbers(reader: Reader, count: int, max_width: int) -> tuple[Sequence[i
     top_plane = planes[count * (width - 1) :] if width else b"\1"
     if top_plane.count(0) == len(top_plane):
         raise Malformed("numbers are written wider than they need")
-    return unpack_plane(planes, count, width), width
-
-
-def unpack_plane(planes: bytes, count: int, width: int) -> Sequence[int]:
-    """`count` unsigned integers from the bytes of a plane."""
-    if width == 1:
-        return planes
-    if not width:
-        return bytes(count)
-    unpacked, letter = _UNPACKED[width]
-    padded = planes + bytes(count * (unpacked - width))
-    return _plane_layout(count, letter).unpack(_transposed(padded, count, unpacked))
+    return _unpack_plane(planes, count, width), width
 
 
 def _transposed(planes: bytes, count: int, width: int) -> bytearray:
@@ -162,3 +151,14 @@ def read_runs(reader: Reader, count: int, read_entry: Callable[[Reader], H]) -> 
     if any(map(eq, index, index[1:])):
         raise Malformed("two neighbouring runs have the same value")
     return Runs(entries, index, lengths)
+
+
+def _unpack_plane(planes: bytes, count: int, width: int) -> Sequence[int]:
+    """`count` unsigned integers from the bytes of a plane."""
+    if width == 1:
+        return planes
+    if not width:
+        return bytes(count)
+    unpacked, letter = _UNPACKED[width]
+    padded = planes + bytes(count * (unpacked - width))
+    return _plane_layout(count, letter).unpack(_transposed(padded, count, unpacked))

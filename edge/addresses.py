@@ -9,6 +9,7 @@ from itertools import islice
 from urllib.parse import urlsplit
 
 from crdt.protocol import DEFAULT_PORT
+from edge.turns import Turns
 
 MAX_HINTS = 8
 """Most addresses from the network that are tried at a time: a liar on the LAN can cost this many attempts."""
@@ -54,7 +55,7 @@ class AddressBook:
     def __init__(self, fixed: HubAddress | None, proven: HubAddress | None) -> None:
         self._fixed = fixed
         self._proven = proven
-        self._hints: dict[HubAddress, bool] = {}  # in the order of their turns; whether it has had one
+        self._hints: Turns[HubAddress] = Turns()
 
     @property
     def proven(self) -> HubAddress | None:
@@ -65,13 +66,11 @@ class AddressBook:
     def untried(self) -> bool:
         """Whether there is a hint that has not had its turn yet."""
         known = (self._proven, self._fixed)
-        return any(not tried and address not in known for address, tried in self._hints.items())
+        return any(address not in known for address in self._hints.untried)
 
     def hint(self, addresses: Iterable[HubAddress]) -> None:
         """Replace the hints with what the network says now. Those that wait for their turn keep it."""
-        heard = dict.fromkeys(addresses, False)
-        stay = {address: tried for address, tried in self._hints.items() if address in heard}
-        self._hints = stay | {address: False for address in heard if address not in stay}
+        self._hints.see(addresses)
 
     def prove(self, address: HubAddress) -> bool:
         """Keep `address`: the fleet's hub has answered there. True when that is news."""
@@ -81,8 +80,7 @@ class AddressBook:
 
     def tried(self, address: HubAddress) -> None:
         """This one has its turn now, and waits behind the others for the next."""
-        if self._hints.pop(address, None) is not None:
-            self._hints[address] = True
+        self._hints.had(address)
 
     def candidates(self, but: Container[HubAddress] = ()) -> list[HubAddress]:
         """Each address once, without those in `but`: where it worked last, then the fixed one, then the

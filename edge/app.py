@@ -22,6 +22,7 @@ from crdt.store.keyfile import load_key
 from crdt.store.marks import Marks
 from edge.addresses import AddressBook, HubAddress, parse_address
 from edge.backoff import Backoff
+from edge.calling import Caller
 from edge.clock import TerminalClock
 from edge.control import Controls, bind, control_app
 from edge.discovery import Discovery
@@ -180,8 +181,7 @@ def _uplink(
     return Uplink(
         terminal,
         addresses,
-        connect,
-        report.for_hub,
+        Caller(terminal, connect, report.for_hub, clock),
         clock,
         backoff,
         settings.uplink_heartbeat_s,

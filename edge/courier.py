@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
-from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, lacks_room
+from crdt.courier import CourierReader, CourierWriter, lacks_room
 from crdt.errors import InputRefused, LedgerError, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Hello
@@ -40,12 +40,7 @@ def enrolled(terminal: Terminal) -> Enrolment:
 class Export:
     """One courier file of all that a terminal holds and keeps, or of what lies beyond some numbers."""
 
-    def __init__(
-        self,
-        terminal: Terminal,
-        after: Mapping[ReplicaId, int] | None = None,
-        most_authors: int = MAX_COURIER_AUTHORS,
-    ) -> None:
+    def __init__(self, terminal: Terminal, after: Mapping[ReplicaId, int] | None = None) -> None:
         """Seals the open taps, so that they are in it; those of a suspended ledger stay open. `after`: leave
         out each replica's facts up to there; None leaves out what the hub's settlement includes. Waits.
         Raises ControlError or LedgerError."""
@@ -65,7 +60,7 @@ class Export:
         gaps = [gap for gap in map(self._gap, self._ends) if gap]
         self.deltas = sum(gaps)
         """At most how many there are to write."""
-        if too_many := lacks_room(len(gaps), most_authors):
+        if too_many := lacks_room(len(gaps)):
             raise ControlError(
                 f"Nothing was exported: {too_many}. The taps are safe in the terminal. Leave out what the hub"
                 " has signed for (export FILE --since settlement), or bring the terminal to its hub."

@@ -13,7 +13,7 @@ from edge.lan import INTERFACE_POLL_S, MAX_RECORDS, Lan, all_interfaces
 
 HUB_ADDRESSES = 8
 """Most that are taken from one record: a server has many interfaces, and both kinds of address on each."""
-MAX_ADDRESSES = 4_096
+MAX_ANNOUNCED = 4_096
 """Most that are announced at a time, of which every look at the LAN makes a list: milliseconds of it."""
 
 Announce = Callable[[Iterable[HubAddress]], None]
@@ -48,7 +48,7 @@ class Discovery:
         self._said = {name: said for name, said in self._said.items() if name in names}
         self._said |= {name: addresses_of(record, fleet) for name, record in records.items()}
         ranks = zip_longest(*self._said.values())
-        self._announce(list(islice((one for rank in ranks for one in rank if one), MAX_ADDRESSES)))
+        self._announce(list(islice((one for rank in ranks for one in rank if one), MAX_ANNOUNCED)))
 
 
 def addresses_of(info: AsyncServiceInfo, fleet: FleetId | None) -> list[HubAddress]:

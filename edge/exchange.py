@@ -154,9 +154,9 @@ class ExchangeClient:
             return await object_in(response, self._other_side.word)
 
 
-def refusal_in(refusal: Refusal, word: str = HUB.word) -> HubRefused:
-    """A refusal within an answer as an error."""
-    return HubRefused(f"The {word} refused: {shown(refusal.text)}", refusal.code.name.lower())
+def refusal_in(refusal: Refusal) -> HubRefused:
+    """A refusal within a hub's answer as an error."""
+    return HubRefused(f"The {HUB.word} refused: {shown(refusal.text)}", refusal.code.name.lower())
 
 
 async def _receive(response: aiohttp.ClientResponse, session: Session) -> list[Event]:

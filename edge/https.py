@@ -84,7 +84,7 @@ async def object_in(response: aiohttp.ClientResponse, word: str = "hub") -> dict
     """The JSON object in an answer. Raises HubRefused for an error, AnswerRefused for anything else."""
     if response.status != HTTPStatus.OK:
         raise await refusal_of(response, word)
-    raw = await read_at_most(response, MAX_JSON_BYTES)
+    raw = await small_body(response)
     try:
         answer = json.loads(raw)
     except (ValueError, RecursionError):
@@ -96,7 +96,7 @@ async def object_in(response: aiohttp.ClientResponse, word: str = "hub") -> dict
 
 async def refusal_of(response: aiohttp.ClientResponse, word: str = "hub") -> HubRefused:
     """What an error answer says, made safe to show: {"error", "message"} or the bare HTTP status."""
-    raw = await read_at_most(response, MAX_JSON_BYTES)
+    raw = await small_body(response)
     try:
         said = json.loads(raw)
         code, text = str(said["error"]), str(said["message"])
@@ -105,13 +105,13 @@ async def refusal_of(response: aiohttp.ClientResponse, word: str = "hub") -> Hub
     return HubRefused(f"The {word} refused: {shown(text)}", shown(code))
 
 
-async def read_at_most(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """The body. Raises AnswerRefused as soon as there is more of it than `limit_bytes`."""
+async def small_body(response: aiohttp.ClientResponse) -> bytes:
+    """The body. Raises AnswerRefused as soon as there is more of it than MAX_JSON_BYTES."""
     received = bytearray()
     async for chunk in response.content.iter_any():
         received += chunk
-        if len(received) > limit_bytes:
-            raise AnswerRefused(RefusalCode.TOO_LARGE, f"it is larger than {limit_bytes} bytes")
+        if len(received) > MAX_JSON_BYTES:
+            raise AnswerRefused(RefusalCode.TOO_LARGE, f"it is larger than {MAX_JSON_BYTES} bytes")
     return bytes(received)
 
 

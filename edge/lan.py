@@ -82,7 +82,7 @@ class Lan:
         self._interfaces = interfaces
         self._poll_s = poll_s
         self._max_records = max_records
-        self._turns = Turns()
+        self._turns: Turns[str] = Turns()
         self._changed = asyncio.Event()
 
     async def run(self) -> None:

@@ -16,7 +16,7 @@ import aiohttp
 from crdt.errors import InputRefused, RefusalCode, WrongCode
 from crdt.facts import ReplicaId, TerminalId
 from crdt.pairing import PairingCode, TerminalPairing
-from crdt.protocol import IDENTIFY, MAX_JSON_BYTES, PAIR_FINISH, PAIR_START
+from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START
 from edge.addresses import HubAddress
 from edge.errors import (
     AnswerRefused,
@@ -27,7 +27,7 @@ from edge.errors import (
     IdentityError,
     PairingRefused,
 )
-from edge.https import Limits, object_in, open_http, read_at_most, translated
+from edge.https import Limits, object_in, open_http, small_body, translated
 from edge.identity import Keys, checked
 from edge.promised import Promised, former_in
 from edge.tls import stranger_context
@@ -145,7 +145,7 @@ class Pairing:
             translated(self._address),
             http.get(self._address.url(IDENTIFY), **self._options()) as response,
         ):
-            await read_at_most(response, MAX_JSON_BYTES)
+            await small_body(response)
 
     async def _post(
         self, http: aiohttp.ClientSession, path: str, body: Mapping[str, str]

@@ -15,18 +15,7 @@ def show(path: Path, _options: argparse.Namespace) -> Json:
 
 def change_settings(path: Path, options: argparse.Namespace) -> Json:
     """Set some of it; what is set then. Raises SettingNotTaken or ControlError, and nothing changed."""
-    return ask(path, "POST", "/settings", dict(changes_in(options.changes)))
-
-
-def changes_in(words: Sequence[str]) -> list[tuple[str, str]]:
-    """NAME=TEXT, as typed. Raises SettingNotTaken."""
-    changes = []
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals:
-            raise SettingNotTaken(f"{word!r} is no change. Write NAME=TEXT, such as route=12.")
-        changes.append((name.strip(), text))
-    return changes
+    return ask(path, "POST", "/settings", dict(_changes_in(options.changes)))
 
 
 def tell_settings(said: Json) -> str:
@@ -35,6 +24,17 @@ def tell_settings(said: Json) -> str:
     if not said["paired"]:
         lines.append("not paired yet: all is as in the settings file")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _changes_in(words: Sequence[str]) -> list[tuple[str, str]]:
+    """NAME=TEXT, as typed. Raises SettingNotTaken."""
+    changes = []
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise SettingNotTaken(f"{word!r} is no change. Write NAME=TEXT, such as route=12.")
+        changes.append((name.strip(), text))
+    return changes
 
 
 def _line(name: str, said: Json) -> str:

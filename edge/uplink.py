@@ -7,39 +7,28 @@ announced hurries it too, within bounds.
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from crdt.errors import InputRefused, LedgerError
-from crdt.frames import Message
-from crdt.protocol import RENEW
-from edge import revoked_list
+from crdt.errors import LedgerError
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
+from edge.calling import Caller
 from edge.clock import TerminalClock
-from edge.delivery import Pause, is_cut_off
+from edge.delivery import Pause
 from edge.errors import (
     EdgeError,
     HubBusy,
     HubDistrusted,
-    HubRefused,
     HubUnreachable,
     Superseded,
     UplinkError,
 )
-from edge.exchange import Answer, Client
-from edge.identity import Identity
-from edge.pace import Pace
-from edge.renewal import renewed_identity
-from edge.sync import Delivery, Exchange, Outcome, Sync
+from edge.pace import Bucket
+from edge.sync import Outcome
 from edge.terminal import Enrolment, Terminal
 from edge.waiting import Wait, happens
-
-DATE_RESOLUTION_MS = 1_000
-"""The Date header counts whole seconds."""
 
 MOST_ASKED = 3
 """Addresses that are asked in one attempt once one is busy, with that. Where none has room, the next attempts
@@ -71,8 +60,7 @@ class Uplink:
         self,
         terminal: Terminal,
         addresses: AddressBook,
-        connect: Callable[[Identity], Awaitable[Client]],
-        describe: Callable[[], Mapping[str, Any]],
+        caller: Caller,
         clock: TerminalClock,
         backoff: Backoff,
         heartbeat_s: float,
@@ -80,28 +68,21 @@ class Uplink:
         proven: Callable[[HubAddress], object] = lambda _address: None,
         wait: Wait = happens,
         elapsed_s: Callable[[], float] = time.monotonic,
-        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`connect` makes a client for an identity; `proven` keeps an address that worked, and may wait;
-        `entropy` gives the randomness of new keys."""
+        """`proven` keeps an address that worked, and may wait."""
         self._terminal = terminal
         self._addresses = addresses
-        self._connect = connect
-        self._describe = describe
+        self._caller = caller
         self._clock = clock
         self._backoff = backoff
         self._heartbeat_s = heartbeat_s
         self._proven = proven
         self._wait = wait
-        self._entropy = entropy
         self._loop = asyncio.get_running_loop()
         self._due = asyncio.Event()
         self._asking: list[asyncio.Future[UplinkStatus]] = []
-        self._client: Client | None = None
-        self._client_identity: Identity | None = None
-        self._delivery = Delivery()
         self._elsewhere = Pause()  # before a busy hub's other addresses are asked again
-        self._pace = Pace(HINTED_AT_ONCE, 1 / HINTED_EVERY_S, elapsed_s)  # for attempts that hints bring on
+        self._hinted = Bucket(HINTED_AT_ONCE, 1 / HINTED_EVERY_S, elapsed_s)  # attempts that hints bring on
         self._looking = False  # the last attempt has found no hub, not even one that refuses
         self._hurried = False  # woken by a tap alone
         self.status = UplinkStatus()
@@ -145,7 +126,7 @@ class Uplink:
                 await self._wait(self._due, pause_s)
         finally:
             self._answer(self._asking)
-            await self._disconnect()
+            await self._caller.hang_up()
 
     def _answer(self, asking: Iterable[asyncio.Future[UplinkStatus]]) -> None:
         for asked in asking:
@@ -153,7 +134,7 @@ class Uplink:
                 asked.set_result(self.status)
 
     def _hurry(self) -> None:
-        if self._looking and self._addresses.untried and self._pace.admits("the LAN"):
+        if self._looking and self._addresses.untried and self._hinted.admits():
             self._looking = False
             self._due.set()
 
@@ -205,7 +186,7 @@ class Uplink:
         for address in self._addresses.candidates():
             self._addresses.tried(address)
             try:
-                outcome = await self._sync(enrolment, address, retry)
+                outcome = await self._caller.call(enrolment, address, retry=retry)
             except Superseded:
                 raise
             except HubBusy as error:
@@ -225,64 +206,6 @@ class Uplink:
             self._elsewhere.begin()
         raise failure if busy is None else busy
 
-    async def _sync(self, enrolment: Enrolment, address: HubAddress, retry: bool) -> Outcome:
-        promised = self._terminal.promised  # at the address before, perhaps
-        client = await self._connected(enrolment.identity if promised is None else promised.identity)
-
-        async def renew(reissued: Sequence[bytes]) -> Exchange:
-            return await self._renew(address, reissued)
-
-        async def former() -> Exchange:
-            return self._exchange(await self._connected(enrolment.identity), address)
-
-        exchange = self._exchange(client, address)
-        run = Sync(self._terminal, enrolment, exchange, self._describe, self._delivery, retry, renew, former)
-        try:
-            return await run.run()
-        except HubRefused as error:
-            if is_cut_off(error) and not enrolment.ledger.revoked and self._delivery.hearing.is_over():
-                self._delivery.hearing.begin()
-                await self._hear_who_is_revoked(enrolment, client, address)
-            raise
-
-    async def _hear_who_is_revoked(self, enrolment: Enrolment, client: Client, address: HubAddress) -> None:
-        """Keep the hub's list, by which the terminal takes itself out of service."""
-        identity = enrolment.identity
-
-        def keep(messages: Sequence[Message]) -> None:
-            with self._terminal.syncing(identity):
-                revoked_list.learn(identity, enrolment.ledger, messages)
-
-        try:
-            await asyncio.to_thread(keep, await client.revoked_list(address))
-        except (UplinkError, InputRefused) as error:
-            log.warning("who was revoked is not known: %s", error)
-
-    def _exchange(self, client: Client, address: HubAddress) -> Exchange:
-        async def exchange(messages: Sequence[Message]) -> Answer:
-            answer = await client.exchange(address, messages)
-            if answer.at_ms is not None:
-                uncertainty_ms = answer.took_ms + DATE_RESOLUTION_MS
-                await asyncio.to_thread(self._clock.compare, answer.at_ms, uncertainty_ms)
-            return answer
-
-        return exchange
-
-    async def _renew(self, address: HubAddress, reissued: Sequence[bytes]) -> Exchange:
-        """Have the hub there promise a new identity, instead of one that it has forgotten where there is one;
-        the next exchange is under its certificate."""
-        enrolment, client = self._terminal.enrolment, self._client
-        if enrolment is None or client is None:
-            raise Superseded("The terminal was paired anew meanwhile.")
-
-        async def ask(request: Mapping[str, Any]) -> dict[str, Any]:
-            return await client.ask(address, RENEW, request)
-
-        forgotten = self._terminal.promised
-        promised = await renewed_identity(ask, enrolment.identity, reissued, self._entropy, forgotten)
-        await asyncio.to_thread(self._terminal.promise, promised, enrolment.identity)
-        return self._exchange(await self._connected(promised.identity), address)
-
     async def _went_online(self, address: HubAddress, outcome: Outcome) -> None:
         if not self.status.online:
             log.info("online: hub at %s", address)
@@ -296,23 +219,10 @@ class Uplink:
             hub=address,
             last_sync_at_ms=now.at_ms,
             trouble="",
-            disputed=self._delivery.notes,
+            disputed=self._caller.disputed,
         )
 
     def _went_offline(self, trouble: str) -> None:
         if self.status.trouble != trouble:
             log.warning("offline: %s", trouble)
         self.status = replace(self.status, online=False, trouble=trouble)
-
-    async def _connected(self, identity: Identity) -> Client:
-        if self._client is None or self._client_identity is not identity:
-            await self._disconnect()
-            self._client = await (await self._connect(identity)).__aenter__()
-            self._client_identity = identity
-            self._delivery = Delivery()
-        return self._client
-
-    async def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.__aexit__(None, None, None)

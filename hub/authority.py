@@ -114,7 +114,7 @@ class Authority:
         certificate = self._signed(
             builder, names, ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
         )
-        return ClientCertificate(_pem(certificate).decode("ascii"), serial_text(certificate.serial_number))
+        return ClientCertificate(_pem(certificate).decode("ascii"), _serial_text(certificate.serial_number))
 
     def server_certificate(self, names: Iterable[str], addresses: Iterable[str]) -> bytes:
         """The hub's TLS certificate for these host names and IP addresses, PEM."""
@@ -165,14 +165,14 @@ class Authority:
         return builder.add_extension(issuer, critical=False).sign(self._root_key, hashes.SHA256())
 
 
-def serial_text(serial: int) -> str:
-    """A certificate's serial number as the registry keeps it."""
-    return f"{serial:040x}"
-
-
 def serial_of(certificate_der: bytes) -> str:
     """The serial number of a certificate that TLS has already checked."""
-    return serial_text(x509.load_der_x509_certificate(certificate_der).serial_number)
+    return _serial_text(x509.load_der_x509_certificate(certificate_der).serial_number)
+
+
+def _serial_text(serial: int) -> str:
+    """A certificate's serial number as the registry keeps it."""
+    return f"{serial:040x}"
 
 
 def _requested_key(csr_pem: str) -> ec.EllipticCurvePublicKey:

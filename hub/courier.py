@@ -14,7 +14,7 @@ from typing import Final
 
 from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
-from crdt.courier import MAX_COURIER_AUTHORS, CourierReader, CourierWriter, lacks_room
+from crdt.courier import CourierReader, CourierWriter, lacks_room
 from crdt.documents import SignedDocument
 from crdt.errors import InputRefused, NotPermitted, RefusalCode
 from crdt.facts import ReplicaId
@@ -181,12 +181,12 @@ class Import:
         self._done.missing_more = len(gaps[MAX_TOLD:])
 
 
-async def export(ledger: HubLedger, most_authors: int = MAX_COURIER_AUTHORS) -> AsyncIterator[bytes]:
+async def export(ledger: HubLedger) -> AsyncIterator[bytes]:
     """The whole ledger as a courier file, in pieces: what is held at this moment, author by author, without
     what a revocation takes out of it meanwhile. Raises RequestRefused, with the first piece, where there are
     more authors than a file has room for."""
     heads = await asyncio.wrap_future(ledger.heads())
-    if too_many := lacks_room(len(heads), most_authors):
+    if too_many := lacks_room(len(heads)):
         raise RequestRefused(
             "too_large",
             f"Nothing was exported: {too_many}. A backup has all of them: farebox-hub backup FILE.",

@@ -11,19 +11,6 @@ from collections.abc import Callable
 MAX_ADDRESSES = 10_000  # remembered at a time; the longest silent ones are forgotten first
 
 
-def counted_as(address: str) -> str:
-    """What an address counts as: itself for IPv4 (mapped into IPv6 too), its /64 network for IPv6."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if ip.version == 4:
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
-
-
 class RateLimit:
     """Counts events per address. `monotonic` gives seconds that never go back."""
 
@@ -35,7 +22,7 @@ class RateLimit:
 
     def wait_s(self, address: str) -> int:
         """Whole seconds until the address may go on; 0 when it may now."""
-        events = self._events.get(counted_as(address))
+        events = self._events.get(_counted_as(address))
         now = self._monotonic()
         while events and events[0] <= now - self._window_s:
             events.popleft()
@@ -45,7 +32,7 @@ class RateLimit:
 
     def count(self, address: str) -> None:
         """One more event of the address; only the latest ones matter and are kept."""
-        counted = counted_as(address)
+        counted = _counted_as(address)
         events = self._events.setdefault(counted, deque(maxlen=self._most))
         events.append(self._monotonic())
         self._events.move_to_end(counted)
@@ -54,4 +41,17 @@ class RateLimit:
 
     def forget(self, address: str) -> None:
         """Start over for the address."""
-        self._events.pop(counted_as(address), None)
+        self._events.pop(_counted_as(address), None)
+
+
+def _counted_as(address: str) -> str:
+    """What an address counts as: itself for IPv4 (mapped into IPv6 too), its /64 network for IPv6."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if ip.version == 4:
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))

@@ -24,18 +24,6 @@ MAX_BODY_BYTES = (
 )  # of a request that is read as a whole; sync bodies are streamed and have their own
 
 
-def connection_limits(settings: HubSettings) -> ConnectionLimits:
-    """The limits of a connection, from the settings."""
-    return ConnectionLimits(
-        connections=settings.connections,
-        connections_per_address=settings.connections_per_address,
-        handshake_timeout_s=settings.handshake_timeout_s,
-        header_timeout_s=settings.header_timeout_s,
-        body_timeout_s=settings.body_timeout_s,
-        send_timeout_s=settings.send_timeout_s,
-    )
-
-
 def listen(host: str, port: int) -> list[socket.socket]:
     """Listening sockets for host and port; "" is every address of either kind. SetupError when taken."""
     addresses = ["0.0.0.0", "::"] if not host else [host]  # noqa: S104  (the hub is there to be reached)
@@ -89,7 +77,7 @@ async def serving(
         access_log=None,
     )
     await runner.setup()
-    site = GuardedSite(runner, listeners, context, connection_limits(settings))
+    site = GuardedSite(runner, listeners, context, _connection_limits(settings))
     try:
         await site.start()
         yield site
@@ -108,6 +96,18 @@ async def serving_locally(app: web.Application, listener: socket.socket) -> Asyn
         yield
     finally:
         await runner.cleanup()
+
+
+def _connection_limits(settings: HubSettings) -> ConnectionLimits:
+    """The limits of a connection, from the settings."""
+    return ConnectionLimits(
+        connections=settings.connections,
+        connections_per_address=settings.connections_per_address,
+        handshake_timeout_s=settings.handshake_timeout_s,
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        send_timeout_s=settings.send_timeout_s,
+    )
 
 
 def _bind(address: str, port: int) -> socket.socket:

@@ -154,13 +154,27 @@ def test_python_range_is_the_same_everywhere(setup: configparser.ConfigParser) -
     assert "Python 3.11 or 3.12" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("directory", [".", *DOCUMENTED])
+@pytest.mark.parametrize("directory", [".", "crdt/store", *DOCUMENTED])
 def test_links_between_pages_lead_somewhere(directory: str) -> None:
     """A link in a README points to a file that is there."""
     text = (ROOT / directory / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if "://" not in target:
             assert (ROOT / directory / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    ("directory", "page"),
+    [
+        *((name, f"{name}/README.md") for name in (*PACKAGES, "crdt/store", "hub/demo")),
+        ("hub/pages", "hub/README.md"),
+        ("hardware/emulator", "hardware/README.md"),
+    ],
+)
+def test_the_readme_names_every_file(directory: str, page: str) -> None:
+    """ "Files, in reading order": a newcomer finds each."""
+    named = re.findall(r"`(?:\w+/)?(\w+\.py)`", (ROOT / page).read_text(encoding="utf-8"))
+    assert {path.name for path in (ROOT / directory).glob("*.py")} - {"__init__.py"} <= {*named}
 
 
 @pytest.mark.parametrize("name", LONGEST_FIRST)

@@ -207,7 +207,7 @@ class _Judge:
         replica = block.header.replica
         before = self._revoked.get(replica)
         rival = before if before is not None and contradict(before, block) else None
-        rival = rival or beyond_cut_off(self._connection, block)
+        rival = rival or _beyond_cut_off(self._connection, block)
         counted = self._contradicted(block) if rival is None else rival.raw
         if counted is not None or self._is_branch(block.header.previous):
             fork = ForkDetected(f"{error}; and its author sealed other blocks for these sequence numbers")
@@ -261,7 +261,7 @@ class _Judge:
         self._result.suspicions.append(Suspicion(header.replica, error.code, header.first_seq, str(error)))
 
 
-def beyond_cut_off(connection: Connection, block: Block) -> Block | None:
+def _beyond_cut_off(connection: Connection, block: Block) -> Block | None:
     """The block in quarantine for a revocation alone that cannot be in one chain with this one.
 
     Those of one author are of one chain, so that of the last ones before this one's end three tell.

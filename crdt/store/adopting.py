@@ -27,7 +27,7 @@ from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import blocks, papers, projection, quarantine
 from crdt.store.blocks import Chain
-from crdt.store.coincidences import Coincidences, Seen
+from crdt.store.coincidences import Coincidences, Part
 from crdt.store.content import Content
 from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
@@ -53,12 +53,12 @@ class Adoption:
     changes: Sequence[Change] = ()
     left: Left = Left()  # what is still to be looked at
     behind: bool = False  # the history is: it has come nearer, and nothing was looked at
-    seen: Seen | None = None  # how far rides were compared; None: not in this step
+    rides: Part | None = None  # at which of them it has looked; None: at none in this step
 
     @property
     def more(self) -> bool:
         """Whether it has to go on."""
-        return self.behind or bool(self.left) or (self.seen is not None and self.seen.more)
+        return self.behind or bool(self.left) or (self.rides is not None and self.rides.more)
 
 
 class _Written(NamedTuple):
@@ -137,8 +137,8 @@ class Adopter:
         """What `compare` did is durable."""
         if not compared.behind:
             self._rounds.settle(compared.left)
-        if compared.seen is not None:
-            self._coincidences.settle(compared.seen)
+        if compared.rides is not None:
+            self._coincidences.settle(compared.rides)
 
     def _kin(self, connection: Connection) -> Kin:
         authors = self._authors(connection)
@@ -189,13 +189,13 @@ class Adopter:
         What became of that may be otherwise then.
         """
         projection.catch_up(connection, at_ms)  # with what the step has written
-        moments, seen = self._coincidences.part(connection, self._key.replica)
-        due = [fact for one in copied_rides(connection, kin, moments) for fact in reckon_ride(*one)]
+        part = self._coincidences.part(connection, self._key.replica)
+        due = [fact for one in copied_rides(connection, kin, part.moments) for fact in reckon_ride(*one)]
         written = self._book_all(connection, self._permitted(connection, due), NOMINAL_BLOCK_DELTAS)
         changes = [*done.changes, *(replace(one.change, again=True) for one in written)]
         head = written[-1].head if written else done.head
         facts = done.facts + sum(one.facts for one in written)
-        return Adoption(facts, head, changes, done.left, seen=seen)
+        return Adoption(facts, head, changes, done.left, rides=part)
 
     def _permitted(self, connection: Connection, due: Sequence[Delta]) -> Sequence[Delta]:
         """Those of these that the hub may write; the log tells of the others, and nothing waits for them.

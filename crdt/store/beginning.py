@@ -14,7 +14,6 @@ from crdt.errors import ForeignFleet, MisuseError, StoreFailed
 from crdt.facts import ReplicaId
 from crdt.store import blocks
 from crdt.store.authors import Authors
-from crdt.store.database import store_secret
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
@@ -53,7 +52,7 @@ def start(
     def load(connection: Connection) -> tuple[Memory, Authors]:
         begin(connection, certificate, nonce, restored)
         for name, value in secrets.items():
-            store_secret(connection, name, value)
+            database.secrets.put(connection, name, value)
         memory = Memory.load(connection, certificate.replica)
         authors = Authors(fleet_public_key, blocks.authors_of(connection).values())
         database.own(memory)  # last: where anything above raises, the ledger before goes on

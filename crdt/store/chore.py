@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from crdt.store.jobs import Rank
 from crdt.store.store import Store
 from crdt.store.trouble import Trouble
 
@@ -52,7 +53,7 @@ class Chore(Generic[S]):
         self._queue()
 
     def _queue(self) -> None:
-        step = self._database.write(self._step, background=True, after=self._after)
+        step = self._database.write(self._step, rank=Rank.BACKGROUND, after=self._after)
         step.add_done_callback(self._done)
 
     def _done(self, step: Future[S]) -> None:

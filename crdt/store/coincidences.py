@@ -38,12 +38,19 @@ _MET: Final = Statement(
 )
 
 
-class Seen(NamedTuple):
+class Place(NamedTuple):
     """How far was looked."""
 
     row: int  # the last row of the history
     moment: Moment | None  # the last one of the hub's; None: all that were there at the start
-    more: bool = True
+
+
+class Part(NamedTuple):
+    """What one step looks at."""
+
+    moments: Sequence[Moment]
+    end: Place  # how far was looked with it
+    more: bool = True  # whether there may be another
 
 
 class Coincidences:
@@ -53,27 +60,27 @@ class Coincidences:
     """
 
     def __init__(self) -> None:
-        self._seen: Seen | None = None
+        self._place: Place | None = None
 
-    def part(self, connection: Connection, own: ReplicaId) -> tuple[Sequence[Moment], Seen]:
-        """The next moments to look at, and what to `settle` with. The history has caught up.
+    def part(self, connection: Connection, own: ReplicaId) -> Part:
+        """The next moments to look at. The history has caught up.
 
         `own`: what this identity writes, it writes in the light of what is there.
         """
-        seen = self._seen or Seen(int(_LAST.value(connection)), FIRST)
-        if seen.moment is not None:
-            found = moments.some(connection, seen.moment, AT_ONCE)
-            return found, seen._replace(moment=found[-1] if len(found) == AT_ONCE else None)
-        end = _END.value(connection, after=seen.row)
+        place = self._place or Place(int(_LAST.value(connection)), FIRST)
+        if place.moment is not None:
+            found = moments.some(connection, place.moment, AT_ONCE)
+            return Part(found, place._replace(moment=found[-1] if len(found) == AT_ONCE else None))
+        end = _END.value(connection, after=place.row)
         if end is None:
-            return (), seen._replace(more=False)
-        met = _MET.rows(connection, after=seen.row, end=end, own=own)
-        return [Moment(*one) for one in met], Seen(end, None)
+            return Part((), place, more=False)
+        met = _MET.rows(connection, after=place.row, end=end, own=own)
+        return Part([Moment(*one) for one in met], Place(end, None))
 
     def begin_again(self) -> None:
         """Facts may have left the history."""
-        self._seen = None
+        self._place = None
 
-    def settle(self, seen: Seen) -> None:
-        """A step is durable."""
-        self._seen = seen._replace(more=True)
+    def settle(self, part: Part) -> None:
+        """The step that looked at this part is durable."""
+        self._place = part.end

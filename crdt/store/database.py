@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Final, Self, TypeVar
 
-from sqlalchemy import Column, Connection, LargeBinary, MetaData, String, Table, select
+from sqlalchemy import Connection
 
 from crdt.errors import MisuseError
+from crdt.store import secrets
 from crdt.store.connection import HUB_LAYOUT, DriverConnection, Layout, connect, driver_connection
 from crdt.store.driver import choose_driver
 from crdt.store.gate import Gate
 from crdt.store.health import Health
-from crdt.store.jobs import Job, JobQueue, Rank
+from crdt.store.jobs import Job, JobQueue, Rank, nothing
+from crdt.store.local import LocalStore
 from crdt.store.lock import ProcessLock
 from crdt.store.reader import Reader
-from crdt.store.swapping import swapped
 from crdt.store.writer import Direct, Writer
 
 T = TypeVar("T")
@@ -33,16 +33,8 @@ CHECKPOINT_PAGES: Final = 800
 _PAGES_PER_COMMIT: Final = 1  # measured: a page's bytes and 24 a tap
 _ROWS_PER_PAGE: Final = 20
 
-SECRETS = MetaData()
-SECRET = Table(
-    "secret",
-    SECRETS,
-    Column("name", String(64), primary_key=True),
-    Column("value", LargeBinary, nullable=False),
-)
 
-
-class Database:
+class Database(LocalStore):
     """An open ledger database. Made by `open`; `close` it, or use it in a `with` statement.
 
     Any thread may use it. `write` and `read` never wait, so they are for an event loop too
@@ -56,7 +48,6 @@ class Database:
         self._writes = JobQueue()
         self._reads = JobQueue()
         self._unmoved_pages = 0
-        self._owner: object = None
         self._writer = Writer(writer, self._gate, self._health, self._writes, self._wrote)
         self._readers = [Reader(reader, self._health, self._reads) for reader in readers]
         self._closed = False
@@ -87,7 +78,7 @@ class Database:
             database = cls(lock, connections[0], connections[1:])
             undo.pop_all()
         try:
-            database.create(SECRETS)
+            database.create(secrets.METADATA)
         except BaseException:
             database.close()
             raise
@@ -97,99 +88,39 @@ class Database:
         self,
         work: Callable[[Connection], T],
         *,
-        urgent: bool = False,
-        background: bool = False,
-        after: Callable[[T], None] | None = None,
+        rank: Rank = Rank.NORMAL,
+        after: Callable[[T], None] = nothing,
     ) -> Future[T]:
-        """Run `work` in a write transaction on the writer's thread; the future is done once it is durable.
-
-        Jobs that wait at the same time share a commit; one that raises is undone alone and its future gets
-        the error. `work` must not begin or end transactions itself. `urgent` goes before what waits,
-        `background` after it. `after` gets the result when it is durable, before anybody else may write: the
-        place to change what memory keeps of the database; it must not raise. The future fails with
-        Overloaded or StoreFailed.
-        """
-        rank = Rank.URGENT if urgent else Rank.BACKGROUND if background else Rank.NORMAL
-        job = Job(rank, work) if after is None else Job(rank, work, after)
+        """See Store; on the writer's thread."""
+        job = Job(rank, work, after)
         self._writes.put(job)
         return job.future
 
     def read(self, work: Callable[[Connection], T]) -> Future[T]:
-        """Run `work` on a reader's thread, in one snapshot of everything that was committed before."""
+        """See Store; on a reader's thread."""
         job = Job(Rank.NORMAL, work)
         self._reads.put(job)
         return job.future
 
     @property
     def direct(self) -> Direct:
-        """`with database.direct as sql`: the calling thread writes, before everything that waits."""
+        """See LocalStore."""
         return self._writer.direct
 
     @property
     def failed(self) -> bool:
-        """Whether the database has failed and refuses everything until the program starts again."""
+        """See Store."""
         return self._health.failed
 
     @property
     def closed(self) -> bool:
-        """Whether the database was closed, or is being closed."""
+        """See Store."""
         return self._closed
 
-    def write_and_wait(
-        self,
-        work: Callable[[Connection], T],
-        *,
-        urgent: bool = False,
-        after: Callable[[T], None] | None = None,
-    ) -> T:
-        """`write`, and wait until it is durable. Raises MisuseError within a write."""
-        self.check_may_wait()
-        return self.write(work, urgent=urgent, after=after).result()
-
-    def read_and_wait(self, work: Callable[[Connection], T]) -> T:
-        """`read`, and wait for the answer. Raises MisuseError within a write."""
-        self.check_may_wait()
-        return self.read(work).result()
-
-    def wait(self, future: Future[T]) -> T:
-        """The result of something begun before. Raises MisuseError within a write."""
-        self.check_may_wait()
-        return future.result()
-
     def check_may_wait(self) -> None:
-        """Raise MisuseError within a write: whoever waits for the database there waits for itself."""
+        """See Store."""
         if self._gate.mine:
             raise MisuseError("a write waits for the database; it would wait for itself")
-
-    def own(self, owner: object) -> None:
-        """Within a write: `owner` alone keeps what it knows of this database in memory from now on."""
-        self._owner = owner
-
-    def check_owner(self, owner: object) -> None:
-        """Within a write: raise MisuseError unless `owner` was the last to `own` this database."""
-        if self._owner is not owner:
-            raise MisuseError("this database was given to another ledger since; go on with that one")
-
-    def is_owner(self, owner: object) -> bool:
-        """Whether `owner` was the last to `own` this database."""
-        return self._owner is owner
-
-    def create(self, metadata: MetaData) -> None:
-        """Make the tables of `metadata` that are not there yet; waits."""
-        self.write_and_wait(metadata.create_all)
-
-    def get_secret(self, name: str) -> bytes | None:
-        """A value put by `put_secret`, such as a private key; waits."""
-        query = select(SECRET.c.value).where(SECRET.c.name == name)
-        return self.read_and_wait(lambda connection: connection.execute(query).scalar_one_or_none())
-
-    def put_secret(self, name: str, value: bytes) -> None:
-        """Keep a value under a name, replacing the one before; waits until it is durable."""
-        self.write_and_wait(lambda connection: store_secret(connection, name, value))
-
-    def swap_secret(self, name: str, former: bytes, value: bytes) -> bytes:
-        """See Store."""
-        return self.write_and_wait(lambda connection: swap_secret(connection, name, former, value))
 
     def close(self) -> None:
         """Finish what is queued, end the threads, let go of the file. Idempotent."""
@@ -202,14 +133,6 @@ class Database:
             reader.close()
         self._writer.close()
         self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _wrote(self, rows: int) -> None:
         """Called under the gate after each commit."""
@@ -232,16 +155,3 @@ class Database:
         finally:
             self._gate.leave()
         return pages, moved
-
-
-def store_secret(connection: Connection, name: str, value: bytes) -> None:
-    """Within a write: keep a value under a name, replacing the one before."""
-    connection.execute(SECRET.delete().where(SECRET.c.name == name))
-    connection.execute(SECRET.insert().values(name=name, value=value))
-
-
-def swap_secret(connection: Connection, name: str, former: bytes, value: bytes) -> bytes:
-    """Within a write: keep a value in place of `former`; what is kept then."""
-    query = select(SECRET.c.value).where(SECRET.c.name == name)
-    kept: bytes | None = connection.execute(query).scalar_one_or_none()
-    return swapped(kept, former, value, partial(store_secret, connection, name))

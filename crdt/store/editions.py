@@ -251,37 +251,37 @@ def renewed(connection: Connection, before: Edition | None, now_s: float) -> Edi
     standing = read_standing(connection)
     if before is not None and standing.position < before.position:
         return before  # this snapshot is older than that was
-    found = None
-    if before is not None and before.series == standing.series:
-        found = _new(connection, before)
-    if before is None or found is None:
-        found = _NEWEST.rows(connection, limit=MAX_ROWS + 1)[::-1]
-        cards, heads, oldest, unmet, after = (
-            Recent[CardId, CardRow](),
-            Recent[ReplicaId, NamedHead](),
-            0,
-            0,
-            0,
-        )
-    else:
-        cards, heads, oldest, unmet = before.cards, before.heads, before.oldest, before.unmet
-        after = before.position
-    moved, last_fact = _HEADS.rows(connection, after=after), int(_END.value(connection))
-    cards.add([Changed(Cursor(*row[:2]), CardId(row[1]), CardRow(*row[1:])) for row in found])
+    new = _new(connection, before) if before is not None and before.series == standing.series else None
+    if before is None or new is None:
+        before, new = _empty(standing.series), _NEWEST.rows(connection, limit=MAX_ROWS + 1)[::-1]
+    return _grown(connection, before, new, standing.position, now_s)
+
+
+def _empty(series: bytes) -> Edition:
+    """Of which nothing has been read yet."""
+    cards, heads = Recent[CardId, CardRow](), Recent[ReplicaId, NamedHead]()
+    return Edition(series, oldest=0, position=0, made_s=0, cards=cards, heads=heads, last_fact=0, unmet=0)
+
+
+def _grown(connection: Connection, before: Edition, new: Rows, position: int, now_s: float) -> Edition:
+    """The edition of this snapshot: the one before, with the cards that changed since and with the heads."""
+    cards, heads, oldest = before.cards, before.heads, before.oldest
+    moved, last_fact = _HEADS.rows(connection, after=before.position), int(_END.value(connection))
+    cards.add([Changed(Cursor(*row[:2]), CardId(row[1]), CardRow(*row[1:])) for row in new])
     heads.add([_changed(*row) for row in moved])
     if (beyond := len(cards.places) - MAX_ROWS) > 0:
         oldest = cards.places[beyond - 1].position
         cards.drop(beyond)
     heads.drop(bisect_left(heads.places, Cursor(oldest + 1)))
     return Edition(
-        series=standing.series,
+        series=before.series,
         oldest=oldest,
-        position=standing.position,
+        position=position,
         made_s=now_s,
         cards=cards,
         heads=heads,
         last_fact=last_fact,
-        unmet=max((place for place, _, _, _, flags, _ in found if flags == UNMET), default=unmet),
+        unmet=max((place for place, _, _, _, flags, _ in new if flags == UNMET), default=before.unmet),
     )
 
 

@@ -134,7 +134,7 @@ class Expectations:
         def work(connection: Connection) -> bool:
             known = read(connection, [replica]).get(replica, NOTHING_EXPECTED)
             held = heads_of(connection, [replica]).get(replica, NO_HEAD)
-            kin = read(connection, kin_of(self._authors.stored(), replica))
+            kin = read(connection, _kin_of(self._authors.stored(), replica))
             ends, missing = known.is_silent(kin.values()), known.seq > held.seq
             if ends or missing:
                 seq, source = (held.seq, GIVEN_UP) if missing else (known.seq, known.source)
@@ -189,7 +189,7 @@ class Expectations:
 
     def _not_ended(self, by: ReplicaId, former: Frontier) -> Frontier:
         """Those of these that are identities of the author's terminal, and have not ended yet."""
-        kin = kin_of({one: self._authors.seen[one] for one in {by, *former} & self._authors.seen.keys()}, by)
+        kin = _kin_of({one: self._authors.seen[one] for one in {by, *former} & self._authors.seen.keys()}, by)
         with self._mutex:
             ended = {one for one in kin if self._known.get(one, NOTHING_EXPECTED).ended}
         return {replica: former[replica] for replica in kin - ended}
@@ -200,13 +200,6 @@ class Expectations:
                 self._speakers[self._authors.seen[by].terminal] = by
             for replica, one in news.items():
                 self._known[replica] = self._known.get(replica, NOTHING_EXPECTED).joined(one)
-
-
-def kin_of(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> set[ReplicaId]:
-    """The other identities of an author's terminal."""
-    mine = authors.get(replica)
-    every = () if mine is None else authors.values()
-    return {one.replica for one in every if mine is not None and one.terminal == mine.terminal} - {replica}
 
 
 def read(connection: Connection, replicas: Collection[ReplicaId] | None = None) -> dict[ReplicaId, Expected]:
@@ -246,6 +239,13 @@ def prove(connection: Connection, shown: Mapping[ReplicaId, int], at_ms: int) ->
     }
     if news:
         put(connection, news)
+
+
+def _kin_of(authors: Mapping[ReplicaId, AuthorCertificate], replica: ReplicaId) -> set[ReplicaId]:
+    """The other identities of an author's terminal."""
+    mine = authors.get(replica)
+    every = () if mine is None else authors.values()
+    return {one.replica for one in every if mine is not None and one.terminal == mine.terminal} - {replica}
 
 
 def _to_their_ends(connection: Connection, shown: Frontier) -> list[ReplicaId]:

@@ -28,6 +28,7 @@ from crdt.store.futures import first, second
 from crdt.store.hearing import HearingLedger
 from crdt.store.hub_parts import HubParts
 from crdt.store.intake import MAX_MERGING_BYTES, Given
+from crdt.store.jobs import Rank
 from crdt.store.markkeeper import Keeper, MarkKeeper
 from crdt.store.marks import Marks
 from crdt.store.own_chain import OwnChain
@@ -174,7 +175,7 @@ class HubLedger(HearingLedger):
             return changed, Change(position, (card,)) if changed else None
 
         return first(
-            self._database.write(work, urgent=True, after=lambda result: self._parts.publish(result[1]))
+            self._database.write(work, rank=Rank.URGENT, after=lambda result: self._parts.publish(result[1]))
         )
 
     def rebuild(self) -> Future[None]:

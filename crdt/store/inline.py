@@ -1,8 +1,8 @@
 """The database without threads: every job runs on the thread that calls, to its end, before the call returns.
 
-The interface of `crdt.store.database.Database` on one real connection, in memory or in a file. What happens,
-and in which order, follows from the calls alone, so a simulation can repeat it; and it can be cut off between
-any two steps, as a power cut would. One thread only.
+On one real connection, in memory or in a file. What happens, and in which order, follows from the calls
+alone, so a simulation can repeat it; and it can be cut off between any two steps, as a power cut would. One
+thread only.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import Connection, MetaData, select
+from sqlalchemy import Connection, MetaData
 
 from crdt.errors import MisuseError, Overloaded
+from crdt.store import secrets
 from crdt.store.connection import (
     DriverConnection,
     connect,
@@ -25,12 +26,12 @@ from crdt.store.connection import (
     driver_connection,
     is_broken,
 )
-from crdt.store.database import SECRET, SECRETS, store_secret, swap_secret
 from crdt.store.driver import choose_driver
 from crdt.store.gate import Gate
 from crdt.store.health import Health, first_line
 from crdt.store.inline_direct import InlineDirect
-from crdt.store.jobs import MAX_PENDING, Job, Rank
+from crdt.store.jobs import MAX_PENDING, Job, Rank, nothing
+from crdt.store.local import LocalStore
 from crdt.store.writer import Direct, roll_back
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ _NOBODYS: Final[Future[Any]] = Future()  # making one costs several locks
 _CREATED: Final = "farebox tables"  # in Connection.info: how many tables of which metadata are made
 
 
-class InlineDatabase:
+class InlineDatabase(LocalStore):
     """An open ledger database that works on the calling thread. Made by `open`.
 
     Futures are done when they are returned, except those of jobs that were begun from within another job, its
@@ -58,7 +59,7 @@ class InlineDatabase:
         self._connection = connection
         self._raw: DriverConnection = driver_connection(connection)
         self._eager = eager
-        self._cut = cut or _nothing
+        self._cut = cut or _no_cut
         self._health = Health()
         self._gate = Gate()
         self._jobs: deque[tuple[Job, bool]] = deque()  # with whether it writes
@@ -66,12 +67,11 @@ class InlineDatabase:
         self._running = False
         self._closed = False
         self._is_cut_off = False
-        self._owner: object = None
         roll_back(self._raw, self._health)
         self._direct = InlineDirect(
             self._raw, self._gate, self._health, self._cut, self._drain, self._power_cut
         )
-        self.create(SECRETS)
+        self.create(secrets.METADATA)
 
     @classmethod
     def open(
@@ -112,14 +112,12 @@ class InlineDatabase:
         self,
         work: Callable[[Connection], T],
         *,
-        urgent: bool = False,
-        background: bool = False,
-        after: Callable[[T], None] | None = None,
+        rank: Rank = Rank.NORMAL,
+        after: Callable[[T], None] = nothing,
     ) -> Future[T]:
-        """See Database.write. `urgent` goes before what waits."""
-        rank = Rank.URGENT if urgent else Rank.BACKGROUND if background else Rank.NORMAL
-        job = Job(rank, work) if after is None else Job(rank, work, after)
-        if background and not self._eager:
+        """See Store. What is urgent goes before what waits."""
+        job = Job(rank, work, after)
+        if rank is Rank.BACKGROUND and not self._eager:
             self._queue(self._background, job, writes=True)
         else:
             self._queue(self._jobs, job, writes=True)
@@ -127,7 +125,7 @@ class InlineDatabase:
         return job.future
 
     def read(self, work: Callable[[Connection], T]) -> Future[T]:
-        """Run `work` in one snapshot of everything that was committed before."""
+        """See Store."""
         job = Job(Rank.NORMAL, work)
         self._queue(self._jobs, job, writes=False)
         self._drain()
@@ -144,12 +142,12 @@ class InlineDatabase:
 
     @property
     def direct(self) -> Direct:
-        """See Database.direct."""
+        """See LocalStore."""
         return self._direct
 
     @property
     def failed(self) -> bool:
-        """Whether the database has failed and refuses everything until the program starts again."""
+        """See Store."""
         return self._health.failed
 
     @property
@@ -157,65 +155,27 @@ class InlineDatabase:
         """Whether the database was closed, or its power was cut."""
         return self._closed or self._is_cut_off
 
-    def write_and_wait(
-        self,
-        work: Callable[[Connection], T],
-        *,
-        urgent: bool = False,
-        after: Callable[[T], None] | None = None,
-    ) -> T:
-        """`write`, and its result. Raises MisuseError within a write."""
-        rank = Rank.URGENT if urgent else Rank.NORMAL
-        result: T = self._at_once(Job(rank, work, after or _nothing, future=_NOBODYS), self._write)
+    def write_and_wait(self, work: Callable[[Connection], T], *, after: Callable[[T], None] = nothing) -> T:
+        """See Store."""
+        result: T = self._at_once(Job(Rank.NORMAL, work, after, future=_NOBODYS), self._write)
         return result
 
     def read_and_wait(self, work: Callable[[Connection], T]) -> T:
-        """`read`, and its result. Raises MisuseError within a write."""
+        """See Store."""
         result: T = self._at_once(Job(Rank.NORMAL, work, future=_NOBODYS), self._read)
         return result
 
-    def wait(self, future: Future[T]) -> T:
-        """The result of something begun before. Raises MisuseError where it waits for this very call."""
-        self.check_may_wait()
-        return future.result()
-
     def check_may_wait(self) -> None:
-        """Raise MisuseError within a job: whoever waits for the database there waits for itself."""
+        """See Store; here within a read too."""
         if self._running or self._gate.mine:
             raise MisuseError("a write waits for the database; it would wait for itself")
 
-    def own(self, owner: object) -> None:
-        """See Database.own."""
-        self._owner = owner
-
-    def check_owner(self, owner: object) -> None:
-        """See Database.check_owner."""
-        if self._owner is not owner:
-            raise MisuseError("this database was given to another ledger since; go on with that one")
-
-    def is_owner(self, owner: object) -> bool:
-        """Whether `owner` was the last to `own` this database."""
-        return self._owner is owner
-
     def create(self, metadata: MetaData) -> None:
-        """Make the tables of `metadata` that are not there yet."""
+        """See Store."""
         made: dict[MetaData, int] = self._connection.info.setdefault(_CREATED, {})
         if made.get(metadata) != len(metadata.tables):
             self.write_and_wait(metadata.create_all)
             made[metadata] = len(metadata.tables)
-
-    def get_secret(self, name: str) -> bytes | None:
-        """A value put by `put_secret`, such as a private key."""
-        query = select(SECRET.c.value).where(SECRET.c.name == name)
-        return self.read_and_wait(lambda connection: connection.execute(query).scalar_one_or_none())
-
-    def put_secret(self, name: str, value: bytes) -> None:
-        """Keep a value under a name, replacing the one before; durable on return."""
-        self.write_and_wait(lambda connection: store_secret(connection, name, value))
-
-    def swap_secret(self, name: str, former: bytes, value: bytes) -> bytes:
-        """See Store."""
-        return self.write_and_wait(lambda connection: swap_secret(connection, name, former, value))
 
     def close(self) -> None:
         """Drop background work, let go of the connection. Idempotent."""
@@ -228,14 +188,6 @@ class InlineDatabase:
         self._background.clear()
         self._health.close()
         dispose(self._connection)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _queue(self, queue: deque[tuple[Job, bool]], job: Job, *, writes: bool) -> None:
         if self._health.failed:
@@ -322,5 +274,5 @@ class InlineDatabase:
         self._background.clear()
 
 
-def _nothing(*_anything: object) -> None:
+def _no_cut() -> None:
     return None

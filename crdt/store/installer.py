@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -31,7 +30,6 @@ from crdt.store.settled import (
     Standing,
     put_rows,
     read_standing,
-    tidy,
     write_standing,
 )
 from crdt.store.staged_heads import (
@@ -45,7 +43,7 @@ from crdt.store.staged_heads import (
     staged_heads_of,
 )
 from crdt.store.staged_rows import BATCH_SEGMENTS, merged, next_run, stage_rows, staged_places, staged_rows
-from crdt.store.trouble import Trouble
+from crdt.store.tidying import Tidying
 
 T = TypeVar("T")
 
@@ -70,13 +68,8 @@ class Installer:
         self._fleet = certificate.fleet
         self._replica = certificate.replica
         self._one_at_a_time = threading.Lock()
-        self._building = 0  # the generation being made, which housekeeping leaves alone
-        self._tidying = False
-        self._trouble = Trouble(
-            database,
-            "Settled balances that no longer show are not cleared away; the next settlement tries again.",
-        )
-        self.tidy_later()
+        self.tidying = Tidying(database, memory)
+        self.tidying.begin()
 
     def install(self, page: Page) -> bool:
         """See TerminalLedger.install."""
@@ -86,7 +79,7 @@ class Installer:
                 broken_off = self._memory.standing.staged_generation
                 self._show(page, _NOTHING_BUILT)
                 if broken_off:
-                    self.tidy_later()
+                    self.tidying.begin()
                 return True
             for at in range(0, max(1, len(page.heads), 0 if page.base else len(page.rows)), CHUNK_ROWS):
                 self._stage(page, at)
@@ -94,19 +87,13 @@ class Installer:
                 try:
                     self._show(page, self._build(page))
                 finally:
-                    self._building = 0
-                    self.tidy_later()
+                    self.tidying.leave(0)
+                    self.tidying.begin()
             return page.final
 
     def contested(self, page: Page) -> dict[ReplicaId, Head]:
         """See TerminalLedger.contested."""
         return self._database.read_and_wait(lambda connection: self._contested(connection, page))
-
-    def tidy_later(self) -> None:
-        """Do the housekeeping in the background, a short step at a time."""
-        if not self._tidying:
-            self._tidying = True
-            self._queue_step()
 
     def _check(self, page: Page) -> None:
         if page.fleet != self._fleet:
@@ -154,8 +141,7 @@ class Installer:
         if not page.base:
             self._build_heads(standing.staged_from, standing.staged_generation)
             return _Built(standing.staged_generation, standing.staged_generation)
-        while self._memory.standing.overlay_generation:
-            self._step().result()
+        self.tidying.sink()
         standing = self._owned.write(_new_generation, self._reserve)
         made, since = standing.last_generation, standing.staged_from
         self._build_rows(since, made)
@@ -167,7 +153,7 @@ class Installer:
         return _Built(made, made)
 
     def _reserve(self, standing: Standing) -> None:
-        self._building = standing.last_generation
+        self.tidying.leave(standing.last_generation)
         self._memory.stands(standing)
 
     def _build_rows(self, since: int, into: int) -> None:
@@ -202,24 +188,6 @@ class Installer:
         following: int | None = since
         while following is not None:
             following = self._owned.write(partial(some, since=following))
-
-    def _queue_step(self) -> None:
-        self._step(background=True).add_done_callback(self._stepped)
-
-    def _step(self, background: bool = False) -> Future[tuple[Standing, bool]]:
-        def work(connection: Connection) -> tuple[Standing, bool]:
-            self._database.check_owner(self._memory)
-            return tidy(connection, read_standing(connection), self._building)
-
-        after = self._memory.stands
-        return self._database.write(work, background=background, after=lambda result: after(result[0]))
-
-    def _stepped(self, done: Future[tuple[Standing, bool]]) -> None:
-        retired = not self._database.is_owner(self._memory)
-        if not retired and self._trouble.judge(done) and done.result()[1]:
-            self._queue_step()
-        else:
-            self._tidying = False
 
 
 def _stage_some(connection: Connection, page: Page, at: int) -> Standing:
@@ -282,18 +250,7 @@ def _swap(connection: Connection, page: Page, built: _Built) -> None:
     rows, heads = ((), {}) if built.rows else (page.rows, page.heads)
     if built.rows and not built.heads:
         heads = staged_heads(connection, standing.staged_from)
-    if page.base == 0:
-        generation = built.rows or standing.last_generation + 1
-        standing = replace(
-            standing,
-            base_generation=generation,
-            overlay_generation=0,
-            head_generation=generation,
-            last_generation=max(generation, standing.last_generation),
-        )
-    elif built.rows:
-        shown = built.heads or standing.head_generation
-        standing = replace(standing, overlay_generation=built.rows, head_generation=shown)
+    standing = _shown(standing, page, built)
     put_rows(connection, standing.overlay_generation or standing.base_generation, rows)
     put_settled_heads(connection, standing.head_generation, heads)
     standing = replace(
@@ -306,3 +263,20 @@ def _swap(connection: Connection, page: Page, built: _Built) -> None:
         staged_from=next_run(connection, standing.staged_from),
     )
     write_standing(connection, standing)
+
+
+def _shown(standing: Standing, page: Page, built: _Built) -> Standing:
+    """With the generations of this page's settlement in place of those that show."""
+    if page.base == 0:
+        generation = built.rows or standing.last_generation + 1
+        return replace(
+            standing,
+            base_generation=generation,
+            overlay_generation=0,
+            head_generation=generation,
+            last_generation=max(generation, standing.last_generation),
+        )
+    if built.rows:
+        shown = built.heads or standing.head_generation
+        return replace(standing, overlay_generation=built.rows, head_generation=shown)
+    return standing

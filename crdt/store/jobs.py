@@ -25,8 +25,8 @@ class Rank(IntEnum):
     BACKGROUND = 2  # only when nothing else waits; dropped when the database closes
 
 
-def _nothing(_result: Any) -> None:
-    return None
+def nothing(_result: Any) -> None:
+    """Where nothing is to be done after a job."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class Job:
 
     rank: Rank
     work: Callable[[Connection], Any]
-    after: Callable[[Any], None] = _nothing
+    after: Callable[[Any], None] = nothing
     plain: bool = False
     future: Future[Any] = field(default_factory=Future)
     result: Any = None

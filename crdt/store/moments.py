@@ -9,7 +9,7 @@ A hub that was put back knows the moments of what it has lost as soon as that co
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, bindparam, func, select
 
@@ -31,8 +31,8 @@ FIRST: Final = Moment(CardId(b""), 0)  # before all of them
 _AT_ONCE_MS: Final = 1_000  # passed over where one is taken: a clock that stands still costs no long search
 
 _NOTE: Final = Bulk(MOMENT, changes={"at_ms": GIVEN})
-_LAST: Final = Statement(
-    select(func.max(MOMENT.c.at_ms)).where(
+_TAKEN: Final = Statement(
+    select(func.min(MOMENT.c.at_ms), func.max(MOMENT.c.at_ms)).where(
         MOMENT.c.card == bindparam("card"),
         MOMENT.c.at_ms >= bindparam("first"),
         MOMENT.c.at_ms < bindparam("end"),
@@ -52,9 +52,12 @@ _SOME: Final = Statement(
 def free(connection: Connection, card: CardId, at_ms: int, count: int) -> int:
     """The first of `count` milliseconds in a row, from `at_ms` on, at which the hub wrote nothing of it."""
     first = at_ms
-    while _last(connection, card, first, count) is not None:
-        first = 1 + _last(connection, card, first, count + _AT_ONCE_MS)
-    return first
+    while True:
+        end = first + count + _AT_ONCE_MS
+        ((next_ms, last_ms),) = _TAKEN.rows(connection, card=card, first=first, end=end)
+        if next_ms is None or next_ms >= first + count:
+            return first
+        first = last_ms + 1
 
 
 def note(connection: Connection, facts: Iterable[Delta]) -> None:
@@ -66,7 +69,3 @@ def some(connection: Connection, after: Moment, count: int) -> Sequence[Moment]:
     """So many of all moments, or what is left of them, after one."""
     found = _SOME.rows(connection, card=after.card, at_ms=after.at_ms, count=count)
     return [Moment(CardId(card), at_ms) for card, at_ms in found]
-
-
-def _last(connection: Connection, card: CardId, first: int, count: int) -> Any:
-    return _LAST.value(connection, card=card, first=first, end=first + count)

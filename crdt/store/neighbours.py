@@ -133,7 +133,7 @@ class Neighbours:
         with self._mutex:
             own = self._own
             self._own = Own(own.positions, own.flags - before.flags)
-        return read_beyond(connection, self._place, own)
+        return _read_beyond(connection, self._place, own)
 
     def _done(self, done: Future[Look]) -> None:
         more = False
@@ -156,7 +156,7 @@ class Neighbours:
         return look.more
 
 
-def read_beyond(connection: Connection, place: Place, own: Own) -> Look:
+def _read_beyond(connection: Connection, place: Place, own: Own) -> Look:
     """Everything beyond a place in this snapshot, except the process's `own` changes."""
     position = read_standing(connection).position
     cursor, cards, more_cards = _changed_cards(connection, place.cards, position, own.positions)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from crdt.store.jobs import nothing
 from crdt.store.local import LocalStore
 from crdt.store.memory import Memory
 
@@ -20,8 +21,8 @@ class Owned:
         self._database = database
         self._memory = memory
 
-    def write(self, work: Callable[[Connection], T], after: Callable[[T], None] | None = None) -> T:
-        """See Database.write. Raises MisuseError when another ledger has the database since."""
+    def write(self, work: Callable[[Connection], T], after: Callable[[T], None] = nothing) -> T:
+        """See Store.write. Raises MisuseError when another ledger has the database since."""
 
         def checked(connection: Connection) -> T:
             self._database.check_owner(self._memory)
@@ -30,5 +31,5 @@ class Owned:
         return self._database.write_and_wait(checked, after=after)
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """See Database.read."""
+        """See Store.read."""
         return self._database.read_and_wait(work)

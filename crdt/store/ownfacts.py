@@ -17,6 +17,7 @@ from crdt.store.adopting import Adopter, Adoption
 from crdt.store.authors import Authors
 from crdt.store.chore import Chore
 from crdt.store.futures import then
+from crdt.store.jobs import Rank
 from crdt.store.markkeeper import Keeper
 from crdt.store.own_chain import OwnChain
 from crdt.store.recording import Booking, Change, Order, book
@@ -65,7 +66,7 @@ class OwnFacts:
             booking, change = book(connection, self._key, self._certificate, order)
             return booking, booking.head, [change] if change is not None else []
 
-        return self._write(work)
+        return self._write(work, Rank.URGENT)
 
     def adopt(self, hashes: Collection[bytes]) -> Future[int]:
         """Book what these blocks in quarantine say and the ledger does not; how many facts.
@@ -75,17 +76,17 @@ class OwnFacts:
         outcome: Future[int] = Future()
         outcome.set_running_or_notify_cancel()
 
-        def go_on(facts: int, left: Collection[bytes], *, urgent: bool = True) -> None:
+        def go_on(facts: int, left: Collection[bytes], rank: Rank) -> None:
             def adopted(adoption: Adoption) -> None:
                 if adoption.more:
-                    go_on(facts + adoption.facts, adoption.left.blocks, urgent=False)
+                    go_on(facts + adoption.facts, adoption.left.blocks, Rank.NORMAL)
                 else:
                     outcome.set_result(facts + adoption.facts)
 
-            writing = self._write(lambda connection: self._adopt_some(connection, left), urgent=urgent)
+            writing = self._write(lambda connection: self._adopt_some(connection, left), rank)
             writing.add_done_callback(then(outcome, adopted))
 
-        go_on(0, hashes)
+        go_on(0, hashes, Rank.URGENT)
         return outcome
 
     def compare(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
@@ -113,8 +114,7 @@ class OwnFacts:
     def _write(
         self,
         work: Callable[[Connection], tuple[T, Head | None, Sequence[Change]]],
-        *,
-        urgent: bool = True,
+        rank: Rank,
     ) -> Future[T]:
         """Write facts of the hub's own; done when they are durable and marked.
 
@@ -136,7 +136,7 @@ class OwnFacts:
             marking = self._keeper.secure({self._key.replica: head})
             marking.add_done_callback(then(outcome, lambda _none: outcome.set_result(answer)))
 
-        writing = self._database.write(work, urgent=urgent, after=after)
+        writing = self._database.write(work, rank=rank, after=after)
         writing.add_done_callback(then(outcome, written))
         return outcome
 

@@ -24,27 +24,17 @@ CHUNK_BLOCKS: Final = 64  # of one transaction: a tap waits for one at most
 
 def prune(store: Owned, memory: Memory, now_ms: int, retention_ms: int, keep_deltas: int) -> int:
     """See TerminalLedger.prune."""
-    store.write(lambda connection: note_settled(connection, now_ms))
+    store.write(lambda connection: _note_settled(connection, now_ms))
     keep = store.read(lambda connection: kept(connection, keep_deltas))
     total = 0
     while True:
         deleted, _ = store.write(
-            lambda connection: prune_some(connection, now_ms - retention_ms, keep),
+            lambda connection: _prune_some(connection, now_ms - retention_ms, keep),
             lambda result: memory.pruned(result[1]),
         )
         if not deleted:
             return total
         total += deleted
-
-
-def note_settled(connection: Connection, now_ms: int) -> None:
-    """Note when blocks were first seen settled; forget it of those that are not any more.
-
-    They are not when a hub that was restored settles anew, from further back.
-    """
-    settled = _settled()
-    connection.execute(update(BLOCK).where(BLOCK.c.settled_ms.is_(None), settled).values(settled_ms=now_ms))
-    connection.execute(update(BLOCK).where(BLOCK.c.settled_ms.is_not(None), ~settled).values(settled_ms=None))
 
 
 class Kept(NamedTuple):
@@ -62,7 +52,7 @@ def kept(connection: Connection, keep_deltas: int) -> Kept:
     return Kept(own, foreign, _from(connection, ANY, 0, keep_deltas))
 
 
-def prune_some(connection: Connection, settled_before_ms: int, kept: Kept) -> tuple[int, int]:
+def _prune_some(connection: Connection, settled_before_ms: int, kept: Kept) -> tuple[int, int]:
     """Delete up to CHUNK_BLOCKS blocks, oldest first; how many, and how many of them were of others."""
     ordinal = BLOCK.c.ordinal
     remembered = or_(and_(OWN.fit, ordinal >= kept.own), and_(FOREIGN.fit, ordinal >= kept.foreign))
@@ -71,6 +61,16 @@ def prune_some(connection: Connection, settled_before_ms: int, kept: Kept) -> tu
     rows = connection.execute(query).all()
     connection.execute(BLOCK.delete().where(ordinal.in_([row.ordinal for row in rows])))
     return len(rows), sum(not row.own for row in rows)
+
+
+def _note_settled(connection: Connection, now_ms: int) -> None:
+    """Note when blocks were first seen settled; forget it of those that are not any more.
+
+    They are not when a hub that was restored settles anew, from further back.
+    """
+    settled = _settled()
+    connection.execute(update(BLOCK).where(BLOCK.c.settled_ms.is_(None), settled).values(settled_ms=now_ms))
+    connection.execute(update(BLOCK).where(BLOCK.c.settled_ms.is_not(None), ~settled).values(settled_ms=None))
 
 
 def _settled() -> ColumnElement[bool]:

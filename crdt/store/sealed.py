@@ -7,31 +7,25 @@ its tables; private keys are therefore sealed before they go there (ChaCha20-Pol
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from sqlalchemy import Column, Connection, LargeBinary, MetaData, String, Table, select
+from sqlalchemy import Connection
 
 from crdt.errors import MisuseError, WrongKey
-from crdt.store.swapping import swapped
+from crdt.store.secrets import Secrets
 
 KEY_BYTES: Final = 32
-_NONCE_BYTES: Final = 12
+_NONCE_BYTES: Final = 12  # before the sealed value
 _CHECK: Final = "farebox.key-check"  # a secret of the store's own: which key seals here
 
-METADATA: Final = MetaData()
-_SECRET: Final = Table(
-    "secret",
-    METADATA,
-    Column("name", String(64), primary_key=True),
-    Column("value", LargeBinary, nullable=False),  # nonce, then the sealed value
-)
 
+class SealedSecrets(Secrets):
+    """Named secrets under one key. The name is sealed in, so values cannot change places.
 
-class SealedSecrets:
-    """Named secrets under one key. The name is sealed in, so values cannot change places."""
+    `get` and `swap` raise WrongKey.
+    """
 
     def __init__(self, key: bytes, entropy: Callable[[int], bytes]) -> None:
         """`key`: 32 secret bytes. `entropy`: makes nonces."""
@@ -46,9 +40,8 @@ class SealedSecrets:
             self.put(connection, _CHECK, b"")
 
     def get(self, connection: Connection, name: str) -> bytes | None:
-        """The value under this name. Raises WrongKey."""
-        query = select(_SECRET.c.value).where(_SECRET.c.name == name)
-        sealed: bytes | None = connection.execute(query).scalar_one_or_none()
+        """See Secrets."""
+        sealed = super().get(connection, name)
         if sealed is None:
             return None
         try:
@@ -60,12 +53,6 @@ class SealedSecrets:
             ) from err
 
     def put(self, connection: Connection, name: str, value: bytes) -> None:
-        """Within a write: keep a value under a name, replacing the one before."""
+        """See Secrets."""
         nonce = self._entropy(_NONCE_BYTES)
-        sealed = nonce + self._cipher.encrypt(nonce, value, name.encode())
-        connection.execute(_SECRET.delete().where(_SECRET.c.name == name))
-        connection.execute(_SECRET.insert().values(name=name, value=sealed))
-
-    def swap(self, connection: Connection, name: str, former: bytes, value: bytes) -> bytes:
-        """Within a write: keep a value in place of `former`; what is kept then. Raises WrongKey."""
-        return swapped(self.get(connection, name), former, value, partial(self.put, connection, name))
+        super().put(connection, name, nonce + self._cipher.encrypt(nonce, value, name.encode()))

@@ -8,20 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, MetaData, func, select
 
 from crdt.errors import MisuseError, StoreFailed
-from crdt.store import sealed
+from crdt.store import secrets
 from crdt.store.health import Health
-from crdt.store.jobs import Job, JobQueue, Rank
+from crdt.store.jobs import Job, JobQueue, Rank, nothing
 from crdt.store.link import Link
 from crdt.store.sealed import SealedSecrets
 from crdt.store.server_url import LOCK_TIMEOUT_S, Server, check_server
 from crdt.store.server_writer import LOCK, LOCK_METADATA, ServerReader, ServerWriter
-from crdt.store.store import Guard
+from crdt.store.store import Guard, Shared
 from crdt.store.watch import Watch
 
 T = TypeVar("T")
@@ -32,10 +31,10 @@ _CREATION: Final = 0x66617265626F78  # "farebox": the number of the lock under w
 _COLLATIONS: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin")  # MariaDB's and MySQL's
 
 
-class ServerDatabase:
+class ServerDatabase(Shared):
     """An open database on a server. Made by `open`; `close` it, or use it in a `with` statement.
 
-    A `crdt.store.store.Shared`, for any thread. Work that was under way when the server went away fails with
+    Work that was under way when the server went away fails with
     StoreFailed, which says whether it was written; work that had not begun waits for the server for some
     seconds, and fails then. As soon as the server is back it goes on. It fails for good only when the guard
     sees that the database is not the one it was.
@@ -102,26 +101,28 @@ class ServerDatabase:
         self,
         work: Callable[[Connection], T],
         *,
-        urgent: bool = False,
-        background: bool = False,
-        after: Callable[[T], None] | None = None,
+        rank: Rank = Rank.NORMAL,
+        after: Callable[[T], None] = nothing,
     ) -> Future[T]:
-        """Run `work` in a write transaction on the writer's thread; the future is done once it is durable.
+        """See Store; on the writer's thread. No other process writes at the same time.
 
-        As `Database.write`. No other process writes at the same time. When the server goes away meanwhile the
-        future fails with StoreFailed, which says whether `work` was written; where that is not known, doing
-        the same once more has to be harmless.
+        When the server goes away meanwhile the future fails with StoreFailed, which says whether `work` was
+        written; where that is not known, doing the same once more has to be harmless.
         """
-        rank = Rank.URGENT if urgent else Rank.BACKGROUND if background else Rank.NORMAL
-        job = Job(rank, work) if after is None else Job(rank, work, after)
+        job = Job(rank, work, after)
         self._writes.put(job)
         return job.future
 
     def read(self, work: Callable[[Connection], T]) -> Future[T]:
-        """Run `work` on a reader's thread, in one snapshot; perhaps twice, when the connection is lost."""
+        """See Store; on a reader's thread, perhaps twice, when the connection is lost."""
         job = Job(Rank.NORMAL, work)
         self._reads.put(job)
         return job.future
+
+    @property
+    def secrets(self) -> SealedSecrets:
+        """See Store."""
+        return self._secrets
 
     @property
     def failed(self) -> bool:
@@ -130,36 +131,15 @@ class ServerDatabase:
 
     @property
     def closed(self) -> bool:
-        """Whether the database was closed, or is being closed."""
+        """See Store."""
         return self._closed
-
-    def write_and_wait(
-        self,
-        work: Callable[[Connection], T],
-        *,
-        urgent: bool = False,
-        after: Callable[[T], None] | None = None,
-    ) -> T:
-        """`write`, and wait until it is durable. Raises MisuseError within a write."""
-        self.check_may_wait()
-        return self.write(work, urgent=urgent, after=after).result()
-
-    def read_and_wait(self, work: Callable[[Connection], T]) -> T:
-        """`read`, and wait for the answer. Raises MisuseError within a write."""
-        self.check_may_wait()
-        return self.read(work).result()
-
-    def wait(self, future: Future[T]) -> T:
-        """The result of something begun before. Raises MisuseError within a write."""
-        self.check_may_wait()
-        return future.result()
 
     def wait_told(self) -> None:
         """See Shared."""
         self._writer.wait_told()
 
     def check_may_wait(self) -> None:
-        """Raise MisuseError within a write: whoever waits for the database there waits for itself."""
+        """See Store."""
         if self._writer.mine:
             raise MisuseError("a write waits for the database; it would wait for itself")
 
@@ -169,18 +149,6 @@ class ServerDatabase:
         job = Job(Rank.NORMAL, lambda connection: _create(connection, metadata), plain=True)
         self._writes.put(job)
         job.future.result()
-
-    def get_secret(self, name: str) -> bytes | None:
-        """A value put by `put_secret`, such as a private key; waits. Raises WrongKey."""
-        return self.read_and_wait(lambda connection: self._secrets.get(connection, name))
-
-    def put_secret(self, name: str, value: bytes) -> None:
-        """Seal a value and keep it under a name, replacing the one before; waits until it is durable."""
-        self.write_and_wait(lambda connection: self._secrets.put(connection, name, value))
-
-    def swap_secret(self, name: str, former: bytes, value: bytes) -> bytes:
-        """See Store. Raises WrongKey."""
-        return self.write_and_wait(lambda connection: self._secrets.swap(connection, name, former, value))
 
     def on_others(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` when another process may have written, or an interval is over; returns how to stop.
@@ -216,18 +184,10 @@ class ServerDatabase:
             reader.join()
         self._writer.join()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _begin(self) -> None:
         self.read_and_wait(lambda connection: check_server(connection, self._server.place))
         self.create(LOCK_METADATA)
-        self.create(sealed.METADATA)
+        self.create(secrets.METADATA)
         self.write_and_wait(self._secrets.check)
 
     def _others(self) -> None:

@@ -13,12 +13,12 @@ not show.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from crdt.cursor import START, Cursor, beginning
 from crdt.errors import MisuseError
@@ -28,11 +28,10 @@ from crdt.settlement import NO_SERIES
 from crdt.store.connection import driver_connection
 from crdt.store.sql import Lookup
 from crdt.store.statement import Statement
-from crdt.store.terminal_schema import SETTLED, SETTLED_HEAD, STAGED, STAGED_HEAD, TERMINAL, inserting
+from crdt.store.terminal_schema import SETTLED, SETTLED_HEAD, TERMINAL, inserting
 
 SMALL_ROWS: Final = 500  # an increment of at most this many cards is written where it shows, with the swap
 CHUNK_ROWS: Final = 1_000  # neighbouring rows of one background transaction: a tap waits for one at most
-SINK_ROWS: Final = 200  # the same for rows all over the base, where each may cost a page
 
 _ROWS_AT_ONCE: Final = 20  # in one statement: a third less time a row than one each
 _PUT_ROW: Final = inserting(SETTLED, or_replace=True)
@@ -91,11 +90,6 @@ _HEADS: Final = Statement(
 )
 _HEADS_OF: Final = Lookup(SETTLED_HEAD, "replica", ("replica", "seq", "hash"), within="generation")
 _HEAD_GENERATION: Final = Statement(select(TERMINAL.c.head_generation))
-_NEXT_GENERATION: Final = {
-    table: Statement(select(func.min(table.c.generation)).where(table.c.generation > bindparam("generation")))
-    for table in (SETTLED, SETTLED_HEAD)
-}
-_FIRST_RUN: Final = {table: Statement(select(func.min(table.c.run))) for table in (STAGED, STAGED_HEAD)}
 _NUMBERS_OF: Final = Lookup(SETTLED, "card", ("card", "number"), within="generation")
 
 
@@ -169,75 +163,3 @@ def put_rows(connection: Connection, generation: int, rows: Sequence[Sequence[An
         driver.executemany(_PUT_ROWS, several)
     if rest:
         driver.executemany(_PUT_ROW, values[len(values) - rest :])
-
-
-def tidy(connection: Connection, standing: Standing, building: int) -> tuple[Standing, bool]:
-    """One short step of housekeeping: the standing after it, and whether there may be more to do.
-
-    `building`: a generation that is being made, beside a full load's, and must be left alone; 0 for none.
-    """
-    if standing.overlay_generation:
-        return _sink_overlay(connection, standing), True
-    made = {building, standing.staged_generation}
-    for table, shown in ((SETTLED, standing.base_generation), (SETTLED_HEAD, standing.head_generation)):
-        stale = _stale_generation(connection, table, {shown, *made})
-        if stale is not None:
-            _delete_some(connection, table, stale)
-            return standing, True
-    return standing, _delete_left_over(connection, standing)
-
-
-def _sink_overlay(connection: Connection, standing: Standing) -> Standing:
-    base, overlay = standing.base_generation, standing.overlay_generation
-    until = _boundary(connection, SETTLED, overlay, SINK_ROWS)
-    if until is None:
-        sunk = replace(standing, overlay_generation=0)
-        write_standing(connection, sunk)
-        return sunk
-    connection.exec_driver_sql(
-        "INSERT OR REPLACE INTO settled (generation, card, sum_minor, opening_minor, flags, number) "
-        "SELECT ?, card, sum_minor, opening_minor, flags, number FROM settled "
-        "WHERE generation = ? AND card <= ? ORDER BY card",
-        (base, overlay, until),
-    )
-    _delete_until(connection, SETTLED, overlay, until)
-    return standing
-
-
-def _stale_generation(connection: Connection, table: Table, kept: set[int]) -> int | None:
-    """The lowest generation in the table that is not kept; found by hopping, without reading the rows."""
-    generation = 0
-    while True:
-        found = _NEXT_GENERATION[table].value(connection, generation=generation)
-        if found is None or found not in kept:
-            return None if found is None else int(found)
-        generation = found
-
-
-def _boundary(connection: Connection, table: Table, generation: int, count: int) -> bytes | None:
-    """The key that ends the first `count` rows of a generation; None when it has no rows."""
-    key = table.primary_key.columns.values()[1]
-    rows = select(key).where(table.c.generation == generation).order_by(key).limit(count).subquery()
-    last: bytes | None = connection.execute(select(func.max(rows.c[0]))).scalar_one()
-    return last
-
-
-def _delete_some(connection: Connection, table: Table, generation: int) -> None:
-    until = _boundary(connection, table, generation, CHUNK_ROWS)
-    if until is not None:
-        _delete_until(connection, table, generation, until)
-
-
-def _delete_until(connection: Connection, table: Table, generation: int, until: bytes) -> None:
-    key = table.primary_key.columns.values()[1]
-    connection.execute(table.delete().where(table.c.generation == generation, key <= until))
-
-
-def _delete_left_over(connection: Connection, standing: Standing) -> bool:
-    """Delete a run that no longer matters; whether there was one."""
-    for table in (STAGED, STAGED_HEAD):
-        first = _FIRST_RUN[table].value(connection)
-        if first is not None and first < standing.staged_from:
-            connection.execute(table.delete().where(table.c.run == first))
-            return True
-    return False

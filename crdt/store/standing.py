@@ -26,10 +26,10 @@ def arrival(
     """What a hub thinks of an author that names these heads, and its own heads of all of them."""
     heads = heads_of(connection, sorted({replica, *frontier}))
     held = heads.get(replica, NO_HEAD)
-    return judge_standing(connection, held, frontier.get(replica), mark), heads
+    return _judge(connection, held, frontier.get(replica), mark), heads
 
 
-def judge_standing(connection: Connection, held: Head, head: Head | None, mark: Head) -> HubStanding:
+def _judge(connection: Connection, held: Head, head: Head | None, mark: Head) -> HubStanding:
     """Compare the head that an author names of itself (None: it has none) with the one held and the mark.
 
     An author that is ahead is fine, unless its head is known to be on a branch that does not count.

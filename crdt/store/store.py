@@ -1,4 +1,4 @@
-"""What a hub's ledger asks of its database, whichever it is: an encrypted file or a database server."""
+"""What a ledger asks of its database, whichever it is: an encrypted file or a database server."""
 
 from __future__ import annotations
 
@@ -9,27 +9,39 @@ from typing import Protocol, Self, TypeVar, runtime_checkable
 
 from sqlalchemy import Connection, MetaData
 
+from crdt.store.jobs import Rank, nothing
+from crdt.store.secrets import Secrets
+
 T = TypeVar("T")
 
 
 class Store(Protocol):
     """An open database. `write` and `read` never wait; the other methods that reach it do. For any thread.
 
-    `crdt.store.database.Database` says what each does; a server database differs where its own methods say.
+    A database is one by inheritance: what follows from the others is written here.
     """
 
     def write(
         self,
         work: Callable[[Connection], T],
         *,
-        urgent: bool = False,
-        background: bool = False,
-        after: Callable[[T], None] | None = None,
+        rank: Rank = Rank.NORMAL,
+        after: Callable[[T], None] = nothing,
     ) -> Future[T]:
-        """Run `work` in a write transaction; the future is done once it is durable."""
+        """Run `work` in a write transaction; the future is done once it is durable.
+
+        Jobs that wait at the same time share a commit; one that raises is undone alone and its future gets
+        the error. `work` must not begin or end transactions itself. `after` gets the result when it is
+        durable, before anybody else may write: the place to change what memory keeps of the database; it
+        must not raise. The future fails with Overloaded or StoreFailed.
+        """
 
     def read(self, work: Callable[[Connection], T]) -> Future[T]:
         """Run `work` in one snapshot of everything that was committed before."""
+
+    @property
+    def secrets(self) -> Secrets:
+        """How they are kept, for use within a write."""
 
     @property
     def failed(self) -> bool:
@@ -39,44 +51,56 @@ class Store(Protocol):
     def closed(self) -> bool:
         """Whether it was closed, or is being closed."""
 
-    def write_and_wait(
-        self,
-        work: Callable[[Connection], T],
-        *,
-        urgent: bool = False,
-        after: Callable[[T], None] | None = None,
-    ) -> T:
-        """`write`, and wait until it is durable. Raises MisuseError within a write."""
-
-    def read_and_wait(self, work: Callable[[Connection], T]) -> T:
-        """`read`, and wait for the answer. Raises MisuseError within a write."""
-
-    def wait(self, future: Future[T]) -> T:
-        """The result of something begun before. Raises MisuseError within a write."""
-
     def check_may_wait(self) -> None:
         """Raise MisuseError within a write: whoever waits for the database there waits for itself."""
-
-    def create(self, metadata: MetaData) -> None:
-        """Make the tables of `metadata` that are not there yet; waits."""
-
-    def get_secret(self, name: str) -> bytes | None:
-        """A value put by `put_secret`, such as a private key; waits."""
-
-    def put_secret(self, name: str, value: bytes) -> None:
-        """Keep a value under a name, replacing the one before; waits until it is durable."""
-
-    def swap_secret(self, name: str, former: bytes, value: bytes) -> bytes:
-        """Keep `value` in place of `former`; what is kept then: another one, where `former` was not there."""
 
     def close(self) -> None:
         """Finish what is queued and let go of it. Idempotent."""
 
-    def __enter__(self) -> Self: ...
+    def write_and_wait(self, work: Callable[[Connection], T], *, after: Callable[[T], None] = nothing) -> T:
+        """`write`, and wait until it is durable. Raises MisuseError within a write."""
+        self.check_may_wait()
+        return self.write(work, after=after).result()
+
+    def read_and_wait(self, work: Callable[[Connection], T]) -> T:
+        """`read`, and wait for the answer. Raises MisuseError within a write."""
+        self.check_may_wait()
+        return self.read(work).result()
+
+    def wait(self, future: Future[T]) -> T:
+        """The result of something begun before. Raises MisuseError within a write."""
+        self.check_may_wait()
+        return future.result()
+
+    def create(self, metadata: MetaData) -> None:
+        """Make the tables of `metadata` that are not there yet; waits."""
+        self.write_and_wait(metadata.create_all)
+
+    def get_secret(self, name: str) -> bytes | None:
+        """A value put by `put_secret`, such as a private key; waits.
+
+        Raises WrongKey where they are sealed.
+        """
+        return self.read_and_wait(lambda connection: self.secrets.get(connection, name))
+
+    def put_secret(self, name: str, value: bytes) -> None:
+        """Keep a value under a name, replacing the one before; waits until it is durable."""
+        self.write_and_wait(lambda connection: self.secrets.put(connection, name, value))
+
+    def swap_secret(self, name: str, former: bytes, value: bytes) -> bytes:
+        """Keep `value` in place of `former`; what is kept then: another one, where `former` was not there.
+
+        Raises WrongKey where they are sealed.
+        """
+        return self.write_and_wait(lambda connection: self.secrets.swap(connection, name, former, value))
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 class Guard(Protocol):

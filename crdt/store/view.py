@@ -20,7 +20,7 @@ def believed_digest(connection: Connection) -> bytes:
     standing = read_standing(connection)
     heads = joined(settled_heads(connection, standing), heads_of(connection))
     held = held_in(connection, standing)
-    cards = believed_cards(settled_cards(connection, standing), held)
+    cards = _believed_cards(settled_cards(connection, standing), held)
     return state_digest(sorted(heads.items()), cards)
 
 
@@ -34,26 +34,9 @@ def believed_books(connection: Connection) -> Books:
         settled += state.balance_minor
         if card in held.openings:
             beaten += min(state.opening_minor, held.openings[card])
-    cards = believed_cards(settled_cards(connection, standing), held)
+    cards = _believed_cards(settled_cards(connection, standing), held)
     balances = sum(state.balance_minor for _, state in cards)
     return Books(settled + held.sum_minor, balances, beaten)
-
-
-def believed_cards(
-    settled: Iterator[tuple[CardId, CardState]], held: Held
-) -> Iterator[tuple[CardId, CardState]]:
-    """Every card that is settled or held, by ascending id, with its state."""
-    waiting = sorted(held.sums, reverse=True)
-    for card, state in settled:
-        while waiting and waiting[-1] < card:
-            new = waiting.pop()
-            yield new, held.state(new)
-        if waiting and waiting[-1] == card:
-            state = state.combined(held.state(waiting.pop()))
-        yield card, state
-    while waiting:
-        new = waiting.pop()
-        yield new, held.state(new)
 
 
 def card_history(connection: Connection, replica: ReplicaId, card: CardId, limit: int) -> list[Delta]:
@@ -68,3 +51,20 @@ def card_history(connection: Connection, replica: ReplicaId, card: CardId, limit
             deltas = columns.deltas(block.header.replica, block.header.first_seq)
             found += [delta for delta in reversed(deltas) if delta.card == card]
     return found[:limit]
+
+
+def _believed_cards(
+    settled: Iterator[tuple[CardId, CardState]], held: Held
+) -> Iterator[tuple[CardId, CardState]]:
+    """Every card that is settled or held, by ascending id, with its state."""
+    waiting = sorted(held.sums, reverse=True)
+    for card, state in settled:
+        while waiting and waiting[-1] < card:
+            new = waiting.pop()
+            yield new, held.state(new)
+        if waiting and waiting[-1] == card:
+            state = state.combined(held.state(waiting.pop()))
+        yield card, state
+    while waiting:
+        new = waiting.pop()
+        yield new, held.state(new)

@@ -1,7 +1,6 @@
 """The operator's dashboard: server-rendered pages that keep themselves current where a browser allows it.
 
-Reading order: render (templates to pages), words and money (how things are said), live (server-sent events),
-then a file for each page: dashboard, cards, terminals, invite, days, ledger, fleet, login.
+hub/README.md has the files in reading order.
 """
 
 from aiohttp import web

@@ -1,6 +1,8 @@
-"""Who may know whom: the packages' directions, no cycles, and a `crdt` pure but for its store."""
+"""Who may know whom: the packages' directions, no cycles, two ledgers apart, and a `crdt` pure but for its
+store."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -77,6 +79,32 @@ def test_there_are_no_import_cycles() -> None:
         name: {module_of(used) for used in imports(name, tree)} - {name, ""} for name, tree in MODULES.items()
     }
     list(TopologicalSorter(graph).static_order())
+
+
+def reached_from(package: str) -> set[str]:
+    """The modules of the store that this package imports, and those that these do."""
+    found: set[str] = set()
+    left = [module_of(used) for name, tree in sources(package).items() for used in imports(name, tree)]
+    while left:
+        name = left.pop()
+        if name.startswith("crdt.store.") and name not in found:
+            found.add(name)
+            left += map(module_of, imports(name, MODULES[name]))
+    return {name.rpartition(".")[2] for name in found}
+
+
+def test_the_stores_tables_say_which_ledger_a_module_is_of() -> None:
+    """crdt/store/README.md: "Neither knows the other"; every module stands in one line of its section."""
+    text = (ROOT / "crdt/store/README.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    listed = [
+        re.findall(r"`(\w+)\.py`", "\n".join(re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)))
+        for section in sections
+    ]
+    terminal, hub = reached_from("edge"), reached_from("hub")
+    present = {path.stem for path in (ROOT / "crdt/store").glob("*.py")} - {"__init__"}
+    wanted = [terminal & hub, terminal - hub, hub - terminal, present - terminal - hub]
+    assert list(map(sorted, listed)) == list(map(sorted, wanted))
 
 
 @pytest.mark.parametrize("name", PURE)

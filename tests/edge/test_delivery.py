@@ -18,6 +18,7 @@ from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
+from edge.calling import Caller
 from edge.delivery import MAX_PUSH_BYTES, MIN_PUSH_BYTES, QUICK_MS, Delivery, at_a_time
 from edge.errors import HubRefused, HubTooSlow, HubUnreachable, LedgerBehind, Superseded
 from edge.exchange import Answer
@@ -109,7 +110,9 @@ def uplink_over(terminal: Terminal, line: Line) -> Uplink:
         return line
 
     backoff = Backoff(3_600, 3_600, lambda: 0.5)
-    return Uplink(terminal, AddressBook(NOWHERE, None), connect, dict, clock_of(terminal), backoff, 3_600)
+    clock = clock_of(terminal)
+    caller = Caller(terminal, connect, dict, clock)
+    return Uplink(terminal, AddressBook(NOWHERE, None), caller, clock, backoff, 3_600)
 
 
 async def test_pairing_again_heals_a_restored_image(
@@ -405,7 +408,7 @@ def test_a_pairing_that_cannot_be_stored_leaves_a_terminal_that_works(
         raise Overloaded("too many writes are waiting")
 
     with monkeypatch.context() as patch:
-        patch.setattr("crdt.store.beginning.store_secret", overloaded)
+        patch.setattr("crdt.store.secrets.Secrets.put", overloaded)
         with pytest.raises(Overloaded):
             paired.enrol(fleet.enrol())
     ride(paired, CARDS[0])

@@ -133,7 +133,7 @@ def spelt_in_two_ways(*ports: int) -> bytes:
 
 async def test_of_too_many_addresses_every_record_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
     """Invariant 8: made-up ones neither take the time of the event loop nor the place of the hub's."""
-    monkeypatch.setattr("edge.discovery.MAX_ADDRESSES", 3)
+    monkeypatch.setattr("edge.discovery.MAX_ANNOUNCED", 3)
     both = asyncio.Event()
 
     def found(addresses: Iterable[HubAddress]) -> None:

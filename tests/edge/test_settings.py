@@ -208,9 +208,3 @@ def test_any_value_of_any_type_is_taken_or_answered_with_a_sentence(name: str, v
     except SettingsError as refusal:
         assert str(refusal).startswith("edge.toml: ")
         assert str(refusal).isprintable()
-
-
-def test_the_readme_names_every_file_of_the_package() -> None:
-    named = set(re.findall(r"`(\w+\.py)`", README.read_text()))
-    files = {path.name for path in README.parent.glob("*.py")} - {"__init__.py"}
-    assert files <= named, 'edge/README.md, "Files, in reading order"'

@@ -13,7 +13,7 @@ def test_a_name_that_stays_has_its_turn_whoever_comes_and_goes(
     most: int, first: list[str], later: list[tuple[list[str], int]]
 ) -> None:
     """Who was there before it comes before it, and nobody else."""
-    turns = Turns()
+    turns: Turns[str] = Turns()
     turns.next(first, most)
     for looks, (others, at) in enumerate(later, 1):
         if "hub" in turns.next([*others[:at], "hub", *others[at:]], most):
@@ -24,7 +24,7 @@ def test_a_name_that_stays_has_its_turn_whoever_comes_and_goes(
 
 @given(st.integers(1, 5), st.lists(names, max_size=9))
 def test_as_many_as_may_be_are_looked_at_and_nobody_else(most: int, looks: list[list[str]]) -> None:
-    turns = Turns()
+    turns: Turns[str] = Turns()
     for there in looks:
         chosen = turns.next(there, most)
         assert len(chosen) == min(most, len(there)) == len(set(chosen))

@@ -19,6 +19,7 @@ from crdt.settlement import MAX_PAGE_ROWS
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff
+from edge.calling import Caller
 from edge.exchange import ExchangeClient
 from edge.https import Limits
 from edge.identity import Identity
@@ -72,12 +73,12 @@ def uplink_of(
         context = await asyncio.to_thread(client_context, identity)
         return ExchangeClient(identity.fleet, identity.replica, context, limits)
 
+    clock = clock_of(terminal)
     return Uplink(
         terminal,
         addresses,
-        connect,
-        lambda: {"name": "Bus 12 front"},
-        clock_of(terminal),
+        Caller(terminal, connect, lambda: {"name": "Bus 12 front"}, clock),
+        clock,
         backoff or Backoff(3_600, 3_600, lambda: 0.5),
         heartbeat_s,
         proven=proven,

@@ -3,7 +3,6 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +265,7 @@ async def test_a_ledger_of_more_authors_than_a_file_has_room_for_is_told_at_once
     """It was told after the last block, by an answer that broke off, each time again."""
     for terminal in [await depot.pair("Bus 1"), await depot.pair("Bus 2")]:
         await terminal.push(terminal.taps(-250))
-    monkeypatch.setattr(courier, "export", partial(courier.export, most_authors=1))
+    monkeypatch.setattr("crdt.courier.MAX_COURIER_AUTHORS", 1)
     place, file = depot.hub.settings.control_socket, io.BytesIO()
     with pytest.raises(RequestRefused, match="Nothing was exported.* of 2.*farebox-hub backup FILE"):
         await asyncio.to_thread(download, place, "/ledger/export", file, lambda _done, _total: None)

@@ -11,7 +11,7 @@ from typing import Final
 from unittest import mock
 
 from crdt.facts import CardId, Draft, Kind
-from crdt.store import connection, database, installer, settled
+from crdt.store import connection, database, installer, tidying
 from crdt.store.connection import HUB_LAYOUT, Layout
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
@@ -36,8 +36,8 @@ _SMALL: Final = (
     (connection, "WAL_KEPT_BYTES", _WAL_KEPT_BYTES),  # and cut back
     (installer, "SMALL_ROWS", 2),
     (installer, "CHUNK_ROWS", 3),
-    (settled, "CHUNK_ROWS", 3),
-    (settled, "SINK_ROWS", 2),
+    (tidying, "CHUNK_ROWS", 3),
+    (tidying, "SINK_ROWS", 2),
 )
 
 

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 
 from crdt.store import quarantine
 from crdt.store.hub import HubLedger
+from crdt.store.jobs import Rank
 from crdt.store.quarantine import Quarantined
 
 MANY_STEPS = 10_000
@@ -20,5 +21,5 @@ def at_rest(hub: HubLedger) -> None:
     for _ in range(MANY_STEPS):
         if not (hub._parts.cutting._running or hub._parts.own._comparing._running):
             return
-        hub._database.write(lambda _connection: None, background=True).result()
+        hub._database.write(lambda _connection: None, rank=Rank.BACKGROUND).result()
     raise AssertionError("it does not rest")

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from crdt.store import sealed
+from crdt.store import secrets
 from crdt.store.connection import KEY_BYTES
 from crdt.store.hub_schema import HUB_METADATA
 from crdt.store.server import ServerDatabase
@@ -31,7 +31,7 @@ from tests.needs import needs_program
 PATIENCE_S = 60
 KEPT = 8  # databases of one server: more than any test uses at once
 ROOM_BYTES = 1 << 30
-TABLES = (LOCK_METADATA, sealed.METADATA, HUB_METADATA)
+TABLES = (LOCK_METADATA, secrets.METADATA, HUB_METADATA)
 LEFT_OVER = "is still in use"  # PostgreSQL says so of the memory of one that was killed
 _NOBODY = "nobody"  # servers refuse to run as root
 

@@ -130,13 +130,13 @@ def parts_of(fleet: Fleet, coincidences: Coincidences) -> list[set[Moment]]:
     """What is looked at from where it came to, in parts."""
     parts: list[set[Moment]] = []
     for _ in range(MANY_STEPS):
-        found, seen = fleet.hub_database.read_and_wait(
+        part = fleet.hub_database.read_and_wait(
             lambda connection: coincidences.part(connection, fleet.hub.replica)
         )
-        coincidences.settle(seen)
-        if not seen.more:
+        coincidences.settle(part)
+        if not part.more:
             return parts
-        parts.append(set(found))
+        parts.append(set(part.moments))
     raise AssertionError("it does not rest")
 
 

@@ -19,7 +19,7 @@ from crdt.errors import LedgerBusy, MisuseError, Overloaded, StoreFailed, WrongK
 from crdt.store import database as module
 from crdt.store.connection import HUB_LAYOUT, TERMINAL_LAYOUT, Layout
 from crdt.store.database import Database
-from crdt.store.jobs import MAX_PENDING
+from crdt.store.jobs import MAX_PENDING, Rank
 from tests.crdt.store.conftest import KEY
 
 METADATA = MetaData()
@@ -269,9 +269,9 @@ def test_urgent_before_normal_before_background(table: Database) -> None:
     order: list[str] = []
     held = Held(table)
     jobs = [
-        table.write(lambda _connection: order.append("background"), background=True),
+        table.write(lambda _connection: order.append("background"), rank=Rank.BACKGROUND),
         table.write(lambda _connection: order.append("normal")),
-        table.write(lambda _connection: order.append("urgent"), urgent=True),
+        table.write(lambda _connection: order.append("urgent"), rank=Rank.URGENT),
     ]
     held.go.set()
     wait(jobs, PATIENCE_S)

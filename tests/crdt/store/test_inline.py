@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from crdt.errors import MisuseError, StoreFailed
 from crdt.store.database import Database
 from crdt.store.inline import InlineDatabase
+from crdt.store.jobs import Rank
 from tests.crdt.store.conftest import KEY
 
 METADATA = MetaData()
@@ -130,7 +131,7 @@ def test_both_write_the_same_file(path: Path) -> None:
 def test_background_work_waits_until_it_is_asked_for() -> None:
     with InlineDatabase.open(None, KEY, eager=False) as database:
         database.create(METADATA)
-        database.write(insert(1), background=True)
+        database.write(insert(1), rank=Rank.BACKGROUND)
         assert numbers(database) == []
         assert database.run_background() == 1
         assert numbers(database) == [1]

@@ -15,7 +15,7 @@ from crdt.errors import ChainBroken, ForeignFleet, ForkDetected, MisuseError
 from crdt.facts import Books, CardId, Draft, FleetId, Kind
 from crdt.frontier import Frontier
 from crdt.settlement import NO_SERIES, CardRow, Page, seal_page
-from crdt.store import installer, memory, settled, staged_rows
+from crdt.store import installer, memory, staged_rows, tidying
 from crdt.store.installer import Installer
 from crdt.store.terminal import TerminalLedger
 from crdt.store.terminal_schema import SETTLED, SETTLED_HEAD, STAGED
@@ -31,8 +31,8 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits so small that a few dozen cards go through everything a million cards would."""
     monkeypatch.setattr(installer, "SMALL_ROWS", 3)
     monkeypatch.setattr(installer, "CHUNK_ROWS", 4)
-    monkeypatch.setattr(settled, "CHUNK_ROWS", 4)
-    monkeypatch.setattr(settled, "SINK_ROWS", 3)
+    monkeypatch.setattr(tidying, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(tidying, "SINK_ROWS", 3)
     monkeypatch.setattr(staged_rows, "SEGMENT_ROWS", 2)
     monkeypatch.setattr(installer, "BATCH_SEGMENTS", 3)
 
@@ -225,13 +225,15 @@ def test_invariant_11_a_settled_opening_meets_a_held_one(fleet: Fleet) -> None:
 
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("full_load", [False, True])
-def test_a_settlement_may_come_before_the_last_one_is_tidied_up(fleet: Fleet, full_load: bool) -> None:
+def test_a_settlement_may_come_before_the_last_one_is_tidied_up(
+    fleet: Fleet, full_load: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither the increment whose rows still lie over the base is lost, nor does it outlive a full load."""
     one, other = fleet.terminals
     ride(fleet, 12)
     fleet.heal()
     tidied(one)
-    one.ledger._installer._tidying = True  # as if a step were waiting: nothing is tidied in the background
+    monkeypatch.setattr(one.ledger._installer.tidying, "begin", lambda: None)  # not in the background
     for number in range(20):
         other.tap(card(number))
     fleet.push(other)

@@ -16,6 +16,7 @@ from crdt.errors import NotPermitted, UnknownAuthor
 from crdt.facts import NO_CONTEXT, Delta, Kind, TerminalId
 from crdt.settlement import NO_SERIES
 from crdt.store.hub import Change
+from crdt.store.jobs import Rank
 from crdt.store.recording import Order, book
 from crdt.store.server import ServerDatabase
 from tests.crdt import world
@@ -240,7 +241,7 @@ def test_a_merge_is_one_transaction_where_nothing_can_come_again(url: str) -> No
 
     with hubs(url, 1, interval_s=3600.0) as (hub,):
         hub.merge([], [ONE.certificate]).result()
-        store_of(hub).write(lambda _connection: None, background=True).result()  # after what a start begins
+        store_of(hub).write(lambda _connection: None, rank=Rank.BACKGROUND).result()  # begun by a start
         event.listen(Engine, "before_cursor_execute", executed)
         try:
             for block in blocks_of(1, BLOCKS):

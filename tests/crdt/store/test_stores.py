@@ -32,7 +32,7 @@ from crdt.block import MAX_BLOCK_BYTES
 from crdt.errors import MisuseError, Overloaded, StoreFailed
 from crdt.facts import MAX_AMOUNT_MINOR
 from crdt.store.hub_schema import CARD, HUB_METADATA
-from crdt.store.jobs import MAX_PENDING
+from crdt.store.jobs import MAX_PENDING, Rank
 from crdt.store.schema import BLOCK, QUARANTINE
 from crdt.store.sql import ADDED, GIVEN, LARGER, LOOKUP_KEYS, Bulk, Lookup, beyond, replacing, total
 from crdt.store.statement import Statement
@@ -149,9 +149,9 @@ def test_urgent_before_normal_before_background(store: Store) -> None:
     order: list[str] = []
     held = Held(store)
     jobs = [
-        store.write(lambda _connection: order.append("background"), background=True),
+        store.write(lambda _connection: order.append("background"), rank=Rank.BACKGROUND),
         store.write(lambda _connection: order.append("normal")),
-        store.write(lambda _connection: order.append("urgent"), urgent=True),
+        store.write(lambda _connection: order.append("urgent"), rank=Rank.URGENT),
     ]
     held.go.set()
     wait(jobs, PATIENCE_S)

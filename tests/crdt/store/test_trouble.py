@@ -12,6 +12,7 @@ from crdt.block import NOMINAL_BLOCK_DELTAS
 from crdt.facts import Draft, Kind
 from crdt.store.database import Database
 from crdt.store.hub_schema import HISTORY
+from crdt.store.jobs import Rank
 from crdt.store.schema import BLOCK
 from crdt.store.store import Store
 from crdt.store.terminal_schema import SETTLED_HEAD
@@ -41,7 +42,7 @@ def without(database: Store, table: Table) -> None:
 def settle(database: Store) -> None:
     """Wait until the background work that is queued is done, and what it told is told."""
     for _ in range(3):
-        database.write(lambda _connection: None, background=True).result()
+        database.write(lambda _connection: None, rank=Rank.BACKGROUND).result()
         database.read(lambda _connection: None).result()
 
 
@@ -65,7 +66,7 @@ def test_housekeeping_that_fails_says_so(fleet: Fleet, caplog: pytest.LogCapture
     settle(one.database)
     without(one.database, SETTLED_HEAD)
     for _ in range(2):
-        one.ledger._installer.tidy_later()
+        one.ledger._installer.tidying.begin()
         settle(one.database)
     (record,) = caplog.records
     assert record.getMessage().startswith("Settled balances that no longer show are not cleared away")

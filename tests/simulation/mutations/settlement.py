@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import balances, installer, keepsake, memory, paging, pruning, settled, tapping
+from crdt.store import balances, installer, keepsake, memory, paging, pruning, tapping, tidying
 from tests.simulation.actions import HUB, STRANGER
 from tests.simulation.mutations.planting import mutation
 
@@ -55,7 +55,7 @@ MUTATIONS: Final = (
     mutation(
         "heads of an earlier settlement stay",
         60,
-        installer._swap,
+        installer._shown,
         "head_generation=generation",
         "head_generation=standing.head_generation",
     ),
@@ -77,7 +77,7 @@ MUTATIONS: Final = (
     mutation(
         "housekeeping loses a card",
         60,
-        settled._sink_overlay,
+        tidying._sink_overlay,
         "AND card <= ? ",
         "AND card < ? ",
         first=60,
@@ -85,7 +85,7 @@ MUTATIONS: Final = (
     mutation(
         "housekeeping deletes what shows",
         30,
-        settled.tidy,
+        tidying.tidy,
         "{shown, *made}",
         "made",
     ),
