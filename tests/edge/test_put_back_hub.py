@@ -337,3 +337,45 @@ async def test_a_list_that_says_less_and_comes_by_a_peer_is_not_taken(
     raw, papers = listed(put_back.fleet, 9, less).encode(), [put_back.fleet.hub_certificate]
     assert not await asyncio.to_thread(revoked_list.take, enrolment.identity, enrolment.ledger, raw, papers)
     assert await asyncio.to_thread(enrolment.ledger.document, REVOKED_DOCUMENT) == held
+
+
+async def test_who_is_revoked_takes_the_list_that_says_so_whatever_it_leaves_out(
+    paired: Terminal, put_back: PutBack, fleet: Fleet
+) -> None:
+    """A stolen terminal takes itself out of service: a hub that refuses it does not hear its list either."""
+    enrolment = enrolled(paired)
+    own, ledger = enrolment.identity.replica, enrolment.ledger
+    await asyncio.to_thread(ledger.put_document, listed(fleet, 3, Revocations({THIEF: 5})))
+    certificate = CertificateFrame(put_back.fleet.hub_certificate.encode())
+    for less, taken in ((Revocations({own: 0}, {own}), False), (Revocations({own: 0}), True)):
+        raw = listed(put_back.fleet, 9, less).encode()
+        await asyncio.to_thread(
+            revoked_list.learn, enrolment.identity, ledger, [certificate, DocumentFrame(raw)]
+        )
+        assert ledger.revoked is taken
+        assert (await asyncio.to_thread(ledger.revocations)).cut_offs == ({own: 0} if taken else {THIEF: 5})
+
+
+async def test_a_hub_put_back_again_while_it_is_loaded_from_is_told_what_was_settled_too(
+    paired: Terminal, hub: TestHub, put_back: PutBack, fleet: Fleet, tmp_path: Path
+) -> None:
+    """Invariant 4: the one before it was told, and that is lost with it; what was installed still shows."""
+    for card in (EARLY, LATE):
+        await asyncio.wrap_future(hub.ledger.append(card, [Draft(Kind.TOPUP, 500)], 1))
+    await Line(hub, paired).sync()
+    settled = await asyncio.to_thread(enrolled(paired).ledger.settled_frontier)
+    again = await asyncio.to_thread(Database.open, tmp_path / "again.db", KEY)
+    for database, put in ((None, put_back), (again, put_back)):
+        if database is not None:
+            ledger = await asyncio.to_thread(open_ledger, database, put.fleet)
+            put = PutBack(put.fleet, ledger, document=put.document)
+        for card in (EARLY, LATE):
+            await asyncio.wrap_future(put.ledger.append(card, [Draft(Kind.TOPUP, 100)], 2))
+        put.page_rows = 1
+        line = Line(put, paired)
+        line.lose = 3  # when the first page is staged
+        with pytest.raises(HubUnreachable):
+            await line.sync()
+        assert enrolled(paired).ledger.settled()[1] == 0, "it is being loaded"
+        assert put.settled_before == [settled]
+    await asyncio.to_thread(again.close)
