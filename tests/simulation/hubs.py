@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, TypeVar, cast
 
-from crdt.errors import InputRefused
+from crdt.errors import ComeAgain, InputRefused
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
+from crdt.frames import Refusal
 from crdt.revocations import Revocations
 from crdt.session import Refused, Session
 from crdt.store.amending import Amendment
@@ -145,6 +146,11 @@ class Hub:
             self._audit.look(self.replica)
         self.refusals = [] if answer.report is None else [one.error for one in answer.report.refused]
         return session.hello(answer.frontier) + b"".join(map(session.send, answer.messages))
+
+    def turn_away(self) -> bytes:
+        """What it answers when it has read nothing of what it was sent, and will another time."""
+        session = Session(self.ledger.fleet, self.ledger.replica)
+        return session.hello({}) + session.send(Refusal.of(ComeAgain("Not now.")))
 
     def book(self, card: CardId, kind: Kind, amount_minor: int, at_ms: int, request: str) -> None:
         """Sell a top-up or the like; `request` books once."""
