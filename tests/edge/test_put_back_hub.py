@@ -30,6 +30,7 @@ from tests.edge.test_uplink import enrolled, ride
 from tests.edge.testhub import TestHub, open_ledger
 
 THIEF = ReplicaId(b"t" * 16)
+AGAIN = SigningKey(b"again" * 6 + b"..")  # of the hub after it was put back
 
 
 Says = Callable[["PutBack", SignedDocument], list[Message]]
@@ -50,6 +51,14 @@ def joins(hub: "PutBack", told: SignedDocument) -> list[Message]:
 
 def refuses(*codes: RefusalCode) -> Says:
     return lambda _hub, _told: [Refusal(code, "so it is") for code in codes]
+
+
+def gives(key: SigningKey, version: int, body: bytes) -> Says:
+    def says(hub: "PutBack", _told: SignedDocument) -> list[Message]:
+        document = SignedDocument.seal(key, hub.fleet.id, REVOKED_DOCUMENT, version, body)
+        return [DocumentFrame(document.encode())]
+
+    return says
 
 
 @dataclass
@@ -99,7 +108,7 @@ async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
 async def put_back(other_database: Database, fleet: Fleet) -> PutBack:
     """It knows nobody's end any more, and its list is newer than every other."""
     again = Fleet(fleet.number, fleet.root_key, fleet.hub_tls_key)
-    again.hub_key = SigningKey(b"again" * 6 + b"..")
+    again.hub_key = AGAIN
     again.hub_certificate = issue(
         fleet.key, TerminalId(b"H" * 16), "hub", Role.HUB, again.hub_key.public_key, HUB_LIMITS
     )
@@ -181,14 +190,26 @@ async def test_what_only_a_terminal_knows_is_not_forgotten_before_the_hub_was_to
         refuses(RefusalCode.UNKNOWN_AUTHOR),
         refuses(RefusalCode.FORK_DETECTED, RefusalCode.COME_AGAIN),
         refuses(),
+        gives(SigningKey(b"s" * 32), 20, NONE_REVOKED.encode()),
+        gives(AGAIN, 20, b"no list"),
+        gives(AGAIN, 3, NONE_REVOKED.encode()),
     ],
-    ids=["come again", "unknown author", "and of something else", "nothing"],
+    ids=[
+        "come again",
+        "unknown author",
+        "and of something else",
+        "nothing",
+        "a stranger's list",
+        "one that does not read",
+        "one that is no newer",
+    ],
 )
 async def test_a_hub_that_has_not_taken_the_list_is_told_again_and_nothing_is_forgotten(
     says: Says, paired: Terminal, hub: TestHub, put_back: PutBack, fleet: Fleet
 ) -> None:
-    """A stolen terminal is not valid again because the hub had something else to do. The rest goes on: taps
-    go up, the settlement is taken; a tap does not bring the list again."""
+    """A stolen terminal is not valid again because the hub had something else to do, or answers what is no
+    acknowledgement (invariant 8). The rest goes on: taps go up, the settlement is taken; a tap does not bring
+    the list again."""
     hub.revoked = listed(fleet, 3, Revocations({THIEF: 0}))
     await holding(paired, hub)
     put_back.says = says
