@@ -10,6 +10,7 @@ write. A hub that does not show it is asked again, as the new identity, before a
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from crdt.errors import InputRefused, RefusalCode
@@ -21,7 +22,7 @@ from crdt.store.blocks import NO_HEAD
 from crdt.store.conceding import Chain
 from edge import revoked_list
 from edge.canonical import CanonicalChain, canonical_chain
-from edge.errors import AnswerRefused, Superseded
+from edge.errors import AnswerRefused, HubRefused, HubTooSlow, Superseded
 from edge.exchange import Answer
 from edge.promised import Promised
 from edge.terminal import Enrolment, Terminal
@@ -117,5 +118,21 @@ class _Comparison:
             asking.append(Pull(*self.before.ledger.settled(), {REVOKED_DOCUMENT: version}))
         answer = await self.exchange([Hello(identity.fleet, identity.replica, {}), *asking, *messages])
         if self.papers is None:
-            self.papers = answer.messages
+            self.papers = await self._after_reminding(answer)
         return answer
+
+    async def _after_reminding(self, answer: Answer) -> Sequence[Message]:
+        """The hub's papers; once it was told whom it had ended before it was put back, if it has lost that.
+
+        Else its list, which ends what is compared, would leave those out, and could not be kept for peers.
+        """
+        identity, ledger = self.promised.identity, self.before.ledger
+        given = revoked_list.among(answer.messages)
+        lost = await asyncio.to_thread(revoked_list.lost, ledger, answer.hello.replica, given)
+        if lost is None:
+            return answer.messages
+        papers = revoked_list.papers(lost.held, await asyncio.to_thread(ledger.authors))
+        with suppress(HubTooSlow, HubRefused):  # what it does not hear now it is told in each run
+            told = await self.exchange([Hello(identity.fleet, identity.replica, {}), *papers])
+            return answer.messages if revoked_list.among(told.messages) is None else told.messages
+        return answer.messages

@@ -131,7 +131,8 @@ def take(
     """Verify a list that somebody brought, and keep it; whether it is newer. Raises InputRefused.
 
     A hub that was put back has forgotten whom it had ended since, and hears of it by the list held here: so
-    the list of another hub key replaces it only where it says all of that.
+    the list of another hub key replaces it only where it says all of that; or says that this terminal itself
+    was revoked, for to such a one the hub does not listen.
     """
     document = SignedDocument.decode(raw)
     if document.name != REVOKED_DOCUMENT:
@@ -141,7 +142,9 @@ def take(
     if signer is None:
         raise UnknownAuthor("it is not signed by a hub that this terminal knows")
     document.verify(signer.verify(identity.fleet_public_key))
-    return not forgets(ledger, document) and keep(ledger, document, signer)
+    if identity.replica not in Revocations.decode(document.body).revoked and forgets(ledger, document):
+        return False
+    return keep(ledger, document, signer)
 
 
 def _whom(ledger: TerminalLedger, held: SignedDocument, other: SignedDocument | None) -> str:

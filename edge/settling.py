@@ -27,12 +27,10 @@ class Settling:
         self._forks = forks
         self._safekeeping = safekeeping
 
-    async def take(self, page: Page, base: int) -> bool:
-        """Install a verified page and those that follow it; True when the last one is.
-
-        `base`: the position that was installed when the page was asked for. Raises UplinkError, StoreError.
-        """
-        if page.restarts and base > 0:
+    async def take(self, page: Page) -> bool:
+        """Install a verified page and those that follow it; True when the last one is. Raises UplinkError,
+        StoreError."""
+        if page.restarts:
             await self._say_what_it_replaces(page.signer)
         left = PAGES_AT_A_TIME
         while not page.final:
@@ -79,8 +77,11 @@ class Settling:
         In one exchange where it fits: a hub that has room for the next one only would never be loaded from.
         """
         run = self._run
+        settled = await run.use(run.ledger.settled_frontier)
+        if not settled:
+            return
         run.delivery.meets_anew()
-        heads, *further = parts(await run.use(run.ledger.settled_frontier))
+        heads, *further = parts(settled)
         await run.say({}, [*await self._safekeeping.newest(hub), Heads(heads)])
         for part in further:
             await run.say({}, [Heads(part)])

@@ -102,14 +102,13 @@ class Sync:
 
     async def _until_both_agree(self) -> None:
         while self._run.may_go_on and not self.outcome.complete:
-            base = self._run.ledger.settled()[1]
             answer, mine = await self._ask()
             if await self._reminding.remind(answer):
                 continue
             if await self._forks.heal(answer, mine):
                 continue
             pushed = await self._pushing.push(answer.hello.frontier)
-            settled = await self._take(answer.messages, base)
+            settled = await self._take(answer.messages)
             await self._give_document()
             if settled and not pushed and not self._forks.contested:
                 if self.retry and await self._safekeeping.bring_back():
@@ -177,17 +176,14 @@ class Sync:
             log.warning("the terminal's document: %s", objection or "the hub has taken it")
         delivery.objection = objection
 
-    async def _take(self, messages: Sequence[Message], base: int) -> bool:
-        """Store what the hub says; whether its settlement is here to the end, or not to be had.
-
-        `base`: the position of the settlement that was installed when it was asked.
-        """
+    async def _take(self, messages: Sequence[Message]) -> bool:
+        """Store what the hub says; whether its settlement is here to the end, or not to be had."""
         run, settled = self._run, True
         for message in messages:
             try:
                 if isinstance(message, PageFrame):
                     page = await run.checked(run.learning.page, message.raw)
-                    settled = await self._settling.take(page, base)
+                    settled = await self._settling.take(page)
                 elif not isinstance(message, Refusal):
                     await run.checked(run.learning.learn, message)
             except AnswerRefused as error:

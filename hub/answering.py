@@ -73,11 +73,10 @@ class Lost(Protocol):
     """What terminals have of this hub's documents that it lost, `hub.recalling`."""
 
     async def outbid(self, name: str, version: int, /) -> SignedDocument | None:
-        """The hub's document, now newer than the one that a terminal has."""
+        """What a terminal is given whose document is newer than the hub's; None for nothing."""
 
     async def take(self, document: SignedDocument, /) -> SignedDocument:
-        """Join a list of revocations that was lost with the hub's; the hub's then, newer than that. Raises
-        InputRefused."""
+        """Join a lost list of revocations with the hub's; the hub's then, newer. Raises InputRefused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +215,7 @@ class Answerer:
             return [Refusal.of(error)]
 
     async def _take_document(self, heard: Heard, raw: bytes) -> list[Message]:
-        """Take it; of a list, the hub's own says that it was taken."""
+        """Take it; of a list the hub's own acknowledges that."""
         document = SignedDocument.decode(raw)
         if document.name == REVOKED_DOCUMENT and self._lost is not None:
             listed = await self._lost.take(document)
@@ -236,12 +235,10 @@ class Answerer:
             log.warning(_LOST, heard.name)
         for name, reading in [(name, self._ledger.document(name)) for name in DOCUMENTS]:
             document, theirs = await self._wait(reading), pull.documents.get(name, 0)
-            behind = (0 if document is None else document.version) < theirs and self._lost is not None
-            if behind and self._lost is not None:
-                document = await self._lost.outbid(name, theirs)
-            # A list that is older all the same: what the terminal has of it this hub has lost unnoticed.
-            shown = behind and name == REVOKED_DOCUMENT
-            if document is not None and (document.version > theirs or shown):
+            ours = 0 if document is None else document.version
+            if ours < theirs:
+                document = None if self._lost is None else await self._lost.outbid(name, theirs)
+            if document is not None and ours != theirs:
                 messages.append(DocumentFrame(document.encode()))
         if self._documents is not None and heard.terminal is not None and TERMINAL_DOCUMENT in pull.documents:
             own = await self._documents.other(heard.terminal, pull.documents[TERMINAL_DOCUMENT])

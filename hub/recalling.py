@@ -37,10 +37,10 @@ class Recall:
         self._wait = wait
 
     async def outbid(self, name: str, version: int) -> SignedDocument | None:
-        """The document of the hub; where it was put back, newer than a terminal's. None for none.
+        """What a terminal is given that has a document of this later version; None for nothing.
 
-        Else it is as old as it was: a hub that knows of no loss believes no number. There is a list of
-        revocations in any case, so that a terminal with a later one hands that over.
+        A hub that knows that it was put back gives its own, signed again above that. Another believes no
+        number, and shows its list of revocations as it is, for which a terminal hands over a later one.
         """
 
         def work(amendment: Amendment) -> SignedDocument | None:
@@ -48,9 +48,9 @@ class Recall:
             put_back = restoring.last(amendment.connection) is not None
             if kept is not None and put_back and kept.version < version <= MAX_BELIEVED:
                 return self._sealer.put(amendment, name, kept.body, above=version)
-            if kept is None and name == REVOKED_DOCUMENT:
-                return self._sealer.put(amendment, name, NONE_REVOKED.encode())
-            return kept
+            if name != REVOKED_DOCUMENT:
+                return kept if kept is not None and kept.version > version else None
+            return kept or self._sealer.put(amendment, name, NONE_REVOKED.encode())
 
         return await self._wait(self._ledger.amend(work))
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import pytest
 from yarl import URL
 
 from crdt.facts import CardId
+from crdt.frames import Message
 from crdt.protocol import RENEW
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.enrolling import Enroller, Way
-from edge.errors import HubRefused
-from edge.exchange import ExchangeClient
+from edge.errors import HubRefused, HubUnreachable
+from edge.exchange import Answer, ExchangeClient
 from edge.identity import Identity, new_keys
 from edge.pairing import Pairing, parse_code
 from edge.promised import Promised
 from edge.renewal import renewed_identity
+from edge.sync import Exchange, Sync
 from edge.terminal import Terminal
 from edge.tls import client_context
 from edge.uplink import UplinkStatus
@@ -130,6 +133,53 @@ async def test_a_promise_that_a_hub_has_forgotten_needs_no_technician(
         mine = await asyncio.to_thread(now.ledger.digest)
         assert mine == await asyncio.wrap_future(depot.hub.ledger.digest())
         assert await waiting(depot) == {}
+
+
+async def test_who_had_ended_is_known_when_another_is_taken_up(
+    settings: HubSettings, bus: Terminal, tmp_path: Path
+) -> None:
+    """Invariant 5: the terminal leaves the depot as soon as it is another, and meets doors with blocks of its
+    former identities, and of a stolen terminal. So it has a list that names them all by then."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        stolen = await depot.pair("Bus 2")
+        await pair(depot, bus)
+        await sync(depot, bus)
+        await back_up(depot, backup)
+        await depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 2"})
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        first, promised = enrolled(bus).identity, await promise(depot, bus)
+    put_back(settings, backup)
+    async with up(settings) as depot, AsyncExitStack() as held:
+        address = address_of(depot)
+
+        async def way(identity: Identity) -> Exchange:
+            speaking = await held.enter_async_context(await client(identity))
+
+            async def exchange(messages: Sequence[Message]) -> Answer:
+                if enrolled(bus).identity is not first:
+                    raise HubUnreachable("The hub is out of reach.")
+                return await speaking.exchange(address, messages)
+
+            return exchange
+
+        async def renew(reissued: Sequence[bytes]) -> Exchange:
+            asking = await held.enter_async_context(await client(first))
+            another = await renewed_identity(
+                lambda request: asking.ask(address, RENEW, request), first, reissued, os.urandom, bus.promised
+            )
+            await asyncio.to_thread(bus.promise, another, first)
+            return await way(another.identity)
+
+        run = Sync(bus, enrolled(bus), await way(promised.identity), dict, renew=renew)
+        run.former = lambda: way(first)
+        with pytest.raises(HubUnreachable):
+            await run.run()
+        assert enrolled(bus).identity is not first
+        known = await asyncio.to_thread(enrolled(bus).ledger.revocations)
+        assert {first.replica, promised.identity.replica} <= known.replaced
+        assert stolen.key.replica in known.revoked
 
 
 async def test_a_technician_who_pairs_it_ends_the_forgotten_identity_too(

@@ -30,6 +30,7 @@ from tests.edge.test_uplink import enrolled, ride
 from tests.edge.testhub import TestHub, open_ledger
 
 THIEF = ReplicaId(b"t" * 16)
+AGAIN = SigningKey(b"again" * 6 + b"..")  # of the hub after it was put back
 
 
 Says = Callable[["PutBack", SignedDocument], list[Message]]
@@ -50,6 +51,14 @@ def joins(hub: "PutBack", told: SignedDocument) -> list[Message]:
 
 def refuses(*codes: RefusalCode) -> Says:
     return lambda _hub, _told: [Refusal(code, "so it is") for code in codes]
+
+
+def gives(key: SigningKey, version: int, body: bytes) -> Says:
+    def says(hub: "PutBack", _told: SignedDocument) -> list[Message]:
+        document = SignedDocument.seal(key, hub.fleet.id, REVOKED_DOCUMENT, version, body)
+        return [DocumentFrame(document.encode())]
+
+    return says
 
 
 @dataclass
@@ -99,7 +108,7 @@ async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
 async def put_back(other_database: Database, fleet: Fleet) -> PutBack:
     """It knows nobody's end any more, and its list is newer than every other."""
     again = Fleet(fleet.number, fleet.root_key, fleet.hub_tls_key)
-    again.hub_key = SigningKey(b"again" * 6 + b"..")
+    again.hub_key = AGAIN
     again.hub_certificate = issue(
         fleet.key, TerminalId(b"H" * 16), "hub", Role.HUB, again.hub_key.public_key, HUB_LIMITS
     )
@@ -181,14 +190,26 @@ async def test_what_only_a_terminal_knows_is_not_forgotten_before_the_hub_was_to
         refuses(RefusalCode.UNKNOWN_AUTHOR),
         refuses(RefusalCode.FORK_DETECTED, RefusalCode.COME_AGAIN),
         refuses(),
+        gives(SigningKey(b"s" * 32), 20, NONE_REVOKED.encode()),
+        gives(AGAIN, 20, b"no list"),
+        gives(AGAIN, 3, NONE_REVOKED.encode()),
     ],
-    ids=["come again", "unknown author", "and of something else", "nothing"],
+    ids=[
+        "come again",
+        "unknown author",
+        "and of something else",
+        "nothing",
+        "a stranger's list",
+        "one that does not read",
+        "one that is no newer",
+    ],
 )
 async def test_a_hub_that_has_not_taken_the_list_is_told_again_and_nothing_is_forgotten(
     says: Says, paired: Terminal, hub: TestHub, put_back: PutBack, fleet: Fleet
 ) -> None:
-    """A stolen terminal is not valid again because the hub had something else to do. The rest goes on: taps
-    go up, the settlement is taken; a tap does not bring the list again."""
+    """A stolen terminal is not valid again because the hub had something else to do, or answers what is no
+    acknowledgement (invariant 8). The rest goes on: taps go up, the settlement is taken; a tap does not bring
+    the list again."""
     hub.revoked = listed(fleet, 3, Revocations({THIEF: 0}))
     await holding(paired, hub)
     put_back.says = says
@@ -337,3 +358,45 @@ async def test_a_list_that_says_less_and_comes_by_a_peer_is_not_taken(
     raw, papers = listed(put_back.fleet, 9, less).encode(), [put_back.fleet.hub_certificate]
     assert not await asyncio.to_thread(revoked_list.take, enrolment.identity, enrolment.ledger, raw, papers)
     assert await asyncio.to_thread(enrolment.ledger.document, REVOKED_DOCUMENT) == held
+
+
+async def test_who_is_revoked_takes_the_list_that_says_so_whatever_it_leaves_out(
+    paired: Terminal, put_back: PutBack, fleet: Fleet
+) -> None:
+    """A stolen terminal takes itself out of service: a hub that refuses it does not hear its list either."""
+    enrolment = enrolled(paired)
+    own, ledger = enrolment.identity.replica, enrolment.ledger
+    await asyncio.to_thread(ledger.put_document, listed(fleet, 3, Revocations({THIEF: 5})))
+    certificate = CertificateFrame(put_back.fleet.hub_certificate.encode())
+    for less, taken in ((Revocations({own: 0}, {own}), False), (Revocations({own: 0}), True)):
+        raw = listed(put_back.fleet, 9, less).encode()
+        await asyncio.to_thread(
+            revoked_list.learn, enrolment.identity, ledger, [certificate, DocumentFrame(raw)]
+        )
+        assert ledger.revoked is taken
+        assert (await asyncio.to_thread(ledger.revocations)).cut_offs == ({own: 0} if taken else {THIEF: 5})
+
+
+async def test_a_hub_put_back_again_while_it_is_loaded_from_is_told_what_was_settled_too(
+    paired: Terminal, hub: TestHub, put_back: PutBack, fleet: Fleet, tmp_path: Path
+) -> None:
+    """Invariant 4: the one before it was told, and that is lost with it; what was installed still shows."""
+    for card in (EARLY, LATE):
+        await asyncio.wrap_future(hub.ledger.append(card, [Draft(Kind.TOPUP, 500)], 1))
+    await Line(hub, paired).sync()
+    settled = await asyncio.to_thread(enrolled(paired).ledger.settled_frontier)
+    again = await asyncio.to_thread(Database.open, tmp_path / "again.db", KEY)
+    for database, put in ((None, put_back), (again, put_back)):
+        if database is not None:
+            ledger = await asyncio.to_thread(open_ledger, database, put.fleet)
+            put = PutBack(put.fleet, ledger, document=put.document)
+        for card in (EARLY, LATE):
+            await asyncio.wrap_future(put.ledger.append(card, [Draft(Kind.TOPUP, 100)], 2))
+        put.page_rows = 1
+        line = Line(put, paired)
+        line.lose = 3  # when the first page is staged
+        with pytest.raises(HubUnreachable):
+            await line.sync()
+        assert enrolled(paired).ledger.settled()[1] == 0, "it is being loaded"
+        assert put.settled_before == [settled]
+    await asyncio.to_thread(again.close)

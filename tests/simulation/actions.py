@@ -61,6 +61,7 @@ SCRIPTS: Final[tuple[tuple[Action, ...], ...]] = (  # by theme: what happens for
         bus_actions.sync,
         hub_actions.restore_hub,
         hub_actions.book,
+        bus_actions.sync,
     ),
     (
         hub_actions.rogue_sells,

@@ -10,8 +10,9 @@ from hashlib import sha256
 from typing import Any, Final, TypeVar, cast
 
 from crdt.documents import SignedDocument
-from crdt.errors import InputRefused, UnknownAuthor
+from crdt.errors import ComeAgain, InputRefused, UnknownAuthor
 from crdt.facts import NO_CONTEXT, CardId, Draft, Kind, ReplicaId
+from crdt.frames import Refusal
 from crdt.revocations import Revocations
 from crdt.session import Refused, Session
 from crdt.store.amending import Amendment
@@ -156,6 +157,11 @@ class Hub:
         with suppress(UnknownAuthor):  # of a time that it has forgotten
             self._loop.run(self._recall.take(document))
         self.documents.read()
+
+    def turn_away(self) -> bytes:
+        """What it answers when it has read nothing of what it was sent, and will another time."""
+        session = Session(self.ledger.fleet, self.ledger.replica)
+        return session.hello({}) + session.send(Refusal.of(ComeAgain("Not now.")))
 
     def book(self, card: CardId, kind: Kind, amount_minor: int, at_ms: int, request: str) -> None:
         """Sell a top-up or the like; `request` books once."""

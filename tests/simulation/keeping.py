@@ -44,6 +44,12 @@ def known_to_have_ended(world: World) -> set[ReplicaId]:
     return {replica for bus in world.present() for replica in bus.ledger.revocations().cut_offs}
 
 
+def check_remembered(bus: Bus, ended: AbstractSet[ReplicaId]) -> None:
+    """A hub takes nobody off its list; one that was put back does not because it has forgotten him."""
+    known = bus.ledger.revocations().cut_offs.keys()
+    expect(ended <= known, f"{bus.name} has forgotten who had ended, and no hub had heard it")
+
+
 def check_ended(world: World, ended: AbstractSet[ReplicaId]) -> None:
     """A hub that was put back knows them again."""
     expect(ended <= world.hub.cut_offs.keys(), "the hub has lost who had ended, and terminals knew")

@@ -20,6 +20,7 @@ from tests.simulation.power import PowerCut
 T = TypeVar("T")
 
 QUICK_MS: Final = 20
+TURNED_AWAY: Final = 0.5  # of what tells a hub which list it has lost, where anything goes wrong at all
 MAX_LATE: Final = 4  # requests under way that the terminal has given up
 
 
@@ -70,7 +71,8 @@ class Network:
         session = Session(HOME.id, replica)
         body = b"".join(map(session.send, messages))
         tells = any(isinstance(message, DocumentFrame) for message in messages)
-        received = self._carry(replica, body, fresh or tells)
+        received = self._turned_away() if tells else b""
+        received = received or self._carry(replica, body, fresh or tells)
         return Answer(*split([*session.receive_data(received), *session.receive_eof()]), None, QUICK_MS)
 
     def renew(self, number: int, author: Author, before: AbstractSet[ReplicaId]) -> None:
@@ -117,6 +119,13 @@ class Network:
         if fate == "unanswered":
             raise HubTooSlow("The hub took too long to answer.")
         return self._damaged(answer) if damage else answer
+
+    def _turned_away(self) -> bytes:
+        """What the hub answers when it has no time for a list; nothing when it has."""
+        if not self.faults.any or self.random.random() >= TURNED_AWAY:
+            return b""
+        self.log.append("turned away")
+        return self.hub.turn_away()
 
     def _fate(self) -> str:
         if not self.faults.any:

@@ -20,6 +20,7 @@ from tests.simulation.healing import heal
 from tests.simulation.hubs import Backup, Hub
 from tests.simulation.inline_loop import InlineLoop
 from tests.simulation.intruders import Intruder
+from tests.simulation.keeping import check_remembered
 from tests.simulation.network import NO_FAULTS, Faults, Network
 from tests.simulation.oracle import Oracle, expect
 from tests.simulation.power import PowerCut
@@ -170,6 +171,7 @@ class World:
         """One sync run of a bus; whether it came to its end."""
 
         left, before = iter(range(MAX_EXCHANGES)), bus.replica
+        ended = bus.ledger.revocations().cut_offs.keys()
 
         async def exchange(messages: Sequence[Message]) -> Answer:
             expect(next(left, None) is not None, f"{bus.name} syncs without end")
@@ -183,6 +185,7 @@ class World:
             outcome = bus.sync(exchange, lambda: self._renew(bus))
         except PowerCut:
             self.restart(bus)
+            check_remembered(bus, ended)
             return False
         finally:
             bus.power.keep()
@@ -190,6 +193,7 @@ class World:
             if bus.replica != before:
                 self._met_anew(bus, before)
         bus.check(self.cards)
+        check_remembered(bus, ended)
         if isinstance(outcome, UplinkError):
             self.note(bus.name, type(outcome).__name__, str(outcome)[:200])
             return False

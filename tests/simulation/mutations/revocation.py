@@ -3,7 +3,7 @@
 from typing import Final
 
 from crdt.store import admission, concession, cutting, revoking
-from edge import proving
+from edge import proving, reminding, revoked_list
 from hub import recalling
 from tests.simulation.actions import HUB, REVOKED, STORAGE
 from tests.simulation.mutations.planting import mutation
@@ -36,9 +36,25 @@ MUTATIONS: Final = (
     mutation(
         "a hub that was put back does not take the list back that terminals have",
         30,
-        recalling.Recall.take,
-        "if joined != ours:",
-        "if False:",
+        recalling.Recall._joined,
+        "joined = ours.joined(theirs)",
+        "joined = ours",
+        theme=HUB,
+    ),
+    mutation(
+        "a list of revocations counts as told whatever the hub answered",
+        30,
+        reminding.Reminding._say,
+        "judged = refusal is not None and refusal.code not in _FOR_NOW",
+        "judged = True",
+        theme=HUB,
+    ),
+    mutation(
+        "a terminal forgets a list of revocations before the hub has heard of it",
+        30,
+        revoked_list.forgets,
+        "return bool(Revocations.decode(document.body).lacking(Revocations.decode(held.body)))",
+        "return False",
         theme=HUB,
     ),
     mutation(
