@@ -52,7 +52,7 @@ class HubParts:
         self._stops: list[Callable[[], None]] = []
         self.expectations = Expectations(database, authors)
         self.claims = Claims(database, authors)
-        self.listeners = Listeners()
+        self.listeners: Listeners[[Change]] = Listeners()
         self.intake = Intake(database, authors, self._numbers, chain, keeper, now_ms, self.publish)
         self.own = OwnFacts(database, key, certificate, chain, keeper, now_ms, self.publish, authors)
         self.judging = Chore(

@@ -1,25 +1,26 @@
-"""Whoever hears of changes to a ledger as they happen."""
+"""Whoever hears of changes as they happen: of those to a ledger, or that another process made some."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
+from typing import Generic, ParamSpec
 
-from crdt.store.recording import Change
+P = ParamSpec("P")
 
 _log = logging.getLogger(__name__)
 
 
-class Listeners:
+class Listeners(Generic[P]):
     """Some listeners. Any thread may use it."""
 
     def __init__(self) -> None:
         self._mutex = threading.Lock()
-        self._listeners: list[Callable[[Change], None]] = []
+        self._listeners: list[Callable[P, None]] = []
 
-    def add(self, listener: Callable[[Change], None]) -> Callable[[], None]:
-        """Call `listener` with every change from now on; returns how to stop."""
+    def add(self, listener: Callable[P, None]) -> Callable[[], None]:
+        """Call `listener` with all that is told from now on; returns how to stop."""
         with self._mutex:
             self._listeners = [*self._listeners, listener]
 
@@ -29,10 +30,10 @@ class Listeners:
 
         return stop
 
-    def tell(self, change: Change) -> None:
+    def tell(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell all of them. One that fails is in the log, and harms nobody."""
         for listener in self._listeners:
             try:
-                listener(change)
+                listener(*args, **kwargs)
             except Exception:
                 _log.exception("a listener of the ledger failed")

@@ -17,6 +17,7 @@ from crdt.store import secrets
 from crdt.store.health import Health
 from crdt.store.jobs import Job, JobQueue, Rank, nothing
 from crdt.store.link import Link
+from crdt.store.listening import Listeners
 from crdt.store.sealed import SealedSecrets
 from crdt.store.server_url import LOCK_TIMEOUT_S, Server, check_server
 from crdt.store.server_writer import LOCK, LOCK_METADATA, ServerReader, ServerWriter
@@ -56,8 +57,7 @@ class ServerDatabase(Shared):
         self._health = Health()
         self._stopping = threading.Event()
         self._closed = False
-        self._mutex = threading.Lock()
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: Listeners[[]] = Listeners()
         self._writes = JobQueue()
         self._reads = JobQueue()
         writing, reading = server.engine(read_only=False), server.engine(read_only=True)
@@ -69,7 +69,8 @@ class ServerDatabase(Shared):
         self._readers = [
             ServerReader(link(reading), self._reads, self._health, number) for number in range(readers)
         ]
-        self._watch = Watch(reading if server.is_postgresql else None, self._name, interval_s, self._others)
+        notifying = reading if server.is_postgresql else None
+        self._watch = Watch(notifying, self._name, interval_s, self._listeners.tell)
 
     @classmethod
     def open(
@@ -155,14 +156,7 @@ class ServerDatabase(Shared):
 
         On a thread that nothing else waits for, but the next call does.
         """
-        with self._mutex:
-            self._listeners = [*self._listeners, listener]
-
-        def stop() -> None:
-            with self._mutex:
-                self._listeners = [other for other in self._listeners if other is not listener]
-
-        return stop
+        return self._listeners.add(listener)
 
     def guard(self, guard: Guard | None) -> None:
         """See Shared."""
@@ -189,10 +183,6 @@ class ServerDatabase(Shared):
         self.create(LOCK_METADATA)
         self.create(secrets.METADATA)
         self.write_and_wait(self._secrets.check)
-
-    def _others(self) -> None:
-        for listener in self._listeners:
-            listener()
 
 
 def _create(connection: Connection, metadata: MetaData) -> None:

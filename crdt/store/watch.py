@@ -26,7 +26,7 @@ class Watch:
     """Calls `tell` after every notification of another process, and every `interval_s` in any case.
 
     PostgreSQL notifies; a notification lost with its connection only delays until the interval is over. The
-    other servers have nothing of the kind.
+    other servers have nothing of the kind. `tell` raises nothing.
     """
 
     def __init__(self, engine: Engine | None, name: str, interval_s: float, tell: Callable[[], None]) -> None:
@@ -49,10 +49,7 @@ class Watch:
 
     def _run(self) -> None:
         while self._wait():
-            try:
-                self._tell()
-            except Exception:
-                _log.exception("a listener of the database failed")
+            self._tell()
         self._drop()
 
     def _wait(self) -> bool:
