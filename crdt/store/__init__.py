@@ -11,14 +11,15 @@ at once, for every database), `blocks` (the record), `quarantine` with `quaranti
 documents). Beside them: `marks`, `chore` (work in the background), `trouble` (logs what fails unseen).
 
 Then the two ledgers. `terminal`, the public face, on a `local` store: `beginning`, `memory` with `held`,
-`authorship` and `peers_open`, `owned` (the database in its hands); `terminal_asking`; `tapping` and
-`sealing`; `settled`, `staged_rows`, `staged_heads`, `installer` and `pruning`; `relaying` with `relay`, and
-`passing_on`; `conceding` with `concession`, `reissue` and `evidence`; `keepsake`; `view` and `status`. `hub`
-with `hearing` and `asking`, `hub_parts` (how they work together), `starting`, `markkeeper`, `authors`,
-`intake`, `record`, `admission`, `merging`, `recording` with `moments`, `balances`, `numbers`, `paging`,
-`editions` with `recent` (pages that many terminals are given), `overdrawn`, `own_chain` (whether the hub may
-go on with it), `ownfacts`, `adopting` with `rounds`, `coincidences`, `reckoning`, `rewriting`, `content` and
-`kin`, `revoking` with `cutting`, `amending`, `flags`, `flagging`, `standing`, `expectations`, `claims`,
-`silent`, `projection`, `days` with `closing`, `arrivals`, `completeness`, `listening`, `neighbours` (other
-processes on the same ledger) and `witness` (a server that went back under them).
+`fares`, `authorship` and `peers_open`, `segment` (what is open, on disk), `owned` (the database in its
+hands); `terminal_asking`; `tapping` and `sealing`; `settled`, `staged_rows`, `staged_heads`, `installer` and
+`pruning`; `relaying` with `relay`, and `passing_on`; `conceding` with `canonical`, `concession_plan`,
+`reissue` and `evidence`, `concession`; `keepsake`; `view` and `status`. `hub` with `hearing` and `asking`,
+`hub_parts` (how they work together), `starting`, `markkeeper`, `authors`, `intake`, `record`, `admission`,
+`merging`, `recording` with `moments`, `balances`, `numbers`, `paging`, `editions` with `recent` (pages that
+many terminals are given), `overdrawn`, `own_chain` (whether the hub may go on with it), `ownfacts`,
+`adopting` with `rounds`, `coincidences`, `reckoning`, `rewriting`, `content` and `kin`, `revoking` with
+`cutting`, `amending`, `flags`, `flagging`, `standing`, `expectations`, `claims`, `silent`, `projection`,
+`days` with `closing`, `arrivals`, `completeness`, `listening`, `neighbours` (other processes on the same
+ledger) and `witness` (a server that went back under them).
 """

@@ -188,6 +188,10 @@ class InlineDatabase:
         """See Database.own."""
         self._owner = owner
 
+    def owner(self) -> object:
+        """See LocalStore."""
+        return self._owner
+
     def check_owner(self, owner: object) -> None:
         """See Database.check_owner."""
         if self._owner is not owner:

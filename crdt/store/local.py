@@ -18,6 +18,9 @@ class LocalStore(Store, Protocol):
     def own(self, owner: object) -> None:
         """Within a write: `owner` alone keeps what it knows of this database in memory from now on."""
 
+    def owner(self) -> object:
+        """Who was the last to `own` this database; None before."""
+
     def check_owner(self, owner: object) -> None:
         """Within a write: raise MisuseError unless `owner` was the last to `own` this database."""
 

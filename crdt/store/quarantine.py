@@ -54,6 +54,7 @@ class Quarantined:
     counted: bytes | None = None  # the block it contradicts, as signed; None where its predecessor does
     resolution: str = OPEN
     noted_ms: int = 0
+    amount_minor: int | None = None  # of all its facts; None: not added up yet
 
     @classmethod
     def of(cls, block: Block, reason: RefusalCode, counted: bytes | None = None) -> Quarantined:
@@ -245,7 +246,7 @@ def _row(entry: Quarantined, noted_ms: int) -> tuple[Any, ...]:
         entry.resolution,
         noted_ms,
         entry.size_bytes,
-        contents(entry.block).total_minor(),
+        contents(entry.block).total_minor() if entry.amount_minor is None else entry.amount_minor,
         entry.raw,
         entry.counted,
     )
