@@ -63,7 +63,7 @@ def give_way(connection: Connection, settled: Frontier, own: AbstractSet[Replica
         first = _contradicted_from(connection, replica, head)
         if first:
             removed = cut_off(connection, replica, first - 1)
-            entries = [Quarantined.of(one.block, RefusalCode.FORK_DETECTED) for one in removed]
+            entries = [Quarantined.of_removed(one, RefusalCode.FORK_DETECTED) for one in removed]
             quarantine.put(connection, entries, noted_ms, bounded=False)
         if first or chain.head.seq <= head.seq:
             credit_minor = chains_of(connection, [replica]).get(replica, NO_CHAIN).credit_minor
@@ -87,7 +87,7 @@ def revoke(
     less = False
     for replica in revoked:
         removed = cut_off(connection, replica, revocations.cut_offs[replica])
-        entries = [Quarantined.of(one.block, RefusalCode.REVOKED) for one in removed]
+        entries = [Quarantined.of_removed(one, RefusalCode.REVOKED) for one in removed]
         quarantine.put(connection, entries, noted_ms, bounded=False)
         less = less or bool(removed)
         if replica == writer:
