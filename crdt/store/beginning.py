@@ -5,30 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, update
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import ForeignFleet, MisuseError, StoreFailed
 from crdt.facts import ReplicaId
-from crdt.store import blocks
+from crdt.store import blocks, segment
 from crdt.store.authors import Authors
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
-from crdt.store.reissue import renumber
+from crdt.store.reissue import check_permitted
 from crdt.store.settled import STANDING_COLUMNS, Standing
 from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
-from crdt.store.terminal_schema import IDENTITY, OPEN_DELTA, TERMINAL, TERMINAL_METADATA
+from crdt.store.terminal_schema import IDENTITY, NO_PLACE, TERMINAL, TERMINAL_METADATA
 
 _BEFORE: Final = Statement(select(TERMINAL.c.nonce, TERMINAL.c.replica))
 _WHO: Final = Statement(select(TERMINAL.c.fleet, TERMINAL.c.replica, TERMINAL.c.suspended))
-_BEGIN: Final = Bulk(TERMINAL, ("fleet", "replica", "suspended", *STANDING_COLUMNS))
+_BEGIN: Final = Bulk(TERMINAL, ("fleet", "replica", "suspended", "again_from", *STANDING_COLUMNS))
 _KEEP_IDENTITY: Final = Bulk(IDENTITY, ("replica",))
 _KEEP_NONCE: Final = Statement(update(TERMINAL).values(nonce=bindparam("nonce")))
 _KNOWN: Final = Statement(select(IDENTITY.c.replica).where(IDENTITY.c.replica == bindparam("replica")))
+
+
+class _Loaded(NamedTuple):
+    """What a ledger begins with."""
+
+    memory: Memory
+    authors: Authors
+    former: Memory | None  # that of the identity it takes over from, which is up to date after the commit
+
+    def complete(self) -> None:
+        """Succeed the former: to read a month of taps would hold up the next one."""
+        if self.former is not None:
+            self.memory.succeed(self.former)
 
 
 def start(
@@ -49,20 +62,24 @@ def start(
         marks.save()
     nonce = None if marks is None else marks.nonce
 
-    def load(connection: Connection) -> tuple[Memory, Authors]:
-        begin(connection, certificate, nonce, restored)
+    def load(connection: Connection) -> _Loaded:
+        begins = begin(connection, certificate, nonce, restored)
         for name, value in secrets.items():
             database.secrets.put(connection, name, value)
-        memory = Memory.load(connection, certificate.replica)
+        former = database.owner()
+        if begins or not isinstance(former, Memory):
+            former, memory = None, Memory.load(connection, certificate.replica)
+        else:
+            memory = Memory.begin_succession(connection, certificate.replica)
         authors = Authors(fleet_public_key, blocks.authors_of(connection).values())
         database.own(memory)  # last: where anything above raises, the ledger before goes on
-        return memory, authors
+        return _Loaded(memory, authors, former)
 
-    loaded = database.write_and_wait(load)
+    loaded = database.write_and_wait(load, after=_Loaded.complete)
     if marks is not None:
         with suppress(StoreFailed):  # what `save` wrote will do; only a copy of just before goes unnoticed
             marks.started()
-    return loaded
+    return loaded.memory, loaded.authors
 
 
 def was_put_back(connection: Connection, marks: Marks) -> bool:
@@ -76,9 +93,10 @@ def was_put_back(connection: Connection, marks: Marks) -> bool:
 
 def begin(
     connection: Connection, certificate: AuthorCertificate, nonce: bytes | None, restored: bool
-) -> None:
-    """Make this author the one who writes here. `nonce`: of the marks; `restored`: what they told.
+) -> bool:
+    """Make this author the one who writes here; False where it takes over from another one, True else.
 
+    `nonce`: of the marks; `restored`: what they told.
     Raises ForeignFleet, MisuseError or NotPermitted; see TerminalLedger.
     """
     fleet, replica, suspended = _WHO.row(connection) or (None, None, 0)
@@ -96,17 +114,18 @@ def begin(
         _KEEP_IDENTITY.run(connection, [(certificate.replica,)])
     if blocks.enrol(connection, [certificate])[1]:
         raise MisuseError("this key has another certificate in this ledger already")
+    return replica in (None, certificate.replica)
 
 
 def _first(connection: Connection, certificate: AuthorCertificate, restored: bool) -> None:
-    row = (certificate.fleet, certificate.replica, int(restored), *astuple(Standing()))
+    row = (certificate.fleet, certificate.replica, int(restored), NO_PLACE, *astuple(Standing()))
     _BEGIN.run(connection, [row])
 
 
 def _take_over(connection: Connection, certificate: AuthorCertificate, suspended: bool) -> None:
     """What a suspended identity could not seal any more becomes the new one's."""
     if suspended:
-        renumber(connection, certificate)
-    elif connection.execute(select(OPEN_DELTA.c.seq).limit(1)).first() is not None:
+        check_permitted(connection, certificate)
+    elif segment.last_place(connection):
         raise MisuseError("seal the open taps with the old key before a new one takes the ledger over")
     connection.execute(update(TERMINAL).values(replica=certificate.replica, suspended=0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from functools import partial
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -11,18 +13,40 @@ from crdt.block import Block, parse, verify
 from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
 from crdt.documents import SignedDocument
-from crdt.errors import NotPermitted, UnknownAuthor
-from crdt.facts import CardId, ReplicaId
+from crdt.errors import NotPermitted, Overloaded, UnknownAuthor
+from crdt.facts import ReplicaId
 from crdt.ledger import RefusedInput
 from crdt.revocations import Revocations
-from crdt.store import concession, papers, reissue
+from crdt.store import concession, papers, reissue, segment
+from crdt.store import concession_plan as plans
 from crdt.store.authors import Authors
-from crdt.store.concession import Canonical, Conceded
+from crdt.store.blocks import SegmentRow
+from crdt.store.canonical import Canonical, check_chain
+from crdt.store.concession_plan import Plan
 from crdt.store.content import Content
-from crdt.store.memory import Memory, Snapshot, fares_of, own_replicas, read_snapshot
+from crdt.store.fares import fares_of
+from crdt.store.memory import Memory, Snapshot, own_replicas, read_snapshot
 from crdt.store.owned import Owned
 
+MAX_PLANS: Final = 8
+"""How often a concession is planned: anew where a full segment of taps was sealed meanwhile, or the like."""
+
 Chain = tuple[ReplicaId, Sequence[bytes], Iterable[AuthorCertificate]]  # whose, blocks, who may have signed
+
+
+class Conceded(NamedTuple):
+    """What a concession did."""
+
+    reissued: int  # facts written again
+    quarantined: tuple[bytes, ...]  # hashes of the blocks that left the record
+
+
+class _Done(NamedTuple):
+    """What carrying a concession out comes to."""
+
+    added: Sequence[SegmentRow]
+    snapshot: Snapshot
+    stored: Sequence[AuthorCertificate]
 
 
 class Conceding:
@@ -33,6 +57,7 @@ class Conceding:
         self._memory = memory
         self._authors = authors
         self._replica = replica
+        self._one_at_a_time = threading.Lock()
 
     def concede(
         self,
@@ -47,25 +72,14 @@ class Conceding:
         """See TerminalLedger.concede."""
         given = list(map(parse, canonical))
         facts = list(self._verified(replica, given, certificates))
-        concession.check_chain(given, replica)
-        cards = self._store.read(lambda connection: reissue.cards_at_stake(connection, replica, after_seq))
-        elsewhere = self._elsewhere(replica, cards, kin)
-        hub = Canonical(replica, given, facts, after_seq, ended, elsewhere)
-
-        def work(connection: Connection) -> tuple[Conceded, Snapshot, list[AuthorCertificate]]:
-            refused: list[RefusedInput] = []
-            stored, _ = self._authors.store(connection, [self._authors.seen[replica]], refused)
-            own = own_replicas(connection)
-            done = concession.concede(connection, hub, self._replica, own, self._memory.noted_ms)
-            return done, read_snapshot(connection, self._replica), stored
-
-        def after(result: tuple[Conceded, Snapshot, list[AuthorCertificate]]) -> None:
-            _, snapshot, stored = result
-            self._authors.remember(stored)
-            self._memory.replaced(snapshot, fares, [replica])
-
-        fares = [fare for columns in hub.facts for fare in fares_of(columns)]
-        return self._store.write(work, after)[0]
+        check_chain(given, replica)
+        hub = Canonical(replica, given, facts, after_seq, ended, self._elsewhere(replica, kin, after_seq))
+        with self._one_at_a_time:
+            for _ in range(MAX_PLANS):
+                done = self._conceded(hub)
+                if done is not None:
+                    return done
+        raise Overloaded("This ledger changed each time it was compared with the hub's; it is tried again.")
 
     def revoke(self, document: SignedDocument) -> bool:
         """Keep the list of revoked replicas and count by it at once; see TerminalLedger.put_document."""
@@ -75,8 +89,8 @@ class Conceding:
             if not papers.put_document(connection, document):
                 return None
             own = own_replicas(connection)
-            concession.revoke(connection, revoked, self._replica, own, self._memory.noted_ms)
-            return read_snapshot(connection, self._replica)
+            less = concession.revoke(connection, revoked, self._replica, own, self._memory.noted_ms)
+            return read_snapshot(connection, self._replica, count=less)
 
         def after(snapshot: Snapshot | None) -> None:
             if snapshot is not None:
@@ -84,13 +98,56 @@ class Conceding:
 
         return self._store.write(work, after) is not None
 
-    def _elsewhere(
-        self, replica: ReplicaId, cards: AbstractSet[CardId], kin: Iterable[Chain]
-    ) -> set[Content]:
-        """What chains of other identities of the author's terminal say of these cards.
+    def _conceded(self, hub: Canonical) -> Conceded | None:
+        """Plan beside the taps, put what is written again where it does not show yet, and then do the rest
+        at once. None, and no change, where the plan was out of date by then."""
+        head, rows = self._memory.open()
+        basis, local = self._store.read(
+            lambda connection: (plans.look(connection, hub, self._replica), plans.held(connection, hub))
+        )
+        if basis.writer != head:
+            return None
+        plan = plans.planned(hub, self._replica, basis, local, rows)
+        hidden = self._hidden(plan)
+
+        def work(connection: Connection) -> _Done | None:
+            if plans.look(connection, hub, self._replica) != basis:
+                return None
+            refused: list[RefusedInput] = []
+            stored, _ = self._authors.store(connection, [self._authors.seen[hub.replica]], refused)
+            added = plans.carry_out(connection, hub.replica, plan, hidden, self._memory.noted_ms)
+            snapshot = read_snapshot(connection, self._replica, count=plan.gained is None)
+            return _Done(added, snapshot, stored)
+
+        def after(done: _Done | None) -> None:
+            if done is not None:
+                self._authors.remember(done.stored)
+                gained, gone = plan.gained or (), {*plan.again.gone}
+                self._memory.conceded(done.snapshot, hub.replica, fares, gained, gone, done.added)
+
+        fares = [fare for columns in hub.facts for fare in fares_of(columns)]
+        if self._store.write(work, after) is None:
+            return None
+        return Conceded(len(plan.again.lost), tuple(block.hash for block in plan.leave))
+
+    def _hidden(self, plan: Plan) -> list[SegmentRow]:
+        """What is written again, where it is much: put into the open segment a part at a time."""
+        if len(plan.again.lost) < segment.PART_ROWS:
+            return []
+        rows = segment.placed(plan.again.lost, self._store.write(segment.hide))
+        for at in range(0, len(rows), segment.PART_ROWS):
+            self._store.write(partial(segment.put, rows=rows[at : at + segment.PART_ROWS]))
+        return rows
+
+    def _elsewhere(self, replica: ReplicaId, kin: Collection[Chain], after_seq: int) -> set[Content]:
+        """What chains of other identities of the author's terminal say of the cards of which facts may have
+        to be written again.
 
         They may be years long, so one block at a time is unpacked.
         """
+        if not kin:
+            return set()
+        cards = self._store.read(lambda connection: reissue.cards_at_stake(connection, replica, after_seq))
         found: set[Content] = set()
         for other, raws, certificates in kin:
             blocks = list(map(parse, raws))
@@ -99,7 +156,7 @@ class Conceding:
                     raise NotPermitted("the chains are not all of one terminal")
                 deltas = columns.deltas(other, block.header.first_seq)
                 found.update(Content.of(delta) for delta in deltas if delta.card in cards)
-            concession.check_chain(blocks, other)
+            check_chain(blocks, other)
         return found
 
     def _verified(

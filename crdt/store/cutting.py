@@ -128,7 +128,7 @@ def cut_some(connection: Connection, at_ms: int) -> Cut:
     for one in removed:
         loss.add(one.facts)
     balances.take_back(connection, loss, position)
-    evidence = [Quarantined.of(one.block, RefusalCode.REVOKED) for one in removed]
+    evidence = [Quarantined.of_removed(one, RefusalCode.REVOKED) for one in removed]
     entries = coming_again(evidence, papers.revocations(connection))
     quarantine.put(connection, entries, at_ms, bounded=False)
     authors = {entry.replica for entry in entries}

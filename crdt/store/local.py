@@ -30,6 +30,10 @@ class LocalStore(Store, Protocol):
         """Within a write: `owner` alone keeps what it knows of this database in memory from now on."""
         self._owner = owner
 
+    def owner(self) -> object:
+        """Who was the last to `own` this database; None before."""
+        return self._owner
+
     def check_owner(self, owner: object) -> None:
         """Within a write: raise MisuseError unless `owner` was the last to `own` this database."""
         if self._owner is not owner:

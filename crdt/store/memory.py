@@ -1,14 +1,15 @@
 """What a terminal keeps in memory of its database, so that a tap reads one row and writes one.
 
-It changes only after a commit. A tap, a seal and a merge change it by what they wrote; everything else makes
-it again from the database, in the transaction that changed that.
+It changes only after a commit. A tap, a seal and a merge change it by what they wrote, and a new identity
+succeeds the one before. Everything else makes it again from the database, in the transaction that changed
+that; but not the open segment, and what is held only where it changed: of a month a tap would feel that.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,17 +19,16 @@ from crdt.columns import Columns
 from crdt.facts import CardId, CardView, Delta, Kind, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import OVERDRAWN, REFUSED, UNMET
-from crdt.store import papers
+from crdt.store import papers, segment
 from crdt.store.authorship import FOREIGN, OWN
-from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of, facts_of, newest_first
-from crdt.store.held import FARE, RECENT_FARES, Held, RecentFares, held_beyond
+from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of
+from crdt.store.fares import Fare, nearest, recent_facts
+from crdt.store.held import FARE, Held, RecentFares, held_beyond
 from crdt.store.peers_open import PeersOpen
 from crdt.store.schema import BLOCK, QUARANTINE
 from crdt.store.settled import SettledRow, Standing, read_standing, settled_heads
 from crdt.store.statement import Statement
-from crdt.store.terminal_schema import IDENTITY, OPEN_DELTA, TERMINAL
-
-Fare = tuple[CardId, int]  # a card, and when it paid, in ms
+from crdt.store.terminal_schema import IDENTITY, TERMINAL
 
 _UNSETTLED: Final[SettledRow] = (0, 0, UNMET)
 
@@ -36,20 +36,18 @@ _SUSPENDED: Final = Statement(select(TERMINAL.c.suspended))
 _FOREIGN: Final = Statement(select(func.count()).select_from(BLOCK).where(FOREIGN.fit))
 _QUARANTINED: Final = Statement(select(func.count()).select_from(QUARANTINE))
 _IDENTITIES: Final = Statement(select(IDENTITY.c.replica))
-_SEGMENT: Final = Statement(select(OPEN_DELTA).order_by(OPEN_DELTA.c.seq))
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What memory keeps, as one transaction sees it."""
+    """What memory keeps, as one transaction sees it; without the open segment, which may be a month long."""
 
     chain: Chain  # this replica's, sealed
-    segment: list[SegmentRow]
     suspended: bool
     revoked: bool
     standing: Standing
     settled: Frontier
-    held: Held
+    held: Held | None  # of what is sealed; None: what memory holds is right
     foreign_blocks: int
     quarantined: int
 
@@ -59,7 +57,7 @@ class Memory:
 
     head: Head  # of the sealed chain
     segment: list[SegmentRow]  # what is not sealed yet
-    last_seq: int  # the number of the last delta written here
+    last_place: int  # of the last row of it that there was
     suspended: bool
     revoked: bool  # whether an operator has ended this replica, as far as it has heard
     standing: Standing
@@ -68,25 +66,44 @@ class Memory:
     quarantined: int
     credit_minor: int  # all credits written by this replica
 
-    def __init__(self, snapshot: Snapshot, own: Iterable[Delta], foreign: Iterable[Delta]) -> None:
-        """`own`, `foreign`: the last sealed facts of this terminal, and of all others; oldest first."""
+    def __init__(self, snapshot: Snapshot, rows: list[SegmentRow]) -> None:
+        """`rows`: the open segment. It knows of no fares yet; see `load`."""
         self.mutex = threading.Lock()
         self.believed = PeersOpen()
         self.fares = RecentFares()  # taken here, by whichever identity
         self.heard = RecentFares()  # taken by others, in blocks held
         self.last_at_ms: int | None = None  # the time of the last delta written here, by whichever identity
+        self.segment = rows
+        self.last_place = 0
+        self.held = Held()
         self._take(snapshot)
-        for delta in own:
-            self._met(delta.card, delta.kind, delta.at_ms)
-        self._hear((delta.card, delta.at_ms) for delta in foreign if delta.kind is Kind.FARE)
-        for _seq, card, kind, _amount, at_ms, *_ in snapshot.segment:
-            self._met(CardId(card), kind, at_ms)
 
     @classmethod
     def load(cls, connection: Connection, replica: ReplicaId) -> Memory:
         """The state that is on disk."""
-        snapshot = read_snapshot(connection, replica)
-        return cls(snapshot, _recent(connection, OWN.newest), _recent(connection, FOREIGN.newest))
+        memory = cls(read_snapshot(connection, replica), segment.read(connection))
+        memory._meet_sealed(connection)
+        memory._meet_open()
+        return memory
+
+    @classmethod
+    def begin_succession(cls, connection: Connection, replica: ReplicaId) -> Memory:
+        """The same without what another identity has in memory, for `succeed` after the commit."""
+        memory = cls(read_snapshot(connection, replica, count=False), [])
+        memory._meet_sealed(connection)
+        return memory
+
+    def succeed(self, former: Memory) -> None:
+        """Go on with what the other identity left open, and with what it held: that is the same."""
+        with self.mutex, former.mutex:
+            self.segment, self.held = former.segment, former.held
+            self._count_open()
+            self._meet_open()
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the last delta written here."""
+        return self.head.seq + len(self.segment)
 
     @property
     def noted_ms(self) -> int:
@@ -108,7 +125,7 @@ class Memory:
         paid_ms = self.fares.at_ms.get(card)
         if card in self.heard.at_ms or card in self.believed.fares:
             heard_ms, open_ms = self.heard.at_ms.get(card), self.believed.fares.get(card)
-            paid_ms = _nearest((paid_ms, heard_ms, open_ms), at_ms)
+            paid_ms = nearest((paid_ms, heard_ms, open_ms), at_ms)
         refused = flags & REFUSED
         return CardView(card, known, sum_minor + opening_minor, refused != 0, paid_ms, refused == OVERDRAWN)
 
@@ -123,7 +140,12 @@ class Memory:
                     self.fares.add(card, row[4])
                 elif amount_minor > 0:
                     self.credit_minor += amount_minor
-            self.last_seq, self.last_at_ms = row[0], row[4]
+            self.last_place, self.last_at_ms = row[0], row[4]
+
+    def open(self) -> tuple[Head, list[SegmentRow]]:
+        """The sealed head, and what is open after it."""
+        with self.mutex:
+            return self.head, [*self.segment]
 
     def sealed(self, head: Head) -> None:
         """The open segment up to this head was committed as a block."""
@@ -148,14 +170,29 @@ class Memory:
         with self.mutex:
             self.standing = standing
 
-    def replaced(
-        self, snapshot: Snapshot, fares: Iterable[Fare] = (), forget: Iterable[ReplicaId] = ()
-    ) -> None:
-        """A settlement, a concession or a revocation was committed. With fares heard of, peers to forget."""
+    def replaced(self, snapshot: Snapshot, forget: Iterable[ReplicaId] = ()) -> None:
+        """A settlement or a revocation was committed. With peers to forget."""
         with self.mutex:
-            self._take(snapshot)
-            self.believed.forget(forget)
-            self.believed.sealed(snapshot.settled)
+            self._replaced(snapshot, forget)
+
+    def conceded(
+        self,
+        snapshot: Snapshot,
+        replica: ReplicaId,
+        fares: Iterable[Fare],
+        gained: Iterable[Delta],
+        gone: AbstractSet[int],
+        added: Sequence[SegmentRow],
+    ) -> None:
+        """The hub's chain of a replica was taken: with its fares, what is held more where that is known, and
+        what it changed in the open segment: places that are gone, and rows added."""
+        with self.mutex:
+            if gone:
+                self.segment = [row for row in self.segment if row[0] not in gone]
+            self.segment += added
+            self._replaced(snapshot, [replica])
+            for fact in gained:
+                self.held.add(fact.card, fact.kind, fact.amount_minor)
             self._hear(fares)
 
     def pruned(self, foreign_blocks: int) -> None:
@@ -168,6 +205,16 @@ class Memory:
         with self.mutex:
             self.suspended = True
 
+    def _meet_sealed(self, connection: Connection) -> None:
+        for delta in recent_facts(connection, OWN.newest):
+            self._met(delta.card, delta.kind, delta.at_ms)
+        foreign = recent_facts(connection, FOREIGN.newest)
+        self._hear((delta.card, delta.at_ms) for delta in foreign if delta.kind is Kind.FARE)
+
+    def _meet_open(self) -> None:
+        for _place, card, kind, _amount, at_ms, *_ in self.segment:
+            self._met(CardId(card), kind, at_ms)
+
     def _met(self, card: CardId, kind: int, at_ms: int) -> None:
         self.last_at_ms = at_ms
         if kind == FARE:
@@ -179,36 +226,50 @@ class Memory:
             if known is None or at_ms > known:
                 self.heard.add(card, at_ms)
 
+    def _replaced(self, snapshot: Snapshot, forget: Iterable[ReplicaId]) -> None:
+        self._take(snapshot)
+        self.believed.forget(forget)
+        self.believed.sealed(snapshot.settled)
+
     def _take(self, snapshot: Snapshot) -> None:
         self.head = snapshot.chain.head
-        self.segment = snapshot.segment
-        self.last_seq = self.head.seq + len(self.segment)
         self.suspended = snapshot.suspended
         self.revoked = snapshot.revoked
         self.standing = snapshot.standing
-        self.held = snapshot.held
         self.foreign_blocks = snapshot.foreign_blocks
         self.quarantined = snapshot.quarantined
         self.credit_minor = snapshot.chain.credit_minor
-        self.credit_minor += sum(max(0, row[3]) for row in snapshot.segment)
+        if snapshot.held is not None:
+            self.held = snapshot.held
+            for _place, card, kind, amount_minor, *_ in self.segment:
+                self.held.add(CardId(card), kind, amount_minor)
+        self._count_open()
+
+    def _count_open(self) -> None:
+        self.credit_minor += sum(max(0, row[3]) for row in self.segment)
+        if self.segment:
+            self.last_place = self.segment[-1][0]
 
 
-def read_snapshot(connection: Connection, replica: ReplicaId) -> Snapshot:
-    """The state on disk, for the replica that writes here."""
+def read_snapshot(connection: Connection, replica: ReplicaId, *, count: bool = True) -> Snapshot:
+    """The state on disk, for the replica that writes here. `count`: what is held, too."""
     standing = read_standing(connection)
     settled = settled_heads(connection, standing)
-    segment = open_segment(connection)
     return Snapshot(
         chain=chains_of(connection, [replica]).get(replica, NO_CHAIN),
-        segment=segment,
-        suspended=bool(_SUSPENDED.value(connection)),
+        suspended=is_suspended(connection),
         revoked=replica in papers.revocations(connection).revoked,
         standing=standing,
         settled=settled,
-        held=held_beyond(connection, settled, segment),
+        held=held_beyond(connection, settled, ()) if count else None,
         foreign_blocks=_FOREIGN.value(connection),
         quarantined=count_quarantined(connection),
     )
+
+
+def is_suspended(connection: Connection) -> bool:
+    """Whether nothing is sealed until a new identity takes over."""
+    return bool(_SUSPENDED.value(connection))
 
 
 def count_quarantined(connection: Connection) -> int:
@@ -221,46 +282,6 @@ def own_replicas(connection: Connection) -> set[ReplicaId]:
     return {ReplicaId(replica) for (replica,) in _IDENTITIES.rows(connection)}
 
 
-def open_segment(connection: Connection) -> list[SegmentRow]:
-    """The deltas that are not sealed yet, in order."""
-    rows: list[SegmentRow] = [*_SEGMENT.rows(connection)]
-    return rows
-
-
 def held_in(connection: Connection, standing: Standing) -> Held:
     """What this snapshot holds beyond its settlement."""
-    return held_beyond(connection, settled_heads(connection, standing), open_segment(connection))
-
-
-def fares_of(columns: Columns) -> list[Fare]:
-    """The fares of a block: cards and times."""
-    paid = [kind is Kind.FARE for kind, _ in columns.money]
-    if not any(paid):
-        return []
-    rows = zip(columns.cards.values(), columns.times.values(), columns.index, strict=True)
-    return [(card, at_ms) for card, at_ms, entry in rows if paid[entry]]
-
-
-def _nearest(times_ms: Iterable[int | None], at_ms: int | None) -> int:
-    """Of the times when a card paid, by several clocks, the one nearest to `at_ms`; None: the latest.
-
-    The nearest, because each is by the clock of whoever took the fare: one that is far ahead must not hide a
-    fare that was taken here a moment ago. Doors of a bus whose clocks differ by more than the passback window
-    do not see each other's taps as too soon.
-    """
-    known = [time for time in times_ms if time is not None]
-    return max(known) if at_ms is None else min(known, key=lambda time: abs(at_ms - time))
-
-
-def _recent(connection: Connection, whose: Statement) -> list[Delta]:
-    """The last sealed deltas of some authors, oldest first, with RECENT_FARES fares if there are as many."""
-    found: list[Delta] = []
-    fares = 0
-    with closing(newest_first(connection, whose)) as blocks:
-        for block in blocks:
-            deltas = facts_of(block).deltas(block.header.replica, block.header.first_seq)
-            found += reversed(deltas)
-            fares += sum(delta.kind is Kind.FARE for delta in deltas)
-            if fares >= RECENT_FARES:
-                break
-    return found[::-1]
+    return held_beyond(connection, settled_heads(connection, standing), segment.read(connection))

@@ -8,7 +8,7 @@ fills the disk with them: what comes beyond is refused all the same, and not kep
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
@@ -20,6 +20,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId, TerminalId
 from crdt.forks import ForkProof
+from crdt.store.blocks import Removed
 from crdt.store.schema import QUARANTINE
 from crdt.store.sql import Bulk, Lookup
 from crdt.store.statement import Statement
@@ -54,12 +55,18 @@ class Quarantined:
     counted: bytes | None = None  # the block it contradicts, as signed; None where its predecessor does
     resolution: str = OPEN
     noted_ms: int = 0
+    amount_minor: int | None = None  # of all its facts; None: not added up yet
 
     @classmethod
     def of(cls, block: Block, reason: RefusalCode, counted: bytes | None = None) -> Quarantined:
         """The entry of a verified block."""
         header = block.header
         return cls(block.hash, header.replica, header.first_seq, block.last_seq, block.raw, reason, counted)
+
+    @classmethod
+    def of_removed(cls, removed: Removed, reason: RefusalCode) -> Quarantined:
+        """The entry of a block that leaves the record."""
+        return replace(cls.of(removed.block, reason), amount_minor=removed.facts.total_minor())
 
     @property
     def block(self) -> Block:
@@ -245,7 +252,7 @@ def _row(entry: Quarantined, noted_ms: int) -> tuple[Any, ...]:
         entry.resolution,
         noted_ms,
         entry.size_bytes,
-        contents(entry.block).total_minor(),
+        contents(entry.block).total_minor() if entry.amount_minor is None else entry.amount_minor,
         entry.raw,
         entry.counted,
     )

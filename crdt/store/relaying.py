@@ -11,11 +11,11 @@ from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.ledger import MergeReport
 from crdt.open_segment import OpenSegment
-from crdt.store import relay
+from crdt.store import relay, segment
 from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors
-from crdt.store.blocks import delta_of
-from crdt.store.memory import Memory, fares_of
+from crdt.store.fares import fares_of
+from crdt.store.memory import Memory
 from crdt.store.owned import Owned
 from crdt.store.relay import Taken
 
@@ -47,7 +47,7 @@ class Relaying:
         """See TerminalLedger.open_segment."""
         with self._memory.mutex:
             head, rows = self._memory.head, self._memory.segment[:MAX_BLOCK_DELTAS]
-        deltas = [delta_of(self._replica, row[0], row[1:]) for row in rows]
+        deltas = segment.numbered(self._replica, head.seq, rows)
         return OpenSegment(head, len(deltas), encode(deltas).data if deltas else b"")
 
     def believe(self, replica: ReplicaId, segment: OpenSegment) -> bool:

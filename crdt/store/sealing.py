@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam
 
@@ -13,17 +13,24 @@ from crdt.certificate import AuthorCertificate
 from crdt.errors import NotPermitted
 from crdt.facts import Kind
 from crdt.signing import SigningKey
-from crdt.store import blocks
+from crdt.store import blocks, segment
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
-from crdt.store.memory import Memory
+from crdt.store.memory import Memory, is_suspended
 from crdt.store.statement import Statement
 from crdt.store.terminal_schema import OPEN_DELTA
 from crdt.store.trouble import Trouble
 
 MAX_SEAL_DELTAS: Final = 2 * NOMINAL_BLOCK_DELTAS  # of one block, when sealing was late
 
-_DELETE_OPEN: Final = Statement(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq <= bindparam("last")))
+_DELETE_OPEN: Final = Statement(OPEN_DELTA.delete().where(OPEN_DELTA.c.place <= bindparam("last")))
+
+
+class _Draft(NamedTuple):
+    """A block that is not stored yet, and where the last of its facts stands in the open segment."""
+
+    block: Block
+    last_place: int
 
 
 class Sealer:
@@ -59,9 +66,9 @@ class Sealer:
         until = self._memory.last_seq
         last = None
         while not self._memory.suspended and self._memory.head.seq < until:
-            block = self._draft()
-            if block is not None and self._database.wait(self._store(block)):
-                last = block
+            draft = self._draft()
+            if draft is not None and self._database.wait(self._store(draft)):
+                last = draft.block
         return last
 
     def seal_later(self) -> None:
@@ -70,34 +77,36 @@ class Sealer:
             self._sealing = True
             self._database.read(lambda _connection: self._draft()).add_done_callback(self._drafted)
 
-    def _draft(self) -> Block | None:
+    def _draft(self) -> _Draft | None:
         """The open segment as a block, or None when it is empty. Raises NotPermitted.
 
         A tap writes nothing that is not permitted; what an earlier identity wrote may not be.
         """
         with self._memory.mutex:
             rows = self._memory.segment[:MAX_SEAL_DELTAS]
-            previous = self._memory.head.hash
+            head = self._memory.head
         for row in rows:
             if not self._certificate.permits(Kind(row[2]), row[3]):
                 raise NotPermitted(f"this terminal may not seal the {Kind(row[2]).name} of {row[3]} it holds")
-        deltas = [blocks.delta_of(self._key.replica, row[0], row[1:]) for row in rows]
-        return seal_block(self._key, self._certificate.fleet, deltas, previous) if deltas else None
+        if not rows:
+            return None
+        deltas = segment.numbered(self._key.replica, head.seq, rows)
+        return _Draft(seal_block(self._key, self._certificate.fleet, deltas, head.hash), rows[-1][0])
 
-    def _store(self, block: Block) -> Future[bool]:
+    def _store(self, draft: _Draft) -> Future[bool]:
         """Put a drafted block in the open segment's place; False when another was quicker."""
-        replica = self._key.replica
+        replica, block = self._key.replica, draft.block
         credit_minor = contents(block).credit_minor()
 
         def work(connection: Connection) -> bool:
             self._database.check_owner(self._memory)
             chain = blocks.chains_of(connection, [replica]).get(replica, blocks.NO_CHAIN)
-            if chain.head.hash != block.header.previous or self._memory.suspended:
+            if chain.head.hash != block.header.previous or is_suspended(connection):
                 return False
             self._certificate.check_allowance(chain.credit_minor + credit_minor)
             blocks.store_blocks(connection, [block])
             blocks.put_heads(connection, [(replica, block.head, chain.credit_minor + credit_minor)])
-            _DELETE_OPEN.run(connection, last=block.last_seq)
+            _DELETE_OPEN.run(connection, last=draft.last_place)
             return True
 
         def after(stored: bool) -> None:
@@ -115,13 +124,13 @@ class Sealer:
             saved = self._database.read(lambda _connection: marks.save())
             saved.add_done_callback(self._mark_trouble.judge)
 
-    def _drafted(self, drafted: Future[Block | None]) -> None:
+    def _drafted(self, drafted: Future[_Draft | None]) -> None:
         if drafted.cancelled() or drafted.exception() is not None:
             self._stored(drafted)
-        elif (block := drafted.result()) is None:
+        elif (draft := drafted.result()) is None:
             self._sealing = False
         else:
-            self._store(block).add_done_callback(self._stored)
+            self._store(draft).add_done_callback(self._stored)
 
     def _stored(self, stored: Future[Any]) -> None:
         self._sealing = False

@@ -48,20 +48,20 @@ class Tapping:
         """Write what was decided on a card, and commit. Raises MisuseError, NotPermitted; see `transact`."""
         if type(at_ms) is not int or not 0 <= at_ms <= MAX_AT_MS:
             raise MisuseError("a time is an integer from 0 to 2**48 - 1, in ms")
-        place = (context.route, context.trip, context.stop, context.clock_epoch, context.clock_error_ms)
+        where = (context.route, context.trip, context.stop, context.clock_epoch, context.clock_error_ms)
         rows: list[SegmentRow] = []
         bound: list[tuple[object, ...]] = []
-        seq, credit_minor = self._memory.last_seq, 0
+        place, credit_minor = self._memory.last_place, 0
         for draft in drafts:
-            seq += 1  # `enumerate` would take as long as the rest of this loop
+            place += 1  # `enumerate` would take as long as the rest of this loop
             kind, amount_minor = draft.kind, draft.amount_minor
             if not self._certificate.permits(kind, amount_minor):
                 raise NotPermitted(f"this terminal may not write a {kind.name} of {amount_minor}")
             if amount_minor > 0:
                 credit_minor += amount_minor
-            fact = (int(kind), amount_minor, at_ms, *place)
-            rows.append((seq, card, *fact))
-            bound.append((seq, key, *fact))
+            fact = (int(kind), amount_minor, at_ms, *where)
+            rows.append((place, card, *fact))
+            bound.append((place, key, *fact))
         if credit_minor:
             self._certificate.check_allowance(self._memory.credit_minor + credit_minor)
         sql.commit(_INSERT, bound)

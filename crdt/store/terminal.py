@@ -21,8 +21,7 @@ from crdt.settlement import Page
 from crdt.signing import SigningKey, fleet_id
 from crdt.store import evidence, papers, pruning
 from crdt.store.beginning import start
-from crdt.store.conceding import Chain, Conceding
-from crdt.store.concession import Conceded
+from crdt.store.conceding import Chain, Conceded, Conceding
 from crdt.store.installer import Installer
 from crdt.store.keepsake import Keepsake
 from crdt.store.local import LocalStore

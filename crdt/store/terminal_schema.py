@@ -12,11 +12,13 @@ from crdt.store.sql import short_bytes
 # A terminal makes its own tables only: every table more in the file costs each tap some microseconds.
 TERMINAL_METADATA: Final = metadata_with_record()
 
-# The open segment: this terminal's taps since its last sealed block.
+NO_PLACE: Final = 2**63 - 1  # after every place
+
+# The open segment: this terminal's taps since its last sealed block. Its rows stand by place: see segment.py.
 OPEN_DELTA: Final = Table(
     "open_delta",
     TERMINAL_METADATA,
-    Column("seq", ROW_NUMBER, primary_key=True, autoincrement=False),
+    Column("place", ROW_NUMBER, primary_key=True, autoincrement=False),
     *fact_columns(),
 )
 
@@ -98,6 +100,7 @@ TERMINAL: Final = Table(
     number("staged_seen"),
     Column("staged_generation", Integer, nullable=False),  # of `settled`, that a full load fills; 0: none
     number("staged_from"),  # runs of `staged` and `staged_head` before this one are left over
+    number("again_from"),  # open deltas from this place on do not show
 )
 
 # The hub's own blocks, kept for it: see `keepsake`. They are settled, and nothing here counts them.

@@ -9,9 +9,10 @@ from sqlalchemy import Connection
 from crdt.digest import state_digest
 from crdt.facts import Books, CardId, CardState, Delta, ReplicaId
 from crdt.frontier import joined
-from crdt.store.blocks import delta_of, facts_of, heads_of, newest_first
+from crdt.store import segment
+from crdt.store.blocks import NO_HEAD, facts_of, heads_of, newest_first
 from crdt.store.held import Held
-from crdt.store.memory import held_in, open_segment
+from crdt.store.memory import held_in
 from crdt.store.settled import read_standing, settled_cards, settled_heads
 
 
@@ -41,8 +42,9 @@ def believed_books(connection: Connection) -> Books:
 
 def card_history(connection: Connection, replica: ReplicaId, card: CardId, limit: int) -> list[Delta]:
     """The last facts about a card that this ledger still holds as facts, newest first."""
-    segment = reversed(open_segment(connection))
-    found = [delta_of(replica, row[0], row[1:]) for row in segment if row[1] == card]
+    head = heads_of(connection, [replica]).get(replica, NO_HEAD)
+    facts = segment.numbered(replica, head.seq, segment.read(connection))
+    found = [fact for fact in reversed(facts) if fact.card == card]
     for block in newest_first(connection):
         if len(found) >= limit:
             break

@@ -69,7 +69,7 @@ def committed(path: Path) -> list[tuple[int, int]]:
     try:
         connection.execute(f"PRAGMA key = \"x'{KEY.hex()}'\"")
         connection.execute(f"PRAGMA cipher_page_size = {TERMINAL_LAYOUT.page_bytes}")
-        query = "SELECT kind, amount_minor FROM open_delta ORDER BY seq"
+        query = "SELECT kind, amount_minor FROM open_delta ORDER BY place"
         return [(kind, amount) for kind, amount in connection.execute(query)]
     finally:
         connection.close()

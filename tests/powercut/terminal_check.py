@@ -104,7 +104,7 @@ def find(opened: Opened) -> Found:
 
 def _facts(opened: Opened, record: Record) -> tuple[Fact, ...]:
     sealed = [fact for one in record.chain(_ME) for fact in one.facts]
-    rows = opened.rows("SELECT seq, card, kind, amount_minor, at_ms FROM open_delta ORDER BY seq")
+    rows = opened.rows("SELECT place, card, kind, amount_minor, at_ms FROM open_delta ORDER BY place")
     if [row[0] for row in rows] != list(range(len(sealed) + 1, len(sealed) + len(rows) + 1)):
         raise Broken("the open segment does not continue the sealed chain")
     return (*sealed, *(row[1:] for row in rows))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.simulation.oracle import Broken
-from tests.simulation.retention import few_remembered
+from tests.simulation.retention import small_terminals
 from tests.simulation.signatures import simulated_signatures
 from tests.simulation.world import World
 
@@ -68,7 +68,7 @@ def unscanned() -> Iterator[None]:
 def play(seed: int, *, digest: bool = False) -> Played:
     """Play a seed: the same every time, in every process."""
     failure, hashed = "", ""
-    with listening() as alarm, unscanned(), simulated_signatures(), few_remembered():
+    with listening() as alarm, unscanned(), simulated_signatures(), small_terminals():
         world = World(seed)
         try:
             world.run()

@@ -13,8 +13,8 @@ from tests.simulation.retention import Span
 
 Spans = dict[ReplicaId, list[tuple[int, int]]]  # of each author the first numbers and the last
 
-_OPEN: Final = "SELECT * FROM open_delta ORDER BY seq"
-_OPEN_SEQ: Final = "SELECT seq FROM open_delta"
+_OPEN: Final = "SELECT * FROM open_delta WHERE place < (SELECT again_from FROM terminal) ORDER BY place"
+_WRITER_HEAD: Final = "SELECT seq FROM head JOIN terminal ON terminal.replica = head.replica"
 _SPANS: Final = "SELECT replica, first_seq, last_seq FROM block"
 _RAW: Final = "SELECT raw FROM block WHERE replica = ? ORDER BY first_seq"
 _BEYOND: Final = "SELECT raw FROM block WHERE replica = ? AND last_seq > ? ORDER BY first_seq"
@@ -51,7 +51,7 @@ class Record:
     def spans(self, replica: ReplicaId) -> Spans:
         """Which facts are there, with this author's open segment; what is settled need not be."""
         spans = self.sealed_spans()
-        spans.setdefault(replica, []).extend((seq, seq) for (seq,) in self._disk.rows(_OPEN_SEQ))
+        spans.setdefault(replica, []).extend((seq, seq) for seq, _ in self._numbered())
         return spans
 
     def sealed_spans(self) -> Spans:
@@ -93,11 +93,16 @@ class Record:
         for (raw,) in self._disk.rows(_RAW, replica):
             block = parse(raw)
             yield from contents(block).deltas(replica, block.header.first_seq)
-        for row in self._disk.rows(_OPEN):
-            yield Delta(replica, row[0], *_fact(row))
+        for seq, fact in self._numbered():
+            yield Delta(replica, seq, *fact)
+
+    def _numbered(self) -> Iterator[tuple[int, Fact]]:
+        """What is not sealed, with the numbers that it has after the sealed head."""
+        head_seq = next((seq for (seq,) in self._disk.rows(_WRITER_HEAD)), 0)
+        return enumerate(self.open_facts(), head_seq + 1)
 
 
 def _fact(row: tuple[Any, ...]) -> Fact:
     """The fact in a row of the open segment."""
-    _seq, card, kind, amount_minor, at_ms, *place = row
-    return Fact(card, Kind(kind), amount_minor, at_ms, Context(*place))
+    _place, card, kind, amount_minor, at_ms, *context = row
+    return Fact(card, Kind(kind), amount_minor, at_ms, Context(*context))

@@ -8,7 +8,7 @@ from typing import Final
 from unittest import mock
 
 from crdt.facts import ReplicaId
-from crdt.store import held, memory, pruning
+from crdt.store import fares, held, pruning, segment
 from tests.simulation.oracle import expect
 
 Span = tuple[ReplicaId, int, int]  # of a block: its author, its first number and its last
@@ -37,11 +37,13 @@ class Retention:
 
 
 @contextmanager
-def few_remembered() -> Iterator[None]:
-    """Meanwhile terminals remember few fares, so that a small world has something to forget."""
+def small_terminals() -> Iterator[None]:
+    """Meanwhile terminals remember few fares, so that a small world has something to forget, and put down
+    what they write again a fact at a time."""
     with (
+        mock.patch.object(segment, "PART_ROWS", 1),
         mock.patch.object(held, "RECENT_FARES", REMEMBERED),
-        mock.patch.object(memory, "RECENT_FARES", REMEMBERED),
+        mock.patch.object(fares, "RECENT_FARES", REMEMBERED),
         mock.patch.object(pruning, "RECENT_FARES", REMEMBERED),
     ):
         yield

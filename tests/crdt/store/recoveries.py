@@ -5,7 +5,7 @@ from pathlib import Path
 
 from crdt.block import parse
 from crdt.facts import Draft, Kind, ReplicaId
-from crdt.store.concession import Conceded
+from crdt.store.conceding import Conceded
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, OpenTerminal, card, deltas_of
 

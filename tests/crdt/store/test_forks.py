@@ -12,7 +12,7 @@ from crdt.errors import ChainBroken, ForkDetected, InputRefused, Malformed, Rest
 from crdt.facts import Delta, Kind
 from crdt.forks import ForkProof
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.store.concession import Conceded
+from crdt.store.conceding import Conceded
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, OpenTerminal, added_up, card, deltas_of
 from tests.crdt.store.recoveries import (

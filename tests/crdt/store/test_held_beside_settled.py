@@ -13,7 +13,7 @@ from crdt.facts import Delta, Kind
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.settlement import CardRow, Page, seal_page
 from crdt.store import quarantine
-from crdt.store.concession import Conceded
+from crdt.store.conceding import Conceded
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, card
 from tests.crdt.store.recoveries import FARE, suspended

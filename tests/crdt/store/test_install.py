@@ -15,7 +15,7 @@ from crdt.errors import ChainBroken, ForeignFleet, ForkDetected, MisuseError
 from crdt.facts import Books, CardId, Draft, FleetId, Kind
 from crdt.frontier import Frontier
 from crdt.settlement import NO_SERIES, CardRow, Page, seal_page
-from crdt.store import installer, memory, staged_rows, tidying
+from crdt.store import fares, installer, staged_rows, tidying
 from crdt.store.installer import Installer
 from crdt.store.terminal import TerminalLedger
 from crdt.store.terminal_schema import SETTLED, SETTLED_HEAD, STAGED
@@ -176,7 +176,7 @@ def test_passback_and_clock_go_on_over_a_restart_and_a_new_pairing(fleet: Fleet)
 def test_as_many_fares_are_remembered_as_is_promised_and_the_start_reads_no_more(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "RECENT_FARES", 5)
+    monkeypatch.setattr(fares, "RECENT_FARES", 5)
     one = fleet.terminals[0]
     for number in range(9):
         one.tap(card(number), at_ms=number)

@@ -6,6 +6,7 @@ import pytest
 
 from crdt.block import Block, parse
 from crdt.facts import CardId, Delta, Kind
+from crdt.store import segment
 from crdt.store.inline import InlineDatabase
 from crdt.store.marks import Marks
 from crdt.store.terminal import TerminalLedger
@@ -80,8 +81,15 @@ def _recover(board: Board, hub: list[Block], then: Callable[[str], None]) -> Ter
     return ledger
 
 
-def test_invariants_4_and_5_a_power_cut_at_any_moment_of_a_recovery_changes_nothing_in_the_end() -> None:
-    """Before and after every commit and every write of the marks; the recovery is then begun again."""
+@pytest.mark.parametrize("part_rows", [1, segment.PART_ROWS])
+def test_invariants_4_and_5_a_power_cut_at_any_moment_of_a_recovery_changes_nothing_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, part_rows: int
+) -> None:
+    """Before and after every commit and every write of the marks; the recovery is then begun again.
+
+    Also where what is written again is much, and put down a part at a time.
+    """
+    monkeypatch.setattr(segment, "PART_ROWS", part_rows)
     hub = _branch([1, 2, 3, 4], [2, 2])
 
     def prepared() -> Board:

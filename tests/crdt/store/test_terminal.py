@@ -84,14 +84,14 @@ def test_a_row_that_cannot_be_written_undoes_the_whole_tap(terminal: OpenTermina
 
     def obstruct(connection: Connection) -> None:
         words = {"route": "", "trip": "", "stop": ""}
-        row = OPEN_DELTA.insert().values(seq=4, card=card(9), kind=int(Kind.FARE), **words, **in_the_way)
+        row = OPEN_DELTA.insert().values(place=4, card=card(9), kind=int(Kind.FARE), **words, **in_the_way)
         connection.execute(row)
 
     terminal.database.write(obstruct).result()
     with pytest.raises(Exception, match="UNIQUE"):
         terminal.ledger.transact(card(2), lambda _view: ([Draft(Kind.OPENING, 500), FARE], None), 1)
     terminal.database.write(
-        lambda connection: connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.seq == 4))
+        lambda connection: connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.place == 4))
     )
     after = terminal.ledger.status(), terminal.ledger.books(), terminal.ledger.digest()
     assert after == before

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from crdt.store import kin, marks, merging, own_chain, reissue, starting
+from crdt.store import kin, marks, merging, own_chain, reissue, segment, starting
+from crdt.store.memory import Memory
 from edge import comparing
 from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, STORAGE
@@ -27,27 +28,36 @@ MUTATIONS: Final = (
         theme=HUB,
     ),
     mutation(
-        "a concession writes again what the hub has",
+        "a concession writes again what stays open as well",
         60,
-        reissue.write_again,
-        "later = [fact for fact in facts if fact.seq > head.seq]",
-        "later = [*facts]",
+        reissue.renumbered,
+        "sorted(gone.union(row[0] for row in early))",
+        "sorted(gone)",
         theme=STORAGE,
     ),
     mutation(
         "a concession writes nothing again",
         60,
-        reissue.write_again,
-        "again = [*lost, *(fact for fact in facts if fact.seq <= head.seq)]",
-        "again = []",
+        reissue.renumbered,
+        "[*lost, *again]",
+        "[]",
         theme=STORAGE,
+    ),
+    mutation(
+        "what is being written again counts before the chain that it is of gives way",
+        60,
+        segment.hide,
+        "_AGAIN_FROM.run(connection, place=after + 1)",
+        "after",
+        theme=STORAGE,
+        first=540,
     ),
     mutation(
         "a new identity takes over all taps but one",
         60,
-        reissue.renumber,
-        "[row[1:] for row in rows]",
-        "[row[1:] for row in rows[1:]]",
+        Memory.succeed,
+        "self.segment, self.held = former.segment, former.held",
+        "self.segment, self.held = former.segment[1:], former.held",
         theme=STORAGE,
     ),
     mutation(
@@ -86,7 +96,7 @@ MUTATIONS: Final = (
         "what a list of revocations took out of a replaced identity is not written again",
         60,
         reissue.set_aside,
-        "return sorted(found, key=lambda block: block.header.first_seq)",
+        "return sorted(found, key=lambda entry: entry.first_seq)",
         "return []",
         theme=STORAGE,
         first=180,
