@@ -17,6 +17,7 @@ MUTATIONS: Final = (
         "if False and (",
         Change(marks.Marks.check_start, "if database_nonce not in self._known:", "if False:"),
         theme=STORAGE,
+        first=48,
     ),
     mutation(
         "a hub put back from a backup numbers facts again",
@@ -33,6 +34,7 @@ MUTATIONS: Final = (
         "later = [fact for fact in facts if fact.seq > head.seq]",
         "later = [*facts]",
         theme=STORAGE,
+        first=48,
     ),
     mutation(
         "a concession writes nothing again",
@@ -41,6 +43,7 @@ MUTATIONS: Final = (
         "again = [*lost, *(fact for fact in facts if fact.seq <= head.seq)]",
         "again = []",
         theme=STORAGE,
+        first=18,
     ),
     mutation(
         "a new identity takes over all taps but one",
@@ -49,6 +52,7 @@ MUTATIONS: Final = (
         "[row[1:] for row in rows]",
         "[row[1:] for row in rows[1:]]",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "a renewal does not end the identity before",
@@ -57,6 +61,7 @@ MUTATIONS: Final = (
         "if not new:",
         "if new or not new:",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "a renewal ends the identity before beyond what the hub holds",
@@ -65,6 +70,7 @@ MUTATIONS: Final = (
         "heads.get(replica, NO_HEAD).seq for",
         "heads.get(replica, NO_HEAD).seq + 9 for",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "a suspended terminal that is paired anew is not compared with the hub",
@@ -73,6 +79,7 @@ MUTATIONS: Final = (
         "again = await compare(terminal, before, promised, exchange)",
         "again = 0",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "a copy with a promised identity is not compared with what that one has written",
@@ -81,6 +88,7 @@ MUTATIONS: Final = (
         "{*self.promised.former, self.promised.identity.replica}",
         "{*self.promised.former}",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "what a list of revocations took out of a replaced identity is not written again",
@@ -89,7 +97,7 @@ MUTATIONS: Final = (
         "return sorted(found, key=lambda block: block.header.first_seq)",
         "return []",
         theme=STORAGE,
-        first=180,
+        first=204,
     ),
     mutation(
         "what a hub has adopted counts on when its terminal writes it again",
@@ -98,7 +106,7 @@ MUTATIONS: Final = (
         "_NOBODY.union(*(self.identities(replica) for replica in came))",
         "_NOBODY",
         theme=STORAGE,
-        first=300,
+        first=402,
     ),
     mutation(
         "a hub adopts what the terminal has written again",
@@ -107,6 +115,7 @@ MUTATIONS: Final = (
         "self._at[place(author)]",
         "_NOBODY",
         theme=STORAGE,
+        first=18,
     ),
     mutation(
         "a block of its own tells a hub nothing that was put back with its marks",
@@ -115,6 +124,7 @@ MUTATIONS: Final = (
         "if not (own in admitted.moved or own in admitted.ahead or evidence):",
         "if True:",
         theme=HUB,
+        first=18,
     ),
     mutation(
         "what a hub has lost of its own is not kept where it has given the numbers again",
@@ -123,5 +133,6 @@ MUTATIONS: Final = (
         "quarantine.put(connection, lost, at_ms, bounded=False)",
         "[]",
         theme=HUB,
+        first=18,
     ),
 )
