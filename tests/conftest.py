@@ -2,7 +2,9 @@
 
 import gc
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 
 import pytest
 import pytest_asyncio
@@ -77,6 +79,14 @@ def _no_leaks_at_the_end() -> Iterator[None]:
     with leaks.no_leaks():
         yield
         gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_are_ready(_no_leaks_at_the_end: None) -> Iterator[None]:
+    """Where a test of this run starts programs, they are forked from one that is ready."""
+    forked = sys.modules.get("tests.forked")
+    with nullcontext() if forked is None else forked.ready():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """A real Chromium in front of a real hub in the test's process.
 
-Chromium is started once a file, which spares each test two seconds of a core; so the loop lasts as long, and a file
-here says `pytestmark = IN_ONE_LOOP`. A test has a hub and windows of its own: windows share no cookies and no cache.
+Chromium is started once a file, which spares each test two seconds of a core; so the loop lasts as long, and
+a file here says `pytestmark = IN_ONE_LOOP`. A test has a hub and windows of its own, without the cookies and
+the cache of others.
 """
 
 import asyncio
