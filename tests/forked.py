@@ -26,7 +26,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
 IMPORTED: Final = (
-    *("hub.cli", "edge.app", "hardware.emulator.pty_line"),
+    *("hub.cli", "hub.demo", "edge.app", "hardware.emulator.pty_line"),
     *("tests.crdt.store.merger", "tests.crdt.store.tapper"),
 )
 _MAX_REQUEST_BYTES: Final = 100_000
