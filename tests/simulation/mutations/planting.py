@@ -31,8 +31,8 @@ class Change:
 class Mutation:
     """One bug. `seeds`: it is found within so many from `first` on; of one theme's where `theme` says so.
 
-    `first` is where it was found last, so that it is found there at once; where the product has changed and it
-    is not, the seeds after it are played.
+    `first` is where it was found last, so that it is found there at once; where the product has changed and
+    it is not, the seeds after it are played.
     """
 
     name: str
