@@ -2,7 +2,9 @@
 
 import gc
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 
 import pytest
 import pytest_asyncio
@@ -31,22 +33,23 @@ OUR_PACKAGES = ["crdt", "edge", "hardware", "hub"]
 LONGEST_FIRST = (
     "tests/test_newcomer.py",
     "tests/powercut/test_powercut.py",
-    "tests/simulation/test_planted_bugs.py",
-    "tests/demo/test_headless.py",
-    "tests/crdt/store/test_shared.py",
-    "tests/crdt/store/test_server_away.py",
-    "tests/browser/test_dashboard.py",
-    "tests/browser/test_demo.py",
-    "tests/hub/test_cli.py",
     "tests/powercut/test_faults.py",
-    "tests/demo/test_campaign.py",
     "tests/simulation/test_simulation.py",
-    "tests/bench/test_bench.py",
+    "tests/crdt/store/test_hub.py",
+    "tests/demo/test_headless.py",
+    "tests/browser/test_dashboard.py",
+    "tests/crdt/store/test_revoking.py",
     "tests/crdt/test_ledger.py",
-    "tests/edge/test_program.py",
-    "tests/hub/test_kill.py",
-    "tests/edge/test_kill.py",
-    "tests/test_leaks.py",
+    "tests/browser/test_demo.py",
+    "tests/demo/test_campaign.py",
+    "tests/crdt/store/test_server_away.py",
+    "tests/bench/test_bench.py",
+    "tests/crdt/store/test_lost_time.py",
+    "tests/crdt/store/test_shared.py",
+    "tests/crdt/fuzz/test_fuzz.py",
+    "tests/simulation/test_planted_bugs.py",
+    "tests/hub/test_server_store.py",
+    "tests/hub/test_cli.py",
 )
 """Files that take tens of seconds: begun last, one would keep a whole run waiting."""
 
@@ -77,6 +80,14 @@ def _no_leaks_at_the_end() -> Iterator[None]:
     with leaks.no_leaks():
         yield
         gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_are_ready(_no_leaks_at_the_end: None) -> Iterator[None]:
+    """Where a test of this run starts programs, they are forked from one that is ready."""
+    forked = sys.modules.get("tests.forked")
+    with nullcontext() if forked is None else forked.ready():
+        yield
 
 
 @pytest.fixture(autouse=True)

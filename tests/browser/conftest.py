@@ -1,6 +1,13 @@
-"""A real Chromium in front of a real hub in the test's process."""
+"""A real Chromium in front of a real hub in the test's process.
 
+Chromium is started once a file, which spares each test two seconds of a core; so the loop lasts as long, and
+a file here says `pytestmark = IN_ONE_LOOP`. A test has a hub and windows of its own, without the cookies and
+the cache of others.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -8,17 +15,36 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.hub.conftest import PASSWORD, depot, fleet_founded, founded, write_settings
+from hub.app import Hub
+from tests import leaks
+from tests.hub.conftest import PASSWORD, Depot, fleet_founded, founded, running, write_settings
 from tests.needs import needs_program
 
-__all__ = ["depot", "fleet_founded", "founded", "write_settings"]
+__all__ = ["fleet_founded", "founded", "write_settings"]
 
 Window = Callable[..., AbstractAsyncContextManager[Page]]
 
+IN_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
 WAIT_MS = 30_000  # a slow machine is no failure; a page that never changes is
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
+async def _no_leaked_tasks() -> AsyncIterator[None]:
+    """As everywhere; and the threads of the loop end with the test, though the loop does not."""
+    with ThreadPoolExecutor() as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        async with leaks.no_leaked_tasks():
+            yield
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def depot(founded: Hub) -> AsyncIterator[Depot]:
+    """The hub, up."""
+    async with running(founded) as depot:
+        yield depot
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium, headless."""
     chromium = needs_program("chromium", "look at the pages as people do")

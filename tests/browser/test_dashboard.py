@@ -11,11 +11,12 @@ from crdt.facts import CardId, Kind
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.terminal_status import Status
 from hub.app import Hub
-from tests.browser.conftest import WAIT_MS, Window, log_in
+from tests.browser.conftest import IN_ONE_LOOP, WAIT_MS, Window, log_in
 from tests.hub.conftest import PASSWORD, Depot, running
 from tests.hub.pages.world import projected
 from tests.hub.terminal import CARD, Terminal
 
+pytestmark = IN_ONE_LOOP
 UID = CARD.hex().upper()
 
 expect.set_options(timeout=WAIT_MS)

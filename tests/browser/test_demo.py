@@ -6,11 +6,12 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.conftest import Window
+from tests.browser.conftest import IN_ONE_LOOP, Window
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [IN_ONE_LOOP, pytest.mark.timeout(300)]
 
 PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
@@ -33,7 +34,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.communicate()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(window: Window, address: str) -> AsyncIterator[Page]:
     """The page, open, with every bus connected; anything the browser complains about fails the test."""
     async with window(address, viewport={"width": 1280, "height": 900}) as page:

@@ -6,10 +6,11 @@ from crdt.documents import TERMINAL_DOCUMENT, SignedDocument
 from crdt.frames import DocumentFrame
 from crdt.pull import Pull
 from crdt.terminal_document import TERMINAL_EDITS, TerminalDocument
-from tests.browser.conftest import WAIT_MS, Window, log_in
+from tests.browser.conftest import IN_ONE_LOOP, WAIT_MS, Window, log_in
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Terminal
 
+pytestmark = IN_ONE_LOOP
 expect.set_options(timeout=WAIT_MS)
 
 

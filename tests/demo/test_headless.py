@@ -4,6 +4,8 @@ import asyncio
 import os
 import re
 import signal
+import socket
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hub.demo.headless import HEADINGS, Result, report
+from tests import forked
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -24,6 +27,12 @@ async def demo(*arguments: str) -> tuple[int | None, str, str]:
     )
     out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """Runs a demo that does not begin; exit status and standard error."""
+    done = forked.run("hub", "demo", *arguments, timeout_s=60, stderr=subprocess.PIPE)
+    return done.returncode, done.stderr
 
 
 async def test_the_scripted_round_ends_with_books_that_balance(tmp_path: Path) -> None:
@@ -70,27 +79,25 @@ async def test_a_process_that_dies_unasked_ends_the_demo_and_is_named_with_its_l
     assert processes_with(f"{tmp_path}/") == []
 
 
-async def test_a_directory_that_is_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_directory_that_is_used_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    status, _, err = await demo("--headless", "--directory", str(tmp_path))
+    status, err = refused("--headless", "--directory", str(tmp_path))
     assert status == 1
     assert err == f"farebox-hub demo: The directory {tmp_path} is not empty. Give the demo one of its own.\n"
 
 
-async def test_a_page_port_that_is_taken_is_refused_in_a_sentence() -> None:
-    server = await asyncio.start_server(lambda _r, w: w.close(), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    status, _, err = await demo("--port", str(port))
-    server.close()
-    await server.wait_closed()
+def test_a_page_port_that_is_taken_is_refused_in_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        status, err = refused("--port", str(port))
     assert status == 1
     assert f"The page cannot use port {port}" in err
     assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--seconds", "soon"], ["--port", "70000"]])
-async def test_options_that_make_no_sense_are_refused(arguments: list[str]) -> None:
-    status, _, err = await demo(*arguments)
+def test_options_that_make_no_sense_are_refused(arguments: list[str]) -> None:
+    status, err = refused(*arguments)
     assert status == 2
     assert "error: argument" in err
 

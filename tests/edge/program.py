@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from crdt.fleet import FleetSettings
 from crdt.store.connection import TERMINAL_LAYOUT
@@ -19,6 +19,7 @@ from crdt.store.database import Database
 from crdt.store.keyfile import load_key
 from edge.settings import Settings, load_settings
 from edge.terminal import Terminal
+from tests import forked
 from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, PATIENCE_S, pair
 
@@ -34,16 +35,18 @@ class Program:
         environment: Mapping[str, str] | None = None,
         within: Sequence[str] = (),
     ) -> None:
-        """`within`: the command that runs it somewhere else, in a network namespace for example."""
-        self.process = subprocess.Popen(  # noqa: S603  (our own programs)
-            [*within, sys.executable, *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        """`arguments`: of `python -m`. `within`: the command that runs it elsewhere, in a namespace."""
+        options: dict[str, Any] = {
+            "cwd": ROOT,
+            "env": {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE),
+        }
+        self.process: subprocess.Popen[str]
+        if within:
+            command = [*within, sys.executable, "-m", *arguments]
+            self.process = subprocess.Popen(command, text=True, **options)  # noqa: S603  (our own programs)
+        else:
+            self.process = forked.Process(*arguments, **options)
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._errors: list[str] = []
         self._threads = [
@@ -174,10 +177,10 @@ class Bus:
 
     def reader(self) -> Program:
         """Start the emulated reader; ready on return."""
-        reader = Program(["-m", "hardware.emulator", "--link", str(self.directory / "reader")])
+        reader = Program(["hardware.emulator", "--link", str(self.directory / "reader")])
         reader.line()
         return reader
 
     def terminal(self, environment: Mapping[str, str] | None = None, within: Sequence[str] = ()) -> Program:
         """Start the terminal."""
-        return Program(["-m", "edge", "--settings", str(self.settings_file)], environment, within)
+        return Program(["edge", "--settings", str(self.settings_file)], environment, within)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from hub import founding
 from hub.cli import main
+from tests import forked
 
 PASSWORD = "correct horse"
 
@@ -33,14 +33,13 @@ class HubProcess:
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "hub", *arguments, "--settings", str(self.settings)],
+        return forked.run(
+            *("hub", *arguments, "--settings", str(self.settings)),
             env={**os.environ, "FAREBOX_OPERATOR_PASSWORD": PASSWORD, **environment},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout_s=60,
         )
 
     def init(self) -> subprocess.CompletedProcess[str]:
@@ -62,12 +61,8 @@ class HubProcess:
     def start(self) -> str:
         """`farebox-hub run`; returns its URL once it is up."""
         with (self.directory / "log.txt").open("a") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hub", "run", "--settings", str(self.settings)],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
+            arguments = ("run", "--settings", str(self.settings))
+            self._process = forked.Process("hub", *arguments, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert "is up: " in line, (self.directory / "log.txt").read_text()

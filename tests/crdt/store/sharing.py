@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from crdt.settlement import NO_SERIES, Page, verify_page
 from crdt.store.hub import HubLedger
 from crdt.store.schema import BLOCK
 from crdt.store.server import ServerDatabase
+from tests import forked
 from tests.crdt import world
 from tests.crdt.store.fleet import KEY, card
 from tests.crdt.store.merger import CARDS, blocks_of
@@ -98,12 +98,8 @@ class CursorReader:
 
 def merger(url: str, number: int) -> subprocess.Popen[str]:
     """Another hub process, see merger.py."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.crdt.store.merger", url, str(number), str(BLOCKS)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    return forked.Process(
+        *("tests.crdt.store.merger", url, str(number), str(BLOCKS)), stdout=subprocess.PIPE, cwd=ROOT
     )
 
 

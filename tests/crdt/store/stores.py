@@ -43,4 +43,4 @@ def store_opener(server: Server | None, directory: Path, *, with_tables: bool = 
     if server is None:
         return lambda: Database.open(directory / "hub.db", KEY, readers=2)
     url = server.with_tables() if with_tables else server.fresh()
-    return lambda: ServerDatabase.open(url, KEY, interval_s=INTERVAL_S)
+    return lambda: ServerDatabase.open(url, KEY)  # nobody shares it: changes of others need not show soon

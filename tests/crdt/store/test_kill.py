@@ -1,13 +1,12 @@
 """Programs that die in the middle, and disks that fill up: nothing acknowledged is lost or doubled."""
 
-import os
 import random
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from crdt.block import parse
+from tests import forked
 from tests.crdt import world
 from tests.crdt.store.fleet import OpenTerminal, card, deltas_of
 
@@ -18,13 +17,11 @@ PATIENCE_S = 60
 
 def start(path: Path, *arguments: str) -> subprocess.Popen[str]:
     """The tapping program on this ledger."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.crdt.store.tapper", str(path), *arguments],
+    return forked.Process(
+        *("tests.crdt.store.tapper", str(path), *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 

@@ -14,6 +14,7 @@ MUTATIONS: Final = (
         "day.end_ms <= self.expected.heard_ms <= now_ms",
         "self.expected.heard_ms > 0",
         theme=DAYS,
+        first=18,
     ),
     mutation(
         "what comes late does not restate a closed day",
@@ -22,5 +23,6 @@ MUTATIONS: Final = (
         "days.adjust(connection, new, at_ms)",
         "pass",
         theme=DAYS,
+        first=42,
     ),
 )

@@ -12,6 +12,7 @@ MUTATIONS: Final = (
         exposure.judge,
         "worst = exposure([*together, *apart], cards)",
         "worst = exposure([*together, *apart[1:]], cards)",
+        first=4,
     ),
     mutation(
         "the dashboard leaves out cards that somebody has ridden on",
@@ -19,5 +20,6 @@ MUTATIONS: Final = (
         exposure.standings,
         "if count), *spent]",
         "if count)]",
+        first=22,
     ),
 )

@@ -18,6 +18,7 @@ MUTATIONS: Final = (
         "if False and (",
         Change(marks.Marks.check_start, "if database_nonce not in self._known:", "if False:"),
         theme=STORAGE,
+        first=48,
     ),
     mutation(
         "a hub put back from a backup numbers facts again",
@@ -34,6 +35,7 @@ MUTATIONS: Final = (
         "sorted(gone.union(row[0] for row in early))",
         "sorted(gone)",
         theme=STORAGE,
+        first=48,
     ),
     mutation(
         "a concession writes nothing again",
@@ -42,6 +44,7 @@ MUTATIONS: Final = (
         "[*lost, *again]",
         "[]",
         theme=STORAGE,
+        first=18,
     ),
     mutation(
         "what is being written again counts before the chain that it is of gives way",
@@ -59,6 +62,7 @@ MUTATIONS: Final = (
         "self.segment, self.held = former.segment, former.held",
         "self.segment, self.held = former.segment[1:], former.held",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "a renewal does not end the identity before",
@@ -67,6 +71,7 @@ MUTATIONS: Final = (
         "if not new:",
         "if new or not new:",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "a renewal ends the identity before beyond what the hub holds",
@@ -75,6 +80,7 @@ MUTATIONS: Final = (
         "heads.get(replica, NO_HEAD).seq for",
         "heads.get(replica, NO_HEAD).seq + 9 for",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "a suspended terminal that is paired anew is not compared with the hub",
@@ -83,6 +89,7 @@ MUTATIONS: Final = (
         "again = await compare(terminal, before, promised, exchange)",
         "again = 0",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "a copy with a promised identity is not compared with what that one has written",
@@ -91,6 +98,7 @@ MUTATIONS: Final = (
         "{*self.promised.former, self.promised.identity.replica}",
         "{*self.promised.former}",
         theme=STORAGE,
+        first=6,
     ),
     mutation(
         "what a list of revocations took out of a replaced identity is not written again",
@@ -99,7 +107,7 @@ MUTATIONS: Final = (
         "return sorted(found, key=lambda entry: entry.first_seq)",
         "return []",
         theme=STORAGE,
-        first=180,
+        first=204,
     ),
     mutation(
         "what a hub has adopted counts on when its terminal writes it again",
@@ -108,7 +116,7 @@ MUTATIONS: Final = (
         "_NOBODY.union(*(self.identities(replica) for replica in came))",
         "_NOBODY",
         theme=STORAGE,
-        first=300,
+        first=402,
     ),
     mutation(
         "a hub adopts what the terminal has written again",
@@ -117,6 +125,7 @@ MUTATIONS: Final = (
         "self._at[place(author)]",
         "_NOBODY",
         theme=STORAGE,
+        first=18,
     ),
     mutation(
         "a block of its own tells a hub nothing that was put back with its marks",
@@ -125,6 +134,7 @@ MUTATIONS: Final = (
         "if not (own in admitted.moved or own in admitted.ahead or evidence):",
         "if True:",
         theme=HUB,
+        first=18,
     ),
     mutation(
         "what a hub has lost of its own is not kept where it has given the numbers again",
@@ -133,5 +143,6 @@ MUTATIONS: Final = (
         "quarantine.put(connection, lost, at_ms, bounded=False)",
         "[]",
         theme=HUB,
+        first=18,
     ),
 )

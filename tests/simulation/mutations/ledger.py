@@ -13,6 +13,7 @@ MUTATIONS: Final = (
         admission._Judge._check_chain,
         """raise ChainBroken(f"the author's deltas {head.seq + 1} to {header.first_seq - 1} are missing")""",
         "return",
+        first=6,
     ),
     mutation(
         "the hash of the block before is not compared",
@@ -20,6 +21,7 @@ MUTATIONS: Final = (
         admission._Judge._check_chain,
         "header.first_seq == head.seq + 1 and header.previous == head.hash",
         "header.first_seq == head.seq + 1",
+        first=4,
     ),
     mutation(
         "a fork is taken silently",
@@ -27,6 +29,7 @@ MUTATIONS: Final = (
         admission._Judge._check_chain,
         'fork = ForkDetected("the author sealed two different blocks for the same sequence numbers")',
         "return",
+        first=1,
     ),
     mutation(
         "signatures of blocks are not checked",
@@ -34,6 +37,7 @@ MUTATIONS: Final = (
         block.verify,
         "if not signed_by(",
         "if False and signed_by(",
+        first=1,
     ),
     mutation(
         "certificates of anybody count",
@@ -41,6 +45,7 @@ MUTATIONS: Final = (
         authors.Authors.check,
         "certificate.verify(self._fleet_public_key)",
         "pass",
+        first=1,
     ),
     mutation(
         "the limits of a certificate are not kept",
@@ -48,6 +53,7 @@ MUTATIONS: Final = (
         certificate.AuthorCertificate.permits,
         "return ",
         "return True or ",
+        first=1,
     ),
     mutation("a tap is acknowledged and not committed", 5, writer.Direct.commit, 'execute("COMMIT")', "pass"),
     mutation(
@@ -56,6 +62,7 @@ MUTATIONS: Final = (
         memory.Memory._take,
         "self.segment = snapshot.segment",
         "self.segment = []",
+        first=6,
     ),
     mutation(
         "sealing leaves a tap in memory",

@@ -21,6 +21,7 @@ MUTATIONS: Final = (
         memory.Memory.view,
         "opening_minor = max(opening_minor, held.openings.get(card, 0))",
         "opening_minor += held.openings.get(card, 0)",
+        first=4,
     ),
     mutation(
         "a terminal forgets what it holds beyond a settlement",
@@ -28,6 +29,7 @@ MUTATIONS: Final = (
         held.held_beyond,
         "if included < head.seq:",
         "if not included:",
+        first=12,
     ),
     mutation(
         "a terminal counts what is settled again",
@@ -50,6 +52,7 @@ MUTATIONS: Final = (
         "for fact in reckon_ride(*one)",
         "for fact in ()",
         theme=HUB,
+        first=18,
     ),
     mutation(
         "what comes before the copies of a lost hub is not held against them",
@@ -58,6 +61,7 @@ MUTATIONS: Final = (
         "return Part([Moment(*one) for one in met], Place(end, None))",
         "return Part([], Place(end, None))",
         theme=HUB,
+        first=84,
     ),
     mutation(
         "a repeated request books again",
@@ -65,6 +69,7 @@ MUTATIONS: Final = (
         recording.book,
         "if before is None:",
         "if before is None or True:",
+        first=6,
     ),
     mutation(
         "no card is overdrawn",
@@ -81,6 +86,7 @@ MUTATIONS: Final = (
         "if flags != row.flags:",
         "if flags > row.flags:",
         theme=OWING,
+        first=48,
     ),
     mutation(
         "a terminal lends rides without end",

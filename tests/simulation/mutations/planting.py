@@ -29,7 +29,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Mutation:
-    """One bug. `seeds`: it is found within so many from `first` on; of one theme's where `theme` says so."""
+    """One bug. `seeds`: it is found within so many from `first` on; of one theme's where `theme` says so.
+
+    `first` is where it was found last, so that it is found there at once; where the product has changed and
+    it is not, the seeds after it are played.
+    """
 
     name: str
     seeds: int
@@ -55,7 +59,7 @@ def mutation(
     theme: int | None = None,
     first: int = 0,
 ) -> Mutation:
-    """A bug in one function, and in others that go with it. `first`: a multiple of THEMES, see Mutation."""
+    """A bug in one function, and in others that go with it. `first`: with a theme a multiple of THEMES."""
     return Mutation(name, seeds, (Change(function, old, new), *more), theme, first)
 
 

@@ -16,6 +16,7 @@ MUTATIONS: Final = (
         "self._revocations.check(block.header.replica, block.last_seq)",
         "pass",
         theme=REVOKED,
+        first=6,
     ),
     mutation(
         "what a revoked author wrote stays in the balances",
@@ -56,6 +57,7 @@ MUTATIONS: Final = (
         "return bool(Revocations.decode(document.body).lacking(Revocations.decode(held.body)))",
         "return False",
         theme=HUB,
+        first=12,
     ),
     mutation(
         "a terminal goes on counting what a revoked one wrote",
@@ -64,6 +66,7 @@ MUTATIONS: Final = (
         "removed = cut_off(connection, replica, revocations.cut_offs[replica])",
         "removed = cut_off(connection, replica, chains[replica].head.seq)",
         theme=REVOKED,
+        first=6,
     ),
     mutation(
         "evidence counts as delivered and is not sent",
@@ -72,6 +75,6 @@ MUTATIONS: Final = (
         "*map(BlockFrame, raws)",
         "*()",
         theme=STORAGE,
-        first=30,
+        first=204,
     ),
 )

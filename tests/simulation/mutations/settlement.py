@@ -13,7 +13,7 @@ MUTATIONS: Final = (
         installer.Installer._check,
         "if not page.restarts and not page.continues(",
         "if False and not page.continues(",
-        first=15,
+        first=18,
     ),
     mutation(
         "the cursor is one card too far",
@@ -21,6 +21,7 @@ MUTATIONS: Final = (
         paging.answer_pull,
         "map(_place_of_row, rows[:limit][-1:])",
         "map(_place_of_row, rows[-1:])",
+        first=3,
     ),
     mutation(
         "a settlement leaves out the newest heads",
@@ -35,6 +36,7 @@ MUTATIONS: Final = (
         paging._inventory,
         "final=ends and standing.position == since",
         "final=ends",
+        first=3,
     ),
     mutation(
         "a restored hub goes on from positions it never made",
@@ -43,6 +45,7 @@ MUTATIONS: Final = (
         "return position <= ",
         "return True or position <= ",
         theme=HUB,
+        first=18,
     ),
     mutation(
         "a restored hub makes positions again",
@@ -51,6 +54,7 @@ MUTATIONS: Final = (
         "last + 1 + distance",
         "last + 1",
         theme=HUB,
+        first=18,
     ),
     mutation(
         "heads of an earlier settlement stay",
@@ -58,6 +62,7 @@ MUTATIONS: Final = (
         installer._shown,
         "head_generation=generation",
         "head_generation=standing.head_generation",
+        first=1,
     ),
     mutation(
         "the overlay does not show",
@@ -65,6 +70,7 @@ MUTATIONS: Final = (
         tapping.Tapping.view,
         "if standing.overlay_generation:",
         "if False:",
+        first=3,
     ),
     mutation(
         "a hub that was put back is not brought its own bookings",
@@ -80,7 +86,7 @@ MUTATIONS: Final = (
         tidying._sink_overlay,
         "AND card <= ? ",
         "AND card < ? ",
-        first=60,
+        first=66,
     ),
     mutation(
         "housekeeping deletes what shows",
@@ -88,6 +94,7 @@ MUTATIONS: Final = (
         tidying.tidy,
         "{shown, *made}",
         "made",
+        first=4,
     ),
     mutation(
         "a card stays on the hotlist",
@@ -103,6 +110,7 @@ MUTATIONS: Final = (
         memory.Memory.replaced,
         "self.believed.sealed(snapshot.settled)",
         "pass",
+        first=4,
     ),
     mutation(
         "a peer's blocks are held and not counted",
@@ -110,6 +118,7 @@ MUTATIONS: Final = (
         memory.Memory.merged,
         "self.held.add_columns(columns)",
         "pass",
+        first=3,
     ),
     # ---- What is forgotten ----
     mutation(
@@ -119,6 +128,7 @@ MUTATIONS: Final = (
         "(head.replica == BLOCK.c.replica) & same_end",
         "(head.replica == BLOCK.c.replica)",
         theme=STRANGER,
+        first=36,
     ),
     mutation(
         "a terminal forgets before the retention time has passed",
@@ -127,5 +137,6 @@ MUTATIONS: Final = (
         "now_ms - retention_ms",
         "now_ms",
         theme=STRANGER,
+        first=30,
     ),
 )
