@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 
 from crdt.block import contents, parse, seal
-from crdt.documents import FLEET_DOCUMENT, SignedDocument
+from crdt.documents import FLEET_DOCUMENT, MAX_VERSION, SignedDocument
 from crdt.errors import RefusalCode
 from crdt.facts import Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Heads, Message, Refusal
 from crdt.frontier import MAX_FRONTIER
 from crdt.pull import Pull
-from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Event
 from crdt.signing import SigningKey
+from hub.recalling import MAX_BELIEVED
 from hub.settings import HubSettings
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, Terminal, first
@@ -341,3 +342,16 @@ async def test_a_list_for_which_there_is_no_room_is_refused_and_changes_nothing(
     assert first(events, "Refusal").code is RefusalCode.TOO_LARGE
     assert documents(events) == {}
     assert await asyncio.wrap_future(ledger.document(REVOKED_DOCUMENT)) == listed
+
+
+async def test_no_list_uses_up_the_numbers(depot: Depot) -> None:
+    """Invariant 8: the hub can go on above one that it signed after a terminal's lie, and not above whatever
+    a key that was stolen with an old backup has signed."""
+    bus, key = await depot.pair(), depot.hub.authority.ledger_key
+    for version in (MAX_BELIEVED + 1, MAX_VERSION):
+        lost = SignedDocument.seal(key, bus.fleet, REVOKED_DOCUMENT, version, NONE_REVOKED.encode())
+        events = await bus.exchange(DocumentFrame(lost.encode()))
+        if version == MAX_VERSION:
+            assert first(events, "Refusal").code is RefusalCode.TOO_LARGE
+        else:
+            assert documents(events)[REVOKED_DOCUMENT].version == version + 1
