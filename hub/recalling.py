@@ -20,7 +20,8 @@ from hub import restoring
 from hub.sealing import Sealer
 from hub.waiting import Wait
 
-MAX_BELIEVED: Final = 2**62  # of a document's number: there is as much room again above a terminal's lie
+MAX_BELIEVED: Final = 2**62  # of a document's number, by a terminal's word: half of them are left above a lie
+MAX_GIVEN: Final = MAX_BELIEVED + 2**61  # of one that a hub signed, maybe after a lie
 
 _FULL: Final = (
     "The list of identities that ended is full at the hub, and cannot take in those that this one names. The"
@@ -78,7 +79,7 @@ class Recall:
         if signer is None:
             raise UnknownAuthor("The list of revocations is not signed by a hub that is known here.")
         document.verify(signer)
-        if document.version > MAX_BELIEVED:
+        if document.version > MAX_GIVEN:
             raise TooLarge("The list of revocations has a number that no hub gives.")
 
     def _joined(

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 from crdt.block import contents, parse, seal
-from crdt.documents import FLEET_DOCUMENT, SignedDocument
+from crdt.documents import FLEET_DOCUMENT, MAX_VERSION, SignedDocument
 from crdt.errors import RefusalCode
-from crdt.facts import Kind
+from crdt.facts import Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Heads, Message, Refusal
+from crdt.frontier import MAX_FRONTIER
 from crdt.pull import Pull
-from crdt.revocations import REVOKED_DOCUMENT, Revocations
+from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Event
 from crdt.signing import SigningKey
+from hub.recalling import MAX_BELIEVED
 from hub.settings import HubSettings
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, Terminal, first
@@ -323,3 +325,56 @@ async def test_a_hub_whose_marks_went_back_too_hears_from_a_terminal_what_it_had
         answered = documents(await bus.exchange(*told))[REVOKED_DOCUMENT]
         assert answered.version > lost.version
         assert stolen.key.replica in Revocations.decode(answered.body).cut_offs
+
+
+@pytest.mark.may_block("a start and an end of the hub wait for the disk")
+async def test_a_list_of_a_life_of_the_hub_that_it_has_never_heard_of_is_joined(
+    settings: HubSettings, tmp_path: Path
+) -> None:
+    """One backup is put back twice: of the key that the hub had in between it knows nothing."""
+    backup = tmp_path / "backup"
+    async with up(settings) as depot:
+        bus, stolen = await depot.pair("Bus 1"), await depot.pair("Bus 2")
+        await back_up(depot, backup)
+        await top_up(depot, "request-1")
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        between = depot.hub.ledger.replica
+        await revoke(depot, "Bus 2")
+        told = await lost_list(depot, at(depot, bus))
+        await top_up(depot, "request-2")
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        assert between not in depot.hub.ledger.authors()
+        answered = documents(await at(depot, bus).exchange(*told))[REVOKED_DOCUMENT]
+        assert answered.version > SignedDocument.decode(told[1].raw).version
+        assert stolen.key.replica in Revocations.decode(answered.body).cut_offs
+
+
+async def test_a_list_for_which_there_is_no_room_is_refused_and_changes_nothing(depot: Depot) -> None:
+    """Invariant 8: not a part of it. The terminal is told that this is for good, with no list beside it."""
+    bus = await depot.pair()
+    ledger, authority = depot.hub.ledger, depot.hub.authority
+    full = Revocations({ReplicaId(number.to_bytes(16, "big")): 0 for number in range(1, MAX_FRONTIER + 1)})
+    key = authority.ledger_key
+    listed = SignedDocument.seal(key, bus.fleet, REVOKED_DOCUMENT, 5, full.encode())
+    await asyncio.wrap_future(ledger.put_document(listed))
+    body = Revocations({ReplicaId(b"one more identity"[:16]): 0}).encode()
+    lost = SignedDocument.seal(key, bus.fleet, REVOKED_DOCUMENT, 6, body)
+    events = await bus.exchange(DocumentFrame(lost.encode()))
+    assert first(events, "Refusal").code is RefusalCode.TOO_LARGE
+    assert documents(events) == {}
+    assert await asyncio.wrap_future(ledger.document(REVOKED_DOCUMENT)) == listed
+
+
+async def test_no_list_uses_up_the_numbers(depot: Depot) -> None:
+    """Invariant 8: the hub can go on above one that it signed after a terminal's lie, and not above whatever
+    a key that was stolen with an old backup has signed."""
+    bus, key = await depot.pair(), depot.hub.authority.ledger_key
+    for version in (MAX_BELIEVED + 1, MAX_VERSION):
+        lost = SignedDocument.seal(key, bus.fleet, REVOKED_DOCUMENT, version, NONE_REVOKED.encode())
+        events = await bus.exchange(DocumentFrame(lost.encode()))
+        if version == MAX_VERSION:
+            assert first(events, "Refusal").code is RefusalCode.TOO_LARGE
+        else:
+            assert documents(events)[REVOKED_DOCUMENT].version == version + 1

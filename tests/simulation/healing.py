@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Final
 from tests.simulation.adoptions import each_once
 from tests.simulation.diary import check_all_complete, check_days
 from tests.simulation.hub_actions import night
-from tests.simulation.keeping import check_ended, check_keepsakes, keeps_more, keepsakes, known_to_have_ended
+from tests.simulation.keeping import (
+    check_ended,
+    check_keepsakes,
+    keeps_more,
+    keepsakes,
+    known_to_have_ended,
+    knows_more,
+)
 from tests.simulation.meetings import bring_lost
 from tests.simulation.network import NO_FAULTS
 from tests.simulation.oracle import NOTHING, Broken, expect
@@ -62,12 +69,16 @@ def _end_the_day(world: World) -> None:
 
 def _agree(world: World) -> None:
     for _ in range(MAX_ROUNDS):
-        behind = [bus for bus in world.present() if not bus.agrees() or keeps_more(world, bus)]
+        behind = [bus for bus in world.present() if _is_behind(world, bus)]
         if not behind:
             return
         for bus in sorted(behind, key=lambda bus: -bus.ledger.held()[0]):  # who only takes comes last
             expect(world.sync(bus), f"{bus.name} cannot sync though everything works: {world.trace[-1][-1]}")
     raise Broken(f"no agreement after {MAX_ROUNDS} rounds")
+
+
+def _is_behind(world: World, bus: Bus) -> bool:
+    return not bus.agrees() or keeps_more(world, bus) or knows_more(world, bus)
 
 
 def _decide(world: World) -> bool:

@@ -22,6 +22,11 @@ def keeps_more(world: World, bus: Bus) -> bool:
     return not kept <= world.hub.evidence.hashes()
 
 
+def knows_more(world: World, bus: Bus) -> bool:
+    """Whether a terminal knows of somebody's end that the hub has lost, and had no time for."""
+    return not bus.ledger.revocations().cut_offs.keys() <= world.hub.cut_offs.keys()
+
+
 def keepsakes(world: World) -> set[Fact]:
     """All that terminals keep for a hub that was put back."""
     if not world.hub.put_back:
