@@ -14,10 +14,11 @@ from edge.settings import load_settings
 
 # sysexits.h: a service manager can tell what a restart may mend.
 EX_UNAVAILABLE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 69, 74, 75, 78
+INTERRUPTED = 130  # by Ctrl-C, as a shell gives it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the terminal until it is told to stop; returns the exit code."""
+    """Run the terminal until it is told to stop; returns the exit code. 130: by Ctrl-C before it ran."""
     parser = argparse.ArgumentParser(prog="farebox-edge", description="Takes taps at one door of one bus.")
     parser.add_argument(
         "--settings", type=Path, required=True, help="the TOML file described in edge/README.md"
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EdgeError, LedgerError) as error:
         sys.stderr.write(f"farebox-edge: {error}\n")
         return exit_code(error)
+    except KeyboardInterrupt:  # once it runs, it stops by itself, with 0
+        sys.stderr.write("farebox-edge: Stopped before it took taps.\n")
+        return INTERRUPTED
     return 0
 
 

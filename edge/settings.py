@@ -202,11 +202,16 @@ def _read(path: Path) -> Mapping[str, object]:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise SettingsError(f"{path}: the settings file cannot be read ({error.strerror}).") from error
+        raise SettingsError(
+            f"{path}: the settings file cannot be read ({error.strerror}). Use sudo, or name the"
+            " terminal's own with --settings."
+        ) from error
     if len(raw) > MAX_FILE_BYTES:
         raise SettingsError(f"{path}: the settings file is larger than {MAX_FILE_BYTES} bytes.")
     try:
         return tomllib.loads(raw.decode())
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: the settings file is no UTF-8 text.") from error
     except (ValueError, RecursionError) as error:  # a plain ValueError is a number of thousands of digits
         raise SettingsError(f"{path}: the settings file is not TOML ({error}).") from error
 

@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 from edge.clock import UNKNOWN_ERROR_MS
 from edge.courier_words import exported_all, imported_all, tell_export, tell_import
-from edge.errors import EdgeError
+from edge.errors import ControlError, EdgeError
 from edge.local import Json, ask
 from edge.settings import load_settings
 from edge.tech_courier import SETTLEMENT, export_file, import_file
-from edge.tech_output import say
+from edge.tech_output import say, write_anything
 from edge.tech_settings import change_settings, show, tell_settings
 from edge.words import money
 
@@ -23,30 +23,59 @@ DEFAULT_SETTINGS = Path("/etc/farebox/edge.toml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 refused or not running."""
+    """Run one command; returns the exit code: 0 done, 1 refused or not running, 130 stopped by Ctrl-C."""
+    write_anything()
     options = _parser().parse_args(arguments)
     try:
         path = options.socket or load_settings(options.settings).control_socket
         answer = options.ask(path, options)
+        say(json.dumps(answer, indent=2) + "\n" if options.json else _told(path, options, answer))
     except EdgeError as error:
         sys.stderr.write(f"farebox-tech: {error}\n")
         return 1
-    say(json.dumps(answer, indent=2) + "\n" if options.json else options.tell(answer))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"farebox-tech: {_STOPPED}\n")
+        return 130
     return 0 if options.good(answer) else 1
+
+
+def _told(path: Path, options: argparse.Namespace, answer: Json) -> str:
+    try:
+        return str(options.tell(answer))
+    except (KeyError, TypeError) as error:
+        raise ControlError(
+            f"What answers at {path} is not a terminal of this version. Name the terminal's own settings with"
+            " --settings, or start it again if it was updated."
+        ) from error
+
+
+_STOPPED = (
+    "Stopped. The terminal goes on, and may have done it all the same: `farebox-tech status` tells. No file"
+    " is left half written, and what was imported before stays."
+)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="farebox-tech", description=__doc__.partition(": ")[2])
-    parser.add_argument(
-        "--settings", type=Path, default=DEFAULT_SETTINGS, help="the terminal's settings file"
-    )
-    parser.add_argument("--socket", type=Path, help="its control socket, instead of looking in the settings")
-    parser.add_argument("--json", action="store_true", help="print the terminal's answer as it is")
+    parser.set_defaults(settings=DEFAULT_SETTINGS, socket=None, json=False)
+    _add_shared(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_own_commands(commands)
     _add_settings_commands(commands)
     _add_ledger_commands(commands)
     return parser
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    """What may stand before the command or after it: what is not said in one place leaves the other alone."""
+    unsaid = argparse.SUPPRESS
+    which = f"the terminal's settings file (default: {DEFAULT_SETTINGS})"
+    where = "its control socket, instead of looking in the settings"
+    parser.add_argument("--settings", type=Path, default=unsaid, help=which)
+    parser.add_argument("--socket", type=Path, default=unsaid, help=where)
+    parser.add_argument(
+        "--json", action="store_true", default=unsaid, help="print the terminal's answer as it is"
+    )
 
 
 def _add_own_commands(commands: Any) -> None:
@@ -100,6 +129,7 @@ def _command(
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text)
     parser.set_defaults(ask=asks, tell=tells, good=good)
+    _add_shared(parser)
     return parser
 
 
@@ -116,7 +146,7 @@ def _sync(path: Path, _options: argparse.Namespace) -> Json:
 
 
 def _card(path: Path, options: argparse.Namespace) -> Json:
-    return ask(path, "GET", f"/cards/{quote(options.uid, safe='')}")
+    return ask(path, "GET", f"/cards/{quote(options.uid, safe='', errors='replace')}")
 
 
 def _peers(path: Path, _options: argparse.Namespace) -> Json:

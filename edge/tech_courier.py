@@ -96,7 +96,7 @@ def export_file(path: Path, options: Namespace) -> Json:
 def import_file(path: Path, options: Namespace) -> Json:
     """Bring a courier file to the terminal. Raises ControlError with a sentence."""
     _paired(path)
-    with _reading(options.file, _IMPORT_GOES_ON):
+    with _reading(options.file, _NOT_IMPORTED):
         size = options.file.stat().st_size
         file = options.file.open("rb")
     with file, Progress("importing", size, "bytes") as progress:
@@ -205,6 +205,7 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+_NOT_IMPORTED = "Nothing was imported. Look whether the name is right and the stick is in."
 _IMPORT_GOES_ON = "What was imported before stays, and importing it again goes on from there."
 _NOT_LEFT_OUT = (
     "Nothing was exported, and the taps are safe in the terminal. Name an earlier courier file of this fleet,"

@@ -9,15 +9,17 @@ from pathlib import Path
 
 from crdt.errors import StoreError
 from hub import app, cli_days, cli_ledger, cli_operate, founding, settings
-from hub.cli_text import ask_hub, close_output, say
-from hub.errors import HubError, SetupError
+from hub.cli_text import ask_hub, close_output, say, write_anything
+from hub.errors import HubError, SetupError, Stopped
 
 PASSWORD_VARIABLE = "FAREBOX_OPERATOR_PASSWORD"  # noqa: S105  (the variable's name)
 MAX_PASSWORD_FILE_BYTES = 4096
+INTERRUPTED = 130  # the exit status of what Ctrl-C ended, as a shell gives it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
+    write_anything()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["demo"]:
         return _demo(arguments[1:])
@@ -27,9 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(options)
     except (HubError, StoreError) as error:
         sys.stderr.write(f"farebox-hub: {error}\n")
-        return 1
+        return INTERRUPTED if isinstance(error, Stopped) else 1
     except KeyboardInterrupt:
-        return 130
+        sys.stderr.write("farebox-hub: Stopped.\n")
+        return INTERRUPTED
     except BrokenPipeError:  # whoever read it, such as `head`, has read enough
         close_output()
         return 1
@@ -122,7 +125,8 @@ def _read_password(options: argparse.Namespace) -> str:
             with options.password_file.open(encoding="utf-8") as file:
                 return str(file.readline(MAX_PASSWORD_FILE_BYTES)).rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise SetupError(f"The password file {options.password_file} cannot be read: {error}.") from error
+            why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+            raise SetupError(f"The password file {options.password_file} cannot be read: {why}.") from error
     if given := os.environ.get(PASSWORD_VARIABLE):
         return given
     if not sys.stdin.isatty():

@@ -2,10 +2,9 @@
 
 import argparse
 from typing import Any
-from urllib.parse import quote
 
 from hub.cli_operate import Command
-from hub.cli_text import ask_hub, local_time, money_text, say, table
+from hub.cli_text import ask_hub, in_address, local_time, money_text, say, table
 from hub.daybook import GapRow, TerminalDay
 from hub.daywords import completeness, silence
 from hub.evidence import SilentRow
@@ -26,11 +25,11 @@ def add(command: Command) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    _show(options, ask_hub(options, "GET", f"/days/{quote(options.day, safe='')}"))
+    _show(options, ask_hub(options, "GET", f"/days/{in_address(options.day)}"))
 
 
 def _close(options: argparse.Namespace) -> None:
-    _show(options, ask_hub(options, "POST", f"/days/{quote(options.day, safe='')}/close", {}))
+    _show(options, ask_hub(options, "POST", f"/days/{in_address(options.day)}/close", {}))
 
 
 def _show(options: argparse.Namespace, page: dict[str, Any]) -> None:

@@ -91,8 +91,8 @@ def _save(options: argparse.Namespace, target: str, what: str) -> int:
         raise FileTrouble(f"{options.file} is there already and was not touched. Name another.") from error
     except OSError as error:
         raise FileTrouble(
-            f"{options.file} cannot be made: {error.strerror}. Look whether its directory is there and you "
-            "may write there."
+            f"{options.file} cannot be made: {error.strerror}. Nothing was written. Look whether its "
+            "directory is there, is not write-protected, and you may write there."
         ) from error
     try:
         with BufferedWriter(made) as file:

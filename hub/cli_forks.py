@@ -4,11 +4,10 @@ import argparse
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
-from urllib.parse import quote
 
 from crdt.facts import Kind
 from crdt.store.quarantine import ADOPTED
-from hub.cli_text import ask_hub, local_time, money_text, say, table
+from hub.cli_text import ask_hub, in_address, local_time, money_text, say, table
 from hub.daywords import numbers
 from hub.errors import SetupError
 from hub.kindwords import kind_word
@@ -143,7 +142,7 @@ def _every_fork(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
 def _entries(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Of all pages."""
     for page in itertools.count(1):
-        found = ask_hub(options, "GET", f"/ledger/blocks/{quote(str(options.file), safe='')}?page={page}")
+        found = ask_hub(options, "GET", f"/ledger/blocks/{in_address(str(options.file))}?page={page}")
         yield from found["entries"]
         if not found["more"]:
             return

@@ -5,11 +5,10 @@ import secrets
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
 
 from crdt.facts import Kind
 from hub import cli_settings
-from hub.cli_text import ask_hub, local_time, money_text, say, table
+from hub.cli_text import ask_hub, in_address, local_time, money_text, say, table
 from hub.errors import SetupError
 from hub.kindwords import kind_word
 from hub.overview import TerminalRow
@@ -58,7 +57,7 @@ def _invite(options: argparse.Namespace) -> None:
 def _cards(options: argparse.Namespace) -> None:
     if options.action == "list":
         money = money_text(options)
-        rows = ask_hub(options, "GET", f"/cards?after={quote(options.card, safe='')}")
+        rows = ask_hub(options, "GET", f"/cards?after={in_address(options.card)}")
         table(
             ["card", "balance", ""],
             [[row["card"], money(row["balance_minor"]), ", ".join(_refused(row))] for row in rows],
@@ -66,7 +65,7 @@ def _cards(options: argparse.Namespace) -> None:
         return
     if not options.card:
         raise SetupError(f"Say which card: `farebox-hub cards {options.action} CARD`, its id in hex.")
-    target = f"/cards/{quote(options.card, safe='')}"
+    target = f"/cards/{in_address(options.card)}"
     if options.action == "show":
         _show_card(ask_hub(options, "GET", target), money_text(options))
     else:
@@ -157,6 +156,8 @@ def _say_what_is_to_come(options: argparse.Namespace, name: str) -> None:
 def _fleet(options: argparse.Namespace) -> None:
     if options.action == "set":
         changes = dict(_change(text) for text in options.changes)
+        if not changes:
+            raise SetupError("Say what to set: `farebox-hub fleet set flat_fare=2.50`.")
         view = ask_hub(options, "POST", "/fleet", changes)
     else:
         view = ask_hub(options, "GET", "/fleet")

@@ -2,9 +2,8 @@
 
 import argparse
 from typing import Any
-from urllib.parse import quote
 
-from hub.cli_text import ask_hub, say
+from hub.cli_text import ask_hub, in_address, say
 from hub.errors import SetupError
 
 TARGET = "/terminals/settings"
@@ -12,7 +11,7 @@ TARGET = "/terminals/settings"
 
 def show(options: argparse.Namespace) -> None:
     """Print them."""
-    _tell(ask_hub(options, "GET", f"{TARGET}?terminal={quote(_named(options), safe='')}"))
+    _tell(ask_hub(options, "GET", f"{TARGET}?terminal={in_address(_named(options))}"))
 
 
 def change(options: argparse.Namespace) -> None:

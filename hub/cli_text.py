@@ -1,14 +1,18 @@
 """What the commands of `farebox-hub` share: asking the running hub, and how things are written for people."""
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Any
+from urllib.parse import quote
 
 from hub import settings
 from hub.control_client import ask
+from hub.errors import FileTrouble, SetupError
 from hub.fleettext import format_money
 
 BAR_CELLS = 30
@@ -16,8 +20,25 @@ REDRAW_S = 0.1
 
 
 def ask_hub(options: argparse.Namespace, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
-    """One request to the running hub; its answer."""
+    """One request to the running hub; its answer. SetupError when what was typed is no text."""
+    _check_text(body)
     return ask(settings.load(options.settings).control_socket, method, target, body)
+
+
+def in_address(typed: str) -> str:
+    """What somebody typed, as a part of a request's address. SetupError when it is no text."""
+    _check_text(typed)
+    return quote(typed, safe="")
+
+
+def _check_text(typed: object) -> None:
+    try:
+        json.dumps(typed, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise SetupError(
+            "What you typed is no UTF-8 text, and nothing was asked of the hub. Type it again, in a shell "
+            "with LC_ALL=C.UTF-8 for instance."
+        ) from None
 
 
 def money_text(options: argparse.Namespace) -> Callable[[int], str]:
@@ -44,9 +65,25 @@ def table(titles: list[str], rows: list[list[str]]) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line, at once. Raises BrokenPipeError where nobody reads any more."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """Print a line, at once. BrokenPipeError where nobody reads any more, FileTrouble on a full disk."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        close_output()
+        raise FileTrouble(
+            f"What there is to read cannot be written where it was to go: {error.strerror}. What the hub was "
+            "asked for is done."
+        ) from error
+
+
+def write_anything() -> None:
+    """Print as an escape what the encoding of the screen lacks, instead of failing at it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def close_output() -> None:

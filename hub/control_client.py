@@ -9,7 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hub.errors import FileTrouble, HubFailed, HubNotRunning, RequestRefused
+from hub.errors import FileTrouble, HubFailed, HubNotRunning, RequestRefused, Stopped
 
 TIMEOUT_S = 30.0
 FILE_TIMEOUT_S = 900.0  # a backup of a large ledger takes its time before it begins
@@ -34,7 +34,8 @@ Progress = Callable[[int, int | None], None]  # bytes so far, and in all where t
 
 def download(path: Path, target: str, file: BinaryIO, progress: Progress) -> int:
     """Write the hub's answer to `file`; its length in bytes. Raises as `ask` does, and FileTrouble."""
-    with _answering(path, FILE_TIMEOUT_S) as connection:
+    stopped = f"Stopped. {file.name} was not complete and is removed; the ledger is unchanged."
+    with _answering(path, FILE_TIMEOUT_S, stopped) as connection:
         connection.request("GET", target)
         response = connection.getresponse()
         _check(response)
@@ -50,6 +51,9 @@ def download(path: Path, target: str, file: BinaryIO, progress: Progress) -> int
 
 def upload(path: Path, target: str, file: BinaryIO, size: int, progress: Progress) -> Any:
     """Send `file` to the hub; its answer. Raises as `ask` does, and FileTrouble."""
+    stopped = (
+        "Stopped. What the hub had taken by then is in the ledger. Import it again: nothing counts twice."
+    )
 
     def pieces() -> Iterator[bytes]:
         done = 0
@@ -58,7 +62,7 @@ def upload(path: Path, target: str, file: BinaryIO, size: int, progress: Progres
             done += len(piece)
             progress(done, size)
 
-    with _answering(path, FILE_TIMEOUT_S) as connection:
+    with _answering(path, FILE_TIMEOUT_S, stopped) as connection:
         headers = {"Content-Type": "application/octet-stream"}
         with suppress(BrokenPipeError, ConnectionResetError):  # it has read enough, and its answer says why
             connection.request("POST", target, pieces(), headers, encode_chunked=True)
@@ -69,8 +73,8 @@ def upload(path: Path, target: str, file: BinaryIO, size: int, progress: Progres
 
 def ask(path: Path, method: str, target: str, body: Mapping[str, object] | None = None) -> Any:
     """The hub's answer. HubNotRunning when nobody answers at `path`, RequestRefused when the answer is no,
-    HubFailed when it says nothing that could be understood."""
-    with _answering(path, TIMEOUT_S) as connection:
+    HubFailed when it says nothing that could be understood, Stopped when Ctrl-C came before the answer."""
+    with _answering(path, TIMEOUT_S, _STOPPED if method == "POST" else "Stopped.") as connection:
         payload = None if body is None else json.dumps(body)
         connection.request(method, target, payload, {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -119,13 +123,21 @@ def _check(response: http.client.HTTPResponse) -> None:
     raise RequestRefused(code, sentence, response.status)
 
 
+_STOPPED = "Stopped before the hub had answered. Look whether this was done before you ask again."
+
+
 @contextmanager
-def _answering(path: Path, timeout_s: float) -> Iterator[http.client.HTTPConnection]:
-    """A connection to the hub; HubNotRunning where nobody answers, or nobody any more."""
+def _answering(path: Path, timeout_s: float, stopped: str) -> Iterator[http.client.HTTPConnection]:
+    """A connection to the hub; HubNotRunning where nobody answers, or nobody any more.
+
+    `stopped`: what somebody is told who presses Ctrl-C.
+    """
     connection = _UnixConnection(path, timeout_s)
     try:
         _connect(connection, path)
         yield connection
+    except KeyboardInterrupt:
+        raise Stopped(stopped) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise HubNotRunning(
             f"The hub at {path} broke off, or took longer than {timeout_s:.0f} s. Look whether it runs, and "

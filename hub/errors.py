@@ -5,6 +5,7 @@ HubError
 |- SetupError         the hub cannot start as it stands (not initialised, port in use, key file unsafe)
 |- FileTrouble        a file that a command was given cannot be read or written
 |- HubNotRunning      a command needs the running hub and found none
+|- Stopped            a command was stopped before the hub had answered
 |- PutBack            the hub turned out to be an older copy of itself, and has to start again
 |- HubFailed          the running hub failed at what a command asked for
 `- RequestRefused     somebody asked for something the hub does not do: `.status` is the HTTP status
@@ -31,6 +32,10 @@ class FileTrouble(HubError):
 
 class HubNotRunning(HubError):
     """A command needs the running hub and none answers on its control socket."""
+
+
+class Stopped(HubError):
+    """A command was stopped by Ctrl-C before the hub had answered; the message says what that leaves."""
 
 
 class PutBack(HubError):

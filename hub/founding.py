@@ -127,7 +127,7 @@ def opened(settings: HubSettings, environment: Mapping[str, str]) -> Iterator[tu
 
     One process at a time has it with these settings. LedgerBusy when another one does.
     """
-    if not settings.store_url and not settings.database.exists():
+    if not settings.store_url and not _is_there(settings.database):
         raise _not_founded(settings)
     # The marks are let go of after the database: its last writes still count this process's row up.
     with ExitStack() as held, open_store(settings, environment) as database:
@@ -138,6 +138,16 @@ def opened(settings: HubSettings, environment: Mapping[str, str]) -> Iterator[tu
         if settings.store_url:  # a file has a lock of its own
             held.callback(_lock_marks(settings).release)
         yield database, secrets
+
+
+def _is_there(database: Path) -> bool:
+    try:
+        return database.exists()
+    except OSError as error:
+        raise SetupError(
+            f"The ledger {database} cannot be reached: {error.strerror}. Run the hub as the user who made it "
+            "or as root; as a service: sudo systemctl start farebox-hub."
+        ) from error
 
 
 def open_store(settings: HubSettings, environment: Mapping[str, str]) -> Store:

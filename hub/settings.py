@@ -241,8 +241,13 @@ def load(file: Path) -> HubSettings:
         raise SettingsError(
             f"There is no settings file {file}. Run `farebox-hub init --settings {file}` first."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The settings file {file} cannot be read: {error}.") from error
+    except OSError as error:
+        raise SettingsError(
+            f"The settings file {file} cannot be read: {error.strerror}. Run this with sudo, or "
+            "name another with --settings."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"The settings file {file} cannot be read: it is no UTF-8 text.") from error
     except RecursionError as error:
         raise SettingsError(f"The settings file {file} is nested too deeply.") from error
     except ValueError as error:  # TOMLDecodeError is one; int() has its own for thousands of digits

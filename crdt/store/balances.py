@@ -73,7 +73,7 @@ class Standing:
 
 
 _STANDING: Final = Statement(select(*(HUB.c[name] for name in Standing.__dataclass_fields__)))
-_COUNTERS: Final = ("position", "deltas", "deltas_minor", "openings_minor", "projected", "learnt", "numbered")
+_COUNTERS: Final = ("position", "deltas", "deltas_minor", "openings_minor", "projected", "numbered")
 _BEGIN: Final = Bulk(HUB, ("id", "fleet", "series", "floor_minor", *_COUNTERS))
 _FLAGS: Final = Statement(select(CARD.c.flags).where(CARD.c.card == bindparam("card")))
 _SUMS: Final = Statement(select(total(CARD.c.sum_minor), total(CARD.c.opening_minor)))

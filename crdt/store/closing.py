@@ -1,7 +1,7 @@
 """Closing a day: once the history has all of the record, and nothing is still to leave it.
 
-A history that is made again is far behind, and nobody's merge waits until it has caught up: it does so some
-blocks a transaction, and the last of these closes the day.
+Where a month of taps came at once the history is far behind, and nobody's merge waits until it has caught up:
+it does so some blocks a transaction, and the last of these closes the day.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What is here is still being counted: the history is made again, or much leaves the record."""
+    """What is here is still being counted: much has come at once, or leaves the record."""
 
 
 Completeness = Complete | Missing | Open | Behind

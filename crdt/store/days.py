@@ -167,11 +167,6 @@ def take_back(connection: Connection, deltas: Sequence[Delta], at_ms: int) -> No
     adjust(connection, deltas, at_ms, sign=-1)
 
 
-def forget(connection: Connection) -> None:
-    """Forget all that is projected; what was closed, and its adjustments, stay."""
-    connection.execute(QUARTER.delete())
-
-
 def adjust(connection: Connection, deltas: Sequence[Delta], learnt_ms: int, sign: int = 1) -> None:
     """Note facts that were learnt, or lost with `sign` -1, of days that were closed before."""
     if not deltas:

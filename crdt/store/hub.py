@@ -178,10 +178,6 @@ class HubLedger(HearingLedger):
             self._database.write(work, rank=Rank.URGENT, after=lambda result: self._parts.publish(result[1]))
         )
 
-    def rebuild(self) -> Future[None]:
-        """Make the history again from the record: done when it is forgotten; it comes in the background."""
-        return self._parts.projection.rebuild()
-
     # ---- Authors and documents ----
 
     def amend(self, work: Callable[[Amendment], T], after: Callable[[], None] | None = None) -> Future[T]:
@@ -214,7 +210,7 @@ class HubLedger(HearingLedger):
         """Fix a day's figures; what is learnt of it later becomes adjustments. Again changes nothing.
 
         Of a day that overlaps closed ones what they leave of it is closed. Done once the history has caught
-        up, which is long where it is made again.
+        up, which is long where a month of taps came at once.
         """
         return self._parts.closing.close(day, at_ms)
 

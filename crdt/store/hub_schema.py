@@ -24,7 +24,6 @@ HUB: Final = Table(
     number("deltas_minor"),
     number("openings_minor"),
     number("projected"),  # the last block in `history`, by its ordinal
-    number("learnt"),  # the last block that ever was: what is projected again was known before
     number("numbered"),  # the last number given to a card
     number("floor_minor"),  # a card whose balance is below is overdrawn
     Column("judge_after", short_bytes(16)),  # the cards after this one are still judged by it; NULL: none are
@@ -118,7 +117,7 @@ LISTED: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# The facts as rows, for people: a projection of the blocks that may lag and can be made again.
+# The facts as rows, for people: a projection of the blocks that may lag.
 HISTORY: Final = Table(
     "history",
     HUB_METADATA,
@@ -193,7 +192,7 @@ DAY_FIGURE: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# What was learnt of a closed day later. Facts of their own, which a projection made again leaves alone.
+# What was learnt of a closed day later.
 DAY_ADJUSTMENT: Final = Table(
     "day_adjustment",
     HUB_METADATA,

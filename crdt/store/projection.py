@@ -1,9 +1,12 @@
-"""The history of cards as rows, for people: made from the record after the merge, and any time again."""
+"""The history of cards as rows, for people: made from the record after the merge, each block once.
+
+How far it has come is written with the rows, so that whoever goes on makes none twice. A row's id stands for
+the moment at which the hub learnt of it, so rows are never made anew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, tuple_
@@ -26,8 +29,8 @@ CATCH_UP_STEPS: Final = 4  # in one transaction that also does something else
 _COLUMNS: Final = tuple(column.name for column in HISTORY.columns if column.name != "id")
 _INSERT: Final = Bulk(HISTORY, _COLUMNS)
 CONTENT: Final = tuple(column for column in HISTORY.columns if column.name not in ("id", "replica", "seq"))
-_STANDS: Final = Statement(select(HUB.c.projected, HUB.c.learnt))
-_STAND: Final = Statement(HUB.update().values(projected=bindparam("last"), learnt=bindparam("learnt")))
+_STANDS: Final = Statement(select(HUB.c.projected))
+_STAND: Final = Statement(HUB.update().values(projected=bindparam("last")))
 _NEXT: Final = Statement(
     select(BLOCK.c.ordinal, BLOCK.c.raw)
     .where(BLOCK.c.ordinal > bindparam("after"))
@@ -53,7 +56,7 @@ _FORGET: Final = Statement(
 )
 _LAST: Final = select(func.coalesce(func.max(BLOCK.c.ordinal), 0)).scalar_subquery()
 _HAS_ALL: Final = Statement(select(HUB.c.projected >= _LAST))
-_END_HERE: Final = Statement(HUB.update().values(projected=_LAST, learnt=_LAST))  # ordinals come again
+_END_HERE: Final = Statement(HUB.update().values(projected=_LAST))  # ordinals come again
 
 
 class Step(NamedTuple):
@@ -84,10 +87,6 @@ class Projection:
         """Catch up with the record, in the background."""
         self._chore.begin()
 
-    def rebuild(self) -> Future[None]:
-        """Forget all rows and make them again from the record."""
-        return self._database.write(_forget, after=lambda _result: self.follow())
-
     def _after(self, step: Step) -> None:
         if step.cards:
             self._projected(step.cards)
@@ -95,22 +94,15 @@ class Projection:
 
 def project_some(connection: Connection, at_ms: int) -> Step:
     """Project the next STEP_BLOCKS blocks. `at_ms`: when what is learnt of closed days is learnt."""
-    after, learnt = _STANDS.rows(connection)[0]
-    found = _NEXT.rows(connection, after=after)
+    found = _NEXT.rows(connection, after=_STANDS.value(connection))
     if not found:
         return Step(frozenset(), more=False)
-    deltas: list[Delta] = []
-    new: list[Delta] = []
-    for ordinal, raw in found:
-        facts = _deltas(parse(raw))
-        deltas += facts
-        new += facts if ordinal > learnt else ()
+    deltas = [delta for _, raw in found for delta in _deltas(parse(raw))]
     days.add(connection, deltas)
-    days.adjust(connection, new, at_ms)
+    days.adjust(connection, deltas, at_ms)
     rows = [(delta.replica, delta.seq, *fact_row(delta)) for delta in deltas]
     _INSERT.run(connection, rows)
-    last = found[-1][0]
-    _STAND.run(connection, last=last, learnt=max(last, learnt))
+    _STAND.run(connection, last=found[-1][0])
     return Step(frozenset(delta.card for delta in deltas), more=len(found) == STEP_BLOCKS)
 
 
@@ -123,7 +115,7 @@ def catch_up(connection: Connection, at_ms: int) -> None:
 def catch_up_some(connection: Connection, at_ms: int) -> bool:
     """Project so much that nobody waits long; whether the history may still be behind after that.
 
-    It is far behind while it is made anew.
+    It is far behind when a month of taps came at once.
     """
     return all(project_some(connection, at_ms).more for _ in range(CATCH_UP_STEPS))
 
@@ -228,9 +220,3 @@ def _query() -> Select[Any]:
 
 def _facts(connection: Connection, query: Select[Any]) -> list[Delta]:
     return [delta_of(row[0], row[1], tuple(row[2:])) for row in connection.execute(query)]
-
-
-def _forget(connection: Connection) -> None:
-    connection.execute(HISTORY.delete())
-    days.forget(connection)
-    connection.execute(HUB.update().values(projected=0))

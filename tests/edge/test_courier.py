@@ -346,7 +346,7 @@ async def test_what_cannot_be_had_or_is_no_courier_file_is_a_sentence(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert await farebox_tech(sockets[0], "import", tmp_path / "nowhere") == 1
-    assert "cannot be read (No such file" in capsys.readouterr().err
+    assert "cannot be read (No such file or directory). Nothing was imported." in capsys.readouterr().err
     (tmp_path / "text").write_text("shopping list")
     assert await farebox_tech(sockets[0], "import", tmp_path / "text") == 1
     assert "is not a courier file" in capsys.readouterr().err

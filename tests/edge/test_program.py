@@ -1,9 +1,13 @@
 """The terminal as a program: whatever keeps it from starting is one sentence and an exit code."""
 
+import contextlib
 import json
 import os
 import resource
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -222,6 +226,97 @@ def test_no_running_terminal_is_a_sentence_that_says_how_to_start_one(
     assert "systemctl start farebox-edge" in capsys.readouterr().err
     assert tech.main(["--settings", "/nonexistent.toml", "status"]) == 1
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_the_settings_may_stand_after_the_command_too(
+    bus: Bus, reader: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with farebox-hub: whoever types it at the end is understood."""
+    with bus.terminal() as terminal:
+        terminal.line_with("not paired yet")
+        assert tech.main(["status", "--json", "--settings", str(bus.settings_file)]) == 0
+        assert json.loads(capsys.readouterr().out)["paired"] is False
+        assert tech.main(["--json", "status", "--socket", str(bus.settings.control_socket)]) == 0
+        assert json.loads(capsys.readouterr().out)["paired"] is False
+
+
+@contextlib.contextmanager
+def answering(place: Path) -> Iterator[socket.socket]:
+    """A socket at which somebody may listen who is no terminal."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+        yield listener
+
+
+def farebox_tech_process(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "edge.tech", *arguments],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_ctrl_c_says_what_it_leaves(tmp_path: Path) -> None:
+    """The terminal goes on with what it was asked for, and nobody has heard what became of it."""
+    with answering(tmp_path / "control.sock") as listener:
+        command = farebox_tech_process("--socket", str(tmp_path / "control.sock"), "sync")
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            command.send_signal(signal.SIGINT)
+            _, errors = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert errors.startswith("farebox-tech: Stopped. The terminal goes on")
+    assert len(errors.splitlines()) == 1
+
+
+def test_ctrl_c_before_it_runs_is_a_sentence(tmp_path: Path) -> None:
+    """Held at its settings, which come through a pipe."""
+    os.mkfifo(tmp_path / "edge.toml")
+    command = subprocess.Popen(
+        [sys.executable, "-m", "edge", "--settings", str(tmp_path / "edge.toml")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with (tmp_path / "edge.toml").open("wb"):  # waits for the one who reads
+        command.send_signal(signal.SIGINT)
+        _, errors = command.communicate(timeout=60)
+    assert (command.returncode, errors) == (130, "farebox-edge: Stopped before it took taps.\n")
+
+
+def answer(listener: socket.socket, body: bytes) -> None:
+    """One request, whatever it is."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+def test_what_is_no_terminal_is_told_apart_from_one(tmp_path: Path) -> None:
+    """Such as a hub's control socket, which knows a status too."""
+    with answering(tmp_path / "control.sock") as listener:
+        command = farebox_tech_process("--socket", str(tmp_path / "control.sock"), "status")
+        answer(listener, b'{"fleet": "00"}')
+        _, errors = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert errors.startswith("farebox-tech: What answers at ")
+    assert len(errors.splitlines()) == 1
+
+
+def test_what_the_screen_cannot_show_is_escaped(tmp_path: Path) -> None:
+    """A note in any language is no reason to fail, whatever the locale is."""
+    fields = {name: {"notes": "Türe klemmt"} for name in ("document", "in_use", "after_start")}
+    with answering(tmp_path / "control.sock") as listener:
+        arguments = ("--socket", str(tmp_path / "control.sock"), "show")
+        command = farebox_tech_process(*arguments, PYTHONIOENCODING="ascii")
+        answer(listener, json.dumps({**fields, "paired": True}).encode())
+        output, errors = command.communicate(timeout=60)
+    assert (command.returncode, output, errors) == (0, "notes:   T\\xfcre klemmt\n", "")
 
 
 GARBAGE = [

@@ -166,7 +166,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     ("raw", "says"),
     [
         (b"[terminal", "the settings file is not TOML"),
-        (b"\xff\xfe", "the settings file is not TOML"),
+        (b"\xff\xfe", "the settings file is no UTF-8 text"),
         (b"a = " + b"[" * 20_000, "the settings file is not TOML"),
         (b"#" * (MAX_FILE_BYTES + 1), "the settings file is larger than"),
     ],

@@ -1,6 +1,7 @@
 """`farebox-hub` as a person meets it: real processes; every mistake is one sentence, never a traceback."""
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -74,6 +75,94 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(tmp_path: Path) -> None
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_output_that_finds_no_room_is_a_sentence(tmp_path: Path) -> None:
+    """`farebox-hub … > FILE` on a full disk: it was done all the same, and whoever asked has to know."""
+    hub = HubProcess(tmp_path)
+    places = ("--state-directory", str(tmp_path / "state"), "--key-file", str(tmp_path / "hub.key"))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "hub", "init", *places, "--settings", str(hub.settings)],
+            env={**os.environ, "FAREBOX_OPERATOR_PASSWORD": PASSWORD},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert "No space left on device. What the hub was asked for is done." in sentence(done)
+
+
+def test_what_the_screen_cannot_show_is_escaped(tmp_path: Path) -> None:
+    """A name of a route or a bus is no reason to fail, whatever the locale is."""
+    hub = HubProcess(tmp_path / "dépôt")
+    hub.directory.mkdir()
+    places = ("--state-directory", str(tmp_path / "state"), "--key-file", str(tmp_path / "hub.key"))
+    done = hub.command("init", *places, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "d\\xe9p\\xf4t" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cards", "show", "\udcff"),
+        ("terminals", "show", "\udcff"),
+        ("report", "\udcff"),
+        ("topup", UID, "\udcff"),
+        ("ledger", "adopt", "\udcff"),
+        ("terminals", "set", "Bus 1", "notes=\udcff"),
+    ],
+)
+def test_what_is_no_text_is_asked_of_nobody(
+    hub: HubProcess, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    """Bytes typed in another encoding than the shell's."""
+    assert "no UTF-8 text, and nothing was asked" in Shell(hub, capsys).sentence(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("topup", UID, "5"), "Look whether this was done before you ask again."),
+        (("cards",), "Stopped."),
+        (("ledger", "import", "STICK"), "Import it again: nothing counts twice."),
+        (("ledger", "export", "FILE"), "was not complete and is removed; the ledger is unchanged."),
+    ],
+)
+def test_ctrl_c_says_what_it_leaves(hub: HubProcess, arguments: tuple[str, ...], says: str) -> None:
+    """Before the answer nobody knows whether money was booked; a file is whole or not there."""
+    place = load(hub.settings).control_socket
+    (hub.directory / "STICK").write_bytes(b"stick")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+        command = subprocess.Popen(
+            [sys.executable, "-m", "hub", *arguments, "--settings", str(hub.settings)],
+            cwd=hub.directory,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1)
+            command.send_signal(signal.SIGINT)
+            _, errors = command.communicate(timeout=60)
+    assert command.returncode == 130
+    assert errors.startswith("farebox-hub: Stopped")
+    assert says in errors
+    assert not (hub.directory / "FILE").exists()
+
+
+def test_a_ledger_of_another_user_is_a_sentence(hub: HubProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", refused)
+    expected = r"cannot be reached: Permission denied\. Run the hub as the user"
+    with pytest.raises(SetupError, match=expected), founding.opened(load(hub.settings), {}):
+        pass
 
 
 def test_init_again_changes_nothing(hub: HubProcess) -> None:
@@ -228,6 +317,7 @@ def test_a_day_at_the_depot(
     assert "Say which card" in run("cards", "show", status=1)
     assert "Say which terminal" in run("terminals", "revoke", status=1)
     assert "is not a change" in run("fleet", "set", "flat_fare", status=1)
+    assert "Say what to set" in run("fleet", "set", status=1)
     assert hub.stop(signal.SIGTERM) == 0
 
 

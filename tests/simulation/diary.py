@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LOOK_BACK: Final = 1  # days before the one that it is now
 _LEARNT: Final = """
-    SELECT block.replica, max(last_seq) FROM block, hub WHERE ordinal <= hub.learnt GROUP BY block.replica
+    SELECT block.replica, max(last_seq) FROM block, hub WHERE ordinal <= hub.projected GROUP BY block.replica
 """
 
 

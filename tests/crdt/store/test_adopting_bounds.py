@@ -23,6 +23,7 @@ from crdt.store.projection import CATCH_UP_STEPS, STEP_BLOCKS
 from crdt.store.rewriting import held
 from crdt.store.rounds import BLOCKS_AT_ONCE, FACTS_AT_ONCE
 from tests.crdt import world
+from tests.crdt.store.behind import forget_history
 from tests.crdt.store.branches import (
     COMMON,
     ONE,
@@ -130,7 +131,7 @@ def test_while_the_history_is_made_anew_a_step_brings_it_nearer_and_no_more(flee
 
     def work(connection: Connection) -> tuple[Adoption, int]:
         """At once, for where processes share a database one brings a history nearer that stands still."""
-        projection._forget(connection)
+        forget_history(connection)
         before = projection.lag(connection)
         return adopter.compare(connection, 9), before - projection.lag(connection)
 
@@ -142,13 +143,13 @@ def test_while_the_history_is_made_anew_a_step_brings_it_nearer_and_no_more(flee
     assert hub.balance(card(1)).result() == -1
 
 
-def test_an_adoption_waits_for_a_history_that_is_made_anew(fleet: Fleet) -> None:
+def test_an_adoption_waits_for_a_history_that_is_far_behind(fleet: Fleet) -> None:
     """It would book what is here already."""
     hub, now = fleet.hub, renewed(ONE)
     (lost,) = late(hub, [2])
     again = as_of([*deltas_of(lost)[:1], *facts(*[(2, Kind.FARE, -1)] * 60)], now)
     hub.merge([block.raw for block in now.blocks(again, [1] * 61)], [now.certificate]).result()
-    hub.rebuild()
+    fleet.hub_database.write_and_wait(forget_history)
     assert hub.adopt([lost.hash]).result() == 1
     assert hub.balance(card(1)).result() == -2
 

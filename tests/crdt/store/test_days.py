@@ -12,13 +12,13 @@ from crdt.documents import SignedDocument
 from crdt.errors import MisuseError
 from crdt.facts import NO_CONTEXT, Context, Delta, Draft, Kind, ReplicaId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.store import projection
 from crdt.store.closing import close_if_ready
 from crdt.store.completeness import Complete
 from crdt.store.days import NO_FIGURES, QUARTER_MS, Day, Figures, tally
 from crdt.store.hub import HubLedger
 from crdt.store.projection import CATCH_UP_STEPS, STEP_BLOCKS
 from tests.crdt import world
+from tests.crdt.store.behind import forget_history
 from tests.crdt.store.branches import as_of, caught_up, renewed
 from tests.crdt.store.fleet import Fleet, card, deltas_of
 from tests.crdt.store.quarantined import at_rest
@@ -108,35 +108,14 @@ def test_a_correction_that_an_operator_books_is_no_tap_less(fleet: Fleet) -> Non
     assert fleet.hub.report(DAY).result().figures == {fleet.hub.replica: Figures(1, 0, 0, 250)}
 
 
-def test_the_days_of_a_ledger_that_was_made_again_are_the_same(fleet: Fleet) -> None:
-    """Adjustments are facts: a rebuilt history neither loses nor repeats them, after a restart neither."""
-    hub = fleet.hub
-    blocks = ONE.blocks(taps(1, 2, 3, 4), [2, 1])
-    merge(hub, blocks[:1])
-    hub.close_day(DAY, 111).result()
-    merge(hub, blocks[1:2])
-    before = hub.report(DAY).result(), hub.report(NEXT).result()
-    hub.rebuild().result()
-    hub.merge([blocks[2].raw]).result()
-    caught_up(hub)
-    report = hub.report(DAY).result()
-    assert report.restated[ONE.key.replica].taps == 4
-    assert report.adjustments[: len(before[0].adjustments)] == before[0].adjustments
-    fleet.hub_database.close()
-    fleet.open_hub()
-    fleet.hub.rebuild().result()
-    caught_up(fleet.hub)
-    assert fleet.hub.report(DAY).result() == report
-
-
-def test_a_day_is_closed_with_all_of_a_history_that_is_made_again_some_blocks_a_transaction(
+def test_a_day_is_closed_with_all_of_a_history_that_is_far_behind_some_blocks_a_transaction(
     fleet: Fleet,
 ) -> None:
     """Bounded time: nobody's merge waits until all of it has come."""
     at_once = CATCH_UP_STEPS * STEP_BLOCKS
     rides = taps(*[1.0] * (3 * at_once))
     merge(fleet.hub, ONE.blocks(rides, [1] * len(rides)))
-    fleet.hub_database.write_and_wait(projection._forget)
+    fleet.hub_database.write_and_wait(forget_history)
     behind = fleet.hub.lag().result()
     step = fleet.hub_database.write_and_wait(lambda connection: close_if_ready(connection, DAY, 5))
     assert (step.change, step.report) == (None, None)

@@ -8,8 +8,9 @@ import pytest
 
 from crdt.block import parse, seal
 from crdt.facts import NO_CONTEXT, Delta, Kind
-from crdt.store import completeness, projection
+from crdt.store import completeness
 from crdt.terminal_status import Status
+from tests.crdt.store.behind import forget_history
 from tests.hub.conftest import Depot
 from tests.hub.pages.world import operator, text_of
 from tests.hub.terminal import CARD, Terminal
@@ -71,7 +72,7 @@ async def test_a_day_is_not_called_complete_while_its_taps_are_still_being_count
         page = text_of((await person.get(f"/days/{day}")).text)
         assert "Bus 1 tap 1 complete 1 2.50" in page
         monkeypatch.setattr(completeness, "MANY_BLOCKS", 0)
-        await asyncio.wrap_future(depot.hub.database.write(projection._forget))
+        await asyncio.wrap_future(depot.hub.database.write(forget_history))
         page = text_of((await person.get(f"/days/{day}")).text)
         assert "Bus 1 still being counted; look again in a moment" in page
         assert "hub still being counted; look again in a moment" in page

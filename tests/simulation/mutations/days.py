@@ -20,7 +20,7 @@ MUTATIONS: Final = (
         "what comes late does not restate a closed day",
         60,
         projection.project_some,
-        "days.adjust(connection, new, at_ms)",
+        "days.adjust(connection, deltas, at_ms)",
         "pass",
         theme=DAYS,
         first=42,
