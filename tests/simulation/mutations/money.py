@@ -55,8 +55,8 @@ MUTATIONS: Final = (
         "what comes before the copies of a lost hub is not held against them",
         30,
         coincidences.Coincidences.part,
-        "return Part([Moment(*one) for one in met], Place(end, None))",
-        "return Part([], Place(end, None))",
+        "return Part([Moment(*one) for one in met], Seen(end, None))",
+        "return Part([], Seen(end, None))",
         theme=HUB,
     ),
     mutation(
