@@ -94,7 +94,7 @@ async def object_in(response: aiohttp.ClientResponse, word: str = "hub") -> dict
     return answer
 
 
-async def refusal_of(response: aiohttp.ClientResponse, word: str = "hub") -> HubRefused:
+async def refusal_of(response: aiohttp.ClientResponse, word: str) -> HubRefused:
     """What an error answer says, made safe to show: {"error", "message"} or the bare HTTP status."""
     raw = await small_body(response)
     try:

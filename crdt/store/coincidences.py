@@ -38,7 +38,7 @@ _MET: Final = Statement(
 )
 
 
-class Place(NamedTuple):
+class Seen(NamedTuple):
     """How far was looked."""
 
     row: int  # the last row of the history
@@ -49,7 +49,7 @@ class Part(NamedTuple):
     """What one step looks at."""
 
     moments: Sequence[Moment]
-    end: Place  # how far was looked with it
+    end: Seen  # how far was looked with it
     more: bool = True  # whether there may be another
 
 
@@ -60,27 +60,27 @@ class Coincidences:
     """
 
     def __init__(self) -> None:
-        self._place: Place | None = None
+        self._seen: Seen | None = None
 
     def part(self, connection: Connection, own: ReplicaId) -> Part:
         """The next moments to look at. The history has caught up.
 
         `own`: what this identity writes, it writes in the light of what is there.
         """
-        place = self._place or Place(int(_LAST.value(connection)), FIRST)
-        if place.moment is not None:
-            found = moments.some(connection, place.moment, AT_ONCE)
-            return Part(found, place._replace(moment=found[-1] if len(found) == AT_ONCE else None))
-        end = _END.value(connection, after=place.row)
+        seen = self._seen or Seen(int(_LAST.value(connection)), FIRST)
+        if seen.moment is not None:
+            found = moments.some(connection, seen.moment, AT_ONCE)
+            return Part(found, seen._replace(moment=found[-1] if len(found) == AT_ONCE else None))
+        end = _END.value(connection, after=seen.row)
         if end is None:
-            return Part((), place, more=False)
-        met = _MET.rows(connection, after=place.row, end=end, own=own)
-        return Part([Moment(*one) for one in met], Place(end, None))
+            return Part((), seen, more=False)
+        met = _MET.rows(connection, after=seen.row, end=end, own=own)
+        return Part([Moment(*one) for one in met], Seen(end, None))
 
     def begin_again(self) -> None:
         """Facts may have left the history."""
-        self._place = None
+        self._seen = None
 
     def settle(self, part: Part) -> None:
         """The step that looked at this part is durable."""
-        self._place = part.end
+        self._seen = part.end

@@ -18,7 +18,7 @@ TOLD: Final = "told"  # the same, of one whose facts were written again
 _MARKS: Final = ((OPEN, DELIVERED), (REISSUED, TOLD))
 
 
-def undelivered(connection: Connection, limit: int, but: Collection[ReplicaId] = ()) -> list[Quarantined]:
+def undelivered(connection: Connection, limit: int, but: Collection[ReplicaId]) -> list[Quarantined]:
     """Blocks in quarantine that the hub was not sent yet, of others than these."""
     found: list[Quarantined] = []
     for resolution, _ in _MARKS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
@@ -17,12 +16,13 @@ from edge.decide import Verdict
 from edge.errors import UplinkError
 from edge.report import MAX_FORMER
 from edge.sync import Delivery, Exchange, Outcome, Sync
+from tests.simulation.apart import Apart
 from tests.simulation.authors import HOME, Author, author
 from tests.simulation.beliefs import Beliefs
 from tests.simulation.disks import empty_disk
 from tests.simulation.identities import Branch, Identity, Promised
 from tests.simulation.inline_loop import InlineLoop
-from tests.simulation.oracle import Fact, Oracle, expect
+from tests.simulation.oracle import Oracle, expect
 from tests.simulation.power import Power, PowerCut
 from tests.simulation.records import Record, Spans
 from tests.simulation.retention import Retention
@@ -52,12 +52,11 @@ class Bus:
         self.delivery = Delivery()
         self.marks = b""
         self.promised: Promised | None = None  # what the hub has given, and it has not taken up
-        self.branch: Branch | None = None  # what it writes that other storage has written differently
+        self.apart = Apart(self, oracle)
         self.storage = Storage(self, oracle)
         self.retention = Retention()
         self._paired_as = 0  # which of its identities the last pairing gave it
         self._nonces = 0
-        self._branches = 0
         self._oracle = oracle
         self._loop = loop
         oracle.begin(self.author.replica, [])
@@ -100,6 +99,11 @@ class Bus:
         return self.author.replica
 
     @property
+    def branch(self) -> Branch | None:
+        """What it writes that other storage has written differently."""
+        return self.apart.branch
+
+    @property
     def writes_as(self) -> ReplicaId:
         """Under which name the oracle keeps what it writes now."""
         return self.replica if self.branch is None else self.branch.name
@@ -122,13 +126,7 @@ class Bus:
         if self.branch is None:
             self._oracle.found(self.replica, self.ledger.status()["head_seq"])
         else:
-            here, elsewhere = self.apart(), self._written_elsewhere()
-            facts = self._oracle.facts[self.branch.name]
-            # The power may have failed between giving way to the hub's chain and taking up the next identity.
-            self._oracle.facts[self.branch.name] = [
-                fact for fact in facts if fact in here or fact not in elsewhere
-            ]
-            self._oracle.found(self.branch.name, len(here))
+            self.apart.find(self.branch)
         self.taps.start()
 
     def pair_anew(self) -> None:
@@ -170,47 +168,9 @@ class Bus:
             self._open_ledger()
         except PowerCut:  # the start after it takes over what this one did not
             self.boot()
-            self._took_over(before, sealed)
+            self.apart.taken_over(before, sealed)
             raise
-        self._took_over(before, sealed)
-
-    def _took_over(self, before: ReplicaId, sealed: int) -> None:
-        """What the new identity has is what the old one could not seal: some of it known, some apart.
-
-        Where other storage has written as it already, as the hub knows, all that is another branch again.
-        """
-        apart = [] if self.branch is None else self._oracle.facts[self.branch.name]
-        moved = [*self._oracle.facts[before][sealed:], *apart]
-        facts = self.record.open_facts()
-        known, others = self._oracle.facts[self.replica], self._written_elsewhere(before)
-        expect(
-            Counter(facts) == Counter(moved) - Counter([*known, *others]),
-            f"{self.name} took over {facts}, not {moved}",
-        )
-        del self._oracle.facts[before][sealed:]
-        self.branch = None
-        if known:
-            self.go_apart(facts)
-        else:
-            self._oracle.begin(self.replica, facts)
-            self._oracle.acknowledge(self.replica)
-
-    def _written_elsewhere(self, *but: ReplicaId) -> list[Fact]:
-        """What the hub has by its other identities: by one that a copy was promised, and other storage has
-        taken up."""
-        reach, facts = self._oracle.hub.reach, self._oracle.facts
-        kin = {*self.replicas} - {self.replica, *but}
-        return [fact for one in sorted(kin) for fact in facts[one][: reach.get(one, 0)]]
-
-    def apart(self) -> list[Fact]:
-        """What is on the disk beside what everybody has of its identity."""
-        return self.record.local(self.replica, ended=self._has_ended)[1]
-
-    def go_apart(self, facts: list[Fact]) -> None:
-        """What it writes is another branch from now on, which begins with these."""
-        self._branches += 1
-        self.branch = Branch(ReplicaId(b"branch %d %d" % (self.number, self._branches)))
-        self._oracle.facts[self.branch.name] = list(facts)
+        self.apart.taken_over(before, sealed)
 
     def tap(self, card: CardId) -> Verdict:
         """Present a card."""
@@ -260,6 +220,11 @@ class Bus:
         """The identities that end with a renewal."""
         return frozenset(self.replicas[self._paired_as :])
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its identity has, as far as it knows."""
+        return self.replica in self.ledger.revocations().cut_offs
+
     # ---- Promises ----
 
     def reach(self) -> dict[ReplicaId, int]:
@@ -270,7 +235,7 @@ class Bus:
         """Which facts are on the disk, the open segment included; what is settled need not be."""
         if self.branch is None:
             return self.record.spans(self.replica)
-        return self.record.spans_apart(self.replica, self.branch.name, ended=self._has_ended)
+        return self.record.spans_apart(self.replica, self.branch.name, ended=self.has_ended)
 
     def agrees(self) -> bool:
         """Whether the hub has all of this ledger, evidence too, and the newest settlement shows; not so while
@@ -285,11 +250,6 @@ class Bus:
     def _committing(self) -> None:
         self.power()
         self.beliefs.committing()
-
-    @property
-    def _has_ended(self) -> bool:
-        """Whether its identity has, as far as it knows."""
-        return self.replica in self.ledger.revocations().cut_offs
 
     def _become(self, who: Author) -> None:
         self.author = who

@@ -56,7 +56,7 @@ class Storage:
             f"{bus.name} did not notice that its storage is old",
         )
         if bus.ledger.suspended or behind:
-            bus.go_apart(bus.apart() if copy.promised is not None else [])
+            bus.apart.go(bus.apart.facts() if copy.promised is not None else [])
         bus.find()
 
     def is_paired(self) -> None:
