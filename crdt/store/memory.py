@@ -57,7 +57,7 @@ class Memory:
 
     head: Head  # of the sealed chain
     segment: list[SegmentRow]  # what is not sealed yet
-    last_place: int  # of the last row of it; 0: there is none
+    last_place: int  # after which the next row of it stands
     suspended: bool
     revoked: bool  # whether an operator has ended this replica, as far as it has heard
     standing: Standing
@@ -151,8 +151,8 @@ class Memory:
         with self.mutex:
             del self.segment[: head.seq - self.head.seq]
             self.head = head
-            if not self.segment:  # as on the disk, where what does not show yet stands after it
-                self.last_place = 0
+            if not self.segment:
+                self.last_place = head.seq
 
     def merged(
         self, facts: Iterable[Columns], fares: Iterable[Fare], heads: Frontier, foreign: int, quarantined: int
@@ -248,7 +248,7 @@ class Memory:
 
     def _count_open(self) -> None:
         self.credit_minor += sum(max(0, row[3]) for row in self.segment)
-        self.last_place = self.segment[-1][0] if self.segment else 0
+        self.last_place = self.segment[-1][0] if self.segment else self.head.seq
 
 
 def read_snapshot(connection: Connection, replica: ReplicaId, *, count: bool = True) -> Snapshot:
