@@ -126,6 +126,6 @@ def _take_over(connection: Connection, certificate: AuthorCertificate, suspended
     """What a suspended identity could not seal any more becomes the new one's."""
     if suspended:
         check_permitted(connection, certificate)
-    elif segment.last_place(connection):
+    elif not segment.is_empty(connection):
         raise MisuseError("seal the open taps with the old key before a new one takes the ledger over")
     connection.execute(update(TERMINAL).values(replica=certificate.replica, suspended=0))

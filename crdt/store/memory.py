@@ -57,7 +57,7 @@ class Memory:
 
     head: Head  # of the sealed chain
     segment: list[SegmentRow]  # what is not sealed yet
-    last_place: int  # of the last row of it that there was
+    last_place: int  # after which the next row of it stands
     suspended: bool
     revoked: bool  # whether an operator has ended this replica, as far as it has heard
     standing: Standing
@@ -74,7 +74,6 @@ class Memory:
         self.heard = RecentFares()  # taken by others, in blocks held
         self.last_at_ms: int | None = None  # the time of the last delta written here, by whichever identity
         self.segment = rows
-        self.last_place = 0
         self.held = Held()
         self._take(snapshot)
 
@@ -152,6 +151,8 @@ class Memory:
         with self.mutex:
             del self.segment[: head.seq - self.head.seq]
             self.head = head
+            if not self.segment:
+                self.last_place = head.seq
 
     def merged(
         self, facts: Iterable[Columns], fares: Iterable[Fare], heads: Frontier, foreign: int, quarantined: int
@@ -247,8 +248,7 @@ class Memory:
 
     def _count_open(self) -> None:
         self.credit_minor += sum(max(0, row[3]) for row in self.segment)
-        if self.segment:
-            self.last_place = self.segment[-1][0]
+        self.last_place = self.segment[-1][0] if self.segment else self.head.seq
 
 
 def read_snapshot(connection: Connection, replica: ReplicaId, *, count: bool = True) -> Snapshot:

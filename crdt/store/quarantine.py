@@ -8,7 +8,7 @@ fills the disk with them: what comes beyond is refused all the same, and not kep
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
@@ -55,7 +55,7 @@ class Quarantined:
     counted: bytes | None = None  # the block it contradicts, as signed; None where its predecessor does
     resolution: str = OPEN
     noted_ms: int = 0
-    amount_minor: int | None = None  # of all its facts; None: not added up yet
+    amount_minor: int | None = field(default=None, compare=False)  # of all its facts; None: not added up
 
     @classmethod
     def of(cls, block: Block, reason: RefusalCode, counted: bytes | None = None) -> Quarantined:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from crdt.facts import Delta, Kind, ReplicaId
 from crdt.store.blocks import SegmentRow, delta_of, fact_row
+from crdt.store.schema import HEAD
 from crdt.store.sql import Bulk
 from crdt.store.statement import Statement
 from crdt.store.terminal_schema import NO_PLACE, OPEN_DELTA, TERMINAL
@@ -29,7 +30,9 @@ _INSERT: Final = Bulk(OPEN_DELTA)
 _PLACE: Final = OPEN_DELTA.c.place
 _SHOWN: Final = select(TERMINAL.c.again_from).scalar_subquery() > _PLACE
 _ROWS: Final = Statement(select(OPEN_DELTA).where(_SHOWN).order_by(_PLACE))
-_LAST: Final = Statement(select(func.coalesce(func.max(_PLACE), 0)).where(_SHOWN))
+_HEAD_SEQ: Final = select(HEAD.c.seq).join(TERMINAL, TERMINAL.c.replica == HEAD.c.replica).scalar_subquery()
+_LAST: Final = Statement(select(func.coalesce(func.max(_PLACE), _HEAD_SEQ, 0)).where(_SHOWN))
+_ANY: Final = Statement(select(_PLACE).where(_SHOWN).limit(1))
 _MONEY: Final = Statement(select(OPEN_DELTA.c.kind, OPEN_DELTA.c.amount_minor).where(_SHOWN).distinct())
 _DELETE: Final = Statement(OPEN_DELTA.delete().where(_PLACE.between(bindparam("first"), bindparam("last"))))
 _AGAIN_FROM: Final = Statement(update(TERMINAL).values(again_from=bindparam("place")))
@@ -41,8 +44,13 @@ def read(connection: Connection) -> list[SegmentRow]:
     return rows
 
 
+def is_empty(connection: Connection) -> bool:
+    """Whether there are none."""
+    return _ANY.value(connection) is None
+
+
 def last_place(connection: Connection) -> int:
-    """Where the last of them stands; 0 where there is none."""
+    """After which the next one stands: in plain life a place is the number that the fact has then."""
     return int(_LAST.value(connection))
 
 

@@ -190,6 +190,32 @@ def test_what_an_earlier_try_left_half_way_never_counts(
     assert times_of(ledger_on(database)) == local(1001) + Counter([901, 902])
 
 
+def test_taps_show_while_a_second_long_chain_gives_way(
+    database: Watched, forked: TerminalLedger, hub: list[bytes]
+) -> None:
+    """Invariant 4: where nothing is open, what comes meanwhile stands before what does not show yet."""
+    forked.concede(OLD.key.replica, hub)
+    new = ledger_on(database, NEW)
+    tap(new, 1001)
+    new.seal()
+    last, count = 1001, 0
+
+    def between() -> None:
+        nonlocal last, count
+        last += 1
+        tap(new, last)
+        count += 1
+        if count == 5:
+            raise KeyboardInterrupt
+
+    other = Delta(NEW.key.replica, 1, card(2), Kind.FARE, -250, 902)
+    database.between = between
+    with pytest.raises(KeyboardInterrupt):
+        new.concede(NEW.key.replica, [seal(NEW.key, world.FLEET, [other], GENESIS).raw])
+    database.between = None
+    assert times_of(ledger_on(database, NEW)) == local(last) + Counter([901, 902])
+
+
 def test_an_identity_that_takes_over_knows_what_a_restart_would_read(
     database: Watched, forked: TerminalLedger, hub: list[bytes]
 ) -> None:
