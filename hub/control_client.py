@@ -34,7 +34,7 @@ Progress = Callable[[int, int | None], None]  # bytes so far, and in all where t
 
 def download(path: Path, target: str, file: BinaryIO, progress: Progress) -> int:
     """Write the hub's answer to `file`; its length in bytes. Raises as `ask` does, and FileTrouble."""
-    stopped = f"Stopped. {file.name} was not complete and is removed; the ledger is unchanged."
+    stopped = "Stopped. The file was not complete and is removed; the ledger is unchanged."
     with _answering(path, FILE_TIMEOUT_S, stopped) as connection:
         connection.request("GET", target)
         response = connection.getresponse()

@@ -66,13 +66,14 @@ async def test_terminal_from_pairing_code_to_revocation(depot: Depot) -> None:
         assert "Bus 12, front door paired, not seen yet" in await read(person, "/")
 
         await ride(depot, bus, Kind.OPENING, 500)
-        await bus.exchange(
-            Status({"held": 3, "held_minor": -750, "head_seq": 4, "position": 1, "route": "7"})
-        )
+        here = {bus.key.replica: bus.head}
+        held = Status({"held": 3, "held_minor": -750, "head_seq": 4, "position": 1, "route": "7"})
+        await bus.exchange(held, frontier=here)
         overview = await read(person, "/")
         assert "Terminals online 1 of 1" in overview
         assert "Bus 12, front door Route 7 3 taps held" in overview
-        await bus.exchange(Status({"held": 0, "held_minor": 0, "head_seq": 4, "position": 1}))
+        none = Status({"held": 0, "held_minor": 0, "head_seq": 4, "position": 1})
+        await bus.exchange(none, frontier=here)
         assert "all taps in" in await read(person, "/terminals")
 
         terminal = bus.certificate.terminal.hex()
