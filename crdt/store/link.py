@@ -41,6 +41,7 @@ class Link:
         self._clock = clock
         self._stopping = stopping
         self._connection: Connection | None = None
+        self._has_worked = False  # the connection, or the one that was lost last
         self._away_since: float | None = None
 
     def connection(self) -> Connection:
@@ -58,12 +59,19 @@ class Link:
 
     def worked(self) -> None:
         """The server did something on this connection."""
+        self._has_worked = True
         if self._away_since is not None:
             self._away_since = None
             _log.info("the database %s answers again", self.place)
 
     def may_retry(self, err: BaseException) -> bool:
-        """After a connection was lost before anything was done on it: whether to try again, after a pause."""
+        """After a connection was lost before anything was done on it: whether to try again.
+
+        At once where it had worked: servers end connections that idle, and that is nothing to be told of.
+        """
+        if self._has_worked:
+            self._has_worked = False
+            return True
         if self._given_up(err):
             return False
         self._stopping.wait(FIRST_PAUSE_S)

@@ -19,7 +19,7 @@ from crdt.store.jobs import Job, JobQueue, Rank, nothing
 from crdt.store.link import Link
 from crdt.store.listening import Listeners
 from crdt.store.sealed import SealedSecrets
-from crdt.store.server_url import LOCK_TIMEOUT_S, Server, check_server
+from crdt.store.server_url import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server, check_server
 from crdt.store.server_writer import LOCK, LOCK_METADATA, ServerReader, ServerWriter
 from crdt.store.store import Guard, Shared
 from crdt.store.watch import Watch
@@ -48,6 +48,7 @@ class ServerDatabase(Shared):
         readers: int,
         interval_s: float,
         patience_s: float,
+        idle_s: int,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -60,7 +61,7 @@ class ServerDatabase(Shared):
         self._listeners: Listeners[[]] = Listeners()
         self._writes = JobQueue()
         self._reads = JobQueue()
-        writing, reading = server.engine(read_only=False), server.engine(read_only=True)
+        writing, reading = (server.engine(read_only=mode, idle_s=idle_s) for mode in (False, True))
 
         def link(engine: Engine) -> Link:
             return Link(engine, server.place, patience_s, clock, self._stopping)
@@ -81,16 +82,18 @@ class ServerDatabase(Shared):
         readers: int = 2,
         interval_s: float = INTERVAL_S,
         patience_s: float = PATIENCE_S,
+        idle_s: int = IDLE_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> Self:
         """Open the database at `url`, such as postgresql://user:password@host/database; it must be there.
 
         `key`: 32 secret bytes that seal the secrets in it. `interval_s`: the longest time until a change by
-        another process is noticed. `patience_s`: how long work waits for a server that is away. `clock`:
-        seconds that only grow. Raises WrongKey, DriverUnusable, StoreFailed: each a sentence.
+        another process is noticed. `patience_s`: how long work waits for a server that is away. `idle_s`:
+        after which the server undoes the write of a process that it hears nothing of: all others wait for
+        that. `clock`: seconds that only grow. Raises WrongKey, DriverUnusable, StoreFailed: each a sentence.
         """
-        database = cls(Server.parse(url), key, readers, interval_s, patience_s, clock, entropy)
+        database = cls(Server.parse(url), key, readers, interval_s, patience_s, idle_s, clock, entropy)
         try:
             database._begin()
         except BaseException:
