@@ -29,6 +29,14 @@ T = TypeVar("T")
 PATIENCE_S: Final = 10.0  # how long work waits for a server that is away before it fails
 INTERVAL_S: Final = 1.0  # the longest time until a change by another process is noticed
 _CREATION: Final = 0x66617265626F78  # "farebox": the number of the lock under which tables are made
+_ROUNDS: Final = (
+    4  # of looking whether connections are sessions: a busy pooler gives back the right one at times
+)
+_POOLED: Final = (
+    "The database {place} is reached through a pooler that lends its connections for one transaction at a "
+    "time (pool_mode = transaction). A hub needs connections of its own, and no more than four: write the "
+    "server's own address into store.url, or that of a pool with pool_mode = session."
+)
 _COLLATIONS: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin")  # MariaDB's and MySQL's
 
 
@@ -183,9 +191,24 @@ class ServerDatabase(Shared):
 
     def _begin(self) -> None:
         self.read_and_wait(lambda connection: check_server(connection, self._server.place))
+        if self._server.is_postgresql:
+            self._check_sessions()
         self.create(LOCK_METADATA)
         self.create(secrets.METADATA)
         self.write_and_wait(self._secrets.check)
+
+    def _check_sessions(self) -> None:
+        """Raise StoreFailed where what a connection was told does not hold for as long as it is open."""
+        for _ in range(_ROUNDS):
+            for queue, told in (self._writes, "off"), (self._reads, "on"):
+                job = Job(Rank.NORMAL, _read_only, plain=True)
+                queue.put(job)
+                if job.future.result() != told:
+                    raise StoreFailed(_POOLED.format(place=self._server.place))
+
+
+def _read_only(connection: Connection) -> str:
+    return str(connection.exec_driver_sql("SHOW default_transaction_read_only").scalar_one())
 
 
 def _create(connection: Connection, metadata: MetaData) -> None:
