@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from crdt.errors import DriverUnusable, StoreFailed
@@ -151,28 +150,6 @@ def check_server(connection: Connection, place: str) -> None:
                 f"The database {place} is not safe for money: {query.split()[-1].lstrip('@')} is {found}. "
                 f"It needs {demand}."
             )
-
-
-def is_lost(err: BaseException) -> bool:
-    """Whether an error means that the connection is gone."""
-    return isinstance(err, DBAPIError) and err.connection_invalidated
-
-
-def without_values(err: DBAPIError) -> DBAPIError:
-    """The error without the values that the server puts in: they may be keys and cards, and go to a log."""
-    words = re.sub(r"(?<= entry )'.*'(?= for key )", "", reason_of(err))  # MariaDB's and MySQL's
-    if err.orig is not None:
-        err.orig.args = (words,)
-    err.args = (words,)
-    return err
-
-
-def reason_of(err: BaseException) -> str:
-    """The first line of the driver's own words, without SQLAlchemy's."""
-    words = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
-    if not isinstance(words, DBAPIError) and len(words.args) > 1:  # PyMySQL: a number, then the words
-        return str(words.args[1])
-    return (str(words).strip().splitlines() or [type(words).__name__])[0]
 
 
 _EXPECTED: Final = (

@@ -13,7 +13,7 @@ from crdt.errors import StoreFailed
 from crdt.store.health import Health
 from crdt.store.jobs import Job, JobQueue
 from crdt.store.link import Link
-from crdt.store.server_url import is_lost, reason_of, without_values
+from crdt.store.server_errors import advice_on, is_lost, reason_of, without_values
 from crdt.store.store import Guard
 
 _log = logging.getLogger(__name__)
@@ -224,15 +224,18 @@ def _told(err: BaseException) -> BaseException:
         return err
     if isinstance(err, _BUGS) and not is_lost(err):
         return without_values(err)
-    return _caused(
-        StoreFailed(f"The database server failed: {reason_of(err)}. Nothing was written; try again."), err
-    )
+    return _not_written("failed", err)
 
 
 def _undone(err: BaseException) -> StoreFailed:
-    return _caused(
-        StoreFailed(f"The database server broke off: {reason_of(err)}. Nothing was written; try again."), err
+    return _not_written("broke off", err)
+
+
+def _not_written(what: str, err: BaseException) -> StoreFailed:
+    sentence = (
+        f"The database server {what}: {reason_of(err)}. Nothing was written; try again.{advice_on(err)}"
     )
+    return _caused(StoreFailed(sentence), err)
 
 
 def _unknown(err: BaseException) -> StoreFailed:
