@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from crdt.errors import StoreFailed
-from crdt.store.server_url import is_lost, reason_of
+from crdt.store.server_errors import advice_on, is_lost, reason_of
 
 FIRST_PAUSE_S: Final = 0.05  # between two tries to connect; doubled each time
 LONGEST_PAUSE_S: Final = 1.0
@@ -41,6 +41,7 @@ class Link:
         self._clock = clock
         self._stopping = stopping
         self._connection: Connection | None = None
+        self._has_worked = False  # the connection, or the one that was lost last
         self._away_since: float | None = None
 
     def connection(self) -> Connection:
@@ -50,7 +51,7 @@ class Link:
             try:
                 self._connection = self._engine.connect()
             except Exception as err:  # whatever a driver raises: the thread has to go on
-                if self._given_up(err):
+                if self._given_up(err, "cannot be reached"):
                     raise self._unreachable(err) from err
                 self._stopping.wait(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -58,13 +59,20 @@ class Link:
 
     def worked(self) -> None:
         """The server did something on this connection."""
+        self._has_worked = True
         if self._away_since is not None:
             self._away_since = None
             _log.info("the database %s answers again", self.place)
 
     def may_retry(self, err: BaseException) -> bool:
-        """After a connection was lost before anything was done on it: whether to try again, after a pause."""
-        if self._given_up(err):
+        """After a connection was lost before anything was done on it: whether to try again.
+
+        At once where it had worked: servers end connections that idle, and that is nothing to be told of.
+        """
+        if self._has_worked:
+            self._has_worked = False
+            return True
+        if self._given_up(err, "breaks off"):
             return False
         self._stopping.wait(FIRST_PAUSE_S)
         return True
@@ -93,11 +101,11 @@ class Link:
             with contextlib.suppress(SQLAlchemyError):
                 connection.close()
 
-    def _given_up(self, err: BaseException) -> bool:
+    def _given_up(self, err: BaseException, what: str) -> bool:
         now = self._clock()
         if self._away_since is None:
             self._away_since = now
-            _log.warning("the database %s cannot be reached: %s", self.place, reason_of(err))
+            _log.warning("the database %s %s: %s.%s", self.place, what, reason_of(err), advice_on(err))
         return self._stopping.is_set() or now - self._away_since >= self._patience_s
 
     def _unreachable(self, err: BaseException) -> StoreFailed:

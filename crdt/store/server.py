@@ -19,7 +19,7 @@ from crdt.store.jobs import Job, JobQueue, Rank, nothing
 from crdt.store.link import Link
 from crdt.store.listening import Listeners
 from crdt.store.sealed import SealedSecrets
-from crdt.store.server_url import LOCK_TIMEOUT_S, Server, check_server
+from crdt.store.server_url import IDLE_TIMEOUT_S, LOCK_TIMEOUT_S, Server, check_server
 from crdt.store.server_writer import LOCK, LOCK_METADATA, ServerReader, ServerWriter
 from crdt.store.store import Guard, Shared
 from crdt.store.watch import Watch
@@ -29,6 +29,14 @@ T = TypeVar("T")
 PATIENCE_S: Final = 10.0  # how long work waits for a server that is away before it fails
 INTERVAL_S: Final = 1.0  # the longest time until a change by another process is noticed
 _CREATION: Final = 0x66617265626F78  # "farebox": the number of the lock under which tables are made
+_ROUNDS: Final = (
+    4  # of looking whether connections are sessions: a busy pooler gives back the right one at times
+)
+_POOLED: Final = (
+    "The database {place} is reached through a pooler that lends its connections for one transaction at a "
+    "time (pool_mode = transaction). A hub needs connections of its own, and no more than four: write the "
+    "server's own address into store.url, or that of a pool with pool_mode = session."
+)
 _COLLATIONS: Final = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin")  # MariaDB's and MySQL's
 
 
@@ -48,6 +56,7 @@ class ServerDatabase(Shared):
         readers: int,
         interval_s: float,
         patience_s: float,
+        idle_s: int,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -60,7 +69,7 @@ class ServerDatabase(Shared):
         self._listeners: Listeners[[]] = Listeners()
         self._writes = JobQueue()
         self._reads = JobQueue()
-        writing, reading = server.engine(read_only=False), server.engine(read_only=True)
+        writing, reading = (server.engine(read_only=mode, idle_s=idle_s) for mode in (False, True))
 
         def link(engine: Engine) -> Link:
             return Link(engine, server.place, patience_s, clock, self._stopping)
@@ -81,16 +90,18 @@ class ServerDatabase(Shared):
         readers: int = 2,
         interval_s: float = INTERVAL_S,
         patience_s: float = PATIENCE_S,
+        idle_s: int = IDLE_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> Self:
         """Open the database at `url`, such as postgresql://user:password@host/database; it must be there.
 
         `key`: 32 secret bytes that seal the secrets in it. `interval_s`: the longest time until a change by
-        another process is noticed. `patience_s`: how long work waits for a server that is away. `clock`:
-        seconds that only grow. Raises WrongKey, DriverUnusable, StoreFailed: each a sentence.
+        another process is noticed. `patience_s`: how long work waits for a server that is away. `idle_s`:
+        after which the server undoes the write of a process that it hears nothing of: all others wait for
+        that. `clock`: seconds that only grow. Raises WrongKey, DriverUnusable, StoreFailed: each a sentence.
         """
-        database = cls(Server.parse(url), key, readers, interval_s, patience_s, clock, entropy)
+        database = cls(Server.parse(url), key, readers, interval_s, patience_s, idle_s, clock, entropy)
         try:
             database._begin()
         except BaseException:
@@ -180,9 +191,24 @@ class ServerDatabase(Shared):
 
     def _begin(self) -> None:
         self.read_and_wait(lambda connection: check_server(connection, self._server.place))
+        if self._server.is_postgresql:
+            self._check_sessions()
         self.create(LOCK_METADATA)
         self.create(secrets.METADATA)
         self.write_and_wait(self._secrets.check)
+
+    def _check_sessions(self) -> None:
+        """Raise StoreFailed where what a connection was told does not hold for as long as it is open."""
+        for _ in range(_ROUNDS):
+            for queue, told in (self._writes, "off"), (self._reads, "on"):
+                job = Job(Rank.NORMAL, _read_only, plain=True)
+                queue.put(job)
+                if job.future.result() != told:
+                    raise StoreFailed(_POOLED.format(place=self._server.place))
+
+
+def _read_only(connection: Connection) -> str:
+    return str(connection.exec_driver_sql("SHOW default_transaction_read_only").scalar_one())
 
 
 def _create(connection: Connection, metadata: MetaData) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from crdt.errors import DriverUnusable, StoreFailed
 
 CONNECT_TIMEOUT_S: Final = 5
 LOCK_TIMEOUT_S: Final = 20  # longest wait for another process's transaction
-IDLE_TIMEOUT_S: Final = 60  # after which PostgreSQL ends a transaction whose process is out of reach
+IDLE_TIMEOUT_S: Final = 60  # after which the server ends a transaction whose process is out of reach
 
 SILENCE_S: Final = 60  # after which a server that says nothing counts as gone; by itself TCP takes hours
 
@@ -37,10 +36,7 @@ _DRIVERS: Final = {
 # What a connection is told at once. MySQL would otherwise cut short what is too long, or store a table where
 # no transaction can be undone.
 _SETTINGS: Final = {
-    "postgresql": (
-        f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'",
-        f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT_S}s'",
-    ),
+    "postgresql": (f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'",),
     "mysql": (
         f"SET SESSION innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}",
         "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'",
@@ -104,8 +100,11 @@ class Server:
         )
         return f"{self.url.database} on {where if isinstance(where, str) else where[0]}"
 
-    def engine(self, *, read_only: bool) -> Engine:
-        """Makes connections: to read, one snapshot a transaction; or to write, upon what is committed."""
+    def engine(self, *, read_only: bool, idle_s: int = IDLE_TIMEOUT_S) -> Engine:
+        """Makes connections: to read, one snapshot a transaction; or to write, upon what is committed.
+
+        `idle_s`: after which the server undoes the transaction of a process that it hears nothing of.
+        """
         options: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S}
         if self.is_postgresql:
             options |= _ALIVE
@@ -118,7 +117,7 @@ class Server:
             isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED",
             hide_parameters=True,
         )
-        settings = self._settings(read_only)
+        settings = self._settings(read_only, idle_s)
 
         @event.listens_for(engine, "connect")
         def set_up(raw: Any, _record: Any) -> None:
@@ -129,11 +128,16 @@ class Server:
 
         return engine
 
-    def _settings(self, read_only: bool) -> Sequence[str]:
+    def _settings(self, read_only: bool, idle_s: int) -> Sequence[str]:
         if self.is_postgresql:
             mode = "on" if read_only else "off"
-            return *_SETTINGS["postgresql"], f"SET default_transaction_read_only = {mode}"
-        return _SETTINGS["mysql"]
+            idle = f"SET idle_in_transaction_session_timeout = '{idle_s}s'"
+            return *_SETTINGS["postgresql"], idle, f"SET default_transaction_read_only = {mode}"
+        if read_only:  # holds nothing that others wait for
+            return _SETTINGS["mysql"]
+        # Ends a connection that idles outside a transaction too. MariaDB's idle_write_transaction_timeout
+        # does not count a transaction that has only locked a row, and MySQL has nothing of the kind.
+        return *_SETTINGS["mysql"], f"SET SESSION wait_timeout = {idle_s}"
 
 
 def check_server(connection: Connection, place: str) -> None:
@@ -146,28 +150,6 @@ def check_server(connection: Connection, place: str) -> None:
                 f"The database {place} is not safe for money: {query.split()[-1].lstrip('@')} is {found}. "
                 f"It needs {demand}."
             )
-
-
-def is_lost(err: BaseException) -> bool:
-    """Whether an error means that the connection is gone."""
-    return isinstance(err, DBAPIError) and err.connection_invalidated
-
-
-def without_values(err: DBAPIError) -> DBAPIError:
-    """The error without the values that the server puts in: they may be keys and cards, and go to a log."""
-    words = re.sub(r"(?<= entry )'.*'(?= for key )", "", reason_of(err))  # MariaDB's and MySQL's
-    if err.orig is not None:
-        err.orig.args = (words,)
-    err.args = (words,)
-    return err
-
-
-def reason_of(err: BaseException) -> str:
-    """The first line of the driver's own words, without SQLAlchemy's."""
-    words = err.orig if isinstance(err, DBAPIError) and err.orig is not None else err
-    if not isinstance(words, DBAPIError) and len(words.args) > 1:  # PyMySQL: a number, then the words
-        return str(words.args[1])
-    return (str(words).strip().splitlines() or [type(words).__name__])[0]
 
 
 _EXPECTED: Final = (

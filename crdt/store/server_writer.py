@@ -13,7 +13,7 @@ from crdt.errors import StoreFailed
 from crdt.store.health import Health
 from crdt.store.jobs import Job, JobQueue
 from crdt.store.link import Link
-from crdt.store.server_url import is_lost, reason_of, without_values
+from crdt.store.server_errors import advice_on, is_lost, reason_of, without_values
 from crdt.store.store import Guard
 
 _log = logging.getLogger(__name__)
@@ -78,25 +78,14 @@ class ServerWriter:
         """Run the first of `jobs` that may share a commit, put the others back; those that came to an end."""
         if self._health.failed:
             return failed(jobs, self._health.refusal())
+        if jobs[0].plain:
+            self._queue.put_back(jobs[1:])
+            return [job for job in jobs[:1] if _done(job, self._link, self._health)]
         try:
             connection = self._link.connection()
         except StoreFailed as failure:
             return failed(jobs, failure)
-        if jobs[0].plain:
-            self._queue.put_back(jobs[1:])
-            return self._run_plain(connection, jobs[0])
         return self._run_group(connection, jobs)
-
-    def _run_plain(self, connection: Connection, job: Job) -> list[Job]:
-        """A job that begins and ends its transactions itself."""
-        if not job.future.set_running_or_notify_cancel():
-            return []
-        try:
-            job.result = job.work(connection)
-        except BaseException as err:  # whoever waits for the future has to hear of anything
-            self._link.clean(err)
-            job.error = _told(err)
-        return [job]
 
     def _run_group(self, connection: Connection, jobs: list[Job]) -> list[Job]:
         begun: list[Job] = []
@@ -183,30 +172,36 @@ class ServerReader:
     def _run(self) -> None:
         while jobs := self._queue.take(1):
             for job in jobs:
-                if job.future.set_running_or_notify_cancel():
-                    self._read(job)
+                if _done(job, self._link, self._health):
                     job.settle()
         self._link.drop()
-
-    def _read(self, job: Job) -> None:
-        """Twice when the connection is lost on the way: it may have been for hours."""
-        for last in (False, True):
-            try:
-                self._health.check()
-                connection = self._link.connection()
-                job.result = job.work(connection)
-                connection.rollback()  # ends the snapshot; there is nothing to undo
-                self._link.worked()
-            except BaseException as err:  # whoever waits for the future has to hear of anything
-                if self._link.clean(err) and is_lost(err) and not last:
-                    continue
-                job.error = _told(err)
-            return
 
 
 def failed(jobs: list[Job], failure: BaseException) -> list[Job]:
     """The jobs that were not cancelled, with this failure."""
     return _fail_begun([job for job in jobs if job.future.set_running_or_notify_cancel()], failure)
+
+
+def _done(job: Job, link: Link, health: Health) -> bool:
+    """Run a read, or what begins and ends its transactions itself; False where it was cancelled.
+
+    Twice when the connection is lost on the way: it may have been for hours.
+    """
+    if not job.future.set_running_or_notify_cancel():
+        return False
+    for last in (False, True):
+        try:
+            health.check()
+            connection = link.connection()
+            job.result = job.work(connection)
+            connection.rollback()  # ends a read's snapshot; there is nothing to undo
+            link.worked()
+        except BaseException as err:  # whoever waits for the future has to hear of anything
+            if link.clean(err) and is_lost(err) and not last:
+                continue
+            job.error = _told(err)
+        break
+    return True
 
 
 def _run_after(job: Job) -> None:
@@ -229,15 +224,18 @@ def _told(err: BaseException) -> BaseException:
         return err
     if isinstance(err, _BUGS) and not is_lost(err):
         return without_values(err)
-    return _caused(
-        StoreFailed(f"The database server failed: {reason_of(err)}. Nothing was written; try again."), err
-    )
+    return _not_written("failed", err)
 
 
 def _undone(err: BaseException) -> StoreFailed:
-    return _caused(
-        StoreFailed(f"The database server broke off: {reason_of(err)}. Nothing was written; try again."), err
+    return _not_written("broke off", err)
+
+
+def _not_written(what: str, err: BaseException) -> StoreFailed:
+    sentence = (
+        f"The database server {what}: {reason_of(err)}. Nothing was written; try again.{advice_on(err)}"
     )
+    return _caused(StoreFailed(sentence), err)
 
 
 def _unknown(err: BaseException) -> StoreFailed:
