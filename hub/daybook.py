@@ -1,8 +1,9 @@
 """Days of service: which taps of a day are here, terminal by terminal, and the figures once it is closed.
 
-A day goes from the fleet's hour (`day_starts_at_h`) to the same one next morning, in the fleet's time zone.
-Facts belong to a day by their author's clock. Closing fixes a day's figures; what comes later restates them
-by adjustments that say when they were learnt.
+A day goes from the fleet's hour (`day_starts_at_h`) to the same one next morning, in the fleet's time zone,
+but for what closed days have of that: they keep dates and limits when hour or zone are changed. Facts
+belong to a day by their author's clock. Closing fixes a day's figures; what comes later restates them by
+adjustments that say when they were learnt.
 """
 
 import asyncio
@@ -108,21 +109,16 @@ class Daybook:
             raise RequestRefused("day", f"{text[:40]!r} is not a day, such as 2026-11-21.") from None
 
     async def report(self, text: str) -> DayPage:
-        """What is known of a day; see `named`."""
-        wanted = await self.named(text)
-        day = await self._span(wanted)
-        report = await asyncio.wrap_future(self._ledger.report(day))
-        return await self._page(wanted, report)
+        """What is known of a day; see `named`. Of the one that has its time, where it has none of its own."""
+        return await self._page(await self._report(await self.named(text)))
 
     async def close(self, text: str) -> DayPage:
         """Fix a day's figures. RequestRefused while it has not ended."""
-        wanted = await self.named(text)
-        day = await self._span(wanted)
-        if self._now_ms() < day.end_ms:
-            raise RequestRefused(
-                "not_ended", f"{wanted} has not ended; its figures still grow.", HTTPStatus.CONFLICT
-            )
-        return await self._page(wanted, await self._closed(day))
+        report = await self._report(await self.named(text))
+        if self._now_ms() < report.day.end_ms:
+            sentence = f"{_date(report.day)} has not ended; its figures still grow."
+            raise RequestRefused("not_ended", sentence, HTTPStatus.CONFLICT)
+        return await self._page(await self._closed(report.day))
 
     async def close_old(self, after_h: int) -> list[date]:
         """Close the days that ended `after_h` hours ago or earlier, LOOK_BACK_DAYS of them; those that were
@@ -131,24 +127,33 @@ class Daybook:
         due_ms = self._now_ms() - after_h * 3_600_000
         last = await asyncio.to_thread(day_at, await self._policy(), due_ms)  # not yet: it ends after that
         for back in range(LOOK_BACK_DAYS, 0, -1):
-            wanted = last - timedelta(days=back)
-            day = await self._span(wanted)
-            report = await asyncio.wrap_future(self._ledger.report(day))
-            if report.closed_ms is None and report.figures:
-                await self._closed(day)
-                closed.append(wanted)
+            report = await self._report(last - timedelta(days=back))
+            if report.closed_ms is None and report.figures and report.day.end_ms <= due_ms:
+                await self._closed(report.day)
+                closed.append(_date(report.day))
         return closed
+
+    async def _report(self, wanted: date) -> DayReport:
+        day = await asyncio.to_thread(span, await self._policy(), wanted)
+        return await asyncio.wrap_future(self._ledger.report(day))
 
     async def _closed(self, day: Day) -> DayReport:
         return await asyncio.wrap_future(self._ledger.close_day(day, self._now_ms()))
 
     async def _today(self) -> date:
-        return await asyncio.to_thread(day_at, await self._policy(), self._now_ms())
+        """The day that it is: another than by the fleet's hour, where that was changed."""
+        now_ms = self._now_ms()
+        wanted = await asyncio.to_thread(day_at, await self._policy(), now_ms)
+        day = (await self._report(wanted)).day
+        while day.end_ms <= now_ms:
+            wanted = max(wanted, _date(day)) + timedelta(days=1)
+            day = (await self._report(wanted)).day
+        while now_ms < day.start_ms:
+            wanted = min(wanted, _date(day)) - timedelta(days=1)
+            day = (await self._report(wanted)).day
+        return _date(day)
 
-    async def _span(self, wanted: date) -> Day:
-        return await asyncio.to_thread(span, await self._policy(), wanted)
-
-    async def _page(self, wanted: date, report: DayReport) -> DayPage:
+    async def _page(self, report: DayReport) -> DayPage:
         authors = self._ledger.authors()
         rows = []
         for name, replicas in writers(authors, await self._registry.identities()):
@@ -165,7 +170,7 @@ class Daybook:
             rows.append(_row(HUB_NAME, found, report, hubs))
         now_ms = self._now_ms()
         return DayPage(
-            wanted.isoformat(),
+            _date(report.day).isoformat(),
             await asyncio.to_thread(limits, await self._policy(), report.day),
             report.day.start_ms,
             report.day.end_ms,
@@ -208,7 +213,7 @@ def span(policy: FleetSettings, wanted: date) -> Day:
     except (ValueError, OverflowError):
         start = end = -1
     try:
-        return Day(int(start) * 1000, int(end) * 1000)
+        return Day(int(start) * 1000, int(end) * 1000, wanted.toordinal())
     except MisuseError as error:  # before 1970, or by clocks that are not at quarters of an hour
         raise RequestRefused("day", f"{wanted} is no day of service.") from error
 
@@ -224,6 +229,10 @@ def limits(policy: FleetSettings, day: Day) -> str:
     zone = ZoneInfo(policy.timezone)
     ends = (datetime.fromtimestamp(at_ms // 1000, zone) for at_ms in (day.start_ms, day.end_ms))
     return " to ".join(f"{end.day} {end:%b %Y %H:%M}" for end in ends) + f", {policy.timezone}"
+
+
+def _date(day: Day) -> date:
+    return date.fromordinal(day.number)
 
 
 def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[ReplicaId]) -> TerminalDay:

@@ -1,7 +1,10 @@
 """Service days: what each author took in, closed once, and restated by explicit adjustments for ever after.
 
-A day is any stretch of time made of quarters of an hour; the caller knows the time zone and when a service
-day begins. Facts belong to a day by the clock of whoever wrote them.
+A day is a stretch of time made of quarters of an hour, and has a number; the caller knows calendar, time zone
+and when a service day begins. Facts belong to a day by the clock of whoever wrote them.
+
+Where a day begins may be decided anew at any time. Closed days keep their numbers and limits; the others take
+what those leave. So every moment is in one day, whatever was decided: see Day.among.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ from crdt.store.sql import ADDED, Bulk, total
 from crdt.store.statement import Statement
 
 QUARTER_MS: Final = 15 * 60 * 1000
-HALF_DAY_MS: Final = 12 * 60 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Day:
 
     start_ms: int
     end_ms: int
+    number: int  # one more than that of the day before
 
     def __post_init__(self) -> None:
         """Check the limits."""
@@ -41,18 +44,34 @@ class Day:
         """The day's quarters of an hour."""
         return range(self.start_ms // QUARTER_MS, self.end_ms // QUARTER_MS)
 
-    def beside(self, closed: Sequence[Day]) -> Day:
-        """The day as it was closed, or what closed days leave of it: a fact belongs to one day.
+    def among(self, closed: Iterable[Day]) -> Day:
+        """The closed day of its number; or this one with the limits that closed days leave it.
 
-        They have other limits where the fleet's hour or time zone was changed since. Where one ended less
-        than half a day before this one, it begins there: every fact has a day. `closed`: those up to then.
+        It begins where the closed day before it ended, and ends where the one after it begins. Where they
+        leave it nothing, as after a change by more than a day, it is the closed day that has its time.
         """
-        nearest = min(closed, key=lambda one: abs(one.start_ms - self.start_ms), default=self)
-        if abs(nearest.start_ms - self.start_ms) < HALF_DAY_MS:
-            return nearest
-        start_ms = max([one.end_ms for one in closed if one.start_ms < self.start_ms], default=self.start_ms)
-        end_ms = min([one.start_ms for one in closed if one.start_ms > self.start_ms], default=self.end_ms)
-        return Day(start_ms, end_ms) if start_ms < end_ms else nearest
+        before = after = None
+        for one in sorted(closed, key=lambda day: day.number):
+            if one.number == self.number:
+                return one
+            if one.number < self.number:
+                before = one
+            elif after is None:
+                after = one
+        return self._between(before, after)
+
+    def _between(self, before: Day | None, after: Day | None) -> Day:
+        start_ms, end_ms = self.start_ms, self.end_ms
+        if before is not None:
+            start_ms = before.end_ms if before.number == self.number - 1 else max(start_ms, before.end_ms)
+            end_ms = max(end_ms, before.end_ms)
+        if after is not None:
+            start_ms = min(start_ms, after.start_ms)
+            end_ms = after.start_ms if after.number == self.number + 1 else min(end_ms, after.start_ms)
+        if start_ms < end_ms:
+            return Day(start_ms, end_ms, self.number)
+        taken_by = [one for one in (before, after) if one is not None]
+        return taken_by[0] if self.end_ms <= taken_by[0].end_ms else taken_by[-1]
 
 
 _TAPS: Final = {Kind.FARE: 1, Kind.REVERSAL: -1}  # an adjustment is a correction, and of no ride
@@ -133,6 +152,12 @@ _CLOSED: Final = Statement(
         DAY.c.start_ms <= bindparam("last"), DAY.c.end_ms > bindparam("first")
     )
 )
+_LIMITS: Final = select(DAY.c.start_ms, DAY.c.end_ms, DAY.c.number)
+_BEFORE: Final = Statement(
+    _LIMITS.where(DAY.c.number <= bindparam("number")).order_by(DAY.c.number.desc()).limit(1)
+)
+_AFTER: Final = Statement(_LIMITS.where(DAY.c.number > bindparam("number")).order_by(DAY.c.number).limit(1))
+_CLOSED_MS: Final = select(DAY.c.closed_ms).where(DAY.c.number == bindparam("number"))
 _IN_DAY: Final = QUARTER.c.quarter.between(bindparam("first"), bindparam("last"))
 _SUMS: Final = tuple(total(column) for column in _of(QUARTER.c))
 _CLEAR: Final = Statement(
@@ -186,7 +211,7 @@ def adjust(connection: Connection, deltas: Sequence[Delta], learnt_ms: int, sign
 def close(connection: Connection, day: Day, closed_ms: int) -> DayReport:
     """Fix a day's figures; the history has to have caught up. Closing it again changes nothing.
 
-    Of a day that overlaps closed ones what they leave of it is closed, see Day.beside.
+    What is closed is what other closed days leave of it, see Day.among.
     """
     found = report(connection, day)
     if found.closed_ms is not None:
@@ -194,16 +219,16 @@ def close(connection: Connection, day: Day, closed_ms: int) -> DayReport:
     start_ms = found.day.start_ms
     rows = [(start_ms, replica, *figures) for replica, figures in sorted(found.figures.items())]
     _CLOSE.run(connection, rows)
-    connection.execute(DAY.insert().values(start_ms=start_ms, end_ms=found.day.end_ms, closed_ms=closed_ms))
+    limits = {"start_ms": start_ms, "end_ms": found.day.end_ms, "number": found.day.number}
+    connection.execute(DAY.insert().values(**limits, closed_ms=closed_ms))
     return report(connection, day)
 
 
 def report(connection: Connection, day: Day) -> DayReport:
-    """A day's figures: as closed, with what was learnt since; or as they are now. See Day.beside."""
-    closed = _CLOSED.rows(connection, first=day.start_ms - HALF_DAY_MS, last=day.end_ms - 1)
-    day = day.beside([Day(*limits) for limits in closed])
-    here = (DAY.c.start_ms == day.start_ms) & (DAY.c.end_ms == day.end_ms)
-    closed_ms = connection.execute(select(DAY.c.closed_ms).where(here)).scalar_one_or_none()
+    """A day's figures: as closed, with what was learnt since; or as they are now. See Day.among."""
+    near = [*_BEFORE.rows(connection, number=day.number), *_AFTER.rows(connection, number=day.number)]
+    day = day.among(Day(*limits) for limits in near)
+    closed_ms = connection.execute(_CLOSED_MS, {"number": day.number}).scalar_one_or_none()
     if closed_ms is None:
         return DayReport(day, None, _now(connection, day))
     fixed = select(DAY_FIGURE.c.replica, *_of(DAY_FIGURE.c)).where(DAY_FIGURE.c.start_ms == day.start_ms)

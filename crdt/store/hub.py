@@ -209,7 +209,7 @@ class HubLedger(HearingLedger):
     def close_day(self, day: Day, at_ms: int) -> Future[DayReport]:
         """Fix a day's figures; what is learnt of it later becomes adjustments. Again changes nothing.
 
-        Of a day that overlaps closed ones what they leave of it is closed. Done once the history has caught
+        What is closed is what other closed days leave of it, see Day.among. Done once the history has caught
         up, which is long where a month of taps came at once.
         """
         return self._parts.closing.close(day, at_ms)

@@ -175,13 +175,15 @@ CUT: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# Days that were closed: their figures never change again.
+# Days that were closed: neither their limits nor their figures change again.
 DAY: Final = Table(
     "day",
     HUB_METADATA,
     Column("start_ms", BigInteger, primary_key=True, autoincrement=False),
     number("end_ms"),
+    number("number"),  # by which people ask for it
     number("closed_ms"),
+    Index("day_by_number", "number", unique=True),
 )
 DAY_FIGURE: Final = Table(
     "day_figure",

@@ -38,13 +38,14 @@ async def days(request: web.Request) -> web.Response:
 async def day(request: web.Request) -> web.Response:
     """GET /days/{day}"""
     context = await _context(request)
-    shown = date.fromisoformat(context["day"])
-    following = shown + timedelta(days=1)
+    asked = await request.app[DAYBOOK].named(request.match_info["day"])
+    shown = date.fromisoformat(context["day"])  # another where closed days left nothing of the one asked for
+    following = max(asked, shown) + timedelta(days=1)
     frame = {
         "section": "/days",
         "events": f"/events?view=day&day={context['day']}",
         "notice": notice(request),
-        "before": (shown - timedelta(days=1)).isoformat(),
+        "before": (min(asked, shown) - timedelta(days=1)).isoformat(),
         "following": following.isoformat() if context["ended"] else "",
     }
     return page(request, "day.html", frame | context)

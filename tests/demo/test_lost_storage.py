@@ -28,7 +28,7 @@ from tests.edge.testhub import TestHub, open_ledger
 CARD = CardId(bytes([4, 0, 0, 1]))
 FRONT = TerminalId(bytes([7] * 16))
 START_MS = 1_780_000_000_000 // QUARTER_MS * QUARTER_MS  # when the rides are
-DAY = Day(START_MS, START_MS + QUARTER_MS)
+DAY = Day(START_MS, START_MS + QUARTER_MS, 1)
 EARLY_MS = DAY.start_ms + 1
 LATE_MS = DAY.end_ms + 1
 

@@ -275,7 +275,7 @@ async def test_a_terminals_mere_word_makes_nobody_elses_day_incomplete(depot: De
     await other.push(other.taps(-250))
     await other.exchange(SAID, frontier=heads(other))
     start_ms = NOON_MS - NOON_MS % QUARTER_MS
-    ledger, day = depot.hub.ledger, Day(start_ms, start_ms + QUARTER_MS)
+    ledger, day = depot.hub.ledger, Day(start_ms, start_ms + QUARTER_MS, 1)
     whose = [other.key.replica]
     for seq in (40, 41):
         named = {other.key.replica: Head(seq, bytes(range(32)))}

@@ -260,7 +260,7 @@ async def test_a_hub_looks_at_its_clock_by_itself(depot: Depot) -> None:
     bus = await depot.pair("Bus 1")
     ledger, replica = depot.hub.ledger, bus.key.replica
     await asyncio.wrap_future(ledger.expect({}, "Bus 1", wall_clock_ms() + 24 * HOUR_MS, replica))
-    today = Day(START_MS, START_MS + 1000 * 24 * HOUR_MS)
+    today = Day(START_MS, START_MS + 1000 * 24 * HOUR_MS, 1)
 
     async def heard_ms() -> int:
         found = await asyncio.wrap_future(ledger.completeness([replica], today))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from crdt.facts import Kind, ReplicaId
 from crdt.store.completeness import Behind, Complete, Missing
-from crdt.store.days import HALF_DAY_MS, NO_FIGURES, Day, DayReport, Figures
+from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
 from hub.daybook import writers
 from tests.simulation.adoptions import Said
 from tests.simulation.oracle import Fact, expect
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.simulation.buses import Bus
     from tests.simulation.world import World
 
+HALF_DAY_MS: Final = 12 * 60 * 60 * 1000
 LOOK_BACK: Final = 1  # days before the one that it is now
 _LEARNT: Final = """
     SELECT block.replica, max(last_seq) FROM block, hub WHERE ordinal <= hub.projected GROUP BY block.replica
@@ -28,8 +29,8 @@ _LEARNT: Final = """
 
 def day_at(at_ms: int) -> Day:
     """The day of service at a moment."""
-    start_ms = at_ms // HALF_DAY_MS * HALF_DAY_MS
-    return Day(start_ms, start_ms + HALF_DAY_MS)
+    number = at_ms // HALF_DAY_MS
+    return Day(number * HALF_DAY_MS, (number + 1) * HALF_DAY_MS, number)
 
 
 def days_until(at_ms: int) -> list[Day]:

@@ -37,7 +37,7 @@ SIZES = [2, 3, 1, 2, 4, 1, 2, 3]
 FACTS = sum(SIZES)
 CUT_OFF = SIZES[0]
 STEP = 4
-DAY = Day(0, 96 * QUARTER_MS)
+DAY = Day(0, 96 * QUARTER_MS, 1)
 
 
 @pytest.fixture(autouse=True)

@@ -27,8 +27,8 @@ from tests.crdt.store.stores import NewFleet
 ONE, OTHER, _ = world.TERMINALS
 HOUR_MS = 4 * QUARTER_MS
 START_MS = 1_790_000_000_000 // HOUR_MS * HOUR_MS
-DAY = Day(START_MS, START_MS + 24 * HOUR_MS)
-NEXT = Day(DAY.end_ms, DAY.end_ms + 25 * HOUR_MS)  # clocks go back
+DAY = Day(START_MS, START_MS + 24 * HOUR_MS, 1)
+NEXT = Day(DAY.end_ms, DAY.end_ms + 25 * HOUR_MS, 2)  # clocks go back
 
 
 def taps(*hours: float, author: world.Terminal = ONE) -> list[Delta]:
@@ -153,20 +153,37 @@ def test_a_closed_day_has_everything_that_was_merged_before(fleet: Fleet) -> Non
 def test_closed_days_do_not_overlap_whatever_hour_days_begin_at(fleet: Fleet) -> None:
     """The fleet's hour was changed between two closings: every fact still belongs to one day."""
     closed = fleet.hub.close_day(DAY, 1).result()
-    for moved_ms in (-HOUR_MS, HOUR_MS):
-        again = Day(DAY.start_ms + moved_ms, DAY.end_ms + moved_ms)
+    for moved_ms in (-23 * HOUR_MS, HOUR_MS):
+        again = Day(DAY.start_ms + moved_ms, DAY.end_ms + moved_ms, DAY.number)
         assert fleet.hub.close_day(again, 2).result() == closed
         assert fleet.hub.report(again).result() == closed
-    earlier = Day(NEXT.start_ms - HOUR_MS, NEXT.end_ms - HOUR_MS)
-    assert fleet.hub.close_day(earlier, 3).result().day == Day(NEXT.start_ms, NEXT.end_ms - HOUR_MS)
-    before = Day(2 * DAY.start_ms - DAY.end_ms + HOUR_MS, DAY.start_ms + HOUR_MS)
-    assert fleet.hub.close_day(before, 4).result().day == Day(before.start_ms, DAY.start_ms)
+    earlier = Day(NEXT.start_ms - HOUR_MS, NEXT.end_ms - HOUR_MS, NEXT.number)
+    limits = Day(NEXT.start_ms, NEXT.end_ms - HOUR_MS, NEXT.number)
+    assert fleet.hub.close_day(earlier, 3).result().day == limits
+    before = Day(2 * DAY.start_ms - DAY.end_ms + HOUR_MS, DAY.start_ms + HOUR_MS, DAY.number - 1)
+    assert fleet.hub.close_day(before, 4).result().day == replace(before, end_ms=DAY.start_ms)
+
+
+def test_a_closed_day_may_be_much_shorter_than_the_one_after_it(fleet: Fleet) -> None:
+    """The hour was set to 15 by mistake and mended: nothing between two closed days is in none."""
+    short = Day(DAY.start_ms, DAY.start_ms + 12 * HOUR_MS, DAY.number)
+    assert fleet.hub.close_day(short, 1).result().day == short
+    assert fleet.hub.close_day(NEXT, 2).result().day == Day(short.end_ms, NEXT.end_ms, NEXT.number)
+
+
+def test_a_day_whose_time_closed_days_have_is_the_one_that_has_it() -> None:
+    """After a change by more than a day nothing may be left of a date: it is answered all the same."""
+    moved_ms = 30 * HOUR_MS
+    earlier = Day(NEXT.start_ms - moved_ms, NEXT.end_ms - moved_ms, NEXT.number)
+    assert earlier.among([DAY]) == DAY
+    later = Day(DAY.start_ms + moved_ms, DAY.end_ms + moved_ms, DAY.number)
+    assert later.among([NEXT]) == NEXT
 
 
 def test_a_day_is_made_of_quarters() -> None:
     for limits in ((5, 5), (0, 1), (QUARTER_MS, 0)):
         with pytest.raises(MisuseError):
-            Day(*limits)
+            Day(*limits, 1)
 
 
 @given(
