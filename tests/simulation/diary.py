@@ -55,9 +55,10 @@ def check_all_complete(world: World) -> None:
     What else an identity may have written that was renewed nobody can know.
     """
     terminals = writers(world.hub.ledger.authors(), [])
+    renewed = world.hub.revocations.replaced
     for day in days_until(world.now_ms)[:-1]:
         for bus in world.present():
-            sure = not bus.storage.was_put_back and len(bus.since_pairing) == 1
+            sure = not bus.storage.was_put_back and renewed.isdisjoint(bus.replicas)
             for one in terminals:
                 if sure and bus.replica in one.replicas:
                     found = world.hub.ledger.completeness(one.replicas, day).result()
