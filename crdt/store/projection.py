@@ -84,6 +84,10 @@ class Projection:
         """Catch up with the record, in the background."""
         self._chore.begin()
 
+    def resume(self, *, wanted: bool) -> None:
+        """See `Chore.resume`."""
+        self._chore.resume(wanted=wanted)
+
     def rebuild(self) -> Future[None]:
         """Forget all rows and make them again from the record."""
         return self._database.write(_forget, after=lambda _result: self.follow())
