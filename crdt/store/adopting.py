@@ -28,6 +28,7 @@ from crdt.signing import SigningKey
 from crdt.store import blocks, papers, projection, quarantine
 from crdt.store.blocks import Chain
 from crdt.store.coincidences import Coincidences, Part
+from crdt.store.comparing import asking
 from crdt.store.content import Content
 from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
@@ -163,7 +164,8 @@ class Adopter:
                 resolved.add(entry.replica)
         changes = [one.change for one in written]
         if resolved:  # a lost block of the hub's own may have been a copy, or have taken one back
-            changes.append(Change(0, (), suspects=resolved, again=adopting and bool(resolved & kin.hubs)))
+            again = adopting and bool(resolved & kin.hubs)
+            changes.append(asking(connection, Change(0, (), suspects=resolved, again=again)))
         head = written[-1].head if written else None
         return Adoption(sum(one.facts for one in written), head, changes)
 
@@ -192,10 +194,10 @@ class Adopter:
         part = self._coincidences.part(connection, self._key.replica)
         due = [fact for one in copied_rides(connection, kin, part.moments) for fact in reckon_ride(*one)]
         written = self._book_all(connection, self._permitted(connection, due), NOMINAL_BLOCK_DELTAS)
-        changes = [*done.changes, *(replace(one.change, again=True) for one in written)]
+        again = [asking(connection, replace(one.change, again=True)) for one in written]
         head = written[-1].head if written else done.head
         facts = done.facts + sum(one.facts for one in written)
-        return Adoption(facts, head, changes, done.left, rides=part)
+        return Adoption(facts, head, [*done.changes, *again], done.left, rides=part)
 
     def _permitted(self, connection: Connection, due: Sequence[Delta]) -> Sequence[Delta]:
         """Those of these that the hub may write; the log tells of the others, and nothing waits for them.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
 from crdt.store.jobs import Rank
 from crdt.store.store import Store
 from crdt.store.trouble import Trouble
+
+PAUSE_S: Final = 1.0  # after a step has failed, until it resumes
 
 
 class Step(Protocol):
@@ -26,14 +29,22 @@ S = TypeVar("S", bound=Step)
 
 
 class Chore(Generic[S]):
-    """One kind of such work. It begins when told to, and goes on until a step finds no more to do."""
+    """One kind of such work. It begins when told to, and goes on until a step finds no more to do.
+
+    A step that fails ends it, until it is told to begin or to resume: a server may be back later.
+    """
 
     def __init__(
-        self, database: Store, step: Callable[[Connection], S], done: Callable[[S], None], sentence: str
+        self,
+        database: Store,
+        step: Callable[[Connection], S],
+        done: Callable[[S], None],
+        sentence: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`done` hears of each step once it is durable, on the writer's thread.
 
-        `sentence`: what does not work while steps fail, for the log.
+        `sentence`: what does not work while steps fail, for the log. `clock`: seconds that only grow.
         """
         self._database = database
         self._step = step
@@ -42,6 +53,8 @@ class Chore(Generic[S]):
         self._mutex = threading.Lock()
         self._running = False
         self._again = False  # told to begin while a step ran, which may have seen nothing of it
+        self._clock = clock
+        self._failed_s: float | None = None  # when the last step failed; None: it did not
 
     def begin(self) -> None:
         """There may be something to do."""
@@ -52,6 +65,13 @@ class Chore(Generic[S]):
             self._running = True
         self._queue()
 
+    def resume(self, *, wanted: bool) -> None:
+        """Begin where that is `wanted`, or the last step has failed; not just after it has."""
+        with self._mutex:
+            failed_s = self._failed_s
+        if wanted if failed_s is None else self._clock() - failed_s >= PAUSE_S:
+            self.begin()
+
     def _queue(self) -> None:
         step = self._database.write(self._step, rank=Rank.BACKGROUND, after=self._after)
         step.add_done_callback(self._done)
@@ -59,6 +79,7 @@ class Chore(Generic[S]):
     def _done(self, step: Future[S]) -> None:
         good = self._trouble.judge(step)
         with self._mutex:
+            self._failed_s = None if good else self._clock()
             self._running = good and (self._again or step.result().more)
             self._again = False
             if not self._running:

@@ -3,8 +3,8 @@
 A list counts from the moment it is stored: nothing beyond its cut-offs comes in. What was here before may be
 years of facts, and nobody's merge waits for all of it. So chains are cut from their ends down. After each
 step every chain is a shorter beginning of itself, and balances and history are those of what is left. Nothing
-but the database says what is still to be done: the next start goes on, or another process of the hub. And
-once nothing is left to do, whether the hub has compared what it has copied with what is left.
+but the database says what is still to be done: the next start goes on, or another process of the hub. The
+last step asks for what is left to be compared with what the hub has copied.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from crdt.block import parse
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.revocations import Revocations
-from crdt.store import balances, blocks, papers, projection, quarantine
+from crdt.store import balances, blocks, comparing, papers, projection, quarantine
 from crdt.store.blocks import Removed
-from crdt.store.hub_schema import CUT, HUB
+from crdt.store.hub_schema import CUT
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change
 from crdt.store.rewriting import coming_again
-from crdt.store.schema import BLOCK
+from crdt.store.schema import BLOCK, HEAD
 from crdt.store.sql import Bulk, Lookup
 from crdt.store.statement import Statement
 
@@ -36,23 +36,19 @@ _CUT_OFF_OF: Final = Statement(select(CUT.c.seq).where(CUT.c.replica == bindpara
 _DONE: Final = Statement(CUT.delete().where(CUT.c.replica == bindparam("replica")))
 _NEXT: Final = Statement(select(CUT.c.replica, CUT.c.seq).order_by(CUT.c.replica).limit(STEP_BLOCKS))
 _ANY: Final = Statement(select(CUT.c.replica).limit(1))
+_PLACE: Final = Statement(
+    select(CUT.c.replica, HEAD.c.seq)
+    .join_from(CUT, HEAD, HEAD.c.replica == CUT.c.replica, isouter=True)
+    .order_by(CUT.c.replica)
+    .limit(1)
+)
 _OF: Final = Lookup(CUT, "replica", ("replica",))
-_COUNTS: Final = Statement(select(HUB.c.cuts, HUB.c.compared))
-_ENDED: Final = Statement(HUB.update().values(cuts=HUB.c.cuts + 1))
-_COMPARED: Final = Statement(HUB.update().values(compared=HUB.c.cuts))
 _END: Final = Statement(
     select(BLOCK.c.first_seq, BLOCK.c.last_seq)
     .where(BLOCK.c.replica == bindparam("replica"), BLOCK.c.last_seq > bindparam("seq"))
     .order_by(BLOCK.c.first_seq.desc())
     .limit(bindparam("most", type_=BigInteger))
 )
-
-
-class Cuts(NamedTuple):
-    """How many there were."""
-
-    ended: int
-    compared: int  # those of them since which the hub has compared all that it has copied
 
 
 class Cut(NamedTuple):
@@ -71,30 +67,15 @@ def begin(connection: Connection, revocations: Revocations) -> None:
     _PUT.run(connection, longer)
 
 
-def count(connection: Connection) -> Cuts:
-    """How many there were until now."""
-    return Cuts._make(_COUNTS.row(connection) or (0, 0))
-
-
-def note_ended(connection: Connection) -> None:
-    """Nothing is left to do of what was begun."""
-    _ENDED.run(connection)
-
-
-def note_compared(connection: Connection) -> None:
-    """The hub has compared all that it has copied with what the last one left."""
-    _COMPARED.run(connection)
-
-
 def is_under_way(connection: Connection) -> bool:
     """Whether any chain is still longer than it may be."""
     return _ANY.row(connection) is not None
 
 
-def is_unfinished(connection: Connection) -> bool:
-    """Whether one is under way, or the hub has not compared since."""
-    cuts = count(connection)
-    return cuts.compared != cuts.ended or is_under_way(connection)
+def place(connection: Connection) -> tuple[bytes, int | None] | None:
+    """Where it is: whose chain is cut now, and where that ends; None: at its end."""
+    row = _PLACE.row(connection)
+    return None if row is None else (row[0], row[1])
 
 
 def among(connection: Connection, replicas: Collection[ReplicaId]) -> set[ReplicaId]:
@@ -133,9 +114,8 @@ def cut_some(connection: Connection, at_ms: int) -> Cut:
     quarantine.put(connection, entries, at_ms, bounded=False)
     authors = {entry.replica for entry in entries}
     more = is_under_way(connection)
-    if not more:
-        note_ended(connection)
-    return Cut(Change(position, loss.sums.keys(), authors, suspects=authors, gone=not more), more)
+    change = Change(position, loss.sums.keys(), authors, suspects=authors, gone=not more)
+    return Cut(comparing.asking(connection, change), more)
 
 
 def _shorten(connection: Connection, position: int) -> Sequence[Removed]:

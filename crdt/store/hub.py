@@ -18,7 +18,7 @@ from crdt.frontier import Frontier
 from crdt.ledger import MergeReport
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.signing import SigningKey, fleet_id
-from crdt.store import balances, papers, quarantine
+from crdt.store import balances, comparing, papers, quarantine
 from crdt.store.amending import Amending, Amendment
 from crdt.store.asking import Totals
 from crdt.store.authors import Authors
@@ -222,14 +222,15 @@ class HubLedger(HearingLedger):
         In the background it is found out whether they are here. Until then they may be adopted.
         """
 
-        def work(connection: Connection) -> int:
-            return quarantine.resolve(connection, hashes, quarantine.SAID)
+        def work(connection: Connection) -> tuple[int, int]:
+            count = quarantine.resolve(connection, hashes, quarantine.SAID)
+            return count, comparing.ask(connection) if count else 0
 
-        def after(count: int) -> None:
-            if count:
-                self._parts.own.compare((), hashes)
+        def after(noted: tuple[int, int]) -> None:
+            if noted[0]:
+                self._parts.own.compare((), hashes, noted[1])
 
-        return self._database.write(work, after=after)
+        return first(self._database.write(work, after=after))
 
     def adopt(self, hashes: Collection[bytes]) -> Future[int]:
         """Book the facts of these quarantined blocks that the ledger lacks as the hub's own; how many.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from crdt.certificate import AuthorCertificate
@@ -26,6 +26,7 @@ from crdt.store.ownfacts import OwnFacts
 from crdt.store.projection import Projection
 from crdt.store.recording import Change
 from crdt.store.store import Shared, Store
+from crdt.store.unfinished import Work
 from crdt.store.witness import Witness
 
 
@@ -96,12 +97,12 @@ class HubParts:
         self.listeners.tell(change)
         if change.replicas:
             self.projection.follow()
-        if change.again or change.evidence:
-            came = [*change.replicas, *change.suspects] if change.again else []
-            self.own.compare(came, change.evidence)
-        elif change.replicas and len(self._authors.hubs) > 1:
-            self.own.compare(())
         if change.gone:
+            self.own.compare_all(change.asked)
+        elif change.again or change.evidence:
+            came = [*change.replicas, *change.suspects] if change.again else []
+            self.own.compare(came, change.evidence, change.asked)
+        elif change.replicas and len(self._authors.hubs) > 1:
             self.own.compare(())
 
     def close(self) -> None:
@@ -111,11 +112,14 @@ class HubParts:
         if self._keeper is not None:
             self._keeper.close()
 
-    def _go_on(self) -> None:
-        """With what another process does not go on with."""
-        self.projection.follow()
-        self.cutting.begin()
-        self.own.compare(())
+    def _go_on(self, stuck: Collection[Work]) -> None:
+        """With what nobody goes on with, and with what has failed here while the server was away, say."""
+        self.projection.resume(wanted=Work.HISTORY in stuck)
+        self.cutting.resume(wanted=Work.CUTTING in stuck)
+        self.judging.resume(wanted=Work.JUDGING in stuck)
+        self.own.resume(wanted=Work.RIDES in stuck)
+        if Work.COMPARING in stuck:
+            self.own.take_over()
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self.listeners.tell(Change(0, cards, history=True))

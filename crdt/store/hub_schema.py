@@ -27,8 +27,9 @@ HUB: Final = Table(
     number("numbered"),  # the last number given to a card
     number("floor_minor"),  # a card whose balance is below is overdrawn
     Column("judge_after", short_bytes(16)),  # the cards after this one are still judged by it; NULL: none are
-    number("cuts", server_default=text("0")),  # how many have ended, see `cutting`
-    number("compared", server_default=text("0")),  # with what the first so many left, see `ownfacts`
+    number("asked", server_default=text("0")),  # how often comparing was asked for, see `comparing`
+    number("answered", server_default=text("0")),  # the first so many of these
+    number("compared", server_default=text("0")),  # steps towards the next answer, ever
     Column("retired", short_bytes(16)),  # the hub's own replica that was found restored and is not continued
 )
 

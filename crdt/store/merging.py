@@ -15,6 +15,7 @@ from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store import expectations, flags, papers, quarantine
 from crdt.store.admission import Admitted, Prepared, Suspicion, admit
 from crdt.store.authors import Authors
+from crdt.store.comparing import asking
 from crdt.store.kin import hubs_among
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
@@ -55,7 +56,7 @@ def merge_prepared(connection: Connection, authors: Authors, prepared: Prepared,
         change = Change(0, ()) if change is None else change
         change = change.about(suspects, new)
     if change is not None:
-        change = replace(change, evidence=_to_compare(authors, kept))
+        change = asking(connection, replace(change, evidence=_to_compare(authors, kept)))
     return Merged(admitted, change)
 
 

@@ -8,7 +8,8 @@ become visible in their order, so nothing is ever skipped, and a lost call only 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
@@ -17,22 +18,22 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from crdt.cursor import Cursor, beginning
 from crdt.facts import CardId, ReplicaId
-from crdt.store import cutting, flags
+from crdt.store import flags, unfinished
 from crdt.store.authors import Authors
 from crdt.store.balances import read_standing
 from crdt.store.flags import FlagKey
-from crdt.store.hub_schema import CARD, HISTORY, HUB
+from crdt.store.hub_schema import CARD, HISTORY
 from crdt.store.recording import Change
-from crdt.store.schema import BLOCK, HEAD
+from crdt.store.schema import HEAD
 from crdt.store.sql import beyond
 from crdt.store.statement import Statement
 from crdt.store.store import Shared
 from crdt.store.trouble import Trouble
+from crdt.store.unfinished import Stand, Work
 
 PART_ROWS: Final = 10_000  # cards, or history rows, of one look
 
 _END: Final = Statement(select(func.coalesce(func.max(HISTORY.c.id), 0)))
-_PROJECTED: Final = Statement(select(HUB.c.projected))
 _MOVED: Final = Statement(select(HEAD.c.replica, HEAD.c.position).where(HEAD.c.position > bindparam("after")))
 
 
@@ -43,8 +44,8 @@ class Place:
     cards: Cursor
     heads: int  # the position up to which moved heads were seen
     history: int  # the last history row seen
-    projected: int  # how far the history had come
-    lagging: bool  # whether blocks lay beyond that, or a cut was unfinished
+    rides: int  # the last one when rides were compared last because of it
+    standing: Mapping[Work, Stand]  # where background work was that was not at its end, and since when
     flags: frozenset[FlagKey]  # those that are on
 
 
@@ -55,7 +56,7 @@ class Look:
     place: Place
     changes: tuple[Change, ...]
     more: bool  # whether there is more to read at once
-    stuck: bool  # whether the history did not change since the last look although there are blocks to do so
+    stuck: Collection[Work]  # background work that nobody goes on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,7 @@ def place_of(connection: Connection) -> Place:
     """The end of everything: nothing before it is told."""
     position = read_standing(connection).position
     history = int(_END.value(connection))
-    projected, on = _projected(connection), flags.keys(connection)
-    return Place(beginning(position), position, history, projected, lagging=False, flags=on)
+    return Place(beginning(position), position, history, history, {}, flags.keys(connection))
 
 
 class Neighbours:
@@ -92,15 +92,19 @@ class Neighbours:
         place: Place,
         authors: Authors,
         tell: Callable[[Change], None],
-        follow: Callable[[], None],
+        go_on: Callable[[Collection[Work]], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`tell` hears the changes, on a reader's thread; `follow` makes the history catch up, and finishes a
-        cut."""
+        """`tell` hears the changes, on a reader's thread; `go_on` after each look what nobody goes on with.
+
+        `clock`: seconds that only grow.
+        """
         self._store = store
         self._place = place
         self._authors = authors
         self._tell = tell
-        self._follow = follow
+        self._go_on = go_on
+        self._clock = clock
         self._mutex = threading.Lock()
         self._own = Own()
         self._looking = False
@@ -133,7 +137,8 @@ class Neighbours:
         with self._mutex:
             own = self._own
             self._own = Own(own.positions, own.flags - before.flags)
-        return _read_beyond(connection, self._place, own)
+        put_back = len(self._authors.hubs) > 1
+        return _read_beyond(connection, self._place, own, put_back=put_back, now_s=self._clock())
 
     def _done(self, done: Future[Look]) -> None:
         more = False
@@ -151,22 +156,26 @@ class Neighbours:
             self._own = self._own.since(look.place.cards.position)
         for change in look.changes:
             self._tell(change)
-        if look.stuck:
-            self._follow()
+        self._go_on(look.stuck)
         return look.more
 
 
-def _read_beyond(connection: Connection, place: Place, own: Own) -> Look:
-    """Everything beyond a place in this snapshot, except the process's `own` changes."""
+def _read_beyond(connection: Connection, place: Place, own: Own, *, put_back: bool, now_s: float) -> Look:
+    """Everything beyond a place in this snapshot, except the process's `own` changes.
+
+    `put_back`: whether the hub ever was.
+    """
     position = read_standing(connection).position
     cursor, cards, more_cards = _changed_cards(connection, place.cards, position, own.positions)
     replicas = _moved_heads(connection, place.heads, own.positions)
     last, remembered, more_history = _new_history(connection, place.history)
-    projected = _projected(connection)
     on = flags.keys(connection)
     suspects = {replica for replica, _ in (on ^ place.flags) - own.flags}
-    last_block = connection.execute(select(func.max(BLOCK.c.ordinal))).scalar_one()
-    lagging = last_block not in (None, projected) or cutting.is_unfinished(connection)
+    left = unfinished.places(connection)
+    if put_back and last != place.rides:
+        left[Work.RIDES] = last
+    standing = unfinished.stands(place.standing, left, now_s)
+    stuck = unfinished.stuck(standing, now_s)
     changes = []
     if cards or replicas:
         changes.append(Change(position, cards, replicas))
@@ -174,12 +183,9 @@ def _read_beyond(connection: Connection, place: Place, own: Own) -> Look:
         changes.append(Change(0, (), suspects=suspects))
     if remembered:
         changes.append(Change(0, remembered, history=True))
-    return Look(
-        Place(cursor, position, last, projected, lagging, on),
-        tuple(changes),
-        more=more_cards or more_history,
-        stuck=lagging and place.lagging and projected == place.projected,
-    )
+    rides = last if Work.RIDES in stuck else place.rides
+    seen = Place(cursor, position, last, rides, standing, on)
+    return Look(seen, tuple(changes), more=more_cards or more_history, stuck=stuck)
 
 
 def _changed_cards(
@@ -207,7 +213,3 @@ def _new_history(connection: Connection, after: int) -> tuple[int, list[CardId],
     rows = connection.execute(query.limit(PART_ROWS)).all()
     last = rows[-1][0] if rows else after
     return last, list(dict.fromkeys(CardId(card) for _, card in rows)), len(rows) == PART_ROWS
-
-
-def _projected(connection: Connection) -> int:
-    return int(_PROJECTED.value(connection))

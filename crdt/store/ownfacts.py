@@ -12,10 +12,11 @@ from crdt.certificate import AuthorCertificate
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import cutting
+from crdt.store import comparing
 from crdt.store.adopting import Adopter, Adoption
 from crdt.store.authors import Authors
 from crdt.store.chore import Chore
+from crdt.store.comparing import Accounted
 from crdt.store.futures import then
 from crdt.store.jobs import Rank
 from crdt.store.markkeeper import Keeper
@@ -49,7 +50,8 @@ class OwnFacts:
         self._now_ms = now_ms
         self._publish = publish
         self._adopter = Adopter(key, certificate, authors.every)
-        self._cuts = 0  # that had ended when comparing everything began
+        self._accounted = Accounted()
+        self._taking_over = True  # to answer what this process cannot account for, too; a start does
         self._comparing = Chore(
             database,
             self._compare_some,
@@ -89,20 +91,32 @@ class OwnFacts:
         go_on(0, hashes, Rank.URGENT)
         return outcome
 
-    def compare(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
+    def compare(self, came: Iterable[ReplicaId], new: Iterable[bytes] = (), asked: int = 0) -> None:
         """Take back, in the background, what was adopted of these authors' terminals and they wrote again.
 
         And note what they wrote again of what they said so. For the hub itself: of everybody's. `new`: blocks
-        in quarantine, by their hashes, that are to be looked at whoever came. Whoever is named, all is looked
-        at where facts left the record since, and what was taken back for them is booked again.
+        in quarantine, by their hashes, that are to be looked at whoever came. `asked`: the request that this
+        is about. On the writer's thread, where anything is named.
         """
         self._adopter.look(came, new)
+        if asked:
+            self._accounted.take(asked)
         self._comparing.begin()
 
-    def compare_all(self) -> None:
-        """The same of everything: nobody knows what changed."""
+    def compare_all(self, asked: int = 0) -> None:
+        """The same of everything: facts left the record, and what was taken back for them is booked again."""
         self._adopter.look_anew()
-        self._comparing.begin()
+        self.compare((), asked=asked)
+
+    def take_over(self) -> None:
+        """Answer what nobody else does, in the background. For any thread."""
+        if not self._chain.retired:
+            self._taking_over = True
+            self._comparing.resume(wanted=True)
+
+    def resume(self, *, wanted: bool) -> None:
+        """See `Chore.resume`, of comparing."""
+        self._comparing.resume(wanted=wanted)
 
     def _adopt_some(
         self, connection: Connection, hashes: Collection[bytes]
@@ -143,14 +157,25 @@ class OwnFacts:
     def _compare_some(self, connection: Connection) -> Adoption:
         if not self._chain.may_write(connection):
             return Adoption()
-        cuts = cutting.count(connection)
-        if cuts.ended != self._cuts:
-            self._cuts = cuts.ended
-            self._adopter.look_anew()
+        answered = self._account(connection)
+        upto = self._accounted.upto
         compared = self._adopter.compare(connection, self._now_ms())
-        if not compared.more and cuts.compared != cuts.ended:
-            cutting.note_compared(connection)
+        if upto > answered and compared.more:
+            comparing.note_step(connection)
+        elif upto > answered:
+            comparing.answer(connection, upto)
         return compared
+
+    def _account(self, connection: Connection) -> int:
+        """See which requests this process is to answer; how many are. What it takes over is everything."""
+        requests = comparing.requests(connection)
+        self._accounted.take_all(requests.answered)
+        if self._taking_over:
+            self._taking_over = False
+            if self._accounted.upto < requests.asked:
+                self._adopter.look_anew()
+                self._accounted.take_all(requests.asked)
+        return requests.answered
 
     def _compared(self, compared: Adoption) -> None:
         self._adopter.settle(compared)

@@ -87,6 +87,10 @@ class Projection:
         """Catch up with the record, in the background."""
         self._chore.begin()
 
+    def resume(self, *, wanted: bool) -> None:
+        """See `Chore.resume`."""
+        self._chore.resume(wanted=wanted)
+
     def _after(self, step: Step) -> None:
         if step.cards:
             self._projected(step.cards)

@@ -47,6 +47,7 @@ class Change:
     again: bool = False  # facts may be here now that the hub has adopted, or was told would come
     gone: bool = False  # facts left the record: those that a copy was taken back for, it may be
     evidence: Collection[bytes] = ()  # blocks new in quarantine of which the facts may be here
+    asked: int = 0  # the number of the request to compare that one of the last three made; 0: none did
 
     def about(self, suspects: Collection[ReplicaId], flags: Collection[FlagKey]) -> Change:
         """The same change, which is also about these authors' evidence, and puts these flags on."""

@@ -15,6 +15,7 @@ from crdt.revocations import Revocations
 from crdt.store import blocks, claims, cutting, quarantine
 from crdt.store.admission import Admitted, Candidate, Prepared, admit
 from crdt.store.authors import Authors
+from crdt.store.comparing import asking
 from crdt.store.kin import hubs_among
 from crdt.store.recording import Change, record
 from crdt.store.rewriting import is_awaited, note_coming_again
@@ -40,17 +41,16 @@ def apply_revocations(
     cut = cutting.cut_some(connection, at_ms)
     changes = [] if cut.change is None else [cut.change]
     if interrupted and not cut.more:  # then no step may be the last one, and say so
-        cutting.note_ended(connection)
-        changes.append(Change(0, (), gone=True))
+        changes.append(asking(connection, Change(0, (), gone=True)))
     admitted = _readmit(connection, authors, enrolled, revocations, at_ms)
     if admitted.blocks:
         hubs = hubs_among(admitted.moved, enrolled)
         change = record(connection, admitted.blocks, admitted.facts, admitted.moved, hubs)
         again = bool(hubs) or is_awaited(connection, enrolled, admitted.moved)
-        changes.append(replace(change, again=again))
+        changes.append(asking(connection, replace(change, again=again)))
     coming = note_coming_again(connection, revocations)
     if coming:
-        changes.append(Change(0, (), suspects=coming, again=True))
+        changes.append(asking(connection, Change(0, (), suspects=coming, again=True)))
     return Applied(changes, cut.more)
 
 
