@@ -121,7 +121,7 @@ class _Parts:
         self._taps = TapPath(
             terminal, self._clock, lambda: open_reader(own.reader_device), feedback, place, self._tapped
         )
-        report = Report(settings, terminal, self._clock.read, lambda: self._taps.reader)
+        report = Report(settings, terminal, self._clock, lambda: self._taps.reader)
         self._uplink = _uplink(settings, terminal, addresses, report, self._clock, way, keep_proven)
         self._peering = _peering(settings, terminal)
         self._enroller = Enroller(terminal, addresses, settings.terminal_name, way, keep_proven, os.urandom)
@@ -234,9 +234,12 @@ def _kept(settings: Settings, database: Database, terminal: Terminal) -> _Kept:
 
 def _clock(terminal: Terminal) -> TerminalClock:
     enrolment = terminal.enrolment
-    floor_ms = None if enrolment is None else enrolment.ledger.last_at_ms()
+    last_ms = None if enrolment is None else enrolment.ledger.last_at_ms()
     return TerminalClock(
-        floor_ms=floor_ms or 0, epoch=terminal.next_clock_epoch(), save_epoch=terminal.save_clock_epoch
+        floor_ms=max(last_ms or 0, terminal.clock_floor_ms),
+        epoch=terminal.next_clock_epoch(),
+        save_epoch=terminal.save_clock_epoch,
+        save_floor=terminal.save_clock_floor,
     )
 
 

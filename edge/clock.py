@@ -5,6 +5,9 @@ sometimes set wrong by hand. So terminal time is the system clock plus a lead th
 backwards over what the ledger already holds; each jump of the system clock starts a new epoch; and each
 reading says how wrong it may be. Reports can be corrected afterwards, one epoch at a time.
 
+A terminal tells the hub from when on whatever it writes is dated, and a day is over only then. So that much
+is kept on the disk: else a start with a clock in the past would go back to the last tap, in a finished day.
+
 One exception: where the clock was once far in the future, and a tap was dated so, the lead would date all
 later taps the same for ever. So a lead beyond a day ends, with a new epoch, when NTP or the hub disproves it.
 """
@@ -30,6 +33,9 @@ UNKNOWN_ERROR_MS = 100 * 365 * 86_400_000
 in 1970, or where somebody's hand has put it."""
 MAX_LEAD_MS = 86_400_000
 """A lead over the true time up to this, in milliseconds, is kept: a night in the depot mends it. A day."""
+
+FLOOR_STEP_MS = 15 * 60_000
+"""Days of service end at quarters of an hour: no finer need be kept, and no oftener written."""
 
 SYNCHRONISED_FILE = Path("/run/systemd/timesync/synchronized")
 """systemd-timesyncd touches this each time it has set the clock; /run is empty after a boot."""
@@ -72,16 +78,20 @@ class TerminalClock:
         floor_ms: int,
         epoch: int,
         save_epoch: Callable[[int], object],
+        save_floor: Callable[[int], object],
         wall_ms: Callable[[], int] = system_clock_ms,
         elapsed_ms: Callable[[], int] = monotonic_ms,
         synchronised_ms: Callable[[], int | None] = synchronised_at_ms,
     ) -> None:
-        """`floor_ms`: the ledger's last time. `epoch`: a number never used before (a start begins a new one).
-        `save_epoch` is called, and has to be durable on return, before a new epoch appears in a reading."""
+        """`floor_ms`: the ledger's last time, or what `save_floor` was given last, whichever is later.
+        `epoch`: a number never used before (a start begins a new one). `save_epoch` is called, and has to be
+        durable on return, before a new epoch appears in a reading; `save_floor` before `dated_from` tells it.
+        """
         self._wall_ms = wall_ms
         self._elapsed_ms = elapsed_ms
         self._synchronised_ms = synchronised_ms
         self._save_epoch = save_epoch
+        self._save_floor = save_floor
         self._lock = threading.Lock()
         self._epoch = epoch
         self._last_ms = floor_ms
@@ -92,6 +102,9 @@ class TerminalClock:
         self._synchronised = synchronised_ms()
         self._outdated: int | None = None
         self._compared: tuple[int, int] | None = None
+        self._reference: tuple[int, int] | None = None
+        self._telling = threading.Lock()
+        self._dated_from_ms = floor_ms // FLOOR_STEP_MS * FLOOR_STEP_MS
 
     def read(self) -> Reading:
         """The time now. Blocks on `save_epoch` in the rare case of a step: not for the event loop."""
@@ -107,6 +120,21 @@ class TerminalClock:
             error_ms += max(0, self._last_ms - wall)
             return Reading(self._last_ms, self._epoch, min(error_ms, MAX_CLOCK_ERROR_MS))
 
+    def dated_from(self) -> int:
+        """From when on whatever is written is dated, over a restart too, in whole quarters of an hour.
+
+        It goes on only where another clock shows that the time is not in the future, where it would stay.
+        Waits for the disk once a quarter: not for the event loop.
+        """
+        with self._telling:
+            at_ms = self.read().at_ms
+            floor_ms = at_ms // FLOOR_STEP_MS * FLOOR_STEP_MS
+            ahead = self._reference is None or at_ms > self._reference_ms(*self._reference) + MAX_LEAD_MS
+            if floor_ms < self._dated_from_ms or (floor_ms > self._dated_from_ms and not ahead):
+                self._save_floor(floor_ms)
+                self._dated_from_ms = floor_ms
+            return self._dated_from_ms
+
     def as_now(self, at_ms: int) -> int:
         """An earlier reading as the clock counts now: another where it has been set back since."""
         with self._lock:
@@ -118,6 +146,10 @@ class TerminalClock:
         with self._lock:
             distance = abs(reference_ms - self._wall_ms()) + uncertainty_ms
             self._compared = (self._elapsed_ms(), distance)
+            self._reference = (self._elapsed_ms(), reference_ms)
+
+    def _reference_ms(self, since: int, reference_ms: int) -> int:
+        return reference_ms + self._elapsed_ms() - since
 
     def _notice_step(self, wall: int, elapsed: int) -> None:
         passed = max(0, elapsed - self._seen_elapsed)

@@ -9,7 +9,7 @@ from typing import Any
 from crdt.facts import CardId
 from crdt.store.status import Status
 from crdt.store.terminal import TerminalLedger
-from edge.clock import Reading
+from edge.clock import TerminalClock
 from edge.settings import Settings
 from edge.terminal import Terminal
 from edge.uplink import UplinkStatus
@@ -25,13 +25,13 @@ class Report:
         self,
         settings: Settings,
         terminal: Terminal,
-        read_clock: Callable[[], Reading],
+        clock: TerminalClock,
         reader: Callable[[], str],
     ) -> None:
         """`reader` gives the card reader's state in words."""
         self._settings = settings
         self._terminal = terminal
-        self._read_clock = read_clock
+        self._clock = clock
         self._reader = reader
         self._lock = threading.Lock()
         self._sums: tuple[object, dict[str, Any]] = (None, {})
@@ -45,7 +45,8 @@ class Report:
             "vehicle": self._terminal.text("vehicle", self._settings.terminal_vehicle),
             "version": version("farebox"),
             "reader": self._reader()[:200],
-            "clock": asdict(self._read_clock()),
+            "clock": asdict(self._clock.read()),
+            "dated_from_ms": self._clock.dated_from(),
             **self._numbers(),
         }
 

@@ -22,6 +22,7 @@ from edge.identity import SECRET, Identity, load_identity
 from edge.promised import PROMISED, Promised, load_promised
 
 CLOCK_EPOCH = "clock_epoch"
+CLOCK_FLOOR = "clock_floor"
 
 _OLD_COPY = (
     "While it was paired, the terminal's storage turned out to be an old copy. It stays what it was and keeps"
@@ -185,6 +186,15 @@ class Terminal:
     def save_clock_epoch(self, epoch: int) -> None:
         """Keep the epoch; durable on return."""
         self._database.put_secret(CLOCK_EPOCH, epoch.to_bytes(8, "big"))
+
+    @property
+    def clock_floor_ms(self) -> int:
+        """Before which the clock does not go back, see `TerminalClock.dated_from`; 0 for none."""
+        return int.from_bytes(self._database.get_secret(CLOCK_FLOOR) or b"", "big")
+
+    def save_clock_floor(self, floor_ms: int) -> None:
+        """Keep that; durable on return."""
+        self._database.put_secret(CLOCK_FLOOR, floor_ms.to_bytes(8, "big"))
 
     def _keep(self, enrolment: Enrolment, document: TerminalDocument) -> None:
         """Durable first, and then in use. A tap in hand goes on with what was."""

@@ -1,14 +1,15 @@
 """The exposure of the fleet as it stands: `crdt.exposure` with what the hub knows of its terminals and cards.
 
-Each terminal that is not online is a group of its own, since it settled last, and judges by the most generous
-rules that were published since those it has. Nobody knows when it will be back, so its time limits only what
-cards can owe by now. Those online hear of each other through the hub and are one group. What an offline
-terminal may believe of a card is the balance now, and what was taken from it since that terminal settled.
+A terminal is away while it is not online, or is and has not installed what it was given: to call alone tells
+it nothing of what others took. Each that is away is a group of its own, since it settled last, and judges by
+the most generous rules that were published since those it has. Nobody knows when it will be back, so its time
+limits only what cards can owe by now. The others hear of each other through the hub and are one group. What a
+terminal away may believe of a card is the balance now, and what was taken from it since that settled.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from sqlalchemy import Connection, func, select
@@ -19,6 +20,7 @@ from crdt.store.store import Store
 from hub.published import Published, published, version_in
 from hub.registry import Registry, Terminal
 
+SETTLED_LATE_MS = 10_000  # that an answer in time may be old, twice: see crdt.store.editions.MAX_AGE_S
 REST = 20  # how much longer than it took the figure is left alone: it reads every card
 
 
@@ -35,6 +37,8 @@ class ExposureView:
     unlent_minor: int  # of it what is left when terminals online lend no ride
     per_card_minor: int  # of one card, however long
     per_new_card_minor: int  # of a card that nobody has met, however long
+    loading: int = 0  # of the terminals away those that call, and load their first settlement
+    behind: int = 0  # of them those that call, and do not install what they are given
 
     @property
     def offline_minor(self) -> int:
@@ -74,14 +78,29 @@ class Exposures:
     async def _compute(self) -> ExposureView:
         now_ms = self._now_ms()
         terminals = [row for row in await self._registry.terminals() if row.revoked_ms is None]
-        away = [row for row in terminals if now_ms - (row.seen_ms or 0) > self._online_ms]
+        away = [row for row in terminals if not is_in_touch(row, now_ms, self._online_ms)]
         since = min((row.settled_fact for row in away), default=None)
 
         def work(connection: Connection) -> tuple[Published, list[Standing]]:
             return published(connection), standings(connection, since)
 
         rules, cards = await asyncio.wrap_future(self._database.read(work))
-        return await asyncio.to_thread(judge, rules, terminals, away, cards, now_ms)
+        view = await asyncio.to_thread(judge, rules, terminals, away, cards, now_ms)
+        calling = [row for row in away if _is_online(row, now_ms, self._online_ms)]
+        loading = sum(row.settled_ms is None for row in calling)
+        return replace(view, loading=loading, behind=len(calling) - loading)
+
+
+def is_in_touch(row: Terminal, now_ms: int, online_ms: int) -> bool:
+    """Whether a terminal calls, and has what it was given. It says so with the next call: that is as old as
+    two of them are apart."""
+    if not _is_online(row, now_ms, online_ms) or row.settled_ms is None:
+        return False
+    return now_ms - row.settled_ms <= 2 * online_ms + SETTLED_LATE_MS
+
+
+def _is_online(row: Terminal, now_ms: int, online_ms: int) -> bool:
+    return now_ms - (row.seen_ms or 0) <= online_ms
 
 
 def judge(

@@ -22,11 +22,14 @@ from crdt.frontier import Frontier
 from crdt.pull import Pull
 from crdt.session import Ended, Event, Refused
 from crdt.store.blocks import NO_HEAD
+from crdt.store.days import QUARTER_MS
 from crdt.terminal_status import Status
 
 log = logging.getLogger(__name__)
 
 MAX_CERTIFICATES = 1024  # in one exchange; each costs a signature verification
+MAX_AHEAD_MS = 24 * 60 * 60 * 1000  # a terminal's clock that is further ahead is set back: edge.clock
+SAID_NOTHING_MS = 1  # it has spoken, and finished no day: 0 is that it never spoke
 KEPT_CERTIFICATES = 20_000  # of all exchanges, decoded and not verified: one for each terminal of a hub
 
 
@@ -59,6 +62,18 @@ class Heard:
         """Whether it has nothing but what HELLO names: it says of itself that no tap is left to be sealed."""
         said = None if self.status is None else self.status.values
         return said is not None and not said.get("open") and not said.get("suspended")
+
+    def said_ms(self, now_ms: int) -> int:
+        """The end of the time of which it has said all, if it has: what it writes from now on is dated later.
+
+        Now, or earlier where its clock has not come so far. Days end at quarters of an hour. One that is far
+        in the future may be set back, and means nothing.
+        """
+        dated_from_ms = now_ms if self.status is None else self.status.values.get("dated_from_ms", now_ms)
+        if not isinstance(dated_from_ms, int) or dated_from_ms > now_ms + MAX_AHEAD_MS:
+            return SAID_NOTHING_MS
+        quarter_ms = now_ms // QUARTER_MS * QUARTER_MS
+        return now_ms if dated_from_ms >= quarter_ms else max(SAID_NOTHING_MS, dated_from_ms)
 
     @property
     def former(self) -> Frontier:

@@ -65,7 +65,8 @@ class Hearsay:
         own = self._kin(heard.replica, said)
         of_itself = {replica: head for replica, head in said.items() if replica in own}
         of_others = {replica: head for replica, head in said.items() if replica not in own}
-        await self._wait(self._ledger.expect(of_itself, source, now_ms, by, former))
+        said_ms = heard.said_ms(now_ms)
+        await self._wait(self._ledger.expect(of_itself, source, now_ms, by, former, said_ms))
         await self._wait(self._ledger.claim(of_others, heard.replica, source, now_ms))
 
     def _kin(self, replica: ReplicaId, named: Frontier) -> set[ReplicaId]:

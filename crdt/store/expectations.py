@@ -53,7 +53,7 @@ class Expected:
     seq: int = 0  # the furthest number named; 0 for none
     at_ms: int = 0  # when it was named first
     source: str = ""
-    heard_ms: int = 0  # when the author last said all it has; 0 for never
+    heard_ms: int = 0  # of the time before this the author has said all it has; 0: it never did
     ended: bool = False  # it writes no more: nothing comes after what is named
     turn: int = 0  # the greater, the later that was among its terminal's identities, by no clock
 
@@ -101,14 +101,17 @@ class Expectations:
         at_ms: int,
         by: ReplicaId | None = None,
         former: Frontier = NOWHERE,
+        said_ms: int | None = None,
     ) -> Future[None]:
         """Note what somebody says of how far chains go; done when it is durable. Costs nothing when not new.
 
-        `by`: the author that says so of itself, known from TLS: it has named all it has now. `former`: where
-        the storage that it writes to has the identities that wrote there before. They end, unless more of
-        them is known here. Only enrolled authors are noted. `source`: a short text for people.
+        `by`: the author that says so of itself, known from TLS: it has named all it has now, and what it
+        writes later is dated after `said_ms`, or else `at_ms`. `former`: where the storage that it writes to
+        has the identities that wrote there before. They end, unless more of them is known here. Only enrolled
+        authors are noted. `source`: a short text for people.
         """
-        news = self._news(frontier, source[:MAX_TEXT_BYTES], at_ms, by)
+        news = self._news(frontier, source[:MAX_TEXT_BYTES], at_ms)
+        news |= self._word(news, by, at_ms if said_ms is None else said_ms)
         if not news:
             return NOTHING
         shown = {} if by is None or by not in news else self._not_ended(by, former)
@@ -150,21 +153,27 @@ class Expectations:
 
         return self._database.write(work, after=after)
 
-    def _news(
-        self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None
-    ) -> dict[ReplicaId, Expected]:
+    def _news(self, frontier: Frontier, source: str, at_ms: int) -> dict[ReplicaId, Expected]:
         news: dict[ReplicaId, Expected] = {}
         with self._mutex:
             for replica, head in frontier.items():
                 known = self._known.get(replica, NOTHING_EXPECTED)
                 if head.seq > known.seq and replica in self._authors.seen:
                     news[replica] = Expected(head.seq, at_ms, source)
-            if by is not None and by in self._authors.seen:
-                known = self._known.get(by, NOTHING_EXPECTED)
-                late = abs(at_ms - known.heard_ms) >= HEARD_EVERY_MS
-                if late or by in news or self._speakers.get(self._authors.seen[by].terminal) != by:
-                    news[by] = replace(news.get(by, NOTHING_EXPECTED), heard_ms=at_ms)
         return news
+
+    def _word(
+        self, news: Mapping[ReplicaId, Expected], by: ReplicaId | None, said_ms: int
+    ) -> dict[ReplicaId, Expected]:
+        """What is new of an author's own word, with what is new besides."""
+        if by is None or by not in self._authors.seen:
+            return {}
+        with self._mutex:
+            late = abs(said_ms - self._known.get(by, NOTHING_EXPECTED).heard_ms) >= HEARD_EVERY_MS
+            last = self._speakers.get(self._authors.seen[by].terminal) == by
+        if not late and last and by not in news:
+            return {}
+        return {by: replace(news.get(by, NOTHING_EXPECTED), heard_ms=said_ms)}
 
     def _turn(self, connection: Connection, by: ReplicaId) -> int:
         """Of an author's word now: as before while it is the last, else after those of its kin."""

@@ -46,14 +46,15 @@ class HearingLedger(LedgerReader):
         at_ms: int,
         by: ReplicaId | None = None,
         former: Frontier = NOWHERE,
+        said_ms: int | None = None,
     ) -> Future[None]:
         """Note how far chains go by the word of their authors' own terminals. Nothing new costs nothing.
 
         `source`: a short text for people. `by`: the author that speaks, known from TLS: it has named
-        everything it has. `former`: the heads of the identities that wrote to its storage before. Authors
-        that are not enrolled are left out.
+        everything it has, and what it writes later is dated after `said_ms`, or else `at_ms`. `former`: the
+        heads of the identities that wrote to its storage before. Authors that are not enrolled are left out.
         """
-        return self._parts.expectations.expect(frontier, source, at_ms, by, former)
+        return self._parts.expectations.expect(frontier, source, at_ms, by, former, said_ms)
 
     def see_time(self) -> Future[None]:
         """Look at the clock: what was noted of a time that has not come proves no day when it comes.

@@ -13,12 +13,12 @@ from crdt.facts import CardId, ReplicaId, TerminalId
 from crdt.store.completeness import Complete, Completeness, Open
 from crdt.store.database import Database
 from crdt.store.days import QUARTER_MS, Day
-from edge.clock import Reading
 from edge.report import Report
 from edge.settings import Settings
 from edge.terminal import Terminal
 from tests.demo.test_carried_branch import synced
 from tests.edge.authority import Fleet
+from tests.edge.clocks import standing_clock
 from tests.edge.conftest import FARES, KEY, document
 from tests.edge.doors import Door, compared, doors, revoked
 from tests.edge.program import Bus
@@ -74,7 +74,7 @@ class Front:
     async def sync(self, hub: TestHub, at_ms: int) -> None:
         """A run, with what the real program says of itself. Pairing has enrolled it."""
         await asyncio.wrap_future(hub.ledger.enrol(enrolled(self.terminal).identity.certificate))
-        report = Report(self._settings, self.terminal, lambda: Reading(0, 1, 0), str)
+        report = Report(self._settings, self.terminal, standing_clock(at_ms), str)
         assert (await synced(self.terminal, hub, at_ms, report.for_hub)).complete
 
 

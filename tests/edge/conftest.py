@@ -66,7 +66,11 @@ def pair(terminal: Terminal, fleet: Fleet, fares: FleetSettings | None = FARES) 
 def clock_of(terminal: Terminal) -> TerminalClock:
     """A clock that nothing has synchronised since boot."""
     return TerminalClock(
-        floor_ms=0, epoch=1, save_epoch=terminal.save_clock_epoch, synchronised_ms=lambda: None
+        floor_ms=0,
+        epoch=1,
+        save_epoch=terminal.save_clock_epoch,
+        save_floor=terminal.save_clock_floor,
+        synchronised_ms=lambda: None,
     )
 
 

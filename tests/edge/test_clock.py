@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from crdt.facts import MAX_CLOCK_ERROR_MS
 from edge.clock import (
+    FLOOR_STEP_MS,
     MAX_LEAD_MS,
     STEP_MS,
     SYNCHRONISED_ERROR_MS,
@@ -28,12 +29,14 @@ class World:
     elapsed: int = 0
     synchronised: int | None = None
     epochs: list[int] = field(default_factory=list)
+    floors: list[int] = field(default_factory=list)
 
     def clock(self, floor_ms: int = 0, epoch: int = 5) -> TerminalClock:
         return TerminalClock(
             floor_ms=floor_ms,
             epoch=epoch,
             save_epoch=self.epochs.append,
+            save_floor=self.floors.append,
             wall_ms=lambda: self.wall,
             elapsed_ms=lambda: self.elapsed,
             synchronised_ms=lambda: self.synchronised,
@@ -99,6 +102,7 @@ def test_a_failing_disk_at_a_step_loses_no_epoch() -> None:
         floor_ms=0,
         epoch=1,
         save_epoch=save,
+        save_floor=lambda _floor_ms: None,
         wall_ms=lambda: world.wall,
         elapsed_ms=lambda: world.elapsed,
         synchronised_ms=lambda: None,
@@ -122,6 +126,7 @@ def test_a_failing_disk_keeps_a_disproved_lead_for_the_next_reading() -> None:
         floor_ms=IN_2099,
         epoch=1,
         save_epoch=save,
+        save_floor=lambda _floor_ms: None,
         wall_ms=lambda: world.wall,
         elapsed_ms=lambda: world.elapsed,
         synchronised_ms=lambda: None,
@@ -222,7 +227,7 @@ def test_the_hubs_clock_bounds_the_error_and_sets_nothing() -> None:
 
 def test_the_real_clocks_are_the_defaults() -> None:
     before = system_clock_ms()
-    clock = TerminalClock(floor_ms=0, epoch=1, save_epoch=lambda _epoch: None)
+    clock = TerminalClock(floor_ms=0, epoch=1, save_epoch=lambda _epoch: None, save_floor=lambda _ms: None)
     assert clock.read().at_ms >= before
 
 
@@ -252,3 +257,38 @@ def test_no_sequence_of_steps_makes_it_run_backwards_within_an_epoch_or_reuse_on
         assert now.epoch in (last.epoch, last.epoch + 1)
         last = now
     assert world.epochs == sorted(set(world.epochs))
+
+
+def test_what_it_has_told_it_keeps_over_a_start_with_a_clock_in_the_past() -> None:
+    """A day is complete when its terminal has said, after its end, that it has all: it dates nothing back."""
+    world = World()
+    clock = world.clock(floor_ms=NOON - 86_400_000)
+    clock.compare(NOON, 1_000)
+    told_ms = clock.dated_from()
+    assert NOON - FLOOR_STEP_MS < told_ms <= NOON
+    world.pass_ms(FLOOR_STEP_MS)
+    assert clock.dated_from() == told_ms + FLOOR_STEP_MS
+    assert world.floors == [told_ms, told_ms + FLOOR_STEP_MS], (
+        "durable before it is told, and told again for nothing"
+    )
+    assert clock.dated_from() == world.floors[-1]
+    assert len(world.floors) == 2
+    again = World(wall=0).clock(floor_ms=world.floors[-1])
+    assert again.read().at_ms >= world.floors[-1]
+
+
+def test_it_promises_nothing_of_a_future_that_no_other_clock_confirms() -> None:
+    """Kept, that time would stay: only the hub's clock, or a tap, takes it on."""
+    world = World(wall=IN_2099)
+    clock = world.clock(floor_ms=NOON)
+    assert clock.dated_from() == NOON // FLOOR_STEP_MS * FLOOR_STEP_MS
+    clock.compare(NOON, 1_000)
+    assert clock.dated_from() == NOON // FLOOR_STEP_MS * FLOOR_STEP_MS
+    assert world.floors == []
+
+
+def test_a_promise_falls_with_a_future_that_was_disproved() -> None:
+    world = World(wall=NOON, synchronised=NOON)
+    clock = world.clock(floor_ms=IN_2099)
+    assert clock.dated_from() == NOON // FLOOR_STEP_MS * FLOOR_STEP_MS
+    assert world.floors == [NOON // FLOOR_STEP_MS * FLOOR_STEP_MS]

@@ -7,13 +7,13 @@ import pytest
 
 from crdt.store.database import Database
 from edge.addresses import AddressBook
-from edge.clock import Reading
 from edge.decide import Reason, Refused, decide
 from edge.report import Report
 from edge.settings import check_settings
 from edge.tech import tell_card
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
+from tests.edge.clocks import standing_clock
 from tests.edge.conftest import FARES, document
 from tests.edge.jobs import running
 from tests.edge.test_uplink import CARDS, enrolled, ride, uplink_of
@@ -33,7 +33,7 @@ def believed(terminal: Terminal) -> tuple[Reason, str]:
     verdict = decide(enrolled(terminal).ledger.view(CARD), FARES, "", 1_780_000_000_000)
     assert isinstance(verdict, Refused)
     settings = check_settings(Path("/etc/edge.toml"), {"terminal": {"name": "Bus 12 front"}})
-    said = Report(settings, terminal, lambda: Reading(0, 1, 0), str).card(CARD)
+    said = Report(settings, terminal, standing_clock(), str).card(CARD)
     assert said is not None
     return verdict.reason, tell_card(said).splitlines()[0]
 

@@ -10,13 +10,13 @@ import pytest_asyncio
 
 from crdt.facts import CardId
 from edge import tech
-from edge.clock import Reading
 from edge.errors import NotCompared
 from edge.report import Report
 from edge.settings import check_settings
 from edge.terminal import Terminal
 from edge.uplink import UplinkStatus
 from tests.edge.authority import Fleet
+from tests.edge.clocks import standing_clock
 from tests.edge.doors import Door, doors, revoked
 from tests.edge.test_courier import controlled
 
@@ -39,7 +39,7 @@ async def socket(door: Door, tmp_path: Path) -> AsyncIterator[Path]:
 
 def status(terminal: Terminal) -> dict[str, Any]:
     settings = check_settings(Path("/etc/edge.toml"), {"terminal": {"name": "Bus 7"}})
-    return Report(settings, terminal, lambda: Reading(0, 1, 0), str).for_technician(UplinkStatus())
+    return Report(settings, terminal, standing_clock(), str).for_technician(UplinkStatus())
 
 
 def test_the_status_of_a_revoked_terminal_says_who_ended_it(door: Door, fleet: Fleet) -> None:

@@ -243,6 +243,7 @@ def test_a_clock_that_is_set_right_forgives_no_second_boarding(
         floor_ms=0,
         epoch=1,
         save_epoch=paired.save_clock_epoch,
+        save_floor=paired.save_clock_floor,
         wall_ms=lambda: wall,
         elapsed_ms=lambda: 0,
         synchronised_ms=lambda: None,

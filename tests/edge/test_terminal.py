@@ -11,6 +11,7 @@ from aiohttp import web
 
 from crdt.pairing import PairingCode
 from crdt.store.database import Database
+from edge.clock import FLOOR_STEP_MS, TerminalClock
 from edge.errors import NotCompared
 from edge.promised import Promised
 from edge.terminal import Terminal
@@ -45,6 +46,31 @@ def test_nobody_sees_a_promise_beside_the_identity_that_was_promised(paired: Ter
     assert enrolled(paired).identity is promised.identity
     assert seen
     assert not any(seen), "after every line it is the one or the other"
+
+
+def test_what_was_told_of_the_clock_is_kept_over_a_start(tmp_path: Path) -> None:
+    """A day's completeness rests on it: nothing is dated before that, whatever the clock says then."""
+
+    def clock(database: Database, wall_ms: int) -> TerminalClock:
+        terminal = Terminal(database)
+        return TerminalClock(
+            floor_ms=terminal.clock_floor_ms,
+            epoch=terminal.next_clock_epoch(),
+            save_epoch=terminal.save_clock_epoch,
+            save_floor=terminal.save_clock_floor,
+            wall_ms=lambda: wall_ms,
+        )
+
+    now_ms = 1_780_000_000_000
+    with Database.open(tmp_path / "ledger.db", bytes(32)) as database:
+        before = clock(database, now_ms)
+        before.compare(now_ms, 1_000)
+        told_ms = before.dated_from()
+    assert now_ms - FLOOR_STEP_MS < told_ms <= now_ms
+    with Database.open(tmp_path / "ledger.db", bytes(32)) as database:
+        after = clock(database, 0)
+        assert after.read().at_ms >= told_ms
+        assert after.dated_from() == told_ms
 
 
 class Meanwhile(TestHub):

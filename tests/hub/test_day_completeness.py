@@ -15,7 +15,7 @@ from crdt.facts import Context
 from crdt.fleet import FleetSettings
 from crdt.frames import BlockFrame, CertificateFrame, Heads
 from crdt.store.completeness import Open
-from crdt.store.days import Day
+from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import wall_clock_ms
 from crdt.terminal_status import Status
 from hub.background import beside, see_time
@@ -29,6 +29,8 @@ from tests.hub.test_daybook import DAY, END_MS, HOUR_MS, START_MS, daybook, ride
 from tests.hub.test_recalling import again
 from tests.hub.test_renewal import renewed
 from tests.hub.test_restoring import at, back_up, put_back, settings, up
+
+IN_2099_MS = 4_080_000_000_000
 
 __all__ = ["settings"]  # a fixture
 
@@ -233,6 +235,27 @@ async def test_a_clock_that_is_ahead_proves_no_day_however_sure_it_is_of_itself(
         await bus.push(ride(bus, START_MS, dated_ms))
         page = await daybook(depot, END_MS + asked_h * HOUR_MS).report(str(DAY))
         assert [one.state for one in page.terminals if one.name == "Bus 1"] == [state]
+
+
+@pytest.mark.parametrize(
+    ("dated_from_ms", "state"),
+    [
+        (END_MS - QUARTER_MS, "open"),
+        (END_MS, "complete"),
+        (0, "open"),
+        (IN_2099_MS, "open"),  # it will be set back
+        ("now", "open"),
+    ],
+)
+async def test_who_may_still_date_a_ride_in_the_day_has_not_said_all_of_it(
+    depot: Depot, dated_from_ms: object, state: str
+) -> None:
+    """Its clock has not come to the day's end: it started in the past, say, and nothing has set it."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, START_MS))
+    said = Status({"held": 0, "dated_from_ms": dated_from_ms})
+    await bus.exchange(said, frontier={bus.key.replica: bus.head})
+    assert (await row(depot, "Bus 1")).state == state
 
 
 async def test_a_clock_that_may_be_wrong_by_days_proves_no_day(depot: Depot) -> None:

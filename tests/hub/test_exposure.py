@@ -9,7 +9,8 @@ from crdt.facts import CardId, Kind, TerminalId
 from crdt.fleet import REFUSE, FleetSettings
 from crdt.pull import Pull
 from crdt.terminal_status import Status
-from hub.exposure import Exposures, judge, standings
+from hub.app import now_ms
+from hub.exposure import Exposures, is_in_touch, judge, standings
 from hub.published import Published
 from hub.registry import Terminal
 from tests.hub.conftest import Depot
@@ -182,13 +183,48 @@ async def test_the_figure_rests_a_while_after_it_was_made(depot: Depot) -> None:
 async def test_terminals_are_told_apart_by_whether_they_are_in_touch(depot: Depot) -> None:
     bus = await depot.pair("Bus 1")
     await depot.pair("Bus 2")
-    await bus.exchange(Pull())
+    await bus.push(bus.taps(1000, kind=Kind.OPENING))
+    await bus.settle()
 
     (row, _) = await depot.served.registry.terminals()
     assert row.seen_ms is not None
     now_ms = row.seen_ms + 60_000
     exposures = Exposures(depot.hub.database, depot.served.registry, 90, lambda: now_ms, lambda: 0.0)
-    assert (await exposures.get()).offline == 1
+    view = await exposures.get()
+    assert (view.offline, view.loading, view.behind) == (1, 0, 0)
+
+
+def test_a_terminal_that_calls_and_does_not_install_is_not_in_touch() -> None:
+    """Its disk is full, say: what others take it does not hear by calling."""
+    at_ms, online_ms = DAY_MS, 90_000
+    calls = registered(1, seen_ms=at_ms, settled_ms=at_ms - 2 * online_ms)
+    assert is_in_touch(calls, at_ms, online_ms)
+    for late in (
+        replace(calls, settled_ms=at_ms - 3 * online_ms),
+        replace(calls, settled_ms=None),
+        replace(calls, seen_ms=at_ms - online_ms - 1),
+        replace(calls, seen_ms=None),
+    ):
+        assert not is_in_touch(late, at_ms, online_ms)
+
+
+async def test_who_calls_and_has_no_balances_yet_is_told_apart_from_who_is_away(depot: Depot) -> None:
+    """It loads its first settlement, or has installed none for a while; others call no more."""
+    bus, loading, _ = [await depot.pair(name) for name in ("Bus 1", "Bus 2", "Bus 3")]
+    await bus.push(bus.taps(1000, kind=Kind.OPENING))
+    await bus.settle()
+    await loading.exchange(Pull())
+    later_ms = 0
+    registry = depot.served.registry
+    exposures = Exposures(depot.hub.database, registry, 90, lambda: now_ms() + later_ms, lambda: later_ms)
+    view = await exposures.get()
+    assert (view.offline, view.loading, view.behind) == (2, 1, 0)
+    later_ms = 600_000
+    for one in (bus, loading):
+        row = await known_to(depot, "Bus 1" if one is bus else "Bus 2")
+        await registry.saw(row.terminal, now_ms() + later_ms, "", None)
+    view = await exposures.get()
+    assert (view.offline, view.loading, view.behind) == (3, 1, 1)
 
 
 async def test_what_is_spent_counts_also_where_a_revocation_took_newer_facts_away(depot: Depot) -> None:

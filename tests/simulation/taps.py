@@ -38,6 +38,7 @@ class Taps:
             floor_ms=self._bus.ledger.last_at_ms() or 0,
             epoch=self._epoch,
             save_epoch=self._save_epoch,
+            save_floor=lambda _floor_ms: None,  # it says nothing of it
             wall_ms=lambda: wall.wall_ms,
             elapsed_ms=lambda: wall.elapsed_ms,
             synchronised_ms=lambda: wall.synchronised_ms,

@@ -10,6 +10,7 @@ from crdt.errors import RefusalCode
 from crdt.facts import Kind
 from crdt.frames import BlockFrame, CertificateFrame
 from crdt.frontier import Head
+from crdt.pull import Pull
 from crdt.store import quarantine
 from crdt.store.blocks import NO_HEAD
 from crdt.store.quarantine import Quarantined
@@ -304,6 +305,7 @@ async def test_exposure_counts_terminals_that_are_away(depot: Depot) -> None:
     """Issue: "Exposure. The worst offline loss ..., shown on the dashboard"."""
     bus = await depot.pair("Bus 1")
     await bus.push(bus.taps(1000, kind=Kind.OPENING))
+    await bus.settle()
     async with operator(depot) as person:
         page = await read(person, "/ledger")
         assert "At most in all 2.50 EUR" in page  # one lent ride of one card
@@ -311,11 +313,21 @@ async def test_exposure_counts_terminals_that_are_away(depot: Depot) -> None:
         assert "By lent rides 2.50 EUR each card may ride once into the negative" in page
 
 
+async def test_a_terminal_that_still_loads_its_first_balances_is_told_as_that(depot: Depot) -> None:
+    """It calls, and knows of no card what others took."""
+    await (await depot.pair("Bus 1")).exchange(Pull())
+    async with operator(depot) as person:
+        page = await read(person, "/ledger")
+        assert "1 terminal without the hub's newest balances" in page
+        assert "1 terminal of them online: balances are being loaded for the first time" in page
+
+
 async def test_exposure_says_no_ride_is_lent_where_the_policy_lends_none(depot: Depot) -> None:
     bus = await depot.pair("Bus 1")
     await bus.push(bus.taps(1000, kind=Kind.OPENING))
     await depot.ask("POST", "/fleet", {"negative_ride": "no"})
     await bus.exchange(Status({"fares_version": (await depot.ask("GET", "/fleet"))["version"]}))
+    await bus.settle()
     async with operator(depot) as person:
         page = await read(person, "/ledger")
         assert "At most in all 0.00 EUR" in page
