@@ -12,11 +12,12 @@ from crdt.store.server import ServerDatabase
 from crdt.store.server_url import IDLE_TIMEOUT_S
 from tests.crdt.store.fleet import KEY, card
 from tests.crdt.store.servers import Server
-from tests.crdt.store.sharing import PATIENCE_S, TOPUP, hubs, on_servers, until
+from tests.crdt.store.sharing import PATIENCE_S, TOPUP, hubs, on_postgresql, on_servers, until
 
 IDLE_S = 3  # more than a busy machine pauses in a write
 
 THREAD = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT connection_id()"}
+LISTENER = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%'"
 END = {"postgresql": "SELECT pg_terminate_backend({})", "mariadb": "KILL {}"}
 
 
@@ -71,6 +72,19 @@ def test_idle_connections_that_somebody_has_ended_are_made_again_without_a_word(
         server.run(END[server.name].format(_thread(store, server)))
         store.create(HUB_METADATA)
         assert store.read_and_wait(lambda sql: sql.execute(HUB.select()).all()) == []
+    assert not _alarming(caplog)
+
+
+@on_postgresql
+def test_an_ended_connection_that_only_listens_is_made_again_without_a_word(
+    url: str, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing happens it says nothing for hours, and `idle_session_timeout` ends it too."""
+    with ServerDatabase.open(url, KEY):
+        until(lambda: server.run(LISTENER) is not None)
+        former = server.run(LISTENER)
+        server.run(END[server.name].format(former))
+        until(lambda: server.run(LISTENER) not in (None, former))
     assert not _alarming(caplog)
 
 
