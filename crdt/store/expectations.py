@@ -153,25 +153,30 @@ class Expectations:
     def _news(
         self, frontier: Frontier, source: str, at_ms: int, by: ReplicaId | None
     ) -> dict[ReplicaId, Expected]:
-        news: dict[ReplicaId, Expected] = {}
+        named = {
+            replica: Expected(head.seq, at_ms, source)
+            for replica, head in frontier.items()
+            if replica in self._authors.seen
+        }
         with self._mutex:
-            for replica, head in frontier.items():
-                known = self._known.get(replica, NOTHING_EXPECTED)
-                if head.seq > known.seq and replica in self._authors.seen:
-                    news[replica] = Expected(head.seq, at_ms, source)
-            if by is not None and by in self._authors.seen:
-                known = self._known.get(by, NOTHING_EXPECTED)
-                late = abs(at_ms - known.heard_ms) >= HEARD_EVERY_MS
-                if late or by in news or self._speakers.get(self._authors.seen[by].terminal) != by:
-                    news[by] = replace(news.get(by, NOTHING_EXPECTED), heard_ms=at_ms)
-        return news
+            known = self._known
+            news = {
+                replica: one
+                for replica, one in named.items()
+                if one.seq > known.get(replica, NOTHING_EXPECTED).seq
+            }
+            if by is None or by not in self._authors.seen:
+                return news
+            late = abs(at_ms - known.get(by, NOTHING_EXPECTED).heard_ms) >= HEARD_EVERY_MS
+            if not (late or by in news or self._speakers.get(self._authors.seen[by].terminal) != by):
+                return news
+        # All that it names: another process may have given up what is not new to this one.
+        return named | {by: replace(named.get(by, NOTHING_EXPECTED), heard_ms=at_ms)}
 
     def _turn(self, connection: Connection, by: ReplicaId) -> int:
-        """Of an author's word now: as before while it is the last, else after those of its kin."""
+        """Of an author's word now: as before while it is the last, else after those of its kin. Read anew, as
+        one of them may have spoken to another process."""
         with self._mutex:
-            known = self._known.get(by, NOTHING_EXPECTED)
-            if known.turn and self._speakers.get(self._authors.seen[by].terminal) == by:
-                return known.turn
             kin = self._kin(by)
         every = read(connection, {by, *kin})
         others = max([one.turn for replica, one in every.items() if replica != by], default=0)
