@@ -110,8 +110,13 @@ class Expectations:
         has the identities that wrote there before. They end, unless more of them is known here. Only enrolled
         authors are noted. `source`: a short text for people.
         """
-        news = self._news(frontier, source[:MAX_TEXT_BYTES], at_ms)
-        news |= self._word(news, by, at_ms if said_ms is None else said_ms)
+        source, said_ms = source[:MAX_TEXT_BYTES], at_ms if said_ms is None else said_ms
+        known = self._authors.seen
+        named = {one: Expected(head.seq, at_ms, source) for one, head in frontier.items() if one in known}
+        news = self._news(named)
+        if by is not None and self._is_word(news, by, said_ms):
+            # All that it names: another process may have given up what is not new to this one.
+            news = named | {by: replace(named.get(by, NOTHING_EXPECTED), heard_ms=said_ms)}
         if not news:
             return NOTHING
         shown = {} if by is None or by not in news else self._not_ended(by, former)
@@ -153,34 +158,27 @@ class Expectations:
 
         return self._database.write(work, after=after)
 
-    def _news(self, frontier: Frontier, source: str, at_ms: int) -> dict[ReplicaId, Expected]:
-        news: dict[ReplicaId, Expected] = {}
+    def _news(self, named: Mapping[ReplicaId, Expected]) -> dict[ReplicaId, Expected]:
         with self._mutex:
-            for replica, head in frontier.items():
-                known = self._known.get(replica, NOTHING_EXPECTED)
-                if head.seq > known.seq and replica in self._authors.seen:
-                    news[replica] = Expected(head.seq, at_ms, source)
-        return news
+            known = self._known
+            return {
+                replica: one
+                for replica, one in named.items()
+                if one.seq > known.get(replica, NOTHING_EXPECTED).seq
+            }
 
-    def _word(
-        self, news: Mapping[ReplicaId, Expected], by: ReplicaId | None, said_ms: int
-    ) -> dict[ReplicaId, Expected]:
-        """What is new of an author's own word, with what is new besides."""
-        if by is None or by not in self._authors.seen:
-            return {}
+    def _is_word(self, news: Collection[ReplicaId], by: ReplicaId, said_ms: int) -> bool:
+        """Whether an author's word of itself is to be noted: it is late, or of another one, or says more."""
+        if by not in self._authors.seen:
+            return False
         with self._mutex:
             late = abs(said_ms - self._known.get(by, NOTHING_EXPECTED).heard_ms) >= HEARD_EVERY_MS
-            last = self._speakers.get(self._authors.seen[by].terminal) == by
-        if not late and last and by not in news:
-            return {}
-        return {by: replace(news.get(by, NOTHING_EXPECTED), heard_ms=said_ms)}
+            return late or by in news or self._speakers.get(self._authors.seen[by].terminal) != by
 
     def _turn(self, connection: Connection, by: ReplicaId) -> int:
-        """Of an author's word now: as before while it is the last, else after those of its kin."""
+        """Of an author's word now: as before while it is the last, else after those of its kin. Read anew, as
+        one of them may have spoken to another process."""
         with self._mutex:
-            known = self._known.get(by, NOTHING_EXPECTED)
-            if known.turn and self._speakers.get(self._authors.seen[by].terminal) == by:
-                return known.turn
             kin = self._kin(by)
         every = read(connection, {by, *kin})
         others = max([one.turn for replica, one in every.items() if replica != by], default=0)

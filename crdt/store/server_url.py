@@ -44,6 +44,10 @@ _SETTINGS: Final = {
     ),
 }
 
+# A transaction whose answer nobody takes is not idle to PostgreSQL: over TCP this ends it. A server that only
+# speaks as PostgreSQL does may not have it.
+_UNREAD: Final = "SELECT set_config(name, '{}s', false) FROM pg_settings WHERE name = 'tcp_user_timeout'"
+
 # What the server has to be set to, so that what is acknowledged is on its disk and text comes back as it was.
 _DEMANDS: Final = {
     "postgresql": (
@@ -132,7 +136,8 @@ class Server:
         if self.is_postgresql:
             mode = "on" if read_only else "off"
             idle = f"SET idle_in_transaction_session_timeout = '{idle_s}s'"
-            return *_SETTINGS["postgresql"], idle, f"SET default_transaction_read_only = {mode}"
+            unread = _UNREAD.format(idle_s)
+            return *_SETTINGS["postgresql"], idle, unread, f"SET default_transaction_read_only = {mode}"
         if read_only:  # holds nothing that others wait for
             return _SETTINGS["mysql"]
         # Ends a connection that idles outside a transaction too. MariaDB's idle_write_transaction_timeout

@@ -36,6 +36,7 @@ class Watch:
         self._interval_s = interval_s
         self._tell = tell
         self._connection: Connection | None = None
+        self._failures = 0  # one after the other
         self._closing, self._closed = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="server-watch", daemon=True)
         self._thread.start()
@@ -62,7 +63,8 @@ class Watch:
             while not ended and self._heard_only_own(raw):
                 ended = self._ended(raw)
         except Exception as err:  # SQLAlchemy's or the driver's own: the connection is gone
-            if self._connection is not None:
+            self._failures += 1
+            if self._failures == 2:  # not where a connection that idled was ended, and can be made again
                 _log.warning("changes by other processes are noticed late for now: %s", first_line(err))
             self._drop()
             return not self._ended(None, AGAIN_S)
@@ -89,6 +91,7 @@ class Watch:
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
             self._connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+            self._failures = 0
         return self._connection.connection.driver_connection
 
     def _drop(self) -> None:

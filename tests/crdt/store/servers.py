@@ -251,6 +251,20 @@ class PostgreSQL(Server):
         return self.url(database or "postgres").replace("postgresql:", "postgresql+psycopg:")
 
 
+class PostgreSQLOverTCP(PostgreSQL):
+    """The same on a port, for what a Unix socket does not do."""
+
+    def found(self) -> None:
+        super().found()
+        self._port = _free_port()
+
+    def command(self) -> list[str]:
+        return [*super().command(), "-c", "listen_addresses=127.0.0.1", "-c", f"port={self._port}"]
+
+    def url(self, database: str) -> str:
+        return f"postgresql://farebox@127.0.0.1:{self._port}/{database}"
+
+
 class MariaDB(Server):
     """As Debian brings it. On a port: PyMySQL forgets to close a Unix socket that nobody answers."""
 
@@ -275,8 +289,7 @@ class MariaDB(Server):
         (self.directory / "users.sql").write_text(
             "CREATE USER IF NOT EXISTS farebox@'127.0.0.1';\nGRANT ALL ON *.* TO farebox@'127.0.0.1';\n"
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = int(free.getsockname()[1])
+        self._port = _free_port()
 
     def command(self) -> list[str]:
         server = needs_program("mariadbd", "run the ledger on MariaDB")
@@ -300,6 +313,11 @@ class MariaDB(Server):
 
     def driver_url(self, database: str) -> str:
         return self.url(database).replace("mariadb:", "mariadb+pymysql:")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def new_directory(prefix: str) -> Path:

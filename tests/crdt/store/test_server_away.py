@@ -22,6 +22,7 @@ from tests.crdt.store.sharing import (
     on_mortals,
     on_postgresql,
     store_of,
+    until,
 )
 
 
@@ -62,6 +63,7 @@ def test_work_fails_in_a_sentence_while_the_server_is_away_and_goes_on_after(
                     future.result(PATIENCE_S)
             with pytest.raises(StoreFailed, match="cannot be reached.*Nothing was written"):
                 hub.append(card(1), [TOPUP], 2).result(PATIENCE_S)
+            until(lambda: mortal.name != "postgresql" or "noticed late" in caplog.text)
         finally:
             mortal.start()
         assert not store_of(hub).failed

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -11,12 +12,14 @@ from crdt.store.hub_schema import HUB, HUB_METADATA
 from crdt.store.server import ServerDatabase
 from crdt.store.server_url import IDLE_TIMEOUT_S
 from tests.crdt.store.fleet import KEY, card
-from tests.crdt.store.servers import Server
-from tests.crdt.store.sharing import PATIENCE_S, TOPUP, hubs, on_servers, until
+from tests.crdt.store.servers import PostgreSQLOverTCP, Server
+from tests.crdt.store.sharing import PATIENCE_S, TOPUP, hubs, on_postgresql, on_servers, until
 
 IDLE_S = 3  # more than a busy machine pauses in a write
 
 THREAD = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT connection_id()"}
+LONG_ANSWER = b"SELECT repeat('x', 1000) FROM generate_series(1, 100000)"  # more than fits into a socket
+LISTENER = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%%'"
 END = {"postgresql": "SELECT pg_terminate_backend({})", "mariadb": "KILL {}"}
 
 
@@ -42,6 +45,33 @@ def test_a_process_that_is_out_of_reach_in_a_write_keeps_the_others_waiting_for_
             write.result(PATIENCE_S)
         stuck.put_secret("tls", b"goes on")
         assert hub.balance(card(1)).result() == 1000
+
+
+def test_a_process_that_stops_in_the_middle_of_an_answer_keeps_the_others_waiting_for_a_bounded_time() -> (
+    None
+):
+    """To PostgreSQL it is not idle then; and a machine that is paused takes what is sent for hours."""
+    with PostgreSQLOverTCP.running() as server:
+        url = server.fresh()
+        with ServerDatabase.open(url, KEY) as other, ServerDatabase.open(url, KEY, idle_s=IDLE_S) as stuck:
+            inside, awake = threading.Event(), threading.Event()
+
+            def stop(connection: Connection) -> None:
+                raw: Any = connection.connection.driver_connection
+                raw.pgconn.send_query(LONG_ANSWER)
+                inside.set()
+                awake.wait(PATIENCE_S)
+
+            write = stuck.write(stop)
+            inside.wait(PATIENCE_S)
+            try:
+                booking = other.write(lambda sql: other.secrets.put(sql, "tls", b"a booking"))
+                booking.result(PATIENCE_S)
+            finally:
+                awake.set()
+            with pytest.raises(StoreFailed, match="Nothing was written"):
+                write.result(PATIENCE_S)
+            assert stuck.get_secret("tls") == b"a booking"
 
 
 @pytest.mark.parametrize("server", ["mariadb"], indirect=True)
@@ -71,6 +101,19 @@ def test_idle_connections_that_somebody_has_ended_are_made_again_without_a_word(
         server.run(END[server.name].format(_thread(store, server)))
         store.create(HUB_METADATA)
         assert store.read_and_wait(lambda sql: sql.execute(HUB.select()).all()) == []
+    assert not _alarming(caplog)
+
+
+@on_postgresql
+def test_an_ended_connection_that_only_listens_is_made_again_without_a_word(
+    url: str, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing happens it says nothing for hours, and `idle_session_timeout` ends it too."""
+    with ServerDatabase.open(url, KEY):
+        until(lambda: server.run(LISTENER) is not None)
+        former = server.run(LISTENER)
+        server.run(END[server.name].format(former))
+        until(lambda: server.run(LISTENER) not in (None, former))
     assert not _alarming(caplog)
 
 
