@@ -4,7 +4,8 @@ An old copy of a storage may hold taps, not sealed there, that its former life s
 under an identity that the copy does not know. The new identity would write them once more. So the hub has
 ended the former identity when it gave the new one, and what it has of its chain, which grows no more, counts:
 only what is not in it, nor in a chain of another identity that the terminal had, is left for the new one to
-write. A hub that does not show it is asked again, as the new identity, before anything else is said to it.
+write. The list of revocations by which it has ended holds from that instant on, and not before. A hub that
+does not show its chain is asked again, as the new identity, before anything else is said to it.
 """
 
 import asyncio
@@ -104,12 +105,22 @@ class _Comparison:
         """Give way; how many taps of blocks are written again."""
         ledger, certificate = self.before.ledger, self.before.identity.certificate
         with self.terminal.syncing(self.before.identity):
-            # The list says what an operator has decided; and peers have to be told of it with what is
-            # written again.
-            revoked_list.learn(self.promised.identity, ledger, self.papers or ())
-            return ledger.concede(
-                certificate.replica, blocks, [certificate], after_seq=after_seq, ended=True, kin=self.kin
-            ).reissued
+            # The list says what an operator has decided, and peers have to be told of it with what is written
+            # again. It holds at once with that: it cuts off what only counts on because it is written again.
+            held = ledger.document(REVOKED_DOCUMENT)
+            listed = revoked_list.meet(self.promised.identity, ledger, self.papers or ())
+            done = ledger.concede(
+                certificate.replica,
+                blocks,
+                [certificate],
+                after_seq=after_seq,
+                ended=True,
+                kin=self.kin,
+                listed=listed,
+            )
+            if listed is not None:
+                revoked_list.tell_kept(ledger, listed, held)
+            return done.reissued
 
     async def _say(self, messages: Sequence[Message]) -> Answer:
         identity, asking = self.promised.identity, list[Message]()

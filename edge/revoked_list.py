@@ -109,11 +109,30 @@ def keep(ledger: TerminalLedger, document: SignedDocument, signer: AuthorCertifi
     ledger.merge([], [signer])
     newer = ledger.put_document(document)
     if newer:
-        log.info("the list of revoked terminals has version %d", document.version)
-        whom = "" if held is None else _whom(ledger, held, document)
-        if whom:
-            log.warning("by the new list of revoked terminals more counts again of %s", whom)
+        tell_kept(ledger, document, held)
     return newer
+
+
+def tell_kept(ledger: TerminalLedger, document: SignedDocument, before: SignedDocument | None) -> None:
+    """Say in the log that a list holds now, and of whom more counts by it than by the one before."""
+    log.info("the list of revoked terminals has version %d", document.version)
+    whom = "" if before is None else _whom(ledger, before, document)
+    if whom:
+        log.warning("by the new list of revoked terminals more counts again of %s", whom)
+
+
+def meet(identity: Identity, ledger: TerminalLedger, messages: Sequence[Message]) -> SignedDocument | None:
+    """The list among the papers of a hub, verified and not kept yet; its signer is. None where there is none,
+    or it is not to replace the one held. Raises InputRefused."""
+    document = among(messages)
+    if document is None or document.version <= version_of(ledger):
+        return None
+    presented = [AuthorCertificate.decode(one.raw) for one in messages if isinstance(one, CertificateFrame)]
+    signer = _signer(identity, ledger, document, presented)
+    if signer is None:
+        return None
+    ledger.merge([], [signer])
+    return document
 
 
 def learn(identity: Identity, ledger: TerminalLedger, messages: Sequence[Message]) -> None:
@@ -137,14 +156,25 @@ def take(
     document = SignedDocument.decode(raw)
     if document.name != REVOKED_DOCUMENT:
         raise NotPermitted(f"a document {document.name!r} was not asked for")
+    signer = _signer(identity, ledger, document, presented)
+    return signer is not None and keep(ledger, document, signer)
+
+
+def _signer(
+    identity: Identity,
+    ledger: TerminalLedger,
+    document: SignedDocument,
+    presented: Iterable[AuthorCertificate],
+) -> AuthorCertificate | None:
+    """Verify a list; the hub that signed it, None where it is not to replace the one held: see `take`."""
     hubs = [identity.hub_certificate, *ledger.authors().values(), *presented]
     signer = next((one for one in hubs if one.replica == document.signer and one.role is Role.HUB), None)
     if signer is None:
         raise UnknownAuthor("it is not signed by a hub that this terminal knows")
     document.verify(signer.verify(identity.fleet_public_key))
     if identity.replica not in Revocations.decode(document.body).revoked and forgets(ledger, document):
-        return False
-    return keep(ledger, document, signer)
+        return None
+    return signer
 
 
 def _whom(ledger: TerminalLedger, held: SignedDocument, other: SignedDocument | None) -> str:

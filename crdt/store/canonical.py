@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from crdt.block import Block
 from crdt.columns import Columns
+from crdt.documents import SignedDocument
 from crdt.errors import ChainBroken
 from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
@@ -21,7 +22,8 @@ class Canonical:
 
     `after_seq`: where they were asked for from. `ended`: the hub takes nothing of the chain beyond its
     cut-off, so what continues it there has to be written again as well. `elsewhere`: what the hub has of
-    other identities of the same terminal, which may be the same facts, written again before.
+    other identities of the same terminal, which may be the same facts, written again before. `listed`: the
+    list of revocations by which it has ended, where that is not kept here yet.
     """
 
     replica: ReplicaId
@@ -30,6 +32,7 @@ class Canonical:
     after_seq: int = 0
     ended: bool = False
     elsewhere: AbstractSet[Content] = frozenset()
+    listed: SignedDocument | None = None
 
     @property
     def head(self) -> Head:

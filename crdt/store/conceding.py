@@ -14,9 +14,9 @@ from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
 from crdt.documents import SignedDocument
 from crdt.errors import NotPermitted, Overloaded, UnknownAuthor
-from crdt.facts import ReplicaId
+from crdt.facts import Delta, ReplicaId
 from crdt.ledger import RefusedInput
-from crdt.revocations import Revocations
+from crdt.revocations import NONE_REVOKED, Revocations
 from crdt.store import concession, papers, reissue, segment
 from crdt.store import concession_plan as plans
 from crdt.store.authors import Authors
@@ -46,6 +46,7 @@ class _Done(NamedTuple):
 
     added: Sequence[SegmentRow]
     snapshot: Snapshot
+    gained: Collection[Delta]
     stored: Sequence[AuthorCertificate]
 
 
@@ -68,15 +69,18 @@ class Conceding:
         *,
         ended: bool,
         kin: Collection[Chain],
+        listed: SignedDocument | None,
     ) -> Conceded:
         """See TerminalLedger.concede."""
+        ends = NONE_REVOKED if listed is None else Revocations.decode(listed.body)
         given = list(map(parse, canonical))
         facts = list(self._verified(replica, given, certificates))
         check_chain(given, replica)
-        hub = Canonical(replica, given, facts, after_seq, ended, self._elsewhere(replica, kin, after_seq))
+        elsewhere = self._elsewhere(replica, kin, after_seq)
+        hub = Canonical(replica, given, facts, after_seq, ended, elsewhere, listed)
         with self._one_at_a_time:
             for _ in range(MAX_PLANS):
-                done = self._conceded(hub)
+                done = self._conceded(hub, {replica, *ends.cut_offs})
                 if done is not None:
                     return done
         raise Overloaded("This ledger changed each time it was compared with the hub's; it is tried again.")
@@ -88,9 +92,7 @@ class Conceding:
         def work(connection: Connection) -> Snapshot | None:
             if not papers.put_document(connection, document):
                 return None
-            own = own_replicas(connection)
-            less = concession.revoke(connection, revoked, self._replica, own, self._memory.noted_ms)
-            return read_snapshot(connection, self._replica, count=less)
+            return read_snapshot(connection, self._replica, count=self._cut_off(connection, revoked))
 
         def after(snapshot: Snapshot | None) -> None:
             if snapshot is not None:
@@ -98,9 +100,9 @@ class Conceding:
 
         return self._store.write(work, after) is not None
 
-    def _conceded(self, hub: Canonical) -> Conceded | None:
+    def _conceded(self, hub: Canonical, forget: Collection[ReplicaId]) -> Conceded | None:
         """Plan beside the taps, put what is written again where it does not show yet, and then do the rest
-        at once. None, and no change, where the plan was out of date by then."""
+        at once, with peers to forget. None, and no change, where the plan was out of date by then."""
         head, rows = self._memory.open()
         basis, local = self._store.read(
             lambda connection: (plans.look(connection, hub, self._replica), plans.held(connection, hub))
@@ -116,19 +118,31 @@ class Conceding:
             refused: list[RefusedInput] = []
             stored, _ = self._authors.store(connection, [self._authors.seen[hub.replica]], refused)
             added = plans.carry_out(connection, hub.replica, plan, hidden, self._memory.noted_ms)
-            snapshot = read_snapshot(connection, self._replica, count=plan.gained is None)
-            return _Done(added, snapshot, stored)
+            less = self._kept(connection, hub.listed)
+            gained = None if less else plan.gained
+            snapshot = read_snapshot(connection, self._replica, count=gained is None)
+            return _Done(added, snapshot, gained or (), stored)
 
         def after(done: _Done | None) -> None:
             if done is not None:
                 self._authors.remember(done.stored)
-                gained, gone = plan.gained or (), {*plan.again.gone}
-                self._memory.conceded(done.snapshot, hub.replica, fares, gained, gone, done.added)
+                gone = {*plan.again.gone}
+                self._memory.conceded(done.snapshot, forget, fares, done.gained, gone, done.added)
 
         fares = [fare for columns in hub.facts for fare in fares_of(columns)]
         if self._store.write(work, after) is None:
             return None
         return Conceded(len(plan.again.lost), tuple(block.hash for block in plan.leave))
+
+    def _kept(self, connection: Connection, listed: SignedDocument | None) -> bool:
+        """Keep the list that came with a chain which has given way to it; whether less of others counts."""
+        if listed is None or not papers.put_document(connection, listed):
+            return False
+        return self._cut_off(connection, Revocations.decode(listed.body))
+
+    def _cut_off(self, connection: Connection, revoked: Revocations) -> bool:
+        own = own_replicas(connection)
+        return concession.revoke(connection, revoked, self._replica, own, self._memory.noted_ms)
 
     def _hidden(self, plan: Plan) -> list[SegmentRow]:
         """What is written again, where it is much: put into the open segment a part at a time."""

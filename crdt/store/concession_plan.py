@@ -59,6 +59,7 @@ class Basis(NamedTuple):
     writer: Head  # of who writes here
     spans: Sequence[Span]  # of the blocks held from where the hub's begin
     settled: Head
+    cut_off: int  # where a list of revocations ends it; MAX_SEQ: nowhere
     last_seq: int  # the hub never takes more of the chain
     is_for_review: bool
     aside: Sequence[Quarantined]  # what a list of revocations took out, to be written again
@@ -79,9 +80,10 @@ class Plan(NamedTuple):
 
 def look(connection: Connection, hub: Canonical, writer: ReplicaId) -> Basis:
     """What the plan rests on now. Raises ChainBroken when the hub's blocks begin after the chains part."""
-    _check_beginning(connection, hub)
     replica = hub.replica
-    mine, revoked = replica in own_replicas(connection), papers.revocations(connection)
+    mine, revoked = replica in own_replicas(connection), papers.revocations(connection, hub.listed)
+    cut_off = revoked.cut_offs.get(replica, MAX_SEQ)
+    _check_beginning(connection, hub, cut_off)
     review = replica in revoked.revoked
     chains = chains_of(connection, [replica, writer])
     return Basis(
@@ -90,6 +92,7 @@ def look(connection: Connection, hub: Canonical, writer: ReplicaId) -> Basis:
         chains.get(writer, NO_CHAIN).head,
         overlapping(connection, replica, hub.first_seq, MAX_SEQ),
         settled_heads_of(connection, [replica]).get(replica, NO_HEAD),
+        cut_off,
         revoked.cut_offs.get(replica, hub.head.seq) if hub.ended else MAX_SEQ,
         review,
         reissue.set_aside(connection, replica) if mine and hub.ended and not review else [],
@@ -115,7 +118,7 @@ def planned(
     come = [block for block in hub.blocks if block.hash not in here]
     how = REISSUED if basis.mine and not basis.is_for_review else quarantine.OPEN
     chain = Chain(_end(hub, basis, stay, leave), basis.chain.credit_minor + _credit(come) - _credit(leave))
-    evidence = [_evidence(block, hub.blocks, how) for block in leave]
+    evidence = [_evidence(block, hub.blocks, basis.cut_off, how) for block in leave]
     again = _again(hub, writer, basis, stay, leave, rows, chain.head) if basis.mine else NOTHING_AGAIN
     gained = _gained(hub, writer, basis, rows, leave, come, again)
     return Plan(basis, leave, come, chain, evidence, again, gained, basis.mine and hub.replica == writer)
@@ -146,7 +149,9 @@ def carry_out(
     return rows
 
 
-def _check_beginning(connection: Connection, hub: Canonical) -> None:
+def _check_beginning(connection: Connection, hub: Canonical, cut_off: int) -> None:
+    if overlapping(connection, hub.replica, cut_off + 1, hub.first_seq - 1):
+        raise ChainBroken("the chain ends before the blocks given; ask for earlier ones")
     if hub.first_seq == 1 or not hub.blocks:
         return
     for span in overlapping(connection, hub.replica, hub.first_seq - 1, hub.first_seq - 1):
@@ -184,9 +189,10 @@ def _credit(blocks: Sequence[Block]) -> int:
     return sum(facts_of(block).credit_minor() for block in blocks)
 
 
-def _evidence(block: Block, counted: Sequence[Block], how: str) -> Quarantined:
+def _evidence(block: Block, counted: Sequence[Block], cut_off: int, how: str) -> Quarantined:
     other = next((each.raw for each in counted if contradict(each, block)), None)
-    entry = Quarantined.of(block, RefusalCode.FORK_DETECTED, other)
+    reason = RefusalCode.REVOKED if block.last_seq > cut_off else RefusalCode.FORK_DETECTED
+    entry = Quarantined.of(block, reason, other)
     return replace(entry, resolution=how, amount_minor=facts_of(block).total_minor())
 
 

@@ -179,19 +179,19 @@ class Memory:
     def conceded(
         self,
         snapshot: Snapshot,
-        replica: ReplicaId,
+        forget: Iterable[ReplicaId],
         fares: Iterable[Fare],
         gained: Iterable[Delta],
         gone: AbstractSet[int],
         added: Sequence[SegmentRow],
     ) -> None:
-        """The hub's chain of a replica was taken: with its fares, what is held more where that is known, and
-        what it changed in the open segment: places that are gone, and rows added."""
+        """The hub's chain of a replica was taken. With peers to forget, the chain's fares, what is held more
+        where that is known, and what changed in the open segment: places that are gone, and rows added."""
         with self.mutex:
             if gone:
                 self.segment = [row for row in self.segment if row[0] not in gone]
             self.segment += added
-            self._replaced(snapshot, [replica])
+            self._replaced(snapshot, forget)
             for fact in gained:
                 self.held.add(fact.card, fact.kind, fact.amount_minor)
             self._hear(fares)

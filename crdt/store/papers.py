@@ -35,9 +35,11 @@ def put_document(connection: Connection, document: SignedDocument) -> bool:
     return True
 
 
-def revocations(connection: Connection) -> Revocations:
-    """Who is revoked, by the list kept here."""
+def revocations(connection: Connection, given: SignedDocument | None = None) -> Revocations:
+    """Who is revoked, by the list kept here; or by one given, if it is newer."""
     document = get_document(connection, REVOKED_DOCUMENT)
+    if given is not None and (document is None or given.version > document.version):
+        document = given
     return NONE_REVOKED if document is None else Revocations.decode(document.body)
 
 

@@ -175,18 +175,24 @@ class TerminalLedger(TerminalReader):
         after_seq: int = 0,
         ended: bool = False,
         kin: Collection[Chain] = (),
+        listed: SignedDocument | None = None,
     ) -> Conceded:
         """Make the chain of a replica that of the hub: `canonical`, all of it up to the hub's head, in order.
 
         It may begin after `after_seq`, where the chains still agree. `ended`: the hub takes nothing of it
         beyond its cut-off. `kin`: whole chains of other identities of the terminal; what they say, by its
-        content, is not written again.
+        content, is not written again. `listed`: a verified list of revocations, kept at the same moment
+        unless there is one as new: so no view lacks what it cuts off and is written again.
         What contradicts it goes to quarantine; if this terminal wrote it, the facts that the hub's chain does
         not have are written again, with their own times: under a new identity if the chain is of the one that
         writes here, which is suspended. All of it happens or nothing; and doing it again changes nothing.
         Raises InputRefused.
         """
-        return self._conceding.concede(replica, canonical, certificates, after_seq, ended=ended, kin=kin)
+        if listed is not None:
+            self._check_fleet(listed)
+        return self._conceding.concede(
+            replica, canonical, certificates, after_seq, ended=ended, kin=kin, listed=listed
+        )
 
     def contested(self, page: Page) -> dict[ReplicaId, Head]:
         """The identities of this terminal to concede before the settlement that ends with this page shows,
@@ -225,8 +231,11 @@ class TerminalLedger(TerminalReader):
         The list of revoked replicas holds at once: what they wrote after their cut-offs stops counting.
         Raises InputRefused when it cannot be read.
         """
-        if document.fleet != self._certificate.fleet:
-            raise ForeignFleet("the document belongs to another fleet")
+        self._check_fleet(document)
         if document.name == REVOKED_DOCUMENT:
             return self._conceding.revoke(document)
         return self._store.write(lambda connection: papers.put_document(connection, document))
+
+    def _check_fleet(self, document: SignedDocument) -> None:
+        if document.fleet != self._certificate.fleet:
+            raise ForeignFleet("the document belongs to another fleet")

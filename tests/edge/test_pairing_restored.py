@@ -16,8 +16,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from crdt.facts import CardId
-from crdt.frames import Message
+from crdt.frames import BlockFrame, Message
 from crdt.pairing import PairingCode
+from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store import quarantine
 from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
@@ -177,6 +178,42 @@ async def test_what_was_sealed_and_not_sent_is_written_again(
         await Restored(paired, (), tmp_path, database).pair(address)
     assert (await Line(hub, paired).sync()).complete
     assert await balances(hub) == [750, 750, 750]
+    assert await agree(paired, hub)
+
+
+async def forged(_request: web.Request, honest: list[Message]) -> web.StreamResponse:
+    """Each block with another signature."""
+    return answer(
+        [
+            BlockFrame(one.raw[:-1] + bytes([one.raw[-1] ^ 1])) if isinstance(one, BlockFrame) else one
+            for one in honest
+        ]
+    )
+
+
+async def test_a_list_that_comes_with_a_chain_that_is_refused_takes_nothing_from_a_view(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path
+) -> None:
+    """Invariant 6: it cuts off what was sealed and not sent, so it holds only once that is written again."""
+    ledger = enrolled(paired).ledger
+    await asyncio.to_thread(ride, paired, OPENED)
+    await asyncio.to_thread(ledger.seal)
+    sent = await asyncio.to_thread(ledger.blocks_after, 0, 1 << 20)
+    await asyncio.wrap_future(hub.ledger.merge(sent, [enrolled(paired).identity.certificate]))
+    await asyncio.to_thread(ride, paired, LOST)
+    await asyncio.to_thread(ledger.seal)
+    await asyncio.to_thread(ledger.suspend)
+    before = [await asyncio.to_thread(ledger.view, card) for card in (OPENED, LOST)]
+    async with hub.serving(tmp_path) as address:
+        hub.misbehave = forged
+        with pytest.raises(NotCompared):
+            await Restored(paired, (), tmp_path, database).pair(address)
+        hub.misbehave = None
+    assert hub.revoked is not None
+    assert [await asyncio.to_thread(ledger.view, card) for card in (OPENED, LOST)] == before
+    assert (await Line(hub, paired).sync()).complete
+    assert await asyncio.to_thread(enrolled(paired).ledger.document, REVOKED_DOCUMENT) == hub.revoked
+    assert await balances(hub) == [750, 750, 0]
     assert await agree(paired, hub)
 
 

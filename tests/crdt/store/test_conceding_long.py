@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from crdt.block import Block, parse, seal
+from crdt.documents import SignedDocument
+from crdt.errors import RefusalCode
 from crdt.facts import CardId, Delta, Kind
 from crdt.frontier import GENESIS
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store import segment
 from crdt.store.inline import InlineDatabase
 from crdt.store.terminal import TerminalLedger
@@ -134,6 +137,30 @@ def test_taps_go_on_while_a_long_chain_gives_way_and_each_counts_once(
     written = [delta for block in own for delta in deltas_of(block)]
     assert [delta.seq for delta in written] == list(range(1, len(written) + 1))
     assert Counter(delta.at_ms for delta in written) == expected - Counter([1, 2, 901, 902])
+
+
+def test_taps_see_exact_balances_while_a_list_cuts_off_what_is_written_again(
+    database: Watched, forked: TerminalLedger, hub: list[bytes]
+) -> None:
+    """Invariant 6: from before the list is kept until all is written again no view lacks a fact."""
+    body = Revocations({OLD.key.replica: 2}, frozenset({OLD.key.replica})).encode()
+    listed = SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)
+    last = 1000
+
+    def between() -> None:
+        nonlocal last
+        assert balances(forked) == worth(local(last))
+        last += 1
+        tap(forked, last)
+        assert balances(forked) == worth(local(last))
+
+    database.between = between
+    done = forked.concede(OLD.key.replica, hub[:1], ended=True, listed=listed)
+    database.between = None
+    assert (done.reissued, len(done.quarantined)) == (FORKED, FORKED // 4)
+    assert {entry.reason for entry in forked.quarantined(100)} == {RefusalCode.REVOKED}
+    assert forked.revocations().cut_offs == {OLD.key.replica: 2}
+    assert times_of(ledger_on(database, NEW)) == local(last)
 
 
 def test_no_write_of_a_long_concession_puts_down_more_than_a_part(

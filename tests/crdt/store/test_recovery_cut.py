@@ -5,7 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from crdt.block import Block, parse
+from crdt.documents import SignedDocument
 from crdt.facts import CardId, Delta, Kind
+from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store import segment
 from crdt.store.inline import InlineDatabase
 from crdt.store.marks import Marks
@@ -142,3 +144,50 @@ def test_a_card_view_never_loses_a_tap_over_a_recovery() -> None:
     ledger = board.take_over()
     assert ledger.view(card(1)).last_fare_at_ms == 50
     assert ledger.last_at_ms() == 50
+
+
+@pytest.mark.parametrize("part_rows", [1, segment.PART_ROWS])
+def test_invariant_6_no_power_cut_takes_from_a_view_what_a_list_cuts_off_and_is_written_again(
+    monkeypatch: pytest.MonkeyPatch, part_rows: int
+) -> None:
+    """The list that ends the identity of before holds in the instant that its facts are written again."""
+    monkeypatch.setattr(segment, "PART_ROWS", part_rows)
+    old = world.TERMINALS[0].key.replica
+    body = Revocations({old: 2}, frozenset({old})).encode()
+    listed = SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)
+    hub = [block.raw for block in _branch([1, 2], [])]
+
+    def prepared() -> Board:
+        board = Board()
+        ledger = board.start()
+        for at_ms in (1, 2, 13, 14):
+            ledger.transact(card(1), lambda _view: ([FARE], None), at_ms)
+            if at_ms in (2, 14):
+                ledger.seal()
+        ledger.transact(card(2), lambda _view: ([FARE], None), 15)
+        board.moments = 0
+        return board
+
+    def take_up(board: Board) -> TerminalLedger:
+        ledger = board.start()
+        ledger.concede(old, hub, ended=True, listed=listed)
+        return ledger
+
+    board = prepared()
+    assert take_up(board).revocations().cut_offs == {old: 2}
+    moments = board.moments
+    assert moments >= 4
+    for cut in range(1, moments + 1):
+        board = prepared()
+        board.cuts = [cut]
+        with pytest.raises(PowerCut):
+            take_up(board)
+        board.power_on()
+        views = [board.start().view(card(number)) for number in (1, 2)]
+        seen = [(view.balance_minor, view.last_fare_at_ms) for view in views]
+        assert seen == [(-1000, 14), (-250, 15)], f"cut at {cut}"
+        ledger = take_up(board)
+        assert [ledger.view(card(number)) for number in (1, 2)] == views
+        assert ledger.frontier()[old].seq == 2
+        board.take_over().seal()
+        assert board.start().held() == (5, -1250)
