@@ -59,8 +59,8 @@ MUTATIONS: Final = (
     mutation(
         "open taps are forgotten at a restart",
         60,
-        memory.Memory._take,
-        "self.segment = snapshot.segment",
+        memory.Memory.__init__,
+        "self.segment = rows",
         "self.segment = []",
         first=6,
     ),
