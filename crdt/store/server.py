@@ -29,9 +29,7 @@ T = TypeVar("T")
 PATIENCE_S: Final = 10.0  # how long work waits for a server that is away before it fails
 INTERVAL_S: Final = 1.0  # the longest time until a change by another process is noticed
 _CREATION: Final = 0x66617265626F78  # "farebox": the number of the lock under which tables are made
-_ROUNDS: Final = (
-    4  # of looking whether connections are sessions: a busy pooler gives back the right one at times
-)
+_ROUNDS: Final = 4  # of looking whether a connection is a session: a busy pooler lends the same one at times
 _POOLED: Final = (
     "The database {place} is reached through a pooler that lends its connections for one transaction at a "
     "time (pool_mode = transaction). A hub needs connections of its own, and no more than four: write the "
