@@ -47,7 +47,7 @@ class TerminalDay:
     taps: int  # here now: numbers 1 to this of the day's; 0 while that is not known
     gaps: Sequence[GapRow]
     contested: int  # entries in quarantine because of a fork that nobody has resolved
-    last_heard_ms: int  # when it last said all that it has; 0: never, or it does not matter
+    last_heard_ms: int  # until when it has said all that it has; 0: never, or it does not matter
     closed_taps: int  # as of closing; as of now for an open day
     closed_fares_minor: int
     restated_taps: int  # with what was learnt since

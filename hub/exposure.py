@@ -15,12 +15,13 @@ from functools import reduce
 from sqlalchemy import Connection, func, select
 
 from crdt.exposure import Group, Rules, Standing, exposure
+from crdt.store.editions import MAX_AGE_S
 from crdt.store.hub_schema import CARD, HISTORY
 from crdt.store.store import Store
 from hub.published import Published, published, version_in
 from hub.registry import Registry, Terminal
 
-SETTLED_LATE_MS = 10_000  # that an answer in time may be old, twice: see crdt.store.editions.MAX_AGE_S
+SETTLED_LATE_MS = int(2 * MAX_AGE_S * 1000)  # that what two calls were answered may have been old
 REST = 20  # how much longer than it took the figure is left alone: it reads every card
 
 

@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 MAX_CERTIFICATES = 1024  # in one exchange; each costs a signature verification
 MAX_AHEAD_MS = 24 * 60 * 60 * 1000  # a terminal's clock that is further ahead is set back: edge.clock
-SAID_NOTHING_MS = 1  # it has spoken, and finished no day: 0 is that it never spoke
 KEPT_CERTIFICATES = 20_000  # of all exchanges, decoded and not verified: one for each terminal of a hub
 
 
@@ -66,14 +65,14 @@ class Heard:
     def said_ms(self, now_ms: int) -> int:
         """The end of the time of which it has said all, if it has: what it writes from now on is dated later.
 
-        Now, or earlier where its clock has not come so far. Days end at quarters of an hour. One that is far
-        in the future may be set back, and means nothing.
+        Now, or earlier where its clock has not come so far. Days end at quarters of an hour. 0 for no word of
+        any time: of a clock that is so far in the future that it will be set back.
         """
         dated_from_ms = now_ms if self.status is None else self.status.values.get("dated_from_ms", now_ms)
         if not isinstance(dated_from_ms, int) or dated_from_ms > now_ms + MAX_AHEAD_MS:
-            return SAID_NOTHING_MS
+            return 0
         quarter_ms = now_ms // QUARTER_MS * QUARTER_MS
-        return now_ms if dated_from_ms >= quarter_ms else max(SAID_NOTHING_MS, dated_from_ms)
+        return now_ms if dated_from_ms >= quarter_ms else max(0, dated_from_ms)
 
     @property
     def former(self) -> Frontier:

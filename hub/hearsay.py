@@ -66,7 +66,8 @@ class Hearsay:
         of_itself = {replica: head for replica, head in said.items() if replica in own}
         of_others = {replica: head for replica, head in said.items() if replica not in own}
         said_ms = heard.said_ms(now_ms)
-        await self._wait(self._ledger.expect(of_itself, source, now_ms, by, former, said_ms))
+        speaks = by if said_ms else None
+        await self._wait(self._ledger.expect(of_itself, source, now_ms, speaks, former, said_ms))
         await self._wait(self._ledger.claim(of_others, heard.replica, source, now_ms))
 
     def _kin(self, replica: ReplicaId, named: Frontier) -> set[ReplicaId]:

@@ -89,7 +89,7 @@ class Open:
     """Taps 1 to `until` are here; nobody has said yet whether there are more."""
 
     until: int
-    last_heard_ms: int  # when the terminal last said all it had, by the hub's clock; 0: never
+    last_heard_ms: int  # until when the terminal has said all it had; 0: never
     silent: Sequence[Silent] = ()  # former identities that nobody can speak for
 
 
