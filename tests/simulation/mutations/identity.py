@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import kin, marks, merging, own_chain, reissue, segment, starting
+from crdt.store import concession_plan, kin, marks, merging, own_chain, reissue, segment, starting
 from crdt.store.memory import Memory
 from edge import comparing
 from hub import revoking as hub_revoking
@@ -101,11 +101,11 @@ MUTATIONS: Final = (
         first=6,
     ),
     mutation(
-        "what a list of revocations took out of a replaced identity is not written again",
+        "what a list of revocations cuts off of a replaced identity is not written again",
         60,
-        reissue.set_aside,
-        "return sorted(found, key=lambda entry: entry.first_seq)",
-        "return []",
+        concession_plan._again,
+        "[*leave, *(entry.block for entry in basis.aside)]",
+        "[block for block in leave if block.last_seq <= basis.cut_off]",
         theme=STORAGE,
         first=204,
     ),
