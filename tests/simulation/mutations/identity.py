@@ -101,6 +101,15 @@ MUTATIONS: Final = (
         first=6,
     ),
     mutation(
+        "what a list of revocations took out of a replaced identity is not written again",
+        60,
+        reissue.set_aside,
+        "return sorted(found, key=lambda entry: entry.first_seq)",
+        "return []",
+        theme=STORAGE,
+        first=1116,
+    ),
+    mutation(
         "what a list of revocations cuts off of a replaced identity is not written again",
         60,
         concession_plan._again,
