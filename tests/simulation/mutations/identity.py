@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import kin, marks, merging, own_chain, reissue, segment, starting
+from crdt.store import concession_plan, kin, marks, merging, own_chain, reissue, segment, starting
 from crdt.store.memory import Memory
 from edge import comparing
 from hub import revoking as hub_revoking
@@ -106,6 +106,15 @@ MUTATIONS: Final = (
         reissue.set_aside,
         "return sorted(found, key=lambda entry: entry.first_seq)",
         "return []",
+        theme=STORAGE,
+        first=1116,
+    ),
+    mutation(
+        "what a list of revocations cuts off of a replaced identity is not written again",
+        60,
+        concession_plan._again,
+        "[*leave, *(entry.block for entry in basis.aside)]",
+        "[block for block in leave if block.last_seq <= basis.cut_off]",
         theme=STORAGE,
         first=204,
     ),
