@@ -171,7 +171,8 @@ def build(hub: Hub, bus: EventBus, url: str, registry: Registry) -> tuple[web.Ap
     author = _author(hub)
     documents = TerminalDocuments(database, author.fleet, author.key, asyncio.wrap_future)
     service = Service(database, hub.ledger, author, registry, invites, bus, now_ms, os.urandom)
-    app, control_app = _network_app(hub, bus), _control_app(hub)
+    recall = _recall(hub, registry, bus)
+    app, control_app = _network_app(hub, bus), _control_app(hub, recall)
     evidence = Evidence(database, hub.ledger)
     daybook = Daybook(hub.ledger, registry, service.fleet.policy, now_ms)
     exposures = Exposures(database, registry, settings.online_s, now_ms, time.monotonic)
@@ -182,7 +183,7 @@ def build(hub: Hub, bus: EventBus, url: str, registry: Registry) -> tuple[web.Ap
         each[EXPOSURES], each[DAYBOOK] = exposures, daybook
         each[ABOUT], each[OVERVIEW], each[SERVICE] = about, overview, service
         each[SETTINGS_DESK] = SettingsDesk(documents, registry, bus)
-    app.add_routes(_terminal_routes(hub, service, registry, invites, bus, documents))
+    app.add_routes(_terminal_routes(hub, service, registry, invites, bus, documents, recall))
     app.add_routes(pages.routes())
     return app, control_app
 
@@ -211,18 +212,18 @@ def _network_app(hub: Hub, bus: EventBus) -> web.Application:
     return app
 
 
-def _control_app(hub: Hub) -> web.Application:
+def _control_app(hub: Hub, recall: Recall) -> web.Application:
     app = web.Application(middlewares=[refusals], client_max_size=server.MAX_BODY_BYTES)
     app[JSON_ERRORS] = True
-    app[LEDGER], app[BACKUPS], app[RECALL] = hub.ledger, Backups(hub.settings, os.environ), _recall(hub)
+    app[LEDGER], app[BACKUPS], app[RECALL] = hub.ledger, Backups(hub.settings, os.environ), recall
     for routes in (control.control_routes(), ledger_routes(), settings_routes()):
         app.add_routes(routes)
     return app
 
 
-def _recall(hub: Hub) -> Recall:
+def _recall(hub: Hub, registry: Registry, bus: EventBus) -> Recall:
     sealer = Sealer(hub.authority.fleet, hub.authority.ledger_key)
-    return Recall(hub.ledger, sealer, asyncio.wrap_future)
+    return Recall(hub.ledger, registry, bus, sealer, asyncio.wrap_future, now_ms)
 
 
 def _terminal_routes(
@@ -232,13 +233,13 @@ def _terminal_routes(
     invites: Invites,
     bus: EventBus,
     documents: TerminalDocuments,
+    recall: Recall,
 ) -> list[web.RouteDef]:
     settings = hub.settings
     callers = Callers(registry, now_ms)
     turns = Turns(settings.exchanges, time.monotonic)
-    lost = _recall(hub)
     sync = Sync(
-        hub.database, hub.ledger, callers, registry, bus, turns, settings.page_rows, now_ms, documents, lost
+        hub.database, hub.ledger, callers, registry, bus, turns, settings.page_rows, now_ms, documents, recall
     )
     return [
         web.post(SYNC, sync.sync),

@@ -3,10 +3,11 @@
 Within the caller's transaction, in which the ledger enrols the author as well: both or neither.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select, update
 
 from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import Revoked
@@ -17,10 +18,21 @@ from hub import tables
 from hub.authority import ClientCertificate
 from hub.enrolled import not_forgotten
 from hub.errors import RequestRefused
-from hub.registry import MAX_TERMINALS, Client
+from hub.registry import MAX_TERMINALS, REVOKED, Client
 
 MAX_FORMER = 400  # identities named in an answer: more than a terminal ever has, and they fit
 MAX_APART_MS = 10 * 60_000  # of the clocks of several processes of one hub; a date at a start is hours off
+
+
+class Ended(NamedTuple):
+    """Pairings that have ended. `identities`: all that were given in them; `stopped`: whom that leaves none,
+    the names of these terminals."""
+
+    identities: AbstractSet[ReplicaId]
+    stopped: Sequence[str]
+
+
+NONE_ENDED: Final = Ended(frozenset(), ())
 
 
 def enrol(
@@ -48,6 +60,7 @@ def enrol(
         "replica": replica,
         "paired_ms": now_ms,
         "revoked_ms": None,
+        "recalled": False,
         "restored_ms": None,
         "renewed_ms": None,
     }
@@ -86,6 +99,33 @@ def since_pairing(connection: Connection, replica: ReplicaId) -> set[ReplicaId]:
     table = tables.client_certificate
     query = select(table.c.replica).where(table.c.paired_as.in_(_paired_as(replica)))
     return {ReplicaId(found) for found in connection.execute(query).scalars()}
+
+
+def end_pairings(connection: Connection, revoked: Collection[ReplicaId], now_ms: int) -> Ended:
+    """Let in none of the certificates of the pairings that these identities are from: the hub had revoked
+    them before it was put back. Whoever an operator has paired anew since goes on.
+
+    Within a write, after which the registry has to `forget`.
+    """
+    if not revoked:
+        return NONE_ENDED
+    table, terminal = tables.client_certificate, tables.terminal
+    # Looked through once: nothing finds a replica quicker, and a list may have thousands.
+    every = connection.execute(select(table.c.serial, table.c.replica, table.c.paired_as)).all()
+    pairings = {row.paired_as for row in every if row.replica in revoked}
+    ended = {row.serial: ReplicaId(row.replica) for row in every if row.paired_as in pairings}
+    identities = set(ended.values())
+    good = select(terminal.c.terminal, terminal.c.name, terminal.c.replica)
+    good = good.where(terminal.c.revoked_ms.is_(None))
+    stopped = [row for row in connection.execute(good) if row.replica in identities]
+    if ended:
+        stop = update(table).where(table.c.serial == bindparam("which")).values(stopped=REVOKED)
+        connection.execute(stop, [{"which": serial} for serial in ended])
+    if stopped:
+        stop = update(terminal).where(terminal.c.terminal == bindparam("which"))
+        stop = stop.values(revoked_ms=now_ms, recalled=True)
+        connection.execute(stop, [{"which": row.terminal} for row in stopped])
+    return Ended(identities, sorted(row.name for row in stopped))
 
 
 def renewed(connection: Connection, replica: ReplicaId, most: int, now_ms: int) -> list[int]:

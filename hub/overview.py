@@ -44,6 +44,7 @@ class TerminalRow(NamedTuple):
     renewed_ms: int | None  # when it took another identity because of that
     silent: int = 0  # earlier identities of which nobody can tell what they wrote last
     earlier_ms: int | None = None  # when another computer last came with an old certificate of it
+    recalled_ms: int | None = None  # when a list came back that says it is revoked, which the hub had lost
 
     @property
     def put_back(self) -> bool:
@@ -232,6 +233,7 @@ class Overview:
             renewed_ms=row.renewed_ms,
             silent=silent,
             earlier_ms=self._earlier_ms(row),
+            recalled_ms=row.revoked_ms if row.recalled else None,
         )
 
     def _earlier_ms(self, row: Terminal) -> int | None:

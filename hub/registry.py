@@ -46,6 +46,7 @@ class Terminal:
     replica: ReplicaId
     paired_ms: int
     revoked_ms: int | None
+    recalled: bool  # by a list that the hub had lost: `revoked_ms` is when that came back
     seen_ms: int | None
     address: str
     restored_ms: int | None  # when its storage was found to be older than what it had sealed
@@ -212,7 +213,7 @@ def find(connection: Connection, name_or_id: str) -> Terminal:
 def stop(connection: Connection, terminal: TerminalId, now_ms: int) -> None:
     """Within a write, after which the registry has to `forget`: let in none of a terminal's certificates."""
     mine = tables.terminal.c.terminal == terminal
-    connection.execute(tables.terminal.update().where(mine).values(revoked_ms=now_ms))
+    connection.execute(tables.terminal.update().where(mine).values(revoked_ms=now_ms, recalled=False))
     certificates = tables.client_certificate
     theirs = certificates.c.terminal == terminal
     connection.execute(certificates.update().where(theirs).values(stopped=REVOKED))

@@ -20,6 +20,7 @@ terminal = Table(
     Column("replica", short_bytes(ID_BYTES), nullable=False),  # the one it was paired as last
     Column("paired_ms", BigInteger, nullable=False),
     Column("revoked_ms", BigInteger),  # null: not revoked
+    Column("recalled", Boolean, nullable=False, default=False),  # by a list that the hub had lost
     Column("seen_ms", BigInteger),  # null: never synced
     Column("address", String(64), nullable=False, default=""),
     Column("status", Text, nullable=False, default="{}"),  # what it last said of itself, JSON

@@ -55,7 +55,16 @@ def by_urgency(row: TerminalRow, now_ms: int) -> tuple[int, str]:
 
 def remarks(row: TerminalRow) -> list[Remark]:
     """What is odd about it now; nothing, nearly always."""
-    return [remark for remark in (old_copy(row), earlier_certificate(row)) if remark is not None]
+    every = recalled(row), old_copy(row), earlier_certificate(row)
+    return [remark for remark in every if remark is not None]
+
+
+def recalled(row: TerminalRow) -> Remark | None:
+    """That it was revoked at a time that the hub has forgotten."""
+    if row.recalled_ms is None:
+        return None
+    text = "it was revoked before this hub was put back, and stopped again"
+    return Remark(text, row.recalled_ms, _RECALLED)
 
 
 def old_copy(row: TerminalRow) -> Remark | None:
@@ -74,6 +83,10 @@ def earlier_certificate(row: TerminalRow) -> Remark | None:
 
 
 _URGENCY: dict[Tone, int] = {"bad": 0, "waiting": 1, "good": 2, "quiet": 3}
+_RECALLED = (
+    "The hub had lost the list that says so, and it came back. What the terminal wrote under an identity that"
+    " it got meanwhile waits in quarantine. Pair it again if it is to go on."
+)
 _OLD_COPY = (
     "Its taps are safe: it gets a new identity by itself at its next contact, and writes again what the hub"
     " lacks. If this stays here, look at the terminal."

@@ -19,7 +19,7 @@ from hub.figures import count, span
 from hub.kindwords import kind_word
 from hub.operators import csrf_token
 from hub.pages import money, words
-from hub.terminalwords import State, earlier_certificate, old_copy, remarks, terminal_state
+from hub.terminalwords import State, earlier_certificate, old_copy, recalled, remarks, terminal_state
 
 _PACKAGE = files(__package__)
 _UTF8_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -122,6 +122,7 @@ def _environment() -> Environment:
         "remarks": remarks,
         "old_copy": old_copy,
         "earlier_certificate": earlier_certificate,
+        "recalled": recalled,
     }
     return environment
 

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from hub import founding, server
-from hub.app import Hub, Served, serving
+from hub.app import Hub, Served, now_ms, serving
 from hub.control_client import ask
 from hub.events import EventBus
 from hub.recalling import Recall
@@ -72,8 +72,9 @@ class Depot:
     @property
     def lost(self) -> Recall:
         """What takes in the lists of revocations that it has lost."""
-        authority = self.hub.authority
-        return Recall(self.hub.ledger, Sealer(authority.fleet, authority.ledger_key), asyncio.wrap_future)
+        authority, served = self.hub.authority, self.served
+        sealer = Sealer(authority.fleet, authority.ledger_key)
+        return Recall(self.hub.ledger, served.registry, served.bus, sealer, asyncio.wrap_future, now_ms)
 
     async def ask(self, method: str, target: str, body: dict[str, Any] | None = None) -> Any:
         """What a command would ask over the control socket."""

@@ -15,6 +15,7 @@ def registered(number: int, **known: Any) -> Terminal:
         "replica": ReplicaId(of_its_own),
         "paired_ms": 0,
         "revoked_ms": None,
+        "recalled": False,
         "seen_ms": None,
         "address": "",
         "status": {},

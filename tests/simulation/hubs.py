@@ -20,8 +20,10 @@ from crdt.store.hub import Change, HubLedger
 from crdt.store.markkeeper import InlineKeeper
 from crdt.store.marks import Marks
 from hub.answering import Answerer
+from hub.events import EventBus
 from hub.heard import Heard
 from hub.recalling import Recall
+from hub.registry import Registry
 from hub.restoring import take_new_key
 from hub.revoking import Revoker
 from tests.simulation.adoptions import Adoptions, Said, facts_in
@@ -119,7 +121,14 @@ class Hub:
             self.ledger = self._opened()
         expect(not self.ledger.restored, "a hub with a new key counts as put back")
         self.ledger.on_commit(self._committed)
-        self._recall = Recall(self.ledger, self.documents.sealer, _done)
+        self._recall = Recall(
+            self.ledger,
+            Registry(self.database),
+            EventBus(),
+            self.documents.sealer,
+            _done,
+            lambda: self.now_ms,
+        )
         self._answerer = Answerer(
             self.ledger, self.page_rows, _done, now_ms=lambda: self.now_ms, lost=self._recall
         )

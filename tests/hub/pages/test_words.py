@@ -8,7 +8,15 @@ from hub.figures import span
 from hub.kindwords import kind_word
 from hub.overview import TerminalRow
 from hub.pages import words
-from hub.terminalwords import State, by_urgency, earlier_certificate, old_copy, remarks, terminal_state
+from hub.terminalwords import (
+    State,
+    by_urgency,
+    earlier_certificate,
+    old_copy,
+    recalled,
+    remarks,
+    terminal_state,
+)
 
 NOW_MS = 1_800_000_000_000
 FINE = TerminalRow(
@@ -59,7 +67,8 @@ def test_state_in_words(row: TerminalRow, state: State) -> None:
 
 
 def test_what_is_odd_about_a_terminal_is_said_while_it_is_so() -> None:
-    """An old copy until it is another identity or is revoked; and who calls by an earlier certificate."""
+    """An old copy until it is another identity or is revoked; who calls by an earlier certificate; and what
+    has revoked it, where that was no operator of late."""
     put_back = FINE._replace(restored_ms=NOW_MS - 5)
     assert remarks(FINE) == []
     assert remarks(put_back) == [old_copy(put_back)]
@@ -68,6 +77,8 @@ def test_what_is_odd_about_a_terminal_is_said_while_it_is_so() -> None:
     both = put_back._replace(earlier_ms=NOW_MS - 3)
     assert remarks(both) == [old_copy(both), earlier_certificate(both)]
     assert [remark.at_ms for remark in remarks(both)] == [NOW_MS - 5, NOW_MS - 3]
+    stopped = put_back._replace(revoked=True, recalled_ms=NOW_MS - 1)
+    assert remarks(stopped) == [recalled(stopped)]
 
 
 def test_terminals_in_trouble_come_first() -> None:
