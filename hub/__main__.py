@@ -2,14 +2,20 @@
 
 import gc
 import sys
+from typing import Final
+
+INTERRUPTED: Final = 130  # by Ctrl-C, as a shell gives it
 
 
 def main() -> int:
     """Run one command; the exit status."""
     # Nothing of what is imported is ever garbage: it is not searched for some, neither now nor later.
     gc.disable()
-    from hub import cli
-
+    try:
+        from hub import cli
+    except KeyboardInterrupt:
+        sys.stderr.write("farebox-hub: Stopped before it began.\n")
+        return INTERRUPTED
     gc.freeze()
     gc.enable()
     return cli.main()

@@ -2,8 +2,9 @@
 
 A start is a second of a core, nearly all of it imports, and the tests start more than a hundred programs.
 These are processes like others, with arguments, environment, directory and streams of their own; only the
-imports are not done anew. What a start itself does is tested where a program is started in full: `demo/`,
-`test_house.py`, `test_newcomer.py`.
+imports are not done anew, and all that any program imports is there. What a start itself does is tested where
+a program is started in full: `demo/`, `test_house.py`, `test_newcomer.py`, and wherever the environment says
+what an interpreter reads when it starts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,10 @@ ROOT: Final = Path(__file__).parents[1]
 IMPORTED: Final = (
     *("hub.cli", "hub.demo", "edge.app", "hardware.emulator.pty_line"),
     *("tests.crdt.store.merger", "tests.crdt.store.tapper"),
+)
+_READ_AT_START: Final = (
+    *("LC_ALL", "LC_CTYPE", "LANG", "PYTHONUTF8", "PYTHONIOENCODING"),
+    *("PYTHONDEVMODE", "PYTHONWARNINGS", "PYTHONHASHSEED"),
 )
 _MAX_REQUEST_BYTES: Final = 100_000
 _STREAMS: Final = 3
@@ -46,10 +52,10 @@ class Process(subprocess.Popen[str]):
 
     def _execute_child(self, args: list[str], *rest: Any) -> None:
         """In place of fork and exec; what else there is in Popen is as good for a process that is forked."""
-        if not _origin:
+        _, _, _, _, cwd, env, _, _, _, *pipes = rest[:15]
+        if not _origin or _starts_otherwise(env):
             super()._execute_child(args, *rest)  # type: ignore[misc]  # not in typeshed: it is private
             return
-        _, _, _, _, cwd, env, _, _, _, *pipes = rest[:15]
         theirs = [pipes[0], pipes[3], pipes[5]]
         streams = [number if pipe == -1 else pipe for number, pipe in enumerate(theirs)]
         self._child_created = True
@@ -83,6 +89,12 @@ def ready() -> Iterator[None]:
             _origin.clear()
             process.kill()  # it may still import
             process.wait()
+
+
+def _starts_otherwise(environment: Mapping[str, str] | None) -> bool:
+    """Whether a start reads of this environment what one that was forked has read already."""
+    mine = os.environ
+    return environment is not None and any(environment.get(name) != mine.get(name) for name in _READ_AT_START)
 
 
 def _fork(arguments: list[str], directory: str, environment: Mapping[str, str], streams: list[int]) -> int:
@@ -136,6 +148,7 @@ def _become(request: bytes, streams: list[int]) -> None:
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
+    time.tzset()
     at_once = "PYTHONUNBUFFERED" in environment
     sys.stdin = open(0, closefd=False)  # noqa: SIM115, PTH123  (as long as the process)
     sys.stdout = io.TextIOWrapper(_writer(1, at_once=at_once), write_through=at_once)

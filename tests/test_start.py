@@ -34,3 +34,13 @@ def test_wrong_settings_are_refused_before_anything_of_the_terminal_is_there(tmp
     """A Pi takes seconds for it."""
     begin = "import sys; from edge.__main__ import main; print(main(sys.argv[1:]), 'edge.app' in sys.modules)"
     assert python(begin, "--settings", str(tmp_path / "none.toml")) == "78 False\n"
+
+
+def test_ctrl_c_while_the_hub_is_imported_is_a_sentence() -> None:
+    """A Pi imports for seconds."""
+    interrupted = "type('Finder', (), {'find_spec': lambda name, *_: signal.raise_signal(signal.SIGINT)})"
+    begin = "import signal, sys; from hub.__main__ import main"
+    begin += f"; sys.meta_path.insert(0, {interrupted}); sys.exit(main())"
+    command = [sys.executable, "-c", begin]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (130, "farebox-hub: Stopped before it began.\n")

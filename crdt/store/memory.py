@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from sqlalchemy import Connection, func, select
@@ -81,23 +82,20 @@ class Memory:
     def load(cls, connection: Connection, replica: ReplicaId) -> Memory:
         """The state that is on disk."""
         memory = cls(read_snapshot(connection, replica), segment.read(connection))
-        memory._meet_sealed(connection)
-        memory._meet_open()
+        memory._remember(connection)
         return memory
 
     @classmethod
     def begin_succession(cls, connection: Connection, replica: ReplicaId) -> Memory:
         """The same without what another identity has in memory, for `succeed` after the commit."""
-        memory = cls(read_snapshot(connection, replica, count=False), [])
-        memory._meet_sealed(connection)
-        return memory
+        return cls(read_snapshot(connection, replica, count=False), [])
 
     def succeed(self, former: Memory) -> None:
-        """Go on with what the other identity left open, and with what it held: that is the same."""
+        """Go on with what the other identity left open, what it held and who it saw pay: it is the same."""
         with self.mutex, former.mutex:
             self.segment, self.held = former.segment, former.held
+            self.fares, self.heard, self.last_at_ms = former.fares, former.heard, former.last_at_ms
             self._count_open()
-            self._meet_open()
 
     @property
     def last_seq(self) -> int:
@@ -206,20 +204,24 @@ class Memory:
         with self.mutex:
             self.suspended = True
 
-    def _meet_sealed(self, connection: Connection) -> None:
-        for delta in recent_facts(connection, OWN.newest):
-            self._met(delta.card, delta.kind, delta.at_ms)
+    def _remember(self, connection: Connection) -> None:
+        """Who paid when, and when a delta was written last.
+
+        Deltas stand in the order in which they were written, or written again. When that was first the clock
+        tells: its time goes forward within an epoch, and its epochs do.
+        """
+        own = recent_facts(connection, OWN.newest)
+        written = [(delta.context.clock_epoch, delta.at_ms, delta.card, int(delta.kind)) for delta in own]
+        written += [
+            (epoch, at_ms, CardId(card), kind)
+            for _place, card, kind, _amount, at_ms, _route, _trip, _stop, epoch, _error in self.segment
+        ]
+        for _epoch, at_ms, card, kind in sorted(written, key=itemgetter(0, 1)):
+            self.last_at_ms = at_ms
+            if kind == FARE:
+                self.fares.add(card, at_ms)
         foreign = recent_facts(connection, FOREIGN.newest)
         self._hear((delta.card, delta.at_ms) for delta in foreign if delta.kind is Kind.FARE)
-
-    def _meet_open(self) -> None:
-        for _place, card, kind, _amount, at_ms, *_ in self.segment:
-            self._met(CardId(card), kind, at_ms)
-
-    def _met(self, card: CardId, kind: int, at_ms: int) -> None:
-        self.last_at_ms = at_ms
-        if kind == FARE:
-            self.fares.add(card, at_ms)
 
     def _hear(self, fares: Iterable[Fare]) -> None:
         for card, at_ms in fares:

@@ -252,6 +252,33 @@ def test_an_identity_that_takes_over_knows_what_a_restart_would_read(
         views = [ledger.view(CardId(card(number))) for number in range(3)]
         return views, ledger.status(), ledger.held(), ledger.last_at_ms(), ledger.credit_left()
 
+    tap(forked, 1_000)
     forked.concede(OLD.key.replica, hub)
     taken_over = outcome(ledger_on(database, NEW))
     assert taken_over == outcome(ledger_on(database, NEW))
+
+
+def test_who_has_just_paid_is_known_after_the_rest_of_a_month_was_written_again(
+    database: Watched, forked: TerminalLedger, hub: list[bytes]
+) -> None:
+    """Invariant 6, for the passback rule: by the identity that goes on, by a restart, and once it is sealed;
+    what is written again stands last, and was before."""
+    last = 1_000
+
+    def between() -> None:
+        nonlocal last
+        last += 1
+        tap(forked, last)
+
+    database.between = between
+    forked.concede(OLD.key.replica, hub)
+    database.between = None
+    views = [forked.view(card(number)) for number in range(3)]
+    assert {view.last_fare_at_ms for view in views} == {last - 2, last - 1, last}
+    for _ in range(2):
+        goes_on = ledger_on(database, NEW)
+        assert [goes_on.view(card(number)) for number in range(3)] == views
+        assert goes_on.last_at_ms() == last
+    while goes_on.seal() is not None:
+        pass
+    assert [ledger_on(database, NEW).view(card(number)) for number in range(3)] == views

@@ -75,7 +75,7 @@ MUTATIONS: Final = (
         "a block is sealed after another head",
         30,
         sealing.Sealer._draft,
-        "previous = self._memory.head.hash",
-        "previous = blocks.NO_HEAD.hash",
+        "deltas, head.hash)",
+        "deltas, blocks.NO_HEAD.hash)",
     ),
 )

@@ -107,7 +107,7 @@ MUTATIONS: Final = (
     mutation(
         "what a peer had not sealed counts on once it is settled",
         60,
-        memory.Memory.replaced,
+        memory.Memory._replaced,
         "self.believed.sealed(snapshot.settled)",
         "pass",
         first=4,
