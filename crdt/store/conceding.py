@@ -13,7 +13,7 @@ from crdt.block import Block, parse, verify
 from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
 from crdt.documents import SignedDocument
-from crdt.errors import NotPermitted, Overloaded, UnknownAuthor
+from crdt.errors import MisuseError, NotPermitted, Overloaded, UnknownAuthor
 from crdt.facts import Delta, ReplicaId
 from crdt.ledger import RefusedInput
 from crdt.revocations import NONE_REVOKED, Revocations
@@ -72,6 +72,8 @@ class Conceding:
         listed: SignedDocument | None,
     ) -> Conceded:
         """See TerminalLedger.concede."""
+        if kin and replica != self._replica:  # a block of the writer's may be drafted with what would go
+            raise MisuseError("only the chain of who writes here is compared with its terminal's others")
         ends = NONE_REVOKED if listed is None else Revocations.decode(listed.body)
         given = list(map(parse, canonical))
         facts = list(self._verified(replica, given, certificates))

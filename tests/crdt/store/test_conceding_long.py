@@ -8,7 +8,7 @@ import pytest
 
 from crdt.block import Block, parse, seal
 from crdt.documents import SignedDocument
-from crdt.errors import RefusalCode
+from crdt.errors import MisuseError, RefusalCode
 from crdt.facts import CardId, Delta, Kind
 from crdt.frontier import GENESIS
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
@@ -282,3 +282,13 @@ def test_who_has_just_paid_is_known_after_the_rest_of_a_month_was_written_again(
     while goes_on.seal() is not None:
         pass
     assert [ledger_on(database, NEW).view(card(number)) for number in range(3)] == views
+
+
+def test_a_former_identitys_chain_is_not_compared_with_others(
+    database: Watched, forked: TerminalLedger, hub: list[bytes]
+) -> None:
+    """Invariant 5: a block of who writes now may be on its way with what that would take away."""
+    forked.concede(OLD.key.replica, hub)
+    new = ledger_on(database, NEW)
+    with pytest.raises(MisuseError):
+        new.concede(OLD.key.replica, hub, kin=[(NEW.key.replica, [], [])])
