@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crdt.errors import LedgerBusy, LedgerError, StoreFailed
-from edge.errors import EdgeError, SettingsError
+from edge.errors import INTERRUPTED, EdgeError, SettingsError
 from edge.settings import Settings, load_settings
 
 # sysexits.h: a service manager can tell what a restart may mend.
 EX_UNAVAILABLE, EX_IOERR, EX_TEMPFAIL, EX_CONFIG = 69, 74, 75, 78
-INTERRUPTED = 130  # by Ctrl-C, as a shell gives it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

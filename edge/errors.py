@@ -27,7 +27,12 @@ EdgeError
 `str()` of each is a sentence that says what to do next.
 """
 
+from typing import Final
+
 from crdt.errors import RefusalCode
+
+INTERRUPTED: Final = 130
+"""The exit code of what Ctrl-C ended, as a shell gives it."""
 
 
 class EdgeError(Exception):

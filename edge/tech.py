@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from edge.clock import UNKNOWN_ERROR_MS
 from edge.courier_words import exported_all, imported_all, tell_export, tell_import
-from edge.errors import ControlError, EdgeError
+from edge.errors import INTERRUPTED, ControlError, EdgeError
 from edge.local import Json, ask
 from edge.settings import load_settings
 from edge.tech_courier import SETTLEMENT, export_file, import_file
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         sys.stderr.write(f"farebox-tech: {_STOPPED}\n")
-        return 130
+        return INTERRUPTED
     return 0 if options.good(answer) else 1
 
 

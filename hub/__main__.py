@@ -2,9 +2,8 @@
 
 import gc
 import sys
-from typing import Final
 
-INTERRUPTED: Final = 130  # by Ctrl-C, as a shell gives it
+from hub.errors import INTERRUPTED
 
 
 def main() -> int:

@@ -10,11 +10,10 @@ from pathlib import Path
 from crdt.errors import StoreError
 from hub import app, cli_days, cli_ledger, cli_operate, founding, settings
 from hub.cli_text import ask_hub, close_output, say, write_anything
-from hub.errors import HubError, SetupError, Stopped
+from hub.errors import INTERRUPTED, HubError, SetupError, Stopped
 
 PASSWORD_VARIABLE = "FAREBOX_OPERATOR_PASSWORD"  # noqa: S105  (the variable's name)
 MAX_PASSWORD_FILE_BYTES = 4096
-INTERRUPTED = 130  # the exit status of what Ctrl-C ended, as a shell gives it
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,6 +12,9 @@ HubError
 """
 
 from http import HTTPStatus
+from typing import Final
+
+INTERRUPTED: Final = 130  # the exit status of what Ctrl-C ended, as a shell gives it
 
 
 class HubError(Exception):
