@@ -253,6 +253,6 @@ def _is_absent(connection: Connection, kin: Kin, entry: Quarantined, facts: Sequ
     """
     if entry.reason is not RefusalCode.REVOKED or entry.resolution not in (quarantine.OPEN, quarantine.SAID):
         return False
-    last = facts[-1:] if len(kin.hubs) == 1 else facts
-    found = held(connection, kin, entry.replica, last)
-    return not any(found.knows(Content.of(fact)) for fact in last)
+    some = facts[-1:] if len(kin.hubs) == 1 else facts
+    found = held(connection, kin, entry.replica, some)
+    return not any(found.knows(Content.of(fact)) for fact in some)
