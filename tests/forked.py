@@ -60,7 +60,7 @@ class Process(subprocess.Popen[str]):
         streams = [number if pipe == -1 else pipe for number, pipe in enumerate(theirs)]
         self._child_created = True
         self.pid = _fork(args[2:], os.fspath(cwd or Path.cwd()), os.environ if env is None else env, streams)
-        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]  # the same
 
 
 def run(module: str, *arguments: str, timeout_s: float, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -68,7 +68,7 @@ def run(module: str, *arguments: str, timeout_s: float, **options: Any) -> subpr
     with Process(module, *arguments, **options) as program:
         try:
             out, err = program.communicate(timeout=timeout_s)
-        except BaseException:
+        except BaseException:  # nobody waits for it any more
             program.kill()
             raise
     return subprocess.CompletedProcess([module, *arguments], program.returncode, out, err)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -27,28 +27,20 @@ from edge.sync import Exchange, Sync
 from edge.terminal import Terminal
 from edge.tls import client_context
 from edge.uplink import UplinkStatus
-from hub import founding
 from hub.settings import HubSettings
 from tests.demo.test_settings_documents import KEY, LIMITS, enrolled
 from tests.edge.jobs import running
 from tests.edge.test_uplink import ride, uplink_of
 from tests.hub import conftest as hub_fixtures
-from tests.hub.conftest import PASSWORD, Depot
-from tests.hub.test_restoring import back_up, put_back, up, waiting
+from tests.hub.conftest import Depot
+from tests.hub.test_restoring import back_up, put_back, settings, up, waiting
 
+__all__ = ["settings"]
 write_settings = hub_fixtures.write_settings
 
 pytestmark = pytest.mark.may_block("a start and an end of the hub wait for the disk")
 
 SETTLED, LATE, OPEN = (CardId(bytes([4, 0, 0, number])) for number in (1, 2, 3))
-
-
-@pytest.fixture
-def settings(write_settings: Callable[[str], HubSettings]) -> HubSettings:
-    """Of a founded hub that is not up."""
-    settings = write_settings("")
-    founding.found(settings, PASSWORD, {})
-    return settings
 
 
 @pytest.fixture

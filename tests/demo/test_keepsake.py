@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,27 +24,19 @@ from edge.pairing import Pairing, parse_code
 from edge.sync import Delivery, Sync
 from edge.terminal import Terminal
 from edge.tls import client_context
-from hub import founding
 from hub.courier import Import
 from hub.evidence import Evidence
 from hub.settings import HubSettings
 from tests.demo.test_settings_documents import KEY, LIMITS, enrolled
 from tests.hub import conftest as hub_fixtures
-from tests.hub.conftest import PASSWORD, Depot
+from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD
-from tests.hub.test_restoring import back_up, put_back, top_up, up, waiting
+from tests.hub.test_restoring import back_up, put_back, settings, top_up, up, waiting
 
+__all__ = ["settings"]
 write_settings = hub_fixtures.write_settings
 
 pytestmark = pytest.mark.may_block("a start and an end of the hub wait for the disk")
-
-
-@pytest.fixture
-def settings(write_settings: Callable[[str], HubSettings]) -> HubSettings:
-    """Of a founded hub that is not up."""
-    settings = write_settings("")
-    founding.found(settings, PASSWORD, {})
-    return settings
 
 
 @pytest.fixture

@@ -2,40 +2,23 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from crdt.revocations import REVOKED_DOCUMENT
-from crdt.store.database import Database
 from edge.terminal import Terminal
-from hub import founding
 from hub.settings import HubSettings
-from tests.demo.test_forgotten_promise import listed, pair, sync
-from tests.demo.test_settings_documents import KEY, enrolled
+from tests.demo.test_forgotten_promise import bus, listed, pair, settings, sync
+from tests.demo.test_settings_documents import enrolled
 from tests.edge.test_uplink import CARDS, ride
 from tests.hub import conftest as hub_fixtures
-from tests.hub.conftest import PASSWORD
 from tests.hub.test_restoring import up
 
+__all__ = ["bus", "settings"]
 write_settings = hub_fixtures.write_settings
 
 pytestmark = pytest.mark.may_block("a start and an end of the hub wait for the disk")
-
-
-@pytest.fixture
-def settings(write_settings: Callable[[str], HubSettings]) -> HubSettings:
-    """Of a founded hub that is not up."""
-    settings = write_settings("")
-    founding.found(settings, PASSWORD, {})
-    return settings
-
-
-@pytest.fixture
-def bus(tmp_path: Path) -> Iterator[Terminal]:
-    with Database.open(tmp_path / "bus.db", KEY) as database:
-        yield Terminal(database)
 
 
 @pytest.mark.parametrize("marks", [True, False], ids=["it knows", "its marks went back too"])

@@ -17,6 +17,7 @@ from edge import tech
 from edge.local import UnixConnection, ask
 from tests.edge.authority import Fleet
 from tests.edge.program import Bus, Program
+from tests.interrupting import interrupted
 
 UID = "04A1B2C3D4E5F6"
 
@@ -265,11 +266,7 @@ def test_ctrl_c_says_what_it_leaves(tmp_path: Path) -> None:
     """The terminal goes on with what it was asked for, and nobody has heard what became of it."""
     with answering(tmp_path / "control.sock") as listener:
         command = farebox_tech_process("--socket", str(tmp_path / "control.sock"), "sync")
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(1)
-            command.send_signal(signal.SIGINT)
-            _, errors = command.communicate(timeout=60)
+        errors = interrupted(command, listener)
     assert command.returncode == 130
     assert errors.startswith("farebox-tech: Stopped. The terminal goes on")
     assert len(errors.splitlines()) == 1

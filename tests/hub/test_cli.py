@@ -27,6 +27,7 @@ from hub.settings import load
 from tests.fullstick import capped_files
 from tests.hub.processes import PASSWORD, HubProcess, Shell, hub_process
 from tests.hub.terminal import Terminal
+from tests.interrupting import interrupted
 
 UID = "04A1B2C3D4E5F6"
 
@@ -144,11 +145,7 @@ def test_ctrl_c_says_what_it_leaves(hub: HubProcess, arguments: tuple[str, ...],
             stderr=subprocess.PIPE,
             text=True,
         )
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(1)
-            command.send_signal(signal.SIGINT)
-            _, errors = command.communicate(timeout=60)
+        errors = interrupted(command, listener)
     assert command.returncode == 130
     assert errors.startswith("farebox-hub: Stopped")
     assert says in errors
