@@ -183,7 +183,7 @@ async def _export(request: web.Request) -> web.StreamResponse:
     try:
         while part := await asyncio.to_thread(next, parts, b""):
             await response.write(part)
-    except ConnectionResetError:  # its stick is full or was pulled, and it says so itself
+    except ConnectionError:  # its stick is full or was pulled, and it says so itself
         log.warning("an export ended early: who asked for it has broken off")
     except (EdgeError, LedgerError) as error:
         # The answer has begun, so it can only be broken off: a file without its end is noticed as such.
@@ -198,7 +198,7 @@ async def _import(request: web.Request) -> web.Response:
     try:
         async for chunk in request.content.iter_chunked(CHUNK_BYTES):
             await asyncio.to_thread(importing.take, chunk)
-    except ConnectionResetError:  # its file cannot be read any further, and it says so itself
+    except ConnectionError:  # its file cannot be read any further, and it says so itself
         log.warning("an import ended early: who sent it has broken off; what was merged before stays")
         return _error(HTTPStatus.BAD_REQUEST, "cut_short", "The file did not come to its end.")
     return web.json_response(await asyncio.to_thread(importing.end))

@@ -64,6 +64,12 @@ def two(tmp_path: Path, fleet: Fleet) -> Iterator[list[Door]]:
 @contextlib.asynccontextmanager
 async def controlled(terminal: Terminal, path: Path) -> AsyncIterator[Path]:
     """The control socket of a running terminal."""
+    async with answering(terminal, path):
+        yield path
+
+
+@contextlib.asynccontextmanager
+async def answering(terminal: Terminal, path: Path) -> AsyncIterator[web.AppRunner]:
     controls = Controls(
         cast(Any, Paper(terminal)), cast(Any, Silent()), cast(Any, None), list, terminal, cast(Any, None)
     )
@@ -72,7 +78,7 @@ async def controlled(terminal: Terminal, path: Path) -> AsyncIterator[Path]:
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()
-        yield path
+        yield runner
     finally:
         await runner.cleanup()
         listener.close()
@@ -315,6 +321,26 @@ async def test_a_full_stick_gets_a_sentence_and_no_file(
     assert "The taps are safe" in told
     assert not stick.exists()
     assert parts_in(tmp_path) == []
+
+
+async def test_who_breaks_off_while_the_terminal_waits_for_its_reading_is_one_line(
+    two: list[Door], fleet: Fleet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the middle of an export too, with as much on its way as a socket takes: no traceback in the journal."""
+    await asyncio.to_thread(carry_much, two[0], fleet)
+    async with answering(two[0].terminal, tmp_path / "control.sock") as runner:
+        _, writer = await asyncio.open_unix_connection(tmp_path / "control.sock", limit=1)
+        writer.write(b"POST /export HTTP/1.1\r\nHost: terminal\r\nContent-Length: 2\r\n\r\n{}")
+        await until_it_waits_for_a_reader(runner)
+        writer.transport.abort()
+        assert "an export ended early" in await one_line(caplog)
+
+
+async def until_it_waits_for_a_reader(runner: web.AppRunner) -> None:
+    server = runner.server
+    assert server is not None
+    while not any(connection.writing_paused for connection in server.connections):  # noqa: ASYNC110  (it tells nobody)
+        await asyncio.sleep(0.005)
 
 
 async def one_line(caplog: pytest.LogCaptureFixture) -> str:
