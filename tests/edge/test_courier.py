@@ -326,7 +326,7 @@ async def test_a_full_stick_gets_a_sentence_and_no_file(
 async def test_who_breaks_off_while_the_terminal_waits_for_its_reading_is_one_line(
     two: list[Door], fleet: Fleet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the middle of an export too, with as much on its way as a socket takes: no traceback in the journal."""
+    """In the middle of an export too, with all that a socket takes on its way: no traceback is logged."""
     await asyncio.to_thread(carry_much, two[0], fleet)
     async with answering(two[0].terminal, tmp_path / "control.sock") as runner:
         _, writer = await asyncio.open_unix_connection(tmp_path / "control.sock", limit=1)
