@@ -17,6 +17,7 @@ from crdt.store.authors import Authors
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
+from crdt.store.other_lives import other_lives
 from crdt.store.reissue import check_permitted
 from crdt.store.settled import STANDING_COLUMNS, Standing
 from crdt.store.sql import Bulk
@@ -67,7 +68,7 @@ def start(
         for name, value in secrets.items():
             database.secrets.put(connection, name, value)
         former = database.owner()
-        if begins or not isinstance(former, Memory):
+        if begins or not isinstance(former, Memory) or other_lives(connection, certificate.replica):
             former, memory = None, Memory.load(connection, certificate.replica)
         else:
             memory = Memory.begin_succession(connection, certificate.replica)

@@ -25,7 +25,9 @@ from crdt.store.canonical import Canonical, check_chain
 from crdt.store.concession_plan import Plan
 from crdt.store.content import Content
 from crdt.store.fares import fares_of
-from crdt.store.memory import Memory, Snapshot, own_replicas, read_snapshot
+from crdt.store.identities import own_replicas
+from crdt.store.memory import Memory, Snapshot, read_snapshot
+from crdt.store.other_lives import is_repeated
 from crdt.store.owned import Owned
 
 MAX_PLANS: Final = 8
@@ -94,11 +96,12 @@ class Conceding:
         def work(connection: Connection) -> Snapshot | None:
             if not papers.put_document(connection, document):
                 return None
-            return read_snapshot(connection, self._replica, count=self._cut_off(connection, revoked))
+            less = self._cut_off(connection, revoked)
+            return read_snapshot(connection, self._replica, count=less or is_repeated(connection))
 
         def after(snapshot: Snapshot | None) -> None:
             if snapshot is not None:
-                self._memory.replaced(snapshot, forget=revoked.cut_offs)
+                self._memory.replaced(snapshot, forget={*revoked.cut_offs, *self._other_lives_believed()})
 
         return self._store.write(work, after) is not None
 
@@ -121,7 +124,7 @@ class Conceding:
             stored, _ = self._authors.store(connection, [self._authors.seen[hub.replica]], refused)
             added = plans.carry_out(connection, hub.replica, plan, hidden, self._memory.noted_ms)
             less = self._kept(connection, hub.listed)
-            gained = None if less else plan.gained
+            gained = None if less or is_repeated(connection) else plan.gained
             snapshot = read_snapshot(connection, self._replica, count=gained is None)
             return _Done(added, snapshot, gained or (), stored)
 
@@ -145,6 +148,15 @@ class Conceding:
     def _cut_off(self, connection: Connection, revoked: Revocations) -> bool:
         own = own_replicas(connection)
         return concession.revoke(connection, revoked, self._replica, own, self._memory.noted_ms)
+
+    def _other_lives_believed(self) -> list[ReplicaId]:
+        """Of whose open taps some may be of both lives: they are heard again at once."""
+        seen = self._authors.seen
+        return [
+            one
+            for one in self._memory.believed.replicas
+            if seen[one].terminal == seen[self._replica].terminal
+        ]
 
     def _hidden(self, plan: Plan) -> list[SegmentRow]:
         """What is written again, where it is much: put into the open segment a part at a time."""

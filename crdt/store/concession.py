@@ -1,7 +1,7 @@
 """Whose chains a terminal has otherwise than the hub: what a settlement contradicts, what a list cuts off.
 
 A chain of another terminal gives way in the transaction that says so. What this terminal wrote itself leaves
-the record only after it was compared with the hub's chain (conceding.py), but for what was revoked.
+the record only after it was compared with the hub's chain (conceding.py), but for what an operator revoked.
 """
 
 from __future__ import annotations
@@ -80,12 +80,15 @@ def revoke(
 ) -> bool:
     """Take out of the record what revoked replicas wrote beyond their cut-offs; whether there was any.
 
-    The replica that writes here keeps its head, so that no number is used twice, and is suspended.
+    The replica that writes here keeps its head, so that no number is used twice, and is suspended. Where it
+    was only replaced, it keeps all: that counts here until it is written again (concession_plan.py).
     """
     chains = chains_of(connection)
     revoked = sorted(chains.keys() & revocations.cut_offs.keys())
     less = False
     for replica in revoked:
+        if replica == writer and replica in revocations.written_again:
+            continue
         removed = cut_off(connection, replica, revocations.cut_offs[replica])
         entries = [Quarantined.of_removed(one, RefusalCode.REVOKED) for one in removed]
         quarantine.put(connection, entries, noted_ms, bounded=False)

@@ -38,7 +38,7 @@ from crdt.store.blocks import (
 )
 from crdt.store.canonical import Canonical
 from crdt.store.content import Content
-from crdt.store.memory import own_replicas
+from crdt.store.identities import own_replicas
 from crdt.store.quarantine import REISSUED, Quarantined
 from crdt.store.reissue import NOTHING_AGAIN, Again
 from crdt.store.schema import BLOCK, HEAD

@@ -12,6 +12,7 @@ from crdt.columns import Columns
 from crdt.facts import CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.store.blocks import NO_HEAD, SegmentRow, facts_of, heads_of, stored_blocks
+from crdt.store.other_lives import Repeated
 
 # As plain integers, as rows have them: to look a member of an enumeration up costs a tap a microsecond.
 FARE: Final = int(Kind.FARE)
@@ -63,28 +64,33 @@ class Held:
 
 
 def held_beyond(
-    connection: Connection, settled: Mapping[ReplicaId, Head], segment: Iterable[SegmentRow]
+    connection: Connection,
+    settled: Mapping[ReplicaId, Head],
+    segment: Iterable[SegmentRow],
+    repeated: Repeated,
 ) -> Held:
-    """What this snapshot of the ledger holds that `settled` does not include."""
+    """What this snapshot of the ledger holds that `settled` does not include, but for what is repeated."""
     held = Held()
     for replica, head in heads_of(connection).items():
         included = settled.get(replica, NO_HEAD).seq
         if included < head.seq:
-            _add_chain(held, connection, replica, included)
+            _add_chain(held, connection, replica, included, repeated)
     for _seq, card, kind, amount_minor, *_ in segment:
         held.add(CardId(card), kind, amount_minor)
     return held
 
 
-def _add_chain(held: Held, connection: Connection, replica: ReplicaId, included: int) -> None:
+def _add_chain(
+    held: Held, connection: Connection, replica: ReplicaId, included: int, repeated: Repeated
+) -> None:
     for block in stored_blocks(connection, replica, included):
         columns = facts_of(block)
-        if block.header.first_seq > included:
+        if block.header.first_seq > included and replica not in repeated.lives:
             held.add_columns(columns)
-        else:  # the settlement ends within this block: only another hub's settlement can
-            for delta in columns.deltas(replica, block.header.first_seq):
-                if delta.seq > included:
-                    held.add(delta.card, delta.kind, delta.amount_minor)
+        else:  # the settlement ends within this block, as only another hub's can; or it is another life's
+            beyond = [fact for fact in columns.deltas(replica, block.header.first_seq) if fact.seq > included]
+            for fact in repeated.left_of(beyond) if replica in repeated.lives else beyond:
+                held.add(fact.card, fact.kind, fact.amount_minor)
 
 
 class RecentFares:

@@ -16,13 +16,14 @@ from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
 from crdt.cursor import START, Cursor
-from crdt.errors import ChainBroken, ForeignFleet, ForkDetected
+from crdt.errors import ChainBroken, ForeignFleet, ForkDetected, NotPermitted
 from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import Page
 from crdt.store.concession import contested, give_way
+from crdt.store.identities import own_replicas
 from crdt.store.local import LocalStore
-from crdt.store.memory import Memory, Snapshot, own_replicas, read_snapshot
+from crdt.store.memory import Memory, Snapshot, read_snapshot
 from crdt.store.owned import Owned
 from crdt.store.settled import (
     CHUNK_ROWS,
@@ -101,6 +102,8 @@ class Installer:
         if not page.restarts and not page.continues(*self._memory.standing.next_page):
             raise ChainBroken("the settlement page does not continue what is installed and staged here")
         if page.final:
+            if self._memory.was_replaced:
+                raise NotPermitted("what is settled may include what this identity has still to write again")
             self._check_own_heads(page)
 
     def _check_own_heads(self, page: Page) -> None:

@@ -25,18 +25,17 @@ from crdt.store.authorship import FOREIGN, OWN
 from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of
 from crdt.store.fares import Fare, nearest, recent_facts
 from crdt.store.held import FARE, Held, RecentFares, held_beyond
+from crdt.store.identities import is_suspended
+from crdt.store.other_lives import repeated
 from crdt.store.peers_open import PeersOpen
 from crdt.store.schema import BLOCK, QUARANTINE
 from crdt.store.settled import SettledRow, Standing, read_standing, settled_heads
 from crdt.store.statement import Statement
-from crdt.store.terminal_schema import IDENTITY, TERMINAL
 
 _UNSETTLED: Final[SettledRow] = (0, 0, UNMET)
 
-_SUSPENDED: Final = Statement(select(TERMINAL.c.suspended))
 _FOREIGN: Final = Statement(select(func.count()).select_from(BLOCK).where(FOREIGN.fit))
 _QUARANTINED: Final = Statement(select(func.count()).select_from(QUARANTINE))
-_IDENTITIES: Final = Statement(select(IDENTITY.c.replica))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,7 @@ class Snapshot:
     chain: Chain  # this replica's, sealed
     suspended: bool
     revoked: bool
+    was_replaced: bool
     standing: Standing
     settled: Frontier
     held: Held | None  # of what is sealed; None: what memory holds is right
@@ -61,6 +61,7 @@ class Memory:
     last_place: int  # after which the next row of it stands
     suspended: bool
     revoked: bool  # whether an operator has ended this replica, as far as it has heard
+    was_replaced: bool  # whether another identity of its terminal is to write again what the hub lacks of it
     standing: Standing
     held: Held
     foreign_blocks: int
@@ -164,6 +165,13 @@ class Memory:
             self.foreign_blocks += foreign
             self.quarantined = quarantined
 
+    def counted_anew(self, snapshot: Snapshot, fares: Iterable[Fare], heads: Frontier) -> None:
+        """These fares were committed up to these heads, and some of the blocks say what is counted by now."""
+        with self.mutex:
+            self._replaced(snapshot, ())
+            self._hear(fares)
+            self.believed.sealed(heads)
+
     def stands(self, standing: Standing) -> None:
         """Staging moved on, or housekeeping did."""
         with self.mutex:
@@ -238,6 +246,7 @@ class Memory:
         self.head = snapshot.chain.head
         self.suspended = snapshot.suspended
         self.revoked = snapshot.revoked
+        self.was_replaced = snapshot.was_replaced
         self.standing = snapshot.standing
         self.foreign_blocks = snapshot.foreign_blocks
         self.quarantined = snapshot.quarantined
@@ -255,23 +264,19 @@ class Memory:
 
 def read_snapshot(connection: Connection, replica: ReplicaId, *, count: bool = True) -> Snapshot:
     """The state on disk, for the replica that writes here. `count`: what is held, too."""
-    standing = read_standing(connection)
+    standing, revocations = read_standing(connection), papers.revocations(connection)
     settled = settled_heads(connection, standing)
     return Snapshot(
         chain=chains_of(connection, [replica]).get(replica, NO_CHAIN),
         suspended=is_suspended(connection),
-        revoked=replica in papers.revocations(connection).revoked,
+        revoked=replica in revocations.revoked,
+        was_replaced=replica in revocations.written_again,
         standing=standing,
         settled=settled,
-        held=held_beyond(connection, settled, ()) if count else None,
+        held=held_beyond(connection, settled, (), repeated(connection, settled)) if count else None,
         foreign_blocks=_FOREIGN.value(connection),
         quarantined=count_quarantined(connection),
     )
-
-
-def is_suspended(connection: Connection) -> bool:
-    """Whether nothing is sealed until a new identity takes over."""
-    return bool(_SUSPENDED.value(connection))
 
 
 def count_quarantined(connection: Connection) -> int:
@@ -279,11 +284,7 @@ def count_quarantined(connection: Connection) -> int:
     return int(_QUARANTINED.value(connection))
 
 
-def own_replicas(connection: Connection) -> set[ReplicaId]:
-    """The identities that ever wrote to this ledger."""
-    return {ReplicaId(replica) for (replica,) in _IDENTITIES.rows(connection)}
-
-
 def held_in(connection: Connection, standing: Standing) -> Held:
     """What this snapshot holds beyond its settlement."""
-    return held_beyond(connection, settled_heads(connection, standing), segment.read(connection))
+    settled = settled_heads(connection, standing)
+    return held_beyond(connection, settled, segment.read(connection), repeated(connection, settled))

@@ -7,11 +7,13 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from crdt.block import Block
+from crdt.block import Block, parse
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, ShortBlockFrame, Want
 from crdt.numbering import cards_of, shorten
+from crdt.store import papers
 from crdt.store.blocks import NO_HEAD, authors_of, blocks_after, heads_of, overlapping
+from crdt.store.identities import writer_replaced
 from crdt.store.schema import BLOCK
 from crdt.store.settled import numbers_of, read_standing, settled_heads_of
 from crdt.store.statement import Statement
@@ -31,7 +33,7 @@ def answer(connection: Connection, want: Want, max_bytes: int) -> list[Certifica
     first = _first_after(connection, lacking, want)
     frames: list[CertificateFrame | BlockFrame] = []
     for replica in sorted(lacking, key=lambda each: (first.get(each, 0) > want.after.get(each, 0) + 1, each)):
-        raws = blocks_after(connection, replica, want.after.get(replica, 0), max(1, max_bytes))
+        raws = blocks_of(connection, replica, want.after.get(replica, 0), max(1, max_bytes))
         if not raws:
             continue
         if frames and len(raws[0]) > max_bytes:
@@ -42,6 +44,15 @@ def answer(connection: Connection, want: Want, max_bytes: int) -> list[Certifica
         if max_bytes <= 0:
             break
     return frames
+
+
+def blocks_of(connection: Connection, replica: ReplicaId, seq: int, max_bytes: int) -> list[bytes]:
+    """See blocks.blocks_after. What a list of revocations cuts off of who writes here nobody would take."""
+    raws = blocks_after(connection, replica, seq, max_bytes)
+    if replica != writer_replaced(connection):
+        return raws
+    until = papers.revocations(connection).cut_offs[replica]
+    return [raw for raw in raws if parse(raw).last_seq <= until]
 
 
 def lacking(connection: Connection) -> dict[ReplicaId, int]:

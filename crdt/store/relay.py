@@ -42,7 +42,8 @@ from crdt.store.blocks import (
     store_blocks,
     stored_blocks,
 )
-from crdt.store.memory import count_quarantined, own_replicas
+from crdt.store.identities import own_replicas
+from crdt.store.memory import count_quarantined
 from crdt.store.record import Record
 from crdt.store.settled import settled_heads_of
 from crdt.store.terminal_schema import TERMINAL

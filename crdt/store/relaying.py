@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+
+from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
 from crdt.columns import MAX_BLOCK_DELTAS, encode
 from crdt.errors import UnknownAuthor
-from crdt.facts import ReplicaId
+from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
 from crdt.ledger import MergeReport
 from crdt.open_segment import OpenSegment
@@ -15,9 +17,11 @@ from crdt.store import relay, segment
 from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors
 from crdt.store.fares import fares_of
-from crdt.store.memory import Memory
+from crdt.store.memory import Memory, Snapshot, read_snapshot
+from crdt.store.other_lives import Repeated, is_repeated, repeated
 from crdt.store.owned import Owned
 from crdt.store.relay import Taken
+from crdt.store.settled import read_standing, settled_heads
 
 
 class Relaying:
@@ -56,10 +60,11 @@ class Relaying:
         if author is None or replica == self._replica:
             raise UnknownAuthor("an open segment is from a peer whose certificate is known")
         facts = relay.open_facts(author, segment)
+        new = self._not_repeated(author, facts) if self._memory.was_replaced else facts
 
         def after(head: Head | None) -> None:
             with self._memory.mutex:
-                here = [] if head is None else [fact for fact in facts if fact.seq > head.seq]
+                here = [] if head is None else [fact for fact in new if fact.seq > head.seq]
                 believed.append(head is not None and self._memory.believed.hear(replica, here))
                 self._memory.believed.forget(self._replaced([replica]))
 
@@ -73,20 +78,35 @@ class Relaying:
             self._memory.believed.forget(replicas)
 
     def _merge(self, part: Prepared) -> Taken:
-        def after(taken: Taken) -> None:
+        def work(connection: Connection) -> tuple[Taken, Snapshot | None]:
+            noted_ms = self._memory.noted_ms
+            taken = relay.take_in(connection, self._authors, part, self._replica, noted_ms)
+            some = {block.header.replica for block in taken.blocks}
+            anew = is_repeated(connection, [self._authors.seen[replica] for replica in some])
+            return taken, read_snapshot(connection, self._replica) if anew else None
+
+        def after(done: tuple[Taken, Snapshot | None]) -> None:
+            taken, snapshot = done
             self._authors.remember(taken.admitted.authors)
             fares = [fare for columns in taken.facts for fare in fares_of(columns)]
-            self._memory.merged(taken.facts, fares, taken.heads, taken.foreign, taken.quarantined)
+            if snapshot is None:
+                self._memory.merged(taken.facts, fares, taken.heads, taken.foreign, taken.quarantined)
+            else:
+                self._memory.counted_anew(snapshot, fares, taken.heads)
             self.forget(self._replaced({block.header.replica for block in taken.blocks}))
             if taken.suspended:
                 self._memory.suspend()
 
-        return self._store.write(
-            lambda connection: relay.take_in(
-                connection, self._authors, part, self._replica, self._memory.noted_ms
-            ),
-            after,
-        )
+        return self._store.write(work, after)[0]
+
+    def _not_repeated(self, author: AuthorCertificate, facts: Sequence[Delta]) -> Sequence[Delta]:
+        """What of these facts is not written here as well, by another life."""
+
+        def look(connection: Connection) -> Repeated:
+            return repeated(connection, settled_heads(connection, read_standing(connection)), [author])
+
+        known = self._store.read(look)
+        return known.left_of(facts) if known.lives else facts
 
     def _replaced(self, replicas: Collection[ReplicaId]) -> list[ReplicaId]:
         """Peers believed that are other identities of the terminals of these: they have been replaced.

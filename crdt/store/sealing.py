@@ -14,9 +14,10 @@ from crdt.errors import NotPermitted
 from crdt.facts import Kind
 from crdt.signing import SigningKey
 from crdt.store import blocks, segment
+from crdt.store.identities import is_suspended
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
-from crdt.store.memory import Memory, is_suspended
+from crdt.store.memory import Memory
 from crdt.store.statement import Statement
 from crdt.store.terminal_schema import OPEN_DELTA
 from crdt.store.trouble import Trouble

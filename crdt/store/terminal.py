@@ -220,8 +220,9 @@ class TerminalLedger(TerminalReader):
         """Take a verified settlement page; True when it was final and its settlement shows now.
 
         Pages are staged as they come and survive a restart; what shows changes at once, with the last. Raises
-        ForeignFleet, ChainBroken (it does not continue what `settled` says) or ForkDetected (the hub settled
-        blocks that this ledger did not write); then nothing changes.
+        ForeignFleet, ChainBroken (it does not continue what `settled` says), ForkDetected (the hub settled
+        blocks that this ledger did not write), or NotPermitted for a final one where this identity
+        `was_replaced`; then nothing changes.
         """
         return self._installer.install(page)
 

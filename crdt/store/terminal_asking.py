@@ -16,7 +16,8 @@ from crdt.frontier import MAX_FRONTIER, Head, leading
 from crdt.revocations import Revocations
 from crdt.store import blocks, evidence, papers, passing_on, quarantine, view
 from crdt.store.authors import Authors
-from crdt.store.memory import Memory, own_replicas
+from crdt.store.identities import own_replicas
+from crdt.store.memory import Memory
 from crdt.store.owned import Owned
 from crdt.store.quarantine import Quarantined
 from crdt.store.settled import read_standing, settled_heads, settled_heads_of
@@ -25,7 +26,7 @@ from crdt.store.status import Status, status_of
 
 class TerminalReader:
     """The questions. `authors`, `held`, `own_head`, `settled`, `status`, `suspended`, `revoked`,
-    `credit_left` and `last_at_ms` answer from memory; the others wait for the disk."""
+    `was_replaced`, `credit_left` and `last_at_ms` answer from memory; the others wait for the disk."""
 
     def __init__(
         self, store: Owned, memory: Memory, authors: Authors, certificate: AuthorCertificate
@@ -51,6 +52,12 @@ class TerminalReader:
         """Whether the list of revocations held here says that an operator has ended this identity; what it
         writes then counts nowhere unless somebody accepts it. Not so where it was only replaced."""
         return self._memory.revoked
+
+    @property
+    def was_replaced(self) -> bool:
+        """Whether that list says that another identity of the terminal is to go on, and to write again what
+        the hub lacks of this one. All of it counts here until then, and nothing is installed."""
+        return self._memory.was_replaced
 
     def settled(self) -> tuple[bytes, int, Cursor]:
         """What to ask the hub for next: series, the position installed, and the cursor to go on after."""
@@ -118,9 +125,12 @@ class TerminalReader:
         return self._store.read(work)
 
     def blocks_after(self, seq: int, max_bytes: int, replica: ReplicaId | None = None) -> list[bytes]:
-        """Sealed blocks of a replica (None: this one) after `seq`: at most `max_bytes`, but at least one."""
+        """Sealed blocks of a replica (None: this one) after `seq`: at most `max_bytes`, but at least one.
+
+        Of one that was replaced none beyond its cut-off: nobody takes them.
+        """
         author = self.replica if replica is None else replica
-        return self._store.read(lambda connection: blocks.blocks_after(connection, author, seq, max_bytes))
+        return self._store.read(lambda connection: passing_on.blocks_of(connection, author, seq, max_bytes))
 
     def authors(self) -> Mapping[ReplicaId, AuthorCertificate]:
         """The certificates of all authors met, which verify the blocks held; from memory, at no cost.

@@ -25,13 +25,21 @@ class Apart:
     def go(self, facts: list[Fact]) -> None:
         """What it writes is another branch from now on, which begins with these."""
         self._branches += 1
-        self.branch = Branch(ReplicaId(b"branch %d %d" % (self._bus.number, self._branches)))
+        name = ReplicaId(b"branch %d %d" % (self._bus.number, self._branches))
+        self.branch = Branch(name, frozenset(self._local()[0]))
         self._oracle.facts[self.branch.name] = list(facts)
 
     def facts(self) -> list[Fact]:
         """What is on the disk beside what everybody has of its identity."""
-        bus = self._bus
-        return bus.record.local(bus.replica, ended=bus.has_ended)[1]
+        return self._local()[1]
+
+    def check_nothing_is_missing(self, branch: Branch) -> None:
+        """What was on the disk and what it wrote since counts here, or the hub has it by another identity."""
+        (common, apart), written = self._local(), self._oracle.facts
+        missing = Counter(written[branch.name]) - Counter(apart)
+        missing.update(written[self._bus.replica][seq - 1] for seq in branch.common - common)
+        missing -= Counter(self._written_elsewhere())
+        expect(not missing, f"{self._bus.name} has lost {list(missing)}")
 
     def find(self, branch: Branch) -> None:
         """Compare what is there after a start with the truth.
@@ -64,6 +72,9 @@ class Apart:
         else:
             self._oracle.begin(bus.replica, facts)
             self._oracle.acknowledge(bus.replica)
+
+    def _local(self) -> tuple[set[int], list[Fact]]:
+        return self._bus.record.local(self._bus.replica, stopped=self._bus.is_stopped)
 
     def _written_elsewhere(self, *but: ReplicaId) -> list[Fact]:
         """What the hub has by its other identities: by one that a copy was promised, and other storage has

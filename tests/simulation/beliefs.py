@@ -52,6 +52,7 @@ class Beliefs:
         """The view of these cards, and the sums of what is held, are exactly what they have to be."""
         self._hear_of_revoked()
         bus = self._bus
+        bus.check_nothing_is_missing()
         settled, spans = self.installed(), bus.spans()
         seen = dict(spans)
         for replica, part in self._open.items():
@@ -81,12 +82,17 @@ class Beliefs:
             }
 
     def _hear_of_revoked(self) -> None:
-        """Nothing counts here of a revoked author beyond its cut-off, once this terminal has the list."""
+        """Nothing counts here of a revoked author beyond its cut-off, once this terminal has the list.
+
+        But for what it is to write again itself: that counts until then.
+        """
         cut_offs = self._bus.ledger.revocations().cut_offs
         for replica in cut_offs.keys() - self._revoked:
             self._open.pop(replica, None)
         self._revoked = set(cut_offs)
         for replica, cut_off in cut_offs.items():
+            if replica == self._bus.replica and self._bus.ledger.was_replaced:
+                continue
             last = self._bus.record.last(replica)
             expect(
                 last <= cut_off,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge.decide import Accepted
-from tests.simulation.meetings import exported, imported, meet
+from tests.simulation.meetings import exported, hear_list, imported, meet
 from tests.simulation.oracle import expect
 
 if TYPE_CHECKING:
@@ -256,12 +256,14 @@ def restore_storage(world: World) -> None:
 
 def copy_promised(world: World) -> None:
     """The hub promises a new identity to terminals with old storage, which then go out of reach; and somebody
-    makes an image of the SD card."""
+    makes an image of the SD card. Some hear from a stick that they were replaced."""
     for bus in world.present():
         if bus.ledger.suspended and bus.promised is None and world.random.random() < PAIRED:
             world.promise(bus)
         if bus.promised is not None:
             bus.storage.make_copy()
+            if bus.number % 2:
+                hear_list(world.hub, bus)
             world.note(bus.name)
             bus.check(world.cards)
 

@@ -8,12 +8,14 @@ from typing import Any, Final, cast
 
 from crdt.documents import SignedDocument
 from crdt.facts import CardId, ReplicaId, TerminalId
+from crdt.frames import Message
 from crdt.store.marks import Marks
 from crdt.store.terminal import TerminalLedger
 from crdt.terminal_document import TerminalDocument
 from edge.comparing import take_up
 from edge.decide import Verdict
 from edge.errors import UplinkError
+from edge.exchange import Answer
 from edge.report import MAX_FORMER
 from edge.sync import Delivery, Exchange, Outcome, Sync
 from tests.simulation.apart import Apart
@@ -194,7 +196,11 @@ class Bus:
             self._promise()
             return exchange
 
-        run = Sync(cast(Any, self), cast(Any, self), exchange, self._describe, self.delivery, renew=renewed)
+        async def watched(messages: Sequence[Message]) -> Answer:
+            self.check_nothing_is_missing()  # passengers tap meanwhile
+            return await exchange(messages)
+
+        run = Sync(cast(Any, self), cast(Any, self), watched, self._describe, self.delivery, renew=renewed)
         try:
             return self._loop.run(run.run())
         except UplinkError as error:
@@ -221,9 +227,9 @@ class Bus:
         return frozenset(self.replicas[self._paired_as :])
 
     @property
-    def has_ended(self) -> bool:
-        """Whether its identity has, as far as it knows."""
-        return self.replica in self.ledger.revocations().cut_offs
+    def is_stopped(self) -> bool:
+        """Whether an operator has ended its identity, as far as it knows."""
+        return self.replica in self.ledger.revocations().revoked
 
     # ---- Promises ----
 
@@ -235,7 +241,7 @@ class Bus:
         """Which facts are on the disk, the open segment included; what is settled need not be."""
         if self.branch is None:
             return self.record.spans(self.replica)
-        return self.record.spans_apart(self.replica, self.branch.name, ended=self.has_ended)
+        return self.record.spans_apart(self.replica, self.branch.name, stopped=self.is_stopped)
 
     def agrees(self) -> bool:
         """Whether the hub has all of this ledger, evidence too, and the newest settlement shows; not so while
@@ -246,6 +252,18 @@ class Bus:
     def check(self, cards: Iterable[CardId]) -> None:
         """See Beliefs."""
         self.beliefs.check(cards)
+
+    def check_nothing_is_missing(self) -> None:
+        """What it wrote as what it is counts here, or the hub has it by another of its identities; whatever a
+        list of revocations says, unless an operator has stopped it."""
+        if self.is_stopped:
+            return
+        if self.branch is None:
+            here, written = self.reach().get(self.replica, 0), len(self._oracle.facts[self.replica])
+            settled = self.beliefs.installed().reach.get(self.replica, 0)
+            expect(max(here, settled) == written, f"{self.name} has {here} of {written} facts")
+        else:
+            self.apart.check_nothing_is_missing(self.branch)
 
     def _committing(self) -> None:
         self.power()

@@ -54,6 +54,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Branch:
-    """What is written on restored storage until a new identity takes over. `name`: the oracle's for it."""
+    """What is written on restored storage until a new identity takes over."""
 
-    name: ReplicaId
+    name: ReplicaId  # the oracle's for it
+    common: frozenset[int]  # the numbers of what was there that everybody has of the identity

@@ -63,8 +63,8 @@ class Network:
     ) -> Answer:
         """One POST of bus `number`, as this replica. Raises UplinkError as edge.exchange does.
 
-        `fresh`: no old answer comes instead. What a terminal is compared by, it is compared by once; and it
-        tells a hub once which list that has lost. Over TLS none ever comes.
+        `fresh`: no old answer comes instead, and what is damaged does not arrive. What a terminal is compared
+        by, it is compared by once; and it tells a hub once which list that has lost. TLS sees to both.
         """
         if number in self.partitioned:
             raise HubUnreachable("No hub answers.")
@@ -110,6 +110,8 @@ class Network:
         if fate == "stale" and replica in self._answers and not fresh:
             return self.random.choice(self._answers[replica])
         damage = fate == "damaged"
+        if damage and fresh:
+            raise HubUnreachable("The connection broke.")
         if damage and self.random.random() < 0.5:
             body, damage = self._damaged(body), False
         if fate == "twice":

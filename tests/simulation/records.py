@@ -61,17 +61,17 @@ class Record:
             spans.setdefault(replica, []).append((first, last))
         return spans
 
-    def spans_apart(self, replica: ReplicaId, branch: ReplicaId, *, ended: bool) -> Spans:
+    def spans_apart(self, replica: ReplicaId, branch: ReplicaId, *, stopped: bool) -> Spans:
         """The same on storage that was put back: of this author what everybody has, and what is apart."""
-        common, apart = self.local(replica, ended=ended)
+        common, apart = self.local(replica, stopped=stopped)
         mine = [(seq, seq) for seq in sorted(common)]
         return {**self.sealed_spans(), replica: mine, branch: [(1, len(apart))]}
 
-    def local(self, replica: ReplicaId, *, ended: bool) -> tuple[set[int], list[Fact]]:
+    def local(self, replica: ReplicaId, *, stopped: bool) -> tuple[set[int], list[Fact]]:
         """What is there of what everybody has of this author, and what is there beside that.
 
         What an identity that ended had sealed is written again, under other numbers, until the next one has
-        it; where the terminal knows that it has `ended`, some may be in quarantine.
+        it; where an operator has `stopped` it, some may be in quarantine.
         """
         facts = self._oracle.facts[replica]
         first = min((first for author, first, _ in self.blocks() if author == replica), default=1)
@@ -86,7 +86,7 @@ class Record:
         again = {seq for seq, fact in enumerate(facts, 1) if seq not in common and fact in apart}
         apart = [fact for fact in apart if fact not in {facts[seq - 1] for seq in again}]
         whole = common | again == set(range(1, max(common | again, default=0) + 1))
-        expect(ended or whole, f"facts of {replica.hex()} are missing between those that are there")
+        expect(stopped or whole, f"facts of {replica.hex()} are missing between those that are there")
         return common | again, apart
 
     def _written(self, replica: ReplicaId) -> Iterator[Delta]:

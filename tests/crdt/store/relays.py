@@ -61,5 +61,8 @@ def believe(giver: OpenTerminal, taker: OpenTerminal) -> bool:
 
 
 def revoked(version: int, cut_offs: dict[ReplicaId, int]) -> SignedDocument:
-    body = Revocations(cut_offs).encode()
-    return SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, version, body)
+    return listed(version, Revocations(cut_offs))
+
+
+def listed(version: int, revocations: Revocations) -> SignedDocument:
+    return SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, version, revocations.encode())

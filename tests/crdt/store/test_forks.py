@@ -287,16 +287,19 @@ def test_what_is_below_the_cut_off_of_a_chain_that_has_ended_is_not_written_agai
     is."""
     one = fleet.terminals[0]
     old = one.ledger.replica
-    for at_ms in (1, 2, 3):
+    for at_ms in (1, 2):
         tap(one, at_ms)
         one.ledger.seal()
+    tap(one, 3)
+    beyond = one.ledger.seal()
+    assert beyond is not None
     body = Revocations({old: 2}, frozenset({old})).encode()
     listed = SignedDocument.seal(world.HUB_KEY, world.FLEET, REVOKED_DOCUMENT, 1, body)
     assert fleet.hub.put_document(listed).result()
     chain = one.ledger.blocks_after(0, EVERYTHING, old)
     assert one.ledger.put_document(listed)
     done = one.ledger.concede(old, chain[:shown], ended=True)
-    assert done == Conceded(1, ())
+    assert done == Conceded(1, (beyond.hash,))
     one.become(NEW)
     deliver(fleet, one)
     assert hub_times(fleet) == Counter([1, 2, 3])

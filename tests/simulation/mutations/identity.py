@@ -107,7 +107,7 @@ MUTATIONS: Final = (
         "return sorted(found, key=lambda entry: entry.first_seq)",
         "return []",
         theme=STORAGE,
-        first=1116,
+        first=5580,
     ),
     mutation(
         "what a list of revocations cuts off of a replaced identity is not written again",

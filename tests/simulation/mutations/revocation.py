@@ -69,6 +69,15 @@ MUTATIONS: Final = (
         first=6,
     ),
     mutation(
+        "a list of revocations takes from a view what its terminal has still to write again",
+        60,
+        concession.revoke,
+        "if replica == writer and replica in revocations.written_again:",
+        "if not replica:",
+        theme=STORAGE,
+        first=204,
+    ),
+    mutation(
         "evidence counts as delivered and is not sent",
         60,
         proving.Proving._give,

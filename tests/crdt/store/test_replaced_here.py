@@ -1,0 +1,186 @@
+"""Invariant 6 where a list ends who writes here before it goes on as another: everything counts, once."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from crdt.columns import encode
+from crdt.errors import NotPermitted
+from crdt.facts import Delta, Kind
+from crdt.frames import Want
+from crdt.frontier import GENESIS, Head
+from crdt.open_segment import OpenSegment
+from crdt.revocations import Revocations
+from crdt.store.inline import InlineDatabase
+from crdt.store.terminal import TerminalLedger
+from tests.crdt import world
+from tests.crdt.store.branches import as_of, renewed
+from tests.crdt.store.fleet import KEY, card
+from tests.crdt.store.recoveries import FARE
+from tests.crdt.store.relays import EVERYTHING, listed, page
+
+OLD = world.TERMINALS[0]
+LIFE, NEXT = renewed(OLD), renewed(OLD, b"M")  # of a copy of the storage; and what it goes on as itself
+OTHER = world.TERMINALS[1]
+BOTH, MINE, OPEN, THEIRS = range(1, 5)
+"""Cards: of taps that both storages have sealed, one, both and not sealed, the other one."""
+
+
+def fare(number: int, at_ms: int) -> Delta:
+    """What a tap writes; `as_of` says by whom."""
+    return Delta(OLD.key.replica, 1, card(number), Kind.FARE, -250, at_ms)
+
+
+class Seen(NamedTuple):
+    """Of the cards 1 to 4."""
+
+    balances: list[int]
+    paid_ms: list[int | None]
+
+
+def seen(ledger: TerminalLedger) -> Seen:
+    views = [ledger.view(card(number)) for number in range(1, 5)]
+    return Seen([view.balance_minor for view in views], [view.last_fare_at_ms for view in views])
+
+
+def tap(ledger: TerminalLedger, number: int, at_ms: int) -> None:
+    ledger.transact(card(number), lambda _view: ([FARE], None), at_ms)
+
+
+def ledger_on(database: InlineDatabase, author: world.Terminal = OLD) -> TerminalLedger:
+    return TerminalLedger(database, world.FLEET_KEY.public_key, author.key, author.certificate)
+
+
+@pytest.fixture
+def database() -> Iterator[InlineDatabase]:
+    with InlineDatabase.open(None, KEY) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(database: InlineDatabase) -> TerminalLedger:
+    """Of OLD: the hub has its first block; what it wrote with its second one was copied by then, and open."""
+    ledger = ledger_on(database)
+    tap(ledger, BOTH, 1)
+    ledger.seal()
+    tap(ledger, BOTH, 2)
+    ledger.seal()
+    tap(ledger, OPEN, 3)
+    tap(ledger, MINE, 4)
+    return ledger
+
+
+ALL = Seen([-500, -250, -250, 0], [2, 4, 3, None])
+WITH_THEIRS = Seen([-500, -250, -250, -250], [2, 4, 3, 5])
+ENDED = listed(1, Revocations().with_replaced({OLD.key.replica: 1}))
+AGAIN = as_of([fare(BOTH, 2), fare(OPEN, 3), fare(THEIRS, 5)], LIFE)
+
+
+def test_who_was_replaced_counts_on_until_it_goes_on_as_another(
+    database: InlineDatabase, ledger: TerminalLedger
+) -> None:
+    """A list that comes by a peer, or to the identity of before, takes nothing from a view."""
+    hub = ledger.blocks_after(0, 1)
+    assert ledger.put_document(ENDED)
+    assert (ledger.suspended, ledger.was_replaced, ledger.revoked) == (True, True, False)
+    assert seen(ledger) == ALL
+    assert ledger.held() == (4, -1000)
+    assert seen(ledger_on(database)) == ALL, "after a restart as well"
+    ledger = ledger_on(database)
+    assert ledger.concede(OLD.key.replica, hub, ended=True).reissued == 1
+    assert seen(ledger) == ALL
+    goes_on = ledger_on(database, NEXT)
+    assert seen(goes_on) == ALL
+    goes_on.seal()
+    assert goes_on.frontier()[OLD.key.replica].seq == 1
+    assert goes_on.held() == (4, -1000)
+
+
+@pytest.mark.parametrize("sealed", [0, 1, 2, 3])
+def test_what_another_life_has_written_as_well_counts_once(
+    database: InlineDatabase, ledger: TerminalLedger, sealed: int
+) -> None:
+    """Nor is a tap lost that this storage alone has; whether the other life has sealed what it says or no."""
+    hub = ledger.blocks_after(0, 1)
+    ledger.put_document(ENDED)
+    chain = LIFE.blocks(AGAIN[:sealed], [])
+    ledger.merge([block.raw for block in chain], [LIFE.certificate])
+    assert seen(ledger) == (WITH_THEIRS if sealed == len(AGAIN) else ALL)
+    head = chain[-1].head if chain else Head(0, GENESIS)
+    open_facts = AGAIN[sealed:]
+    data = encode(open_facts).data if open_facts else b""
+    assert ledger.believe(LIFE.key.replica, OpenSegment(head, len(open_facts), data))
+    assert seen(ledger) == WITH_THEIRS
+    rest = LIFE.blocks(AGAIN, [sealed])[len(chain) :]
+    assert not ledger.merge([block.raw for block in rest]).refused
+    assert seen(ledger) == WITH_THEIRS
+    assert ledger.books().balances_minor == sum(WITH_THEIRS.balances)
+    ledger = ledger_on(database)
+    assert seen(ledger) == WITH_THEIRS, "after a restart as well"
+    kin = [(LIFE.key.replica, [block.raw for block in [*chain, *rest]], [LIFE.certificate])]
+    assert ledger.concede(OLD.key.replica, hub, ended=True, kin=kin).reissued == 0
+    assert seen(ledger) == WITH_THEIRS
+    assert seen(ledger_on(database, NEXT)) == WITH_THEIRS
+    assert ledger_on(database, NEXT).seal() is not None
+    assert seen(ledger_on(database, NEXT)) == WITH_THEIRS
+
+
+def test_open_taps_of_another_life_that_were_heard_before_the_list_count_once(
+    database: InlineDatabase, ledger: TerminalLedger
+) -> None:
+    """They are forgotten with it, and heard again at once."""
+    ledger.merge([], [LIFE.certificate])
+    said = OpenSegment(Head(0, GENESIS), len(AGAIN), encode(AGAIN).data)
+    assert ledger.believe(LIFE.key.replica, said)
+    ledger.put_document(ENDED)
+    assert seen(ledger) == ALL
+    assert ledger.believe(LIFE.key.replica, said)
+    assert seen(ledger) == WITH_THEIRS
+
+
+def test_blocks_of_another_life_that_were_there_before_the_list_count_once(ledger: TerminalLedger) -> None:
+    blocks = LIFE.blocks(AGAIN, [])
+    ledger.merge([block.raw for block in blocks], [LIFE.certificate])
+    ledger.put_document(ENDED)
+    assert seen(ledger) == WITH_THEIRS
+
+
+def test_another_terminals_equal_tap_is_another_tap(ledger: TerminalLedger) -> None:
+    """One card on two buses in one millisecond: that is for an operator to look at, not to be left out."""
+    ledger.put_document(ENDED)
+    blocks = OTHER.blocks(as_of([fare(BOTH, 2)], OTHER), [])
+    ledger.merge([block.raw for block in blocks], [OTHER.certificate])
+    assert seen(ledger).balances == [-750, -250, -250, 0]
+
+
+def test_who_was_replaced_hands_on_nothing_beyond_its_cut_off(ledger: TerminalLedger) -> None:
+    """Nobody would take it, and it would be offered over and over."""
+    first, second = ledger.blocks_after(0, EVERYTHING)
+    ledger.put_document(ENDED)
+    assert ledger.blocks_after(0, EVERYTHING) == [first]
+    assert ledger.blocks_after(1, EVERYTHING) == []
+    handed = [frame.raw for frame in ledger.answer(Want({}, others=True), EVERYTHING)]
+    assert first in handed
+    assert second not in handed
+    assert ledger.quarantined(9) == [], "it is no evidence as long as it counts"
+    assert ledger.lacking() == {}
+
+
+def test_who_was_replaced_installs_nothing(ledger: TerminalLedger) -> None:
+    """A settlement may include what another life has written again, and does not say what that was."""
+    settlement = page({LIFE.key.replica: Head(3, bytes(32))}, [], 1)
+    ledger.put_document(ENDED)
+    with pytest.raises(NotPermitted):
+        ledger.install(settlement)
+    assert seen(ledger) == ALL
+    assert ledger.settled()[1] == 0
+
+
+def test_who_is_stopped_as_well_counts_to_its_cut_off(ledger: TerminalLedger) -> None:
+    """Invariant 10: an operator decides what counts of the rest."""
+    ledger.put_document(ENDED)
+    stopped = Revocations().with_replaced({OLD.key.replica: 1}).with_revoked({OLD.key.replica: 0})
+    ledger.put_document(listed(2, stopped))
+    assert seen(ledger).balances == [-250, -250, -250, 0]
+    assert len(ledger.quarantined(9)) == 1
