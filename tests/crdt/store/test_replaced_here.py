@@ -177,6 +177,20 @@ def test_who_was_replaced_installs_nothing(ledger: TerminalLedger) -> None:
     assert ledger.settled()[1] == 0
 
 
+def test_what_was_cut_off_of_somebody_who_was_stopped_by_mistake_is_written_again(
+    database: InlineDatabase, ledger: TerminalLedger
+) -> None:
+    """Invariant 4: the operator has taken that back by the time that it goes on as another."""
+    hub = ledger.blocks_after(0, 1)
+    ledger.put_document(listed(1, Revocations({OLD.key.replica: 1})))
+    assert seen(ledger).balances == [-250, -250, -250, 0]
+    assert ledger.blocks_after(0, EVERYTHING) == hub
+    back = listed(2, Revocations().with_replaced({OLD.key.replica: 1}))
+    assert ledger.concede(OLD.key.replica, hub, ended=True, listed=back).reissued == 1
+    assert seen(ledger) == ALL
+    assert seen(ledger_on(database, NEXT)) == ALL
+
+
 def test_who_is_stopped_as_well_counts_to_its_cut_off(ledger: TerminalLedger) -> None:
     """Invariant 10: an operator decides what counts of the rest."""
     ledger.put_document(ENDED)

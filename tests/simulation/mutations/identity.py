@@ -101,15 +101,6 @@ MUTATIONS: Final = (
         first=6,
     ),
     mutation(
-        "what a list of revocations took out of a replaced identity is not written again",
-        60,
-        reissue.set_aside,
-        "return sorted(found, key=lambda entry: entry.first_seq)",
-        "return []",
-        theme=STORAGE,
-        first=5580,
-    ),
-    mutation(
         "what a list of revocations cuts off of a replaced identity is not written again",
         60,
         concession_plan._again,
