@@ -15,6 +15,7 @@ import pytest_asyncio
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, TerminalId
 from crdt.frames import Message
+from crdt.revocations import Revocations
 from crdt.store import quarantine
 from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
@@ -36,6 +37,7 @@ from tests.edge.testhub import TestHub, open_ledger
 
 EARLY, LATE, AFTER = (CardId(bytes([4, 0, 0, number])) for number in (1, 2, 3))
 ENTROPY = bytes(range(32))
+FEW = 6  # exchanges
 
 
 @pytest.fixture
@@ -335,17 +337,44 @@ async def test_what_is_written_again_counts_once_at_a_door_without_a_hub(
         await asyncio.to_thread(opened.close)
 
 
+async def test_a_list_that_comes_before_the_new_identity_takes_nothing_from_a_view(
+    put_back: Terminal, hub: TestHub
+) -> None:
+    """Invariant 6: what was sealed beyond the cut-off counts until it is written again, however long the hub
+    gives no identity; and no settlement comes in between, which may have it already."""
+    for _ in range(4):
+        await asyncio.to_thread(ride, put_back, AFTER)
+    before = enrolled(put_back)
+    sealed = await asyncio.to_thread(before.ledger.seal)
+    assert sealed is not None
+    await asyncio.to_thread(hub.end, before.identity.replica)
+    assert hub.revoked is not None
+    assert Revocations.decode(hub.revoked.body).cut_offs[before.identity.replica] < sealed.last_seq
+    line, settled = Line(hub, put_back), before.ledger.settled()[1]
+    assert await asyncio.to_thread(before.ledger.put_document, hub.revoked)
+    with pytest.raises(UplinkError, match="too often"):
+        await Sync(put_back, before, line.exchange, dict, renew=refused_renewal).run()
+    assert line.said < FEW
+    assert before.ledger.settled()[1] == settled
+    assert (await asyncio.to_thread(before.ledger.view, AFTER)).balance_minor == 0
+    outcome = await line.sync()
+    assert (outcome.complete, outcome.renewed) == (True, True)
+    assert await balances(hub) == [750, 500, 0]
+    assert await agree(put_back, hub)
+
+
+async def refused_renewal(_reissued: Sequence[bytes]) -> Exchange:
+    raise UplinkError("too often")
+
+
 async def test_a_hub_that_gives_no_new_identity_keeps_nobody_from_tapping(
     put_back: Terminal, hub: TestHub
 ) -> None:
     await asyncio.to_thread(ride, put_back, AFTER)
 
-    async def nothing(_reissued: Sequence[bytes]) -> Exchange:
-        raise UplinkError("too often")
-
     line = Line(hub, put_back)
     with pytest.raises(UplinkError, match="too often"):
-        await Sync(put_back, enrolled(put_back), line.exchange, dict, renew=nothing).run()
+        await Sync(put_back, enrolled(put_back), line.exchange, dict, renew=refused_renewal).run()
     await asyncio.to_thread(ride, put_back, AFTER)
     with pytest.raises(LedgerBehind, match="can be sent once the terminal has a new identity"):
         await Sync(put_back, enrolled(put_back), line.exchange, dict).run()
