@@ -52,6 +52,7 @@ class Chore(Generic[S]):
         self._trouble = Trouble(database, sentence)
         self._mutex = threading.Lock()
         self._running = False
+        self._ended = False
         self._again = False  # told to begin while a step ran, which may have seen nothing of it
         self._clock = clock
         self._failed_s: float | None = None  # when the last step failed; None: it did not
@@ -60,7 +61,7 @@ class Chore(Generic[S]):
         """There may be something to do."""
         with self._mutex:
             self._again = self._running
-            if self._running:
+            if self._running or self._ended:
                 return
             self._running = True
         self._queue()
@@ -72,15 +73,28 @@ class Chore(Generic[S]):
         if wanted if failed_s is None else self._clock() - failed_s >= PAUSE_S:
             self.begin()
 
+    def end(self) -> None:
+        """Do no step any more, for good: what is left is for who begins after this one. For any thread."""
+        with self._mutex:
+            self._ended, self._again = True, False
+
     def _queue(self) -> None:
-        step = self._database.write(self._step, rank=Rank.BACKGROUND, after=self._after)
+        step = self._database.write(self._do, rank=Rank.BACKGROUND, after=self._tell)
         step.add_done_callback(self._done)
 
-    def _done(self, step: Future[S]) -> None:
+    def _do(self, connection: Connection) -> S | None:
+        return None if self._ended else self._step(connection)
+
+    def _tell(self, step: S | None) -> None:
+        if step is not None:
+            self._after(step)
+
+    def _done(self, step: Future[S | None]) -> None:
         good = self._trouble.judge(step)
         with self._mutex:
             self._failed_s = None if good else self._clock()
-            self._running = good and (self._again or step.result().more)
+            done = step.result() if good else None
+            self._running = done is not None and (self._again or done.more)
             self._again = False
             if not self._running:
                 return

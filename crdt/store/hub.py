@@ -119,7 +119,8 @@ class HubLedger(HearingLedger):
         return self._chain.retired
 
     def close(self) -> None:
-        """Write down the last marks. Close it before the database, once nothing is under way; waits."""
+        """Write down the last marks, and leave work in the background to who goes on with the database. Close
+        it before that, once nothing is under way; waits."""
         self._parts.close()
 
     # ---- Facts in ----

@@ -106,9 +106,11 @@ class HubParts:
             self.own.compare(())
 
     def close(self) -> None:
-        """Hear of others no more, and write down the last marks; waits."""
+        """Hear of others no more, begin no more work, and write down the last marks; waits."""
         for stop in self._stops:
             stop()
+        for work in (self.judging, self.cutting, self.projection, self.own):
+            work.end()
         if self._keeper is not None:
             self._keeper.close()
 

@@ -118,6 +118,10 @@ class OwnFacts:
         """See `Chore.resume`, of comparing."""
         self._comparing.resume(wanted=wanted)
 
+    def end(self) -> None:
+        """See `Chore.end`, of comparing."""
+        self._comparing.end()
+
     def _adopt_some(
         self, connection: Connection, hashes: Collection[bytes]
     ) -> tuple[Adoption, Head | None, Sequence[Change]]:

@@ -91,6 +91,10 @@ class Projection:
         """See `Chore.resume`."""
         self._chore.resume(wanted=wanted)
 
+    def end(self) -> None:
+        """See `Chore.end`."""
+        self._chore.end()
+
     def _after(self, step: Step) -> None:
         if step.cards:
             self._projected(step.cards)

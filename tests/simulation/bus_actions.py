@@ -179,8 +179,8 @@ def pair_anew(world: World) -> None:
     bus = world.bus()
     good = not bus.ledger.suspended and bus.replica not in world.network.revoked
     if len(bus.replicas) < 3 and bus.branch is None and good:
-        for author in (bus.author, bus.next_author):  # the hub has enrolled whom it has paired
-            world.hub.ledger.enrol(author.certificate).result()
+        for author in (bus.author, bus.next_author):  # also whom it has paired before
+            world.hub.enrol(author)
         bus.pair_anew()
     world.note(bus.name)
     bus.check(world.cards)

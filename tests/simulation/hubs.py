@@ -116,6 +116,7 @@ class Hub:
         renewed = self.ledger.restored
         if renewed:
             take_new_key(self.database, self.replica, lambda seed: seed, self.now_ms, self._entropy)
+            self.ledger.close()
             self.author = hub_author(HOME.name, self._keys)
             self._keys += 1
             self.ledger = self._opened()
@@ -214,6 +215,11 @@ class Hub:
         for replica, cut_off in cut_offs.items():
             listed = listed.with_cut_off(replica, cut_off)
         self._put_list(listed)
+
+    def enrol(self, author: Author) -> None:
+        """As hub.pairing does with whom it pairs."""
+        self.ledger.enrol(author.certificate).result()
+        self._audit.look(self.replica)
 
     def renew(self, author: Author, before: Collection[ReplicaId]) -> None:
         """Give a terminal its next identity, and end those before, as hub.renewal and hub.pairing do it."""
