@@ -1,5 +1,7 @@
 """The control socket's requests about the whole ledger: backup, courier files, forks, what is missing."""
 
+import logging
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from http import HTTPStatus
 
@@ -14,6 +16,8 @@ from hub.keys import BACKUPS, EVIDENCE, LEDGER, RECALL, SERVICE
 
 BINARY = "application/octet-stream"
 PIECE_BYTES = 64 * 1024
+
+log = logging.getLogger(__name__)
 
 
 def ledger_routes() -> list[web.RouteDef]:
@@ -36,18 +40,17 @@ async def backup(request: web.Request) -> web.StreamResponse:
     """GET /backup: an encrypted copy of the ledger as it is now"""
     async with request.app[BACKUPS].copy() as copy:
         headers = {hdrs.CONTENT_TYPE: BINARY, hdrs.CONTENT_LENGTH: str(copy.size_bytes)}
-        response = web.StreamResponse(headers=headers)
-        await response.prepare(request)
-        async for piece in copy.pieces():
-            await response.write(piece)
-    await response.write_eof()
-    return response
+        return await _sent(request, web.StreamResponse(headers=headers), copy.pieces())
 
 
 async def import_(request: web.Request) -> web.Response:
     """POST /ledger/import: a courier file as the body -> what became of it, see courier.Imported"""
     file = courier.Import(request.app[LEDGER], request.app[EVIDENCE], request.app[RECALL])
-    imported = await file.run(request.content.iter_chunked(PIECE_BYTES))
+    try:
+        imported = await file.run(request.content.iter_chunked(PIECE_BYTES))
+    except ConnectionError:
+        log.warning("an import ended early: who sent it has broken off; what was merged before stays")
+        raise RequestRefused("cut_short", "The file did not come to its end.") from None
     return web.json_response(asdict(imported))
 
 
@@ -55,13 +58,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     """GET /ledger/export: everything that the hub holds, as a courier file"""
     pieces = courier.export(request.app[LEDGER])
     first = await anext(pieces)  # where there can be no file, the answer is a sentence
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: BINARY})
-    await response.prepare(request)
-    await response.write(first)
-    async for piece in pieces:
-        await response.write(piece)
-    await response.write_eof()
-    return response
+    return await _sent(request, web.StreamResponse(headers={hdrs.CONTENT_TYPE: BINARY}), pieces, first)
 
 
 async def forks(request: web.Request) -> web.Response:
@@ -121,3 +118,18 @@ async def dismiss(request: web.Request) -> web.Response:
     if not await request.app[SERVICE].dismiss(str(body.get("replica", "")), str(body.get("code", ""))):
         raise RequestRefused("no_flag", "There is no such flag.", HTTPStatus.NOT_FOUND)
     return web.json_response({})
+
+
+async def _sent(
+    request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes], first: bytes = b""
+) -> web.StreamResponse:
+    """The response, with all of this in it, or as much as whoever asked has read."""
+    try:
+        await response.prepare(request)
+        await response.write(first)
+        async for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+    except ConnectionError:  # their disk is full, or Ctrl-C was pressed: the command says so itself
+        log.warning("%s ended early: who asked for it has broken off", request.path)
+    return response

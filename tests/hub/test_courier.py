@@ -4,14 +4,16 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from crdt.block import parse
+from crdt.columns import MAX_BLOCK_DELTAS
 from crdt.courier import CourierReader, CourierWriter
 from crdt.documents import FLEET_DOCUMENT, SignedDocument
-from crdt.facts import Kind, ReplicaId
+from crdt.facts import CardId, Kind, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame
 from crdt.frontier import Frontier, Head
 from crdt.ledger import Ledger
@@ -270,6 +272,34 @@ async def test_a_ledger_of_more_authors_than_a_file_has_room_for_is_told_at_once
     with pytest.raises(RequestRefused, match="Nothing was exported.* of 2.*farebox-hub backup FILE"):
         await asyncio.to_thread(download, place, "/ledger/export", file, lambda _done, _total: None)
     assert file.getvalue() == b""
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (b"GET /ledger/export HTTP/1.1\r\nHost: hub\r\n\r\n", "/ledger/export ended early"),
+        (b"POST /ledger/import HTTP/1.1\r\nHost: hub\r\nContent-Length: 9\r\n\r\nF", "an import ended early"),
+    ],
+    ids=["export", "import"],
+)
+async def test_a_command_that_breaks_off_is_one_line_in_the_hubs_log(
+    depot: Depot, caplog: pytest.LogCaptureFixture, asked: bytes, told: str
+) -> None:
+    """Its disk is full, or Ctrl-C was pressed: no failure of the hub's, so no traceback."""
+    one, source = await depot.pair(), Random(1)  # noqa: S311 - numbers of cards, no secret
+    for _ in range(8):  # of 64 KiB: more than a socket takes before somebody reads it
+        one.taps_on([CardId(source.randbytes(16)) for _ in range(MAX_BLOCK_DELTAS)], -250)
+    await asyncio.wrap_future(depot.hub.ledger.merge(one.chain, [one.certificate]))
+    caplog.clear()
+    reader, writer = await asyncio.open_unix_connection(depot.hub.settings.control_socket, limit=1)
+    writer.write(asked)
+    if told.startswith("/"):
+        await reader.read(1)
+    writer.transport.abort()
+    while not caplog.records:  # noqa: ASYNC110  (a log has no event to wait for)
+        await asyncio.sleep(0.005)
+    (record,) = caplog.records
+    assert (told in record.getMessage(), record.exc_info) == (True, None)
 
 
 async def test_an_export_ends_although_a_terminal_is_revoked_meanwhile(depot: Depot) -> None:
