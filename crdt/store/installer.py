@@ -21,7 +21,7 @@ from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import Page
 from crdt.store.concession import contested, give_way
-from crdt.store.identities import own_replicas
+from crdt.store.identities import own_replicas, writer_replaced
 from crdt.store.local import LocalStore
 from crdt.store.memory import Memory, Snapshot, read_snapshot
 from crdt.store.owned import Owned
@@ -103,7 +103,7 @@ class Installer:
             raise ChainBroken("the settlement page does not continue what is installed and staged here")
         if page.final:
             if self._memory.was_replaced:
-                raise NotPermitted("what is settled may include what this identity has still to write again")
+                raise _replaced()
             self._check_own_heads(page)
 
     def _check_own_heads(self, page: Page) -> None:
@@ -127,6 +127,8 @@ class Installer:
 
     def _show(self, page: Page, built: _Built) -> None:
         def work(connection: Connection) -> Snapshot:
+            if writer_replaced(connection) is not None:  # meanwhile
+                raise _replaced()
             since = read_standing(connection).staged_from
             moved = staged_heads_held(connection, since) if built.rows else page.heads
             _swap(connection, page, built)
@@ -191,6 +193,10 @@ class Installer:
         following: int | None = since
         while following is not None:
             following = self._owned.write(partial(some, since=following))
+
+
+def _replaced() -> NotPermitted:
+    return NotPermitted("what is settled may include what this identity has still to write again")
 
 
 def _stage_some(connection: Connection, page: Page, at: int) -> Standing:

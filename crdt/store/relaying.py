@@ -18,7 +18,7 @@ from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors
 from crdt.store.fares import fares_of
 from crdt.store.memory import Memory, Snapshot, read_snapshot
-from crdt.store.other_lives import Repeated, is_repeated, repeated
+from crdt.store.other_lives import NOTHING_REPEATED, Repeated, is_repeated, repeated
 from crdt.store.owned import Owned
 from crdt.store.relay import Taken
 from crdt.store.settled import read_standing, settled_heads
@@ -59,23 +59,42 @@ class Relaying:
         author = self._authors.seen.get(replica)
         if author is None or replica == self._replica:
             raise UnknownAuthor("an open segment is from a peer whose certificate is known")
-        facts = relay.open_facts(author, segment)
-        new = self._not_repeated(author, facts) if self._memory.was_replaced else facts
-
-        def after(head: Head | None) -> None:
-            with self._memory.mutex:
-                here = [] if head is None else [fact for fact in new if fact.seq > head.seq]
-                believed.append(head is not None and self._memory.believed.hear(replica, here))
-                self._memory.believed.forget(self._replaced([replica]))
-
-        believed: list[bool] = []
-        self._store.write(lambda connection: relay.follows(connection, author, segment, facts), after)
+        facts, believed = relay.open_facts(author, segment), list[bool]()
+        while not believed:
+            known = self._repeated_by(author) if self._memory.was_replaced else NOTHING_REPEATED
+            self._believe(author, segment, facts, known, believed)
         return believed[0]
 
     def forget(self, replicas: Iterable[ReplicaId]) -> None:
         """See TerminalLedger.forget."""
         with self._memory.mutex:
             self._memory.believed.forget(replicas)
+
+    def _believe(
+        self,
+        author: AuthorCertificate,
+        segment: OpenSegment,
+        facts: Sequence[Delta],
+        known: Repeated,
+        believed: list[bool],
+    ) -> None:
+        """`known`: what of it may be written here as well. If that was out of date, nothing is done."""
+        replica = author.replica
+        new = known.left_of(facts) if known.lives else facts
+
+        def work(connection: Connection) -> tuple[bool, Head | None]:
+            head = relay.follows(connection, author, segment, facts)
+            return is_repeated(connection, [author]) == bool(known.lives), head
+
+        def after(done: tuple[bool, Head | None]) -> None:
+            right, head = done
+            with self._memory.mutex:
+                here = [] if head is None else [fact for fact in new if fact.seq > head.seq]
+                if right:
+                    believed.append(head is not None and self._memory.believed.hear(replica, here))
+                    self._memory.believed.forget(self._replaced([replica]))
+
+        self._store.write(work, after)
 
     def _merge(self, part: Prepared) -> Taken:
         def work(connection: Connection) -> tuple[Taken, Snapshot | None]:
@@ -99,14 +118,11 @@ class Relaying:
 
         return self._store.write(work, after)[0]
 
-    def _not_repeated(self, author: AuthorCertificate, facts: Sequence[Delta]) -> Sequence[Delta]:
-        """What of these facts is not written here as well, by another life."""
-
+    def _repeated_by(self, author: AuthorCertificate) -> Repeated:
         def look(connection: Connection) -> Repeated:
             return repeated(connection, settled_heads(connection, read_standing(connection)), [author])
 
-        known = self._store.read(look)
-        return known.left_of(facts) if known.lives else facts
+        return self._store.read(look)
 
     def _replaced(self, replicas: Collection[ReplicaId]) -> list[ReplicaId]:
         """Peers believed that are other identities of the terminals of these: they have been replaced.

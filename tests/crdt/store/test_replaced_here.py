@@ -1,7 +1,7 @@
 """Invariant 6 where a list ends who writes here before it goes on as another: everything counts, once."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -52,9 +52,21 @@ def ledger_on(database: InlineDatabase, author: world.Terminal = OLD) -> Termina
     return TerminalLedger(database, world.FLEET_KEY.public_key, author.key, author.certificate)
 
 
+class Interleaved(InlineDatabase):
+    """Lets another thread write first, once."""
+
+    first: Callable[[], object] | None = None
+
+    def write_and_wait(self, *arguments: Any, **options: Any) -> Any:
+        first, self.first = self.first, None
+        if first is not None:
+            first()
+        return super().write_and_wait(*arguments, **options)
+
+
 @pytest.fixture
-def database() -> Iterator[InlineDatabase]:
-    with InlineDatabase.open(None, KEY) as opened:
+def database() -> Iterator[Interleaved]:
+    with Interleaved.open(None, KEY) as opened:
         yield opened
 
 
@@ -136,6 +148,17 @@ def test_open_taps_of_another_life_that_were_heard_before_the_list_count_once(
     ledger.put_document(ENDED)
     assert seen(ledger) == ALL
     assert ledger.believe(LIFE.key.replica, said)
+    assert seen(ledger) == WITH_THEIRS
+
+
+def test_open_taps_that_are_heard_while_the_list_is_put_count_once(
+    database: Interleaved, ledger: TerminalLedger
+) -> None:
+    """Another thread hears a peer's: what it has found out of them is out of date when it writes."""
+    ledger.merge([], [LIFE.certificate])
+    database.first = lambda: ledger.put_document(ENDED)
+    assert ledger.believe(LIFE.key.replica, OpenSegment(Head(0, GENESIS), len(AGAIN), encode(AGAIN).data))
+    assert ledger.was_replaced
     assert seen(ledger) == WITH_THEIRS
 
 
