@@ -204,16 +204,18 @@ def test_nobody_is_shown_what_is_still_to_leave(fleet: Fleet) -> None:
 @pytest.mark.parametrize("cut_off", [sum(SIZES[:6]), FACTS, 0])
 def test_a_list_that_moves_the_cut_off_in_between_holds_from_then_on(fleet: Fleet, cut_off: int) -> None:
     """What had left and counts by the new one comes back; what counts no more by it leaves too."""
-    hub, mine = fleet.hub, chain()
-    give(hub, mine)
+    mine = chain()
+    give(fleet.hub, mine)
     listed(fleet, Revocations({ONE.key.replica: CUT_OFF}))
     next(steps(fleet))
     next(steps(fleet))
+    hub = HubLedger(fleet.hub_database, world.FLEET_KEY.public_key, world.HUB_KEY, world.HUB)
     assert hub.put_document(document(Revocations({ONE.key.replica: cut_off}), 2)).result()
     at_rest(hub)
     caught_up(hub)
     counted = [block for block in mine if block.last_seq <= cut_off]
     check_as_if_it_had_only(hub, counted, mine[len(counted) :])
+    hub.close()
 
 
 def test_invariant_3_a_list_that_ends_a_cut_has_copies_of_what_had_left_booked_again(
