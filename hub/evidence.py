@@ -21,8 +21,8 @@ from crdt.store import quarantine, quarantine_list
 from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
 from crdt.store.hub_schema import CARD
-from crdt.store.quarantine import OPEN, UNRESOLVED
 from crdt.store.quarantine_list import Listed
+from crdt.store.resolutions import OPEN, UNRESOLVED
 from crdt.store.silent import Silent
 from crdt.store.store import Store
 from hub import block_entries, restoring
@@ -81,7 +81,7 @@ class QuarantineRow:
     replaced: bool  # it came after its author was replaced; else it contradicts the chain that counts
     own: bool  # whether this hub signed it itself, before it was put back
     proof: bool  # whether the block that it contradicts is kept beside it
-    resolution: str  # "" for none yet, else see crdt.store.quarantine
+    resolution: str  # "" for none yet, else see crdt.store.resolutions
     noted_ms: int
 
     @property
