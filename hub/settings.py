@@ -10,8 +10,8 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from crdt.certificate import MAX_ALLOWANCE_MINOR
-from crdt.settlement import MAX_PAGE_ROWS
+from crdt.facts import MAX_ALLOWANCE_MINOR
+from crdt.protocol import MAX_PAGE_ROWS
 from crdt.store.server_url import Server
 from hub.checkers import addresses, choice, database_url, host, optional_path, path, switch, text, whole
 from hub.errors import SettingsError
