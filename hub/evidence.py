@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Self
 
 from sqlalchemy import Connection, func, select
 
@@ -30,6 +29,7 @@ from hub.authornames import author_name
 from hub.block_entries import EntryRow
 from hub.cardids import card_text
 from hub.excerpt import PAGE_ROWS, Excerpt, existing, offset
+from hub.silent_row import SilentRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +50,6 @@ class WaitingRow:
     def entries(self) -> int:
         """How many."""
         return self.last_seq - self.first_seq + 1
-
-
-@dataclass(frozen=True, slots=True)
-class SilentRow:
-    """A former identity of a terminal: nobody can tell what it wrote after it was last heard."""
-
-    terminal: str
-    replica: str
-    last_seq: int  # its last entry that is here; 0: none is
-    heard_ms: int  # when it last said all it had; 0: never
-
-    @classmethod
-    def of(cls, terminal: str, one: Silent) -> Self:
-        """The ledger's, for people."""
-        return cls(terminal, one.replica.hex(), one.held_seq, one.heard_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +139,7 @@ class Evidence:
         """Former identities of which nobody can tell what they wrote last, by terminal."""
         authors = self._ledger.authors()
         found = await asyncio.wrap_future(self._ledger.silent())
-        rows = [SilentRow.of(author_name(authors, one.replica), one) for one in found]
+        rows = [silent_row(author_name(authors, one.replica), one) for one in found]
         return sorted(rows, key=lambda row: row.terminal.casefold())
 
     async def quarantine(self, page: int = 1) -> Excerpt[QuarantineRow]:
@@ -241,6 +226,11 @@ async def quarantined(database: Store, block: str) -> Listed | None:
     return await asyncio.wrap_future(
         database.read(lambda connection: quarantine_list.listed_one(connection, hash_))
     )
+
+
+def silent_row(terminal: str, one: Silent) -> SilentRow:
+    """The ledger's, for people. `terminal`: its name."""
+    return SilentRow(terminal, one.replica.hex(), one.held_seq, one.heard_ms)
 
 
 def _overdrawn(connection: Connection, page: int) -> Excerpt[OverdrawnRow]:
