@@ -10,7 +10,16 @@ from enum import IntEnum
 from typing import Final, Self
 
 from crdt.errors import BadSignature, ForeignFleet, Malformed, MisuseError, NotPermitted, Unsupported
-from crdt.facts import ID_BYTES, MAX_AMOUNT_MINOR, FleetId, Kind, ReplicaId, TerminalId, text_fits
+from crdt.facts import (
+    ID_BYTES,
+    MAX_ALLOWANCE_MINOR,
+    MAX_AMOUNT_MINOR,
+    FleetId,
+    Kind,
+    ReplicaId,
+    TerminalId,
+    text_fits,
+)
 from crdt.signing import (
     CERTIFICATE_TAG,
     PUBLIC_KEY_BYTES,
@@ -24,7 +33,6 @@ from crdt.wire import Reader, Writer
 
 VERSION: Final = 1
 MAX_CERTIFICATE_BYTES: Final = 256  # 1 + 16 + 16 + 1 + 32 + (1 + 64) + 1 + 6 + 6 + 9 + 64 = 217, rounded up
-MAX_ALLOWANCE_MINOR: Final = 2**62  # as good as none: no chain of deltas comes near it
 
 
 class Role(IntEnum):

@@ -21,6 +21,7 @@ MIN_CARD_BYTES: Final = 4
 MAX_CARD_BYTES: Final = 16
 MAX_CARD_NUMBER: Final = 2**40 - 1  # cards are numbered from 1 by the hub that meets them
 MAX_AMOUNT_MINOR: Final = 2**40  # absolute, per delta: four million of them still fit a signed 64-bit sum
+MAX_ALLOWANCE_MINOR: Final = 2**62  # an author's credits in all; as good as none: no chain comes near it
 MAX_SEQ: Final = 2**48 - 1
 MAX_AT_MS: Final = 2**48 - 1
 MAX_TEXT_BYTES: Final = 64  # UTF-8, every name and context string

@@ -17,9 +17,8 @@ from crdt.errors import InputRefused, Malformed, MisuseError, RefusalCode, TooLa
 from crdt.facts import ID_BYTES, MAX_SEQ, FleetId, ReplicaId
 from crdt.frontier import MAX_FRONTIER, Frontier, read_frontier, write_frontier
 from crdt.open_segment import OpenSegment
-from crdt.protocol import PROTOCOL_VERSION
+from crdt.protocol import MAX_PAGE_BYTES, PROTOCOL_VERSION
 from crdt.pull import Pull
-from crdt.settlement import MAX_PAGE_BYTES
 from crdt.terminal_status import Status
 from crdt.wire import Reader, Writer
 

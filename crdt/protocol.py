@@ -13,6 +13,11 @@ TXT_REPLICA: Final = "replica"  # of a peer: its replica id, 32 hex digits
 TXT_VEHICLE: Final = "vehicle"  # of a peer: which vehicle it is on, a text; empty where nobody said
 DEFAULT_PORT: Final = 8443
 
+# A settlement page, at most.
+MAX_PAGE_ROWS: Final = 4096  # cards
+MAX_PAGE_HEADS: Final = 4096
+MAX_PAGE_BYTES: Final = 393_216  # MAX_PAGE_ROWS and MAX_PAGE_HEADS at their largest
+
 # HTTPS. All want the terminal's client certificate, but for PAIR_*, which come before there is one.
 SYNC: Final = "/api/v1/sync"  # POST, CONTENT_TYPE both ways: one session each way
 PAIR_START: Final = "/api/v1/pair/start"  # POST JSON {nameplate, message} -> {session, message}

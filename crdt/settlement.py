@@ -51,13 +51,11 @@ from crdt.facts import (
 )
 from crdt.frontier import GENESIS, Frontier, Head, read_frontier, write_frontier
 from crdt.planes import read_numbers, write_numbers
+from crdt.protocol import MAX_PAGE_BYTES, MAX_PAGE_HEADS, MAX_PAGE_ROWS
 from crdt.signing import PAGE_TAG, SIGNATURE_BYTES, SigningKey, verify
 from crdt.wire import Reader, Writer, unzigzag, zigzag
 
 VERSION: Final = 1
-MAX_PAGE_ROWS: Final = 4096
-MAX_PAGE_HEADS: Final = 4096
-MAX_PAGE_BYTES: Final = 393_216  # MAX_PAGE_ROWS and MAX_PAGE_HEADS at their largest
 HOTLISTED: Final = 1  # CardRow.flags: an operator blocked the card
 UNMET: Final = 2  # no fact mentions the card; it was only hotlisted once
 OVERDRAWN: Final = 4  # the balance is lower than the fleet's rules let it get; goes when it is paid

@@ -7,8 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from crdt.certificate import MAX_ALLOWANCE_MINOR
-from crdt.facts import CardView, Draft, Kind
+from crdt.facts import MAX_ALLOWANCE_MINOR, CardView, Draft, Kind
 from crdt.fleet import MAX_ROUTE_FARES, REFUSE, FleetSettings
 
 

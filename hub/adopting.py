@@ -8,8 +8,8 @@ from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.store import quarantine_list
 from crdt.store.hub import HubLedger
-from crdt.store.quarantine import UNRESOLVED
 from crdt.store.quarantine_list import Listed
+from crdt.store.resolutions import UNRESOLVED
 from crdt.store.store import Store
 from hub.errors import RequestRefused
 from hub.evidence import quarantined

@@ -18,6 +18,7 @@ from crdt.store import witness
 from crdt.store.backup import back_up
 from crdt.store.marks import NONCE_BYTES
 from hub.keyfile import read_key
+from hub.ledger_place import ledger_place
 from hub.settings import HubSettings
 
 PIECE_BYTES = 1024 * 1024
@@ -57,7 +58,7 @@ class Backups:
     def _make(self) -> BinaryIO:
         if self._settings.store_url:
             raise StoreFailed(
-                f"The ledger lies in {self._settings.ledger_place}: back it up with the server's own tools, "
+                f"The ledger lies in {ledger_place(self._settings)}: back it up with the server's own tools, "
                 "such as pg_dump or mariadb-dump, and keep the key file elsewhere."
             )
         place: Path = self._settings.state_directory / "backup.partial"

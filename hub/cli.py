@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crdt.errors import StoreError
-from hub import app, cli_days, cli_ledger, cli_operate, founding, settings
+from hub import cli_days, cli_ledger, cli_operate, settings
 from hub.cli_text import ask_hub, close_output, say, write_anything
 from hub.errors import INTERRUPTED, HubError, SetupError, Stopped
+from hub.importing import importing
+from hub.places import Places, default_places
 
 PASSWORD_VARIABLE = "FAREBOX_OPERATOR_PASSWORD"  # noqa: S105  (the variable's name)
 MAX_PASSWORD_FILE_BYTES = 4096
@@ -20,10 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status."""
     write_anything()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["demo"]:
-        return _demo(arguments[1:])
-    options = _parser().parse_args(arguments)
     try:
+        if arguments[:1] == ["demo"]:
+            return _demo(arguments[1:])
+        options = _parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], None] = options.run
         run(options)
     except (HubError, StoreError) as error:
@@ -40,13 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _demo(arguments: list[str]) -> int:
     # Imported only when asked for: a production hub has no use for three buses and a stage.
-    from hub.demo import main as demo
+    with importing():
+        from hub.demo import main as demo
 
     return demo(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    places = founding.default_places(os.geteuid(), Path.home())
+    places = default_places(os.geteuid(), Path.home())
     parser = argparse.ArgumentParser(prog="farebox-hub", description="The Farebox hub in the depot.")
     # Before the command or after it: what is not said there leaves alone what was said here.
     shared = argparse.ArgumentParser(add_help=False)
@@ -90,16 +93,22 @@ def _add_password(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
-    places = founding.Places(options.settings, options.state_directory, options.key_file)
+    # Imported only when asked for, here and in `_run`: the other commands ask the running hub, need nothing
+    # of what it consists of, and are typed on a Pi.
+    with importing():
+        from hub import founding
+        from hub.ledger_place import ledger_place
+
+    places = Places(options.settings, options.state_directory, options.key_file)
     chosen = founding.write_settings(places, options.port)
     authority = founding.found(chosen, _read_password(options), os.environ)
     root = founding.write_root(places, authority)
     say(f"The fleet {authority.fleet.hex()} is founded.")
     say(f"  settings  {options.settings}")
-    say(f"  ledger    {chosen.ledger_place}")
+    say(f"  ledger    {ledger_place(chosen)}")
     say(f"  key       {chosen.key_file}  (keep a copy elsewhere: without it nobody reads the ledger)")
     say(f"  root      {root}  (browsers that import it trust the hub without a warning)")
-    default = founding.default_places(os.geteuid(), Path.home()).settings
+    default = default_places(os.geteuid(), Path.home()).settings
     option = "" if places.settings == default else f" --settings {places.settings}"
     say(f"Next: `farebox-hub run{option}`, then open https://localhost:{chosen.port}/ and sign in.")
     say(f"`farebox-hub invite{option}` prints a code that pairs a terminal.")
@@ -110,7 +119,11 @@ def _no_settings(_options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    app.run(settings.load(options.settings), os.environ, say)
+    chosen = settings.load(options.settings)
+    with importing():
+        from hub import app
+
+    app.run(chosen, os.environ, say)
 
 
 def _password(options: argparse.Namespace) -> None:

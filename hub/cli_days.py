@@ -5,9 +5,9 @@ from typing import Any
 
 from hub.cli_operate import Command
 from hub.cli_text import ask_hub, in_address, local_time, money_text, say, table
-from hub.daybook import GapRow, TerminalDay
+from hub.day_page import GapRow, TerminalDay
 from hub.daywords import completeness, silence
-from hub.evidence import SilentRow
+from hub.silent_row import SilentRow
 
 
 def add(command: Command) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from crdt.facts import Kind
-from crdt.store.quarantine import ADOPTED
+from crdt.store.resolutions import ADOPTED
 from hub.cli_text import ask_hub, in_address, local_time, money_text, say, table
 from hub.daywords import numbers
 from hub.errors import SetupError

@@ -10,7 +10,7 @@ from hub.cli_operate import Command
 from hub.cli_text import ask_hub, local_time, say, table
 from hub.daywords import numbers, silence
 from hub.errors import SetupError
-from hub.evidence import SilentRow
+from hub.silent_row import SilentRow
 
 
 def add(command: Command) -> None:

@@ -11,7 +11,7 @@ from hub import cli_settings
 from hub.cli_text import ask_hub, in_address, local_time, money_text, say, table
 from hub.errors import SetupError
 from hub.kindwords import kind_word
-from hub.overview import TerminalRow
+from hub.terminal_row import TerminalRow
 from hub.terminalwords import by_urgency, remarks, terminal_state
 
 Command = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]

@@ -93,7 +93,7 @@ async def waiting(request: web.Request) -> web.Response:
 
 
 async def silent(request: web.Request) -> web.Response:
-    """GET /ledger/silent -> evidence.SilentRow..."""
+    """GET /ledger/silent -> SilentRow..."""
     return web.json_response([asdict(row) for row in await request.app[EVIDENCE].silent()])
 
 

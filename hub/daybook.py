@@ -8,7 +8,6 @@ adjustments that say when they were learnt.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from http import HTTPStatus
 from zoneinfo import ZoneInfo
@@ -21,67 +20,14 @@ from crdt.store.completeness import Behind, Complete, Completeness, Missing, Ope
 from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
 from crdt.store.hub import HubLedger
 from hub.authornames import author_name
+from hub.day_page import AdjustmentRow, DayPage, GapRow, TerminalDay
 from hub.errors import RequestRefused
-from hub.evidence import SilentRow
+from hub.evidence import silent_row
 from hub.registry import Identities, Registry
+from hub.silent_row import SilentRow
 
 HUB_NAME = "hub"  # of taps that the hub has booked for a terminal that will not
 LOOK_BACK_DAYS = 7  # that are closed late by themselves; after a longer pause a person decides about the rest
-
-
-@dataclass(frozen=True, slots=True)
-class GapRow:
-    """Entries that may be of the day and are not here, by the numbers of their author's chain."""
-
-    after_tap: int  # the day's last tap that is here before them
-    first_seq: int
-    last_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class TerminalDay:
-    """One terminal's day. Amounts in minor units, as they change balances: fares are negative."""
-
-    name: str
-    state: str  # "complete", "missing", "open", or "behind" while what is here is still being counted
-    taps: int  # here now: numbers 1 to this of the day's; 0 while that is not known
-    gaps: Sequence[GapRow]
-    contested: int  # entries in quarantine because of a fork that nobody has resolved
-    last_heard_ms: int  # until when it has said all that it has; 0: never, or it does not matter
-    closed_taps: int  # as of closing; as of now for an open day
-    closed_fares_minor: int
-    restated_taps: int  # with what was learnt since
-    restated_fares_minor: int
-    silent: Sequence[SilentRow] = ()  # what keeps it open: former identities that nobody can speak for
-
-
-@dataclass(frozen=True, slots=True)
-class AdjustmentRow:
-    """What was learnt of a closed day afterwards."""
-
-    learnt_ms: int
-    name: str
-    taps: int
-    fares_minor: int
-
-
-@dataclass(frozen=True, slots=True)
-class DayPage:
-    """A day as people read it."""
-
-    day: str  # "2026-11-21"
-    limits: str  # "21 Nov 2026 03:00 to 22 Nov 2026 03:00, Europe/Berlin"
-    start_ms: int
-    end_ms: int
-    ended: bool
-    closed_ms: int | None  # None: the figures still grow
-    terminals: Sequence[TerminalDay]  # those with taps on the day, or that may have some
-    adjustments: Sequence[AdjustmentRow]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every terminal's taps of the day are here."""
-        return all(row.state == "complete" for row in self.terminals)
 
 
 class Daybook:
@@ -247,7 +193,7 @@ def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[R
         gaps = [GapRow(gap.after_tap, gap.first_seq, gap.last_seq) for gap in found.gaps]
     elif isinstance(found, Open):
         state, taps, last_heard_ms = "open", found.until, found.last_heard_ms
-        silent = [SilentRow.of(name, one) for one in found.silent]
+        silent = [silent_row(name, one) for one in found.silent]
     else:
         state, taps = "behind", 0
     return TerminalDay(

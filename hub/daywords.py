@@ -1,7 +1,7 @@
 """A day's completeness as a sentence: what is here, what is missing, what nobody knows yet."""
 
-from hub.daybook import TerminalDay
-from hub.evidence import SilentRow
+from hub.day_page import TerminalDay
+from hub.silent_row import SilentRow
 
 
 def completeness(row: TerminalDay) -> str:

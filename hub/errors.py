@@ -5,7 +5,7 @@ HubError
 |- SetupError         the hub cannot start as it stands (not initialised, port in use, key file unsafe)
 |- FileTrouble        a file that a command was given cannot be read or written
 |- HubNotRunning      a command needs the running hub and found none
-|- Stopped            a command was stopped before the hub had answered
+|- Stopped            a command was stopped before it began, or before the hub had answered
 |- PutBack            the hub turned out to be an older copy of itself, and has to start again
 |- HubFailed          the running hub failed at what a command asked for
 `- RequestRefused     somebody asked for something the hub does not do: `.status` is the HTTP status
@@ -38,7 +38,7 @@ class HubNotRunning(HubError):
 
 
 class Stopped(HubError):
-    """A command was stopped by Ctrl-C before the hub had answered; the message says what that leaves."""
+    """Ctrl-C stopped a command before it began or the hub had answered; the message says what that leaves."""
 
 
 class PutBack(HubError):

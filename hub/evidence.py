@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Self
 
 from sqlalchemy import Connection, func, select
 
@@ -21,8 +20,8 @@ from crdt.store import quarantine, quarantine_list
 from crdt.store.blocks import NO_CHAIN, chains_of
 from crdt.store.hub import HubLedger
 from crdt.store.hub_schema import CARD
-from crdt.store.quarantine import OPEN, UNRESOLVED
 from crdt.store.quarantine_list import Listed
+from crdt.store.resolutions import OPEN, UNRESOLVED
 from crdt.store.silent import Silent
 from crdt.store.store import Store
 from hub import block_entries, restoring
@@ -30,6 +29,7 @@ from hub.authornames import author_name
 from hub.block_entries import EntryRow
 from hub.cardids import card_text
 from hub.excerpt import PAGE_ROWS, Excerpt, existing, offset
+from hub.silent_row import SilentRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +53,6 @@ class WaitingRow:
 
 
 @dataclass(frozen=True, slots=True)
-class SilentRow:
-    """A former identity of a terminal: nobody can tell what it wrote after it was last heard."""
-
-    terminal: str
-    replica: str
-    last_seq: int  # its last entry that is here; 0: none is
-    heard_ms: int  # when it last said all it had; 0: never
-
-    @classmethod
-    def of(cls, terminal: str, one: Silent) -> Self:
-        """The ledger's, for people."""
-        return cls(terminal, one.replica.hex(), one.held_seq, one.heard_ms)
-
-
-@dataclass(frozen=True, slots=True)
 class QuarantineRow:
     """A signed block that changes no balance."""
 
@@ -81,7 +66,7 @@ class QuarantineRow:
     replaced: bool  # it came after its author was replaced; else it contradicts the chain that counts
     own: bool  # whether this hub signed it itself, before it was put back
     proof: bool  # whether the block that it contradicts is kept beside it
-    resolution: str  # "" for none yet, else see crdt.store.quarantine
+    resolution: str  # "" for none yet, else see crdt.store.resolutions
     noted_ms: int
 
     @property
@@ -154,7 +139,7 @@ class Evidence:
         """Former identities of which nobody can tell what they wrote last, by terminal."""
         authors = self._ledger.authors()
         found = await asyncio.wrap_future(self._ledger.silent())
-        rows = [SilentRow.of(author_name(authors, one.replica), one) for one in found]
+        rows = [silent_row(author_name(authors, one.replica), one) for one in found]
         return sorted(rows, key=lambda row: row.terminal.casefold())
 
     async def quarantine(self, page: int = 1) -> Excerpt[QuarantineRow]:
@@ -241,6 +226,11 @@ async def quarantined(database: Store, block: str) -> Listed | None:
     return await asyncio.wrap_future(
         database.read(lambda connection: quarantine_list.listed_one(connection, hash_))
     )
+
+
+def silent_row(terminal: str, one: Silent) -> SilentRow:
+    """The ledger's, for people. `terminal`: its name."""
+    return SilentRow(terminal, one.replica.hex(), one.held_seq, one.heard_ms)
 
 
 def _overdrawn(connection: Connection, page: int) -> Excerpt[OverdrawnRow]:

@@ -6,7 +6,7 @@ Everything secret is made here, once: the database's key, the fleet's keys, the 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,33 +26,14 @@ from hub import settings as hub_settings
 from hub.authority import Authority, Secrets, new_secrets
 from hub.errors import SetupError
 from hub.keyfile import create_key, read_key
+from hub.ledger_place import ledger_place
 from hub.operators import OPERATOR, check_new_password, set_password
+from hub.places import Places
 from hub.settings import HubSettings
 
 READERS = 3  # verifying merges, adding up the books and answering pages do not wait for one another
 ROOT_FILE = "fleet-root.pem"
 SECRET_PREFIX = "hub."  # noqa: S105  (of the names in the secret table)
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where `init` puts what it makes."""
-
-    settings: Path
-    state_directory: Path
-    key_file: Path
-
-
-def default_places(user_id: int, home: Path) -> Places:
-    """The system's places for root, the user's own otherwise."""
-    if user_id == 0:
-        defaults = HubSettings()
-        return Places(Path("/etc/farebox/hub.toml"), defaults.state_directory, defaults.key_file)
-    return Places(
-        home / ".config/farebox/hub.toml",
-        home / ".local/state/farebox-hub",
-        home / ".config/farebox/hub.key",
-    )
 
 
 def write_settings(places: Places, port: int | None) -> HubSettings:
@@ -96,7 +77,7 @@ def found(settings: HubSettings, password: str, environment: Mapping[str, str]) 
         database.create(tables.metadata)
         if is_founded(database):
             raise SetupError(
-                f"There is a fleet in {settings.ledger_place} already; nothing was changed. "
+                f"There is a fleet in {ledger_place(settings)} already; nothing was changed. "
                 "Start it with `farebox-hub run`. For another fleet choose another "
                 "state_directory or store.url."
             )
@@ -264,7 +245,8 @@ def store_secrets(database: Store, secrets: Secrets) -> None:
 
 def _not_founded(settings: HubSettings) -> SetupError:
     return SetupError(
-        f"There is no fleet in {settings.ledger_place} yet. Run `farebox-hub init` with these settings first."
+        f"There is no fleet in {ledger_place(settings)} yet. "
+        "Run `farebox-hub init` with these settings first."
     )
 
 

@@ -10,9 +10,8 @@ from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from crdt.certificate import MAX_ALLOWANCE_MINOR
-from crdt.settlement import MAX_PAGE_ROWS
-from crdt.store.server_url import Server
+from crdt.facts import MAX_ALLOWANCE_MINOR
+from crdt.protocol import MAX_PAGE_ROWS
 from hub.checkers import addresses, choice, database_url, host, optional_path, path, switch, text, whole
 from hub.errors import SettingsError
 
@@ -217,11 +216,6 @@ class HubSettings:
     def marks_file(self) -> Path:
         """The high-water marks beside it."""
         return Path(self.marks) if self.marks else self.state_directory / "marks"
-
-    @property
-    def ledger_place(self) -> str:
-        """Where the ledger lies, for people; without a password."""
-        return Server.parse(self.store_url).place if self.store_url else str(self.database)
 
 
 def table() -> list[tuple[str, object, str]]:

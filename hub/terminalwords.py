@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hub.figures import count, span
-from hub.overview import TerminalRow
+from hub.terminal_row import TerminalRow
 
 Tone = Literal["good", "waiting", "bad", "quiet"]
 """How a state looks; the words beside it always say the same, so that colour is never the only sign."""

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
 IMPORTED: Final = (
-    *("hub.cli", "hub.demo", "edge.app", "hardware.emulator.pty_line"),
+    *("hub.cli", "hub.app", "hub.demo", "edge.app", "hardware.emulator.pty_line"),
     *("tests.crdt.store.merger", "tests.crdt.store.tapper"),
 )
 _READ_AT_START: Final = (

@@ -34,6 +34,7 @@ from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
 from crdt.store.reckoning import reckon, reckon_ride
 from crdt.store.recording import Change, record
+from crdt.store.resolutions import OPEN, SAID, UNRESOLVED
 from crdt.store.rewriting import copied_rides, held
 from crdt.store.rounds import Left, Rounds, some_of
 
@@ -96,7 +97,7 @@ class Adopter:
         """
         replaced = papers.revocations(connection).replaced
         found, left = some_of(connection, list(hashes))
-        entries = [entry for entry in found if entry.resolution in quarantine.UNRESOLVED]
+        entries = [entry for entry in found if entry.resolution in UNRESOLVED]
         if any(
             entry.reason is not RefusalCode.FORK_DETECTED and entry.replica not in replaced
             for entry in entries
@@ -251,7 +252,7 @@ def _is_absent(connection: Connection, kin: Kin, entry: Quarantined, facts: Sequ
     One fact tells of most, and quickly. Not where the hub was ever put back, or has part of the block: what
     an earlier identity copied of it may be the others.
     """
-    if entry.reason is not RefusalCode.REVOKED or entry.resolution not in (quarantine.OPEN, quarantine.SAID):
+    if entry.reason is not RefusalCode.REVOKED or entry.resolution not in (OPEN, SAID):
         return False
     some = facts[-1:] if len(kin.hubs) == 1 else facts
     found = held(connection, kin, entry.replica, some)

@@ -15,7 +15,8 @@ from crdt.digest import state_digest
 from crdt.documents import SignedDocument
 from crdt.facts import Books, CardId, Delta, FleetId, ReplicaId
 from crdt.frontier import Frontier, Head
-from crdt.settlement import MAX_PAGE_ROWS, CardRow, Page, seal_page
+from crdt.protocol import MAX_PAGE_ROWS
+from crdt.settlement import CardRow, Page, seal_page
 from crdt.signing import SigningKey
 from crdt.store import balances, blocks, cutting, days, flags, overdrawn, paging, papers, projection
 from crdt.store.authors import Authors

@@ -24,7 +24,7 @@ from crdt.store.blocks import NO_HEAD, facts_of, heads_of
 from crdt.store.days import NO_FIGURES, Day, Figures
 from crdt.store.expectations import NOTHING_EXPECTED, Expected
 from crdt.store.hub_schema import HUB
-from crdt.store.quarantine import UNRESOLVED
+from crdt.store.resolutions import UNRESOLVED
 from crdt.store.schema import BLOCK, QUARANTINE
 from crdt.store.silent import Silent
 from crdt.store.statement import Statement

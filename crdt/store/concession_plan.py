@@ -39,8 +39,9 @@ from crdt.store.blocks import (
 from crdt.store.canonical import Canonical
 from crdt.store.content import Content
 from crdt.store.identities import own_replicas
-from crdt.store.quarantine import REISSUED, Quarantined
+from crdt.store.quarantine import Quarantined
 from crdt.store.reissue import NOTHING_AGAIN, Again
+from crdt.store.resolutions import OPEN, REISSUED
 from crdt.store.schema import BLOCK, HEAD
 from crdt.store.settled import settled_heads_of
 from crdt.store.statement import Statement
@@ -116,7 +117,7 @@ def planned(
     stay, leave = _compared(local, hub, basis.last_seq)
     here = {block.hash for block in stay}
     come = [block for block in hub.blocks if block.hash not in here]
-    how = REISSUED if basis.mine and not basis.is_for_review else quarantine.OPEN
+    how = REISSUED if basis.mine and not basis.is_for_review else OPEN
     chain = Chain(_end(hub, basis, stay, leave), basis.chain.credit_minor + _credit(come) - _credit(leave))
     evidence = [_evidence(block, hub.blocks, basis.cut_off, how) for block in leave]
     again = _again(hub, writer, basis, stay, leave, rows, chain.head) if basis.mine else NOTHING_AGAIN

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.store import quarantine
-from crdt.store.quarantine import OPEN, REISSUED, Quarantined
+from crdt.store.quarantine import Quarantined
+from crdt.store.resolutions import OPEN, REISSUED
 from crdt.store.schema import QUARANTINE
 
 DELIVERED: Final = "delivered"  # of a block in quarantine: the hub has it too

@@ -33,6 +33,7 @@ from crdt.store.markkeeper import Keeper, MarkKeeper
 from crdt.store.marks import Marks
 from crdt.store.own_chain import OwnChain
 from crdt.store.recording import MAX_REQUEST_CHARS, Booking, Change, Order
+from crdt.store.resolutions import SAID
 from crdt.store.standing import HubStanding
 from crdt.store.starting import begin
 from crdt.store.store import Shared, Store
@@ -224,7 +225,7 @@ class HubLedger(HearingLedger):
         """
 
         def work(connection: Connection) -> tuple[int, int]:
-            count = quarantine.resolve(connection, hashes, quarantine.SAID)
+            count = quarantine.resolve(connection, hashes, SAID)
             return count, comparing.ask(connection) if count else 0
 
         def after(noted: tuple[int, int]) -> None:

@@ -19,6 +19,7 @@ from crdt.store.comparing import asking
 from crdt.store.kin import hubs_among
 from crdt.store.quarantine import Quarantined
 from crdt.store.recording import Change, record
+from crdt.store.resolutions import SAID
 from crdt.store.rewriting import coming_again, is_awaited
 
 
@@ -90,7 +91,7 @@ def _to_compare(authors: Authors, kept: Iterable[Quarantined]) -> list[bytes]:
     Their terminal was replaced, or the hub has had another identity, which may have adopted them.
     """
     put_back = len(authors.hubs) > 1
-    return [entry.hash for entry in kept if put_back or entry.resolution == quarantine.SAID]
+    return [entry.hash for entry in kept if put_back or entry.resolution == SAID]
 
 
 def _too_many(connection: Connection, admitted: Admitted) -> list[Suspicion]:

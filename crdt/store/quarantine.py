@@ -21,21 +21,12 @@ from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId, TerminalId
 from crdt.forks import ForkProof
 from crdt.store.blocks import Removed
+from crdt.store.resolutions import AWAITED, COPIED, OPEN, SAID
 from crdt.store.schema import QUARANTINE
 from crdt.store.sql import Bulk, Lookup
 from crdt.store.statement import Statement
 
 MAX_QUARANTINED_BYTES: Final = 8 * 1024 * 1024  # of one terminal: some months of a bus, with the proofs
-OPEN: Final = ""  # nobody has written the facts again
-SAID: Final = "said"  # the terminal has, by its word or because it was replaced, and that is not here yet
-PART: Final = "part"  # the hub has some of them, adopted with another block that is not here
-REISSUED: Final = "reissued"  # the terminal has, under its new identity
-ADOPTED: Final = "adopted"  # the hub has, by an operator's decision
-UNDONE: Final = "undone"  # the hub has taken its own back; the terminal's count
-UNRESOLVED: Final = frozenset({OPEN, SAID, PART})  # the ledger lacks facts of it, as far as is known
-AWAITED: Final = (ADOPTED, SAID, PART)  # the terminal's own may come
-COPIED: Final = (ADOPTED, PART, UNDONE)  # the hub has written facts of it
-
 NOBODY: Final[Mapping[ReplicaId, AuthorCertificate]] = MappingProxyType({})
 
 _INSERT: Final = Bulk(QUARANTINE)

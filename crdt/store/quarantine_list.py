@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
-from crdt.store.quarantine import UNRESOLVED
+from crdt.store.resolutions import UNRESOLVED
 from crdt.store.schema import QUARANTINE
 
 _LISTED: Final = select(

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from crdt.facts import Delta, Kind
 from crdt.store.content import Content
-from crdt.store.quarantine import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
+from crdt.store.resolutions import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
 
 
 @dataclass(frozen=True, slots=True)

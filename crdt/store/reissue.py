@@ -19,7 +19,8 @@ from crdt.store import quarantine, segment
 from crdt.store.blocks import SegmentRow, facts_of, stored_blocks
 from crdt.store.content import Content
 from crdt.store.evidence import DELIVERED, TOLD
-from crdt.store.quarantine import OPEN, REISSUED, Quarantined
+from crdt.store.quarantine import Quarantined
+from crdt.store.resolutions import OPEN, REISSUED
 
 _WRITTEN: Final = {OPEN: REISSUED, DELIVERED: TOLD}
 

@@ -18,6 +18,7 @@ from crdt.store.authors import Authors
 from crdt.store.comparing import asking
 from crdt.store.kin import hubs_among
 from crdt.store.recording import Change, record
+from crdt.store.resolutions import COPIED, OPEN, REISSUED
 from crdt.store.rewriting import is_awaited, note_coming_again
 
 
@@ -67,7 +68,7 @@ def _readmit(
     """
     entries = [
         entry
-        for resolution in (quarantine.OPEN, quarantine.REISSUED, *quarantine.COPIED)
+        for resolution in (OPEN, REISSUED, *COPIED)
         for replica in quarantine.authors_with(connection, resolution)
         for entry in quarantine.entries(
             connection,

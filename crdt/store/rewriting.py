@@ -22,8 +22,9 @@ from crdt.store.hub_schema import HISTORY
 from crdt.store.kin import Kin, place
 from crdt.store.moments import Moment
 from crdt.store.projection import CONTENT
-from crdt.store.quarantine import OPEN, SAID, Quarantined
+from crdt.store.quarantine import Quarantined
 from crdt.store.reckoning import Held
+from crdt.store.resolutions import OPEN, SAID
 
 _RIDES: Final = (int(Kind.FARE), int(Kind.REVERSAL))
 

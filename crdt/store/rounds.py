@@ -17,11 +17,12 @@ from crdt.facts import ReplicaId
 from crdt.store import quarantine
 from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
+from crdt.store.resolutions import AWAITED, OPEN, REISSUED, UNDONE
 
 BLOCKS_AT_ONCE: Final = 8  # that a step looks at
 FACTS_AT_ONCE: Final = 1_000  # of these together, but for one block alone
 
-_ALL: Final = (*quarantine.AWAITED, quarantine.OPEN, quarantine.REISSUED, quarantine.UNDONE)
+_ALL: Final = (*AWAITED, OPEN, REISSUED, UNDONE)
 
 
 class Search(NamedTuple):
@@ -106,7 +107,7 @@ class Rounds:
         everything = bool(kin.hubs & self._taken)
         searches = [
             Search(replica, resolution)
-            for resolution in (_ALL if everything else quarantine.AWAITED)
+            for resolution in (_ALL if everything else AWAITED)
             for replica in quarantine.authors_with(connection, resolution)
             if replica in concerned
         ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hub.daybook import DayPage
+from hub.day_page import DayPage
 from hub.events import Topic
 from hub.keys import DAYBOOK
 from hub.pages.gather import money_format

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from hub.excerpt import Excerpt, page_number
 from hub.keys import EVIDENCE, OVERVIEW, SERVICE
-from hub.overview import TerminalRow
+from hub.terminal_row import TerminalRow
 from hub.terminalwords import by_urgency
 
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from hub.adopting import no_block
 from hub.errors import RequestRefused
 from hub.events import Topic
-from hub.evidence import QuarantineRow, SilentRow, WaitingRow
+from hub.evidence import QuarantineRow, WaitingRow
 from hub.excerpt import page_number
 from hub.keys import EVIDENCE, EXPOSURES, SERVICE
 from hub.pages.forms import posted
@@ -17,6 +17,7 @@ from hub.pages.gather import alerts, money_format
 from hub.pages.live import LiveView
 from hub.pages.notices import after, notice
 from hub.pages.render import page
+from hub.silent_row import SilentRow
 
 LISTS = ("quarantine", "overdrawn", "flags")  # whose pages the address of this page names
 

@@ -8,13 +8,13 @@ from aiohttp import web
 from hub.errors import RequestRefused
 from hub.events import Topic
 from hub.keys import EVIDENCE, OVERVIEW, SERVICE, SETTINGS_DESK
-from hub.overview import TerminalRow
 from hub.pages import terminal_settings
 from hub.pages.forms import Form, posted
 from hub.pages.gather import money_format, now_ms
 from hub.pages.live import LiveView
 from hub.pages.notices import after, notice
 from hub.pages.render import page
+from hub.terminal_row import TerminalRow
 
 
 async def _row(request: web.Request) -> TerminalRow:

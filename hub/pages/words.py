@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from hub.evidence import SilentRow, WaitingRow
+from hub.evidence import WaitingRow
 from hub.figures import span
 from hub.overview import TapRow
+from hub.silent_row import SilentRow
 
 NAMES_SHOWN = 3
 _DOUBT_MS = 60_000  # what is less is not worth a word

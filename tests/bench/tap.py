@@ -9,7 +9,8 @@ from pathlib import Path
 from crdt.cursor import START, Cursor
 from crdt.facts import CardId, CardView, Context, Draft
 from crdt.fleet import FleetSettings
-from crdt.settlement import MAX_PAGE_ROWS, CardRow, Page, seal_page
+from crdt.protocol import MAX_PAGE_ROWS
+from crdt.settlement import CardRow, Page, seal_page
 from crdt.store.blocks import FactRow
 from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database

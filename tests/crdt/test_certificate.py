@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crdt.certificate import (
-    MAX_ALLOWANCE_MINOR,
     MAX_CERTIFICATE_BYTES,
     AuthorCertificate,
     Limits,
@@ -24,7 +23,7 @@ from crdt.errors import (
     NotPermitted,
     Unsupported,
 )
-from crdt.facts import MAX_AMOUNT_MINOR, Kind, TerminalId, text_fits
+from crdt.facts import MAX_ALLOWANCE_MINOR, MAX_AMOUNT_MINOR, Kind, TerminalId, text_fits
 from crdt.signing import replica_id
 from tests.crdt.world import FLEET_KEY, HUB, OTHER_FLEET_KEY, TERMINALS, texts
 

@@ -32,9 +32,9 @@ from crdt.frames import (
 )
 from crdt.frontier import GENESIS, MAX_FRONTIER, Head
 from crdt.open_segment import OpenSegment
+from crdt.protocol import MAX_PAGE_BYTES
 from crdt.pull import Pull
 from crdt.session import TRANSITIONS, Ended, Event, Refused, Session, State, plan
-from crdt.settlement import MAX_PAGE_BYTES
 from crdt.terminal_status import Status
 from tests.crdt.world import FLEET, HUB_KEY, TERMINALS
 

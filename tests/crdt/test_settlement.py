@@ -24,12 +24,10 @@ from crdt.errors import (
 from crdt.facts import MAX_AMOUNT_MINOR, MAX_CARD_NUMBER, MAX_SEQ, CardId, CardState, FleetId, ReplicaId
 from crdt.frames import MAX_FRAME_BYTES, PageFrame, encode_frame
 from crdt.frontier import Head
+from crdt.protocol import MAX_PAGE_BYTES, MAX_PAGE_HEADS, MAX_PAGE_ROWS
 from crdt.settlement import (
     GONE,
     HOTLISTED,
-    MAX_PAGE_BYTES,
-    MAX_PAGE_HEADS,
-    MAX_PAGE_ROWS,
     NO_SERIES,
     OVERDRAWN,
     UNMET,

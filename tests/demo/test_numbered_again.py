@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crdt.errors import RefusalCode
-from crdt.store.quarantine import ADOPTED
+from crdt.store.resolutions import ADOPTED
 from edge.delivery import MAX_PAUSE_RUNS
 from edge.errors import HubUnreachable
 from edge.terminal import Terminal

@@ -16,10 +16,10 @@ from crdt.errors import RefusalCode
 from crdt.facts import CardId, TerminalId
 from crdt.frames import Message
 from crdt.revocations import Revocations
-from crdt.store import quarantine
 from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.marks import Marks
+from crdt.store.resolutions import SAID
 from edge.addresses import AddressBook
 from edge.errors import HubUnreachable, LedgerBehind, UplinkError
 from edge.exchange import Answer
@@ -291,7 +291,7 @@ async def test_a_peer_that_comes_to_the_hub_after_the_renewal_doubles_nothing(
         assert (await Line(hub, rear.terminal).sync()).complete
         assert await balances(hub) == [750, 0, 0]
         (late,) = await asyncio.wrap_future(in_quarantine(hub.ledger))
-        assert (late.reason, late.resolution) == (RefusalCode.REVOKED, quarantine.SAID)
+        assert (late.reason, late.resolution) == (RefusalCode.REVOKED, SAID)
         assert await agree(rear.terminal, hub)
     finally:
         await asyncio.to_thread(opened.close)

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from crdt.facts import CardId, CardView, Draft, Kind
 from crdt.frames import BlockFrame, Message, PageFrame, ShortBlockFrame
+from crdt.protocol import MAX_PAGE_ROWS
 from crdt.pull import Pull
-from crdt.settlement import MAX_PAGE_ROWS
 from crdt.store.database import Database
 from edge.addresses import AddressBook, HubAddress
 from edge.backoff import Backoff

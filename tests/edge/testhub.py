@@ -36,11 +36,19 @@ from crdt.frames import (
 )
 from crdt.frontier import Frontier
 from crdt.pairing import HubPairing, PairingCode
-from crdt.protocol import CONTENT_TYPE, IDENTIFY, PAIR_FINISH, PAIR_START, RENEW, REVOKED_LIST, SYNC
+from crdt.protocol import (
+    CONTENT_TYPE,
+    IDENTIFY,
+    MAX_PAGE_ROWS,
+    PAIR_FINISH,
+    PAIR_START,
+    RENEW,
+    REVOKED_LIST,
+    SYNC,
+)
 from crdt.pull import Pull
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.session import Session
-from crdt.settlement import MAX_PAGE_ROWS
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from crdt.terminal_status import Status

@@ -11,6 +11,7 @@ import pytest
 
 from hub import founding
 from hub.cli import main
+from hub.places import Places
 from tests import forked
 
 PASSWORD = "correct horse"
@@ -106,7 +107,7 @@ class Shell:
 def hub_process(directory: Path) -> Iterator[HubProcess]:
     """A founded hub; killed at the end if it still runs."""
     hub = HubProcess(directory)
-    places = founding.Places(hub.settings, directory / "state", directory / "hub.key")
+    places = Places(hub.settings, directory / "state", directory / "hub.key")
     founding.found(founding.write_settings(places, 0), PASSWORD, {})
     hub.stay_at_home()
     try:

@@ -23,6 +23,7 @@ from hub.authority import Authority, new_secrets
 from hub.cli import main
 from hub.errors import SetupError
 from hub.keyfile import create_key, read_key
+from hub.places import Places, default_places
 from hub.settings import load
 from tests.fullstick import capped_files
 from tests.hub.processes import PASSWORD, HubProcess, Shell, hub_process
@@ -170,7 +171,7 @@ def test_init_again_changes_nothing(hub: HubProcess) -> None:
 
 def test_an_interrupted_init_is_finished_by_the_next(tmp_path: Path) -> None:
     """The password is its last step; keys that are there stay."""
-    places = founding.Places(tmp_path / "hub.toml", tmp_path / "state", tmp_path / "hub.key")
+    places = Places(tmp_path / "hub.toml", tmp_path / "state", tmp_path / "hub.key")
     settings = founding.write_settings(places, None)
     settings.state_directory.mkdir()
     create_key(settings.key_file, settings.state_directory)
@@ -187,7 +188,7 @@ def test_an_interrupted_init_is_finished_by_the_next(tmp_path: Path) -> None:
 def test_a_root_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     """It is the last step: the fleet is founded, and whoever runs `init` is told so."""
     (tmp_path / founding.ROOT_FILE).mkdir()
-    places = founding.Places(tmp_path / "hub.toml", tmp_path / "state", tmp_path / "hub.key")
+    places = Places(tmp_path / "hub.toml", tmp_path / "state", tmp_path / "hub.key")
     with pytest.raises(SetupError, match=r"is founded .*fleet-root\.pem, for browsers, cannot be written"):
         founding.write_root(places, Authority(new_secrets()))
 
@@ -370,8 +371,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_places_are_the_systems_for_root_and_the_users_own_otherwise() -> None:
-    assert founding.default_places(0, Path("/root")).settings == Path("/etc/farebox/hub.toml")
-    own = founding.default_places(1000, Path("/home/ada"))
+    assert default_places(0, Path("/root")).settings == Path("/etc/farebox/hub.toml")
+    own = default_places(1000, Path("/home/ada"))
     assert all(path.is_relative_to("/home/ada") for path in (own.settings, own.state_directory, own.key_file))
     assert not own.key_file.is_relative_to(own.state_directory)
 

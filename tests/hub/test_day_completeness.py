@@ -19,10 +19,12 @@ from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import wall_clock_ms
 from crdt.terminal_status import Status
 from hub.background import beside, see_time
-from hub.daybook import Daybook, DayPage, GapRow, TerminalDay
+from hub.day_page import DayPage, GapRow, TerminalDay
+from hub.daybook import Daybook
 from hub.daywords import completeness
-from hub.evidence import Evidence, SilentRow
+from hub.evidence import Evidence
 from hub.settings import HubSettings
+from hub.silent_row import SilentRow
 from tests.hub.conftest import Depot
 from tests.hub.terminal import Terminal
 from tests.hub.test_daybook import DAY, END_MS, HOUR_MS, START_MS, daybook, ride, say_all

@@ -8,7 +8,8 @@ from crdt.block import seal
 from crdt.facts import NO_CONTEXT, Context, Delta, Kind
 from crdt.fleet import FleetSettings
 from crdt.terminal_status import Status
-from hub.daybook import Daybook, GapRow, TerminalDay, day_at, limits, span
+from hub.day_page import GapRow, TerminalDay
+from hub.daybook import Daybook, day_at, limits, span
 from hub.daywords import completeness
 from hub.errors import RequestRefused
 from tests.hub.conftest import Depot

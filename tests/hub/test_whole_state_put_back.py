@@ -12,7 +12,7 @@ import pytest
 
 from crdt.block import parse
 from crdt.frames import BlockFrame
-from crdt.store.quarantine import ADOPTED
+from crdt.store.resolutions import ADOPTED
 from hub.settings import HubSettings
 from tests.hub.conftest import Depot
 from tests.hub.pages.world import Visitor, operator, text_of

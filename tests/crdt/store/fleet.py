@@ -20,7 +20,8 @@ from crdt.facts import (
 )
 from crdt.frontier import Head
 from crdt.ledger import MergeReport
-from crdt.settlement import MAX_PAGE_ROWS, SERIES_BYTES, Page, verify_page
+from crdt.protocol import MAX_PAGE_ROWS
+from crdt.settlement import SERIES_BYTES, Page, verify_page
 from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger

@@ -14,10 +14,10 @@ from crdt.errors import MisuseError, NotPermitted
 from crdt.facts import Kind
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
-from crdt.store import quarantine
 from crdt.store.adopting import Adopter
 from crdt.store.blocks import authors_of
 from crdt.store.hub import Change
+from crdt.store.resolutions import ADOPTED, OPEN, REISSUED, UNDONE
 from tests.crdt import world
 from tests.crdt.store.branches import (
     COMMON,
@@ -58,7 +58,7 @@ def test_what_a_dead_terminals_branch_says_is_booked_once_as_it_was(fleet: Fleet
         (one.card, one.kind, one.amount_minor, one.at_ms, one.context) for one in THEIRS
     ]
     assert hub.adopt(hashes).result() == 0
-    assert {entry.resolution for entry in in_quarantine(hub).result()} == {quarantine.ADOPTED}
+    assert {entry.resolution for entry in in_quarantine(hub).result()} == {ADOPTED}
     assert hub.balance(card(2)).result() == -200
 
 
@@ -90,7 +90,7 @@ def test_what_the_terminal_has_written_again_is_not_adopted(fleet: Fleet, said_f
     assert hub.note_said([branch[0].hash, b"?" * 32]).result() == 1
     if said_first:
         hub.merge(again, [now.certificate]).result()
-    resolved(hub, quarantine.REISSUED)
+    resolved(hub, REISSUED)
     assert hub.adopt([branch[0].hash]).result() == 0
     settled(hub, 250 - 70)
 
@@ -110,7 +110,7 @@ def test_what_the_terminal_only_says_it_has_written_again_is_adopted(fleet: Flee
     give(fleet.hub, *OTHER.blocks(facts((9, Kind.FARE, -1), author=OTHER), []))
     settled(fleet.hub, -1, on=9)
     settled(fleet.hub, 250 - 70)
-    resolved(fleet.hub, quarantine.ADOPTED)
+    resolved(fleet.hub, ADOPTED)
 
 
 def test_a_terminal_thought_dead_that_writes_again_does_not_double_anything(fleet: Fleet) -> None:
@@ -122,7 +122,7 @@ def test_a_terminal_thought_dead_that_writes_again_does_not_double_anything(flee
     hub.adopt([branch[0].hash]).result()
     again = [block.raw for block in now.blocks(as_of(THEIRS, now), [])]
     hub.merge(again, [now.certificate]).result()
-    resolved(hub, quarantine.UNDONE)
+    resolved(hub, UNDONE)
     settled(hub, 250 - 70)
     assert hub.balance(card(2)).result() == -200
     assert hub.balance(card(3)).result() == 500
@@ -132,7 +132,7 @@ def test_a_terminal_thought_dead_that_writes_again_does_not_double_anything(flee
     fleet.open_hub()
     fleet.hub.merge(again, [now.certificate]).result()
     assert fleet.hub.balance(card(1)).result() == 250 - 70
-    resolved(fleet.hub, quarantine.UNDONE)
+    resolved(fleet.hub, UNDONE)
 
 
 @pytest.mark.parametrize("adopted_first", [True, False])
@@ -202,7 +202,7 @@ def test_invariant_10_the_hub_adopts_within_its_own_limits(fleet: Fleet) -> None
     assert adopted.facts == 2
     with pytest.raises(NotPermitted):
         fleet.hub_database.write_and_wait(lambda connection: adopter.adopt(connection, [opening[0].hash], 9))
-    assert [entry.resolution for entry in in_quarantine(fleet.hub).result()].count(quarantine.OPEN) == 1
+    assert [entry.resolution for entry in in_quarantine(fleet.hub).result()].count(OPEN) == 1
 
 
 @given(

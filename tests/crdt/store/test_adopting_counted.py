@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from crdt.facts import Draft, Kind
 from crdt.revocations import Revocations
-from crdt.store import quarantine
 from crdt.store.coincidences import AT_ONCE, Coincidences
 from crdt.store.content import Content
 from crdt.store.moments import Moment
+from crdt.store.resolutions import ADOPTED, OPEN
 from tests.crdt import world
 from tests.crdt.store.branches import COMMON, MINE, ONE, OTHER, as_of, caught_up, facts, renewed
 from tests.crdt.store.depots import HUB_EVENTS, Depot
@@ -83,7 +83,7 @@ def test_the_branch_that_was_adopted_is_the_first_to_come_again(depot: Depot, or
     counted = [*BEGUN, *SECOND, *([] if branch_counts else FIRST)]
     assert depot.believes() == balances(counted)
     assert depot.rides() == sum(delta.kind is Kind.FARE for delta in counted)
-    assert resolutions(depot) == {quarantine.OPEN if branch_counts else quarantine.ADOPTED}
+    assert resolutions(depot) == {OPEN if branch_counts else ADOPTED}
     depot.restart()
     assert depot.believes() == balances(counted)
     depot.adopt()
@@ -106,7 +106,7 @@ def test_until_the_list_comes_again_the_late_block_counts_and_the_copy_does_not(
     for _ in range(2):
         depot.revoke(REPLACED)
         assert depot.believes() == once
-        assert resolutions(depot) == {quarantine.ADOPTED}
+        assert resolutions(depot) == {ADOPTED}
         assert depot.rides() == 4
         depot.revoke(Revocations({ONE.key.replica: 5}))
         assert depot.believes() == once

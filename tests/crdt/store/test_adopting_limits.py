@@ -14,9 +14,9 @@ import pytest
 from crdt.block import Block
 from crdt.certificate import AuthorCertificate, Limits, issue
 from crdt.facts import Kind
-from crdt.store import quarantine
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
+from crdt.store.resolutions import ADOPTED, UNDONE
 from tests.crdt import world
 from tests.crdt.store.branches import OTHER, as_of, facts, renewed
 from tests.crdt.store.fleet import KEY, card
@@ -62,7 +62,7 @@ def in_quarantine_and_again(hub: HubLedger) -> None:
     give(hub, OTHER.certificate, *OTHER.blocks(facts((4, Kind.FARE, -1), author=OTHER), []))
     give(hub, OTHER.certificate, *OTHER.blocks(RIDES, []))
     give(hub, AGAIN.certificate, *AGAIN.blocks(as_of(RIDES, AGAIN), []))
-    assert {entry.resolution for entry in in_quarantine(hub).result()} == {quarantine.ADOPTED}
+    assert {entry.resolution for entry in in_quarantine(hub).result()} == {ADOPTED}
 
 
 def balances(hub: HubLedger) -> list[int]:
@@ -85,4 +85,4 @@ def test_what_may_not_be_written_is_told_and_the_rest_is_written(
         with hub_with(database, LATER, world.HUB.limits) as hub:
             at_rest(hub)
             assert balances(hub) == [-70, -30]
-            assert {entry.resolution for entry in in_quarantine(hub).result()} <= {quarantine.UNDONE}
+            assert {entry.resolution for entry in in_quarantine(hub).result()} <= {UNDONE}

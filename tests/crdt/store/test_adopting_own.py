@@ -4,10 +4,10 @@ import pytest
 
 from crdt.block import Block, parse, seal
 from crdt.facts import Delta, Draft, Kind
-from crdt.store import quarantine
 from crdt.store.adopting import Adopter
 from crdt.store.blocks import authors_of
 from crdt.store.hub import HubLedger
+from crdt.store.resolutions import ADOPTED
 from tests.crdt import world
 from tests.crdt.store.branches import (
     COMMON,
@@ -68,7 +68,7 @@ def test_invariant_3_what_is_adopted_of_the_hubs_own_branch_stays(fleet: Fleet) 
     succeed(fleet)
     assert undone(fleet) == 0
     assert [fleet.hub.balance(card(number)).result() for number in (1, 2, 3)] == [1000, 1000, 1000]
-    resolved(fleet.hub, quarantine.ADOPTED)
+    resolved(fleet.hub, ADOPTED)
     assert fleet.hub.adopt([lost.hash]).result() == 0
     assert fleet.hub.books().result().balance
 
@@ -85,7 +85,7 @@ def test_what_another_identity_of_the_hub_had_adopted_too_counts_once(fleet: Fle
     hub.merge([block.raw for block in earlier], [other.certificate]).result()
     at_rest(hub)
     assert hub.balance(card(2)).result() == 1000
-    resolved(hub, quarantine.ADOPTED)
+    resolved(hub, ADOPTED)
 
 
 @pytest.mark.parametrize("back_first", [True, False])
@@ -103,7 +103,7 @@ def test_what_the_hub_had_adopted_before_it_was_put_back_counts_once(fleet: Flee
         assert hub.adopt([branch[0].hash]).result() == 3
         hub.merge(adopted, [earlier.certificate]).result()
         at_rest(hub)
-    resolved(hub, quarantine.ADOPTED)
+    resolved(hub, ADOPTED)
     settled(hub, 250 - 70)
     settled(hub, -200, on=2)
     assert hub.balance(card(3)).result() == 500

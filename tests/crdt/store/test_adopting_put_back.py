@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from crdt.block import Block, seal
 from crdt.facts import NEW_CARD, Delta, Kind
 from crdt.revocations import Revocations
-from crdt.store import quarantine
 from crdt.store.content import Content
+from crdt.store.resolutions import ADOPTED, OPEN, PART, UNDONE, UNRESOLVED
 from tests.crdt import world
 from tests.crdt.store.branches import COMMON, MINE, ONE, THEIRS, as_of, facts, renewed
 from tests.crdt.store.depots import CARDS, HUB_EVENTS, TWICE, Depot
@@ -71,10 +71,10 @@ def test_what_a_lost_adoption_booked_is_taken_back_when_the_terminal_writes_it(
     depot.rest()
     depot.give(BRANCH)
     assert depot.believes() == ONCE
-    assert resolutions(depot) == {quarantine.ADOPTED}
+    assert resolutions(depot) == {ADOPTED}
     depot.give(AGAIN)
     assert depot.believes() == ONCE
-    assert resolutions(depot) == {quarantine.UNDONE}
+    assert resolutions(depot) == {UNDONE}
 
 
 @pytest.mark.parametrize("back_first", [True, False])
@@ -92,7 +92,7 @@ def test_what_was_taken_back_before_the_hub_was_put_back_is_not_taken_back_twice
     for step in steps if back_first else steps[::-1]:
         step()
         assert depot.believes() == ONCE
-    assert resolutions(depot) == {quarantine.UNDONE}
+    assert resolutions(depot) == {UNDONE}
 
 
 def test_what_was_adopted_with_a_branch_that_is_not_here_is_taken_back_too(depot: Depot) -> None:
@@ -103,7 +103,7 @@ def test_what_was_adopted_with_a_branch_that_is_not_here_is_taken_back_too(depot
     depot.give(BRANCH)
     depot.bring_back()
     assert depot.believes() == balances([*COMMON, *MINE, *OTHERS])
-    assert resolutions(depot) == {quarantine.PART, quarantine.OPEN}
+    assert resolutions(depot) == {PART, OPEN}
     depot.give(AGAIN)
     assert depot.believes() == balances([*COMMON, *MINE, *THEIRS, *OTHERS])
 
@@ -125,7 +125,7 @@ def test_what_the_hub_took_back_in_a_branch_that_it_lost_is_not_adopted(depot: D
     for _ in range(2):
         depot.adopt()
         assert depot.believes() == balances([*COMMON, *MINE, *THEIRS, *depot.sold])
-        assert not resolutions(depot) & quarantine.UNRESOLVED
+        assert not resolutions(depot) & UNRESOLVED
         depot.give(AGAIN)
     assert depot.believes() == balances([*COMMON, *MINE, *THEIRS, *depot.sold])
 
@@ -154,10 +154,10 @@ def test_an_accepted_block_that_an_earlier_identity_of_the_hub_had_adopted_count
     depot.give(late)
     depot.bring_back()
     depot.rest()
-    assert resolutions(depot) == {quarantine.ADOPTED}
+    assert resolutions(depot) == {ADOPTED}
     depot.revoke(Revocations({ONE.key.replica: 4}))
     assert depot.believes() == balances([*COMMON, *MINE, *facts((1, Kind.FARE, -5), first=4)])
-    assert resolutions(depot) == {quarantine.UNDONE}
+    assert resolutions(depot) == {UNDONE}
 
 
 def test_a_sale_counts_once_where_the_end_of_its_late_block_was_not_copied_and_is_lost(depot: Depot) -> None:
@@ -220,7 +220,7 @@ def test_whatever_comes_in_whichever_order_each_fact_counts_once(
         once = depot.believes()
         assert once == balances([*COMMON, *MINE, *THEIRS, *OTHERS, *depot.sold])
         assert depot.rides() == rides([*COMMON, *MINE, *THEIRS, *OTHERS])
-        assert not resolutions(depot) & quarantine.UNRESOLVED
+        assert not resolutions(depot) & UNRESOLVED
         written = len(depot.own_facts())
         depot.restart()
         give_all(depot, everything)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from crdt.block import parse
 from crdt.facts import NEW_CARD, Delta, Kind
 from crdt.revocations import Revocations
-from crdt.store import quarantine
 from crdt.store.content import Content
+from crdt.store.resolutions import ADOPTED, UNDONE
 from tests.crdt.store.branches import COMMON, MINE, ONE, OTHER, THEIRS, as_of, facts
 from tests.crdt.store.depots import CARDS, EVERYTHING, HUB_EVENTS, TWICE, Depot
 from tests.crdt.store.fleet import added_up, card, deltas_of
@@ -61,12 +61,12 @@ def test_what_was_adopted_then_accepted_and_then_revoked_again_still_counts(
         go_back(depot)
     depot.revoke(AFTER)
     assert depot.believes() == balances([*once, *depot.sold])
-    assert resolutions(depot) == {quarantine.UNDONE}
+    assert resolutions(depot) == {UNDONE}
     depot.revoke(BEFORE)
     if identities > 2:
         go_back(depot)
     assert depot.believes() == balances([*once, *depot.sold])
-    assert resolutions(depot) == {quarantine.ADOPTED}
+    assert resolutions(depot) == {ADOPTED}
     depot.restart()
     assert depot.believes() == balances([*once, *depot.sold])
 
@@ -76,7 +76,7 @@ def test_what_was_taken_back_for_a_chain_that_is_revoked_is_booked_again(depot: 
     adopt_late(depot)
     depot.give(AGAIN)
     depot.rest()
-    assert resolutions(depot) == {quarantine.UNDONE}
+    assert resolutions(depot) == {UNDONE}
     depot.revoke(Revocations({**REPLACED.cut_offs, TWICE.key.replica: 0}, REPLACED.replaced))
     assert depot.believes() == balances([*COMMON, *MINE, *LATE])
 

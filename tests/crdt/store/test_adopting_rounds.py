@@ -14,6 +14,7 @@ from crdt.store import quarantine
 from crdt.store.adopting import Adopter
 from crdt.store.blocks import authors_of
 from crdt.store.hub import HubLedger
+from crdt.store.resolutions import REISSUED, SAID
 from crdt.store.rounds import BLOCKS_AT_ONCE
 from tests.crdt import world
 from tests.crdt.store.branches import (
@@ -64,7 +65,7 @@ def await_resolved(hub: HubLedger, hashes: set[bytes]) -> None:
     pause = threading.Event()
     for _ in range(PATIENCE_S * 100):
         kept = in_quarantine(hub).result()
-        if {entry.hash for entry in kept if entry.resolution == quarantine.REISSUED} == hashes:
+        if {entry.hash for entry in kept if entry.resolution == REISSUED} == hashes:
             return
         pause.wait(0.01)
     raise AssertionError(f"{[entry.resolution for entry in kept]}")
@@ -161,8 +162,8 @@ def test_what_was_said_is_looked_for_when_the_hub_starts(fleet: Fleet) -> None:
     again = [block.raw for block in now.blocks(as_of(THEIRS, now), [])]
     fleet.hub.merge(again, [now.certificate]).result()
     fleet.hub_database.write_and_wait(
-        lambda connection: quarantine.resolve(connection, [branch[0].hash], quarantine.SAID)
+        lambda connection: quarantine.resolve(connection, [branch[0].hash], SAID)
     )
     fleet.hub_database.close()
     fleet.open_hub()
-    resolved(fleet.hub, quarantine.REISSUED)
+    resolved(fleet.hub, REISSUED)

@@ -17,11 +17,12 @@ from crdt.errors import RefusalCode, Revoked
 from crdt.facts import Delta, Kind
 from crdt.ledger import Ledger
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
-from crdt.store import cutting, papers, quarantine
+from crdt.store import cutting, papers
 from crdt.store.completeness import Behind
 from crdt.store.cutting import Cut, cut_some
 from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import Change, HubLedger
+from crdt.store.resolutions import SAID
 from tests.crdt import world
 from tests.crdt.store.branches import COMMON, MINE, as_of, caught_up, facts, renewed
 from tests.crdt.store.depots import Depot
@@ -274,7 +275,7 @@ def test_of_a_replaced_identity_all_that_leaves_is_said_to_come_again(fleet: Fle
     assert fleet.hub.put_document(document(Revocations().with_replaced({one: CUT_OFF}))).result()
     at_rest(fleet.hub)
     entries = in_quarantine(fleet.hub).result()
-    assert [entry.resolution for entry in entries] == [quarantine.SAID] * (len(SIZES) - 1)
+    assert [entry.resolution for entry in entries] == [SAID] * (len(SIZES) - 1)
 
 
 def test_authors_that_lose_little_each_share_a_step(fleet: Fleet) -> None:

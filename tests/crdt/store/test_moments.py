@@ -13,8 +13,8 @@ from crdt.block import parse
 from crdt.errors import MisuseError
 from crdt.facts import MAX_AT_MS, CardId, Delta, Draft, Kind
 from crdt.revocations import Revocations
-from crdt.store import quarantine
 from crdt.store.hub import HubLedger
+from crdt.store.resolutions import ADOPTED
 from tests.crdt import world
 from tests.crdt.store.depots import EVERYTHING, SOLD_ON, Depot
 from tests.crdt.store.fleet import Fleet, card, deltas_of
@@ -49,7 +49,7 @@ def test_two_equal_sales_of_one_millisecond_that_are_lost_are_both_adopted(depot
     depot.restart()
     depot.adopt()
     assert depot.hub.balance(SOLD_ON).result() == 4_000
-    assert {entry.resolution for entry in in_quarantine(depot.hub).result()} == {quarantine.ADOPTED}
+    assert {entry.resolution for entry in in_quarantine(depot.hub).result()} == {ADOPTED}
 
 
 def test_what_was_adopted_is_of_a_moment_of_its_own_too(depot: Depot) -> None:

@@ -25,6 +25,7 @@ from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
 from crdt.store import quarantine
 from crdt.store.hub import Change, HubLedger
+from crdt.store.resolutions import OPEN
 from tests.crdt import world
 from tests.crdt.store.branches import renewed
 from tests.crdt.store.fleet import card
@@ -77,7 +78,7 @@ def test_invariant_5_a_fork_is_refused_proved_and_told_and_moves_no_money(hub: H
     assert errors(merge(hub, rival)) == [ForkDetected]
     assert before == (hub.digest().result(), hub.books().result(), hub.totals().result().position)
     (entry,) = in_quarantine(hub).result()
-    assert (entry.raw, entry.counted, entry.resolution) == (rival.raw, mine[1].raw, quarantine.OPEN)
+    assert (entry.raw, entry.counted, entry.resolution) == (rival.raw, mine[1].raw, OPEN)
     assert entry.proof is not None
     entry.proof.verify(ONE.certificate)
     (flag,) = hub.flags().result()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from crdt.facts import Delta, Kind
 from crdt.store.content import Content
-from crdt.store.quarantine import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
 from crdt.store.reckoning import Held, reckon, reckon_ride
+from crdt.store.resolutions import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
 from tests.crdt.store.branches import facts
 
 (FARE,) = facts((1, Kind.FARE, -250))

@@ -7,24 +7,25 @@ import pytest
 
 from crdt.facts import Kind
 from hub.block_entries import EntryRow
-from hub.daybook import AdjustmentRow, TerminalDay
+from hub.day_page import AdjustmentRow, TerminalDay
 from hub.evidence import (
     Allowance,
     FlagRow,
     OverdrawnRow,
     QuarantineRow,
     RestorationRow,
-    SilentRow,
     WaitingRow,
 )
 from hub.excerpt import Excerpt
 from hub.exposure import ExposureView
-from hub.overview import CardPage, TapRow, TerminalRow, Totals
+from hub.overview import CardPage, TapRow, Totals
 from hub.pages.forms import Form
 from hub.pages.gather import Held
 from hub.pages.notices import NOTICES
 from hub.pages.render import part
 from hub.settings_desk import SettingsView
+from hub.silent_row import SilentRow
+from hub.terminal_row import TerminalRow
 
 HOSTILE = [
     "<script>alert(1)</script>",

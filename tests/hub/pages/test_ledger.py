@@ -14,6 +14,7 @@ from crdt.pull import Pull
 from crdt.store import quarantine
 from crdt.store.blocks import NO_HEAD
 from crdt.store.quarantine import Quarantined
+from crdt.store.resolutions import ADOPTED, SAID
 from crdt.terminal_status import Status
 from hub import restoring
 from hub.excerpt import PAGE_ROWS
@@ -106,8 +107,8 @@ async def test_every_undecided_block_is_counted_however_many_a_page_shows(depot:
 
     def put(connection: Connection) -> None:
         quarantine.put(connection, entries, 1)
-        quarantine.resolve(connection, [entries[0].hash], quarantine.ADOPTED)
-        quarantine.resolve(connection, [entries[1].hash], quarantine.SAID)
+        quarantine.resolve(connection, [entries[0].hash], ADOPTED)
+        quarantine.resolve(connection, [entries[1].hash], SAID)
 
     await asyncio.wrap_future(depot.hub.database.write(put))
     async with operator(depot) as person:

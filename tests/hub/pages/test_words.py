@@ -6,8 +6,8 @@ from crdt.facts import MAX_CLOCK_ERROR_MS, Kind
 from hub.evidence import WaitingRow
 from hub.figures import span
 from hub.kindwords import kind_word
-from hub.overview import TerminalRow
 from hub.pages import words
+from hub.terminal_row import TerminalRow
 from hub.terminalwords import (
     State,
     by_urgency,
