@@ -109,6 +109,11 @@ class _Comparison:
             # again. It holds at once with that: it cuts off what only counts on because it is written again.
             held = ledger.document(REVOKED_DOCUMENT)
             listed = revoked_list.meet(self.promised.identity, ledger, self.papers or ())
+            if listed is not None:
+                ledger.put_document(listed)
+            # What they say is not written again, so it has to be here: a settlement may be long in coming.
+            for _replica, raws, certificates in self.kin:
+                ledger.merge(raws, certificates)
             done = ledger.concede(
                 certificate.replica,
                 blocks,

@@ -50,7 +50,8 @@ class Export:
         self._ledger = enrolment.ledger
         with terminal.syncing(self._identity):
             self._ledger.seal()
-            self.unsealed = self._ledger.status()["open"] if self._ledger.suspended else 0
+            waiting = self._ledger.status()["open"] if self._ledger.suspended else 0
+            self.unsealed = waiting + self._ledger.kept_back()
             """Taps that cannot be in the file: they wait for a new identity to seal them."""
             self._held = self._ledger.heads()
             self._list = revoked_list.newer_than(self._ledger, 0)
@@ -222,10 +223,10 @@ class Import:
     def _holds(self, raw: bytes) -> bool:
         """Whether a block that was no news is held, or is the very end of what is settled."""
         block = parse(raw)
-        replica, first_seq = block.header.replica, block.header.first_seq
-        if raw in self._ledger.blocks_after(first_seq - 1, 1, replica):
-            return True
-        return self._ledger.settled_frontier([replica]).get(replica) == block.head
+        replica = block.header.replica
+        return (
+            self._ledger.holds(block) or self._ledger.settled_frontier([replica]).get(replica) == block.head
+        )
 
     def _tell(self, refused: Sequence[RefusedInput]) -> None:
         """Note these, and where the quarantine has them: what is there is not missing."""

@@ -43,11 +43,18 @@ class GivingWay:
         self._overtaken = 0
         self.conceded: set[ReplicaId] = set()
         self.renewed = False
+        self._refused = False  # a new identity, in this run
 
     @property
     def contested(self) -> set[ReplicaId]:
         """Chains that `heal` has to look at before more is sent or installed."""
         return set(self._contested)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the hub has said in this run that the terminal was replaced, and was not asked for the next
+        identity so far."""
+        return self._run.ledger.was_replaced and not (self.renewed or self._refused)
 
     async def refused(self, replica: ReplicaId, after: Head, error: UplinkError) -> None:
         """The hub did not take blocks after its head: one of ours may have to give way, others are a note."""
@@ -179,6 +186,7 @@ class GivingWay:
                 raise _needs_identity()  # noqa: TRY301 - as when the hub gives none
             exchange = await self._renew(await run.use(run.ledger.reissued))
         except UplinkError as error:
+            self._refused = True
             run.give_up(before, error)
             return False
         promised = run.terminal.promised

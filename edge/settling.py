@@ -30,6 +30,8 @@ class Settling:
     async def take(self, page: Page) -> bool:
         """Install a verified page and those that follow it; True when the last one is, or is not to be had.
         Raises UplinkError, StoreError."""
+        if self._run.ledger.was_replaced:
+            return True  # it is for who writes again what this identity has
         if page.restarts:
             await self._say_what_it_replaces(page.signer)
         left = PAGES_AT_A_TIME
@@ -41,8 +43,6 @@ class Settling:
             if following is None:
                 return False
             page = following
-        if self._run.ledger.was_replaced:
-            return True  # it is for who writes again what this identity has
         return await self._forks.check(page) and await self._install(page)
 
     async def _install_and_ask(self, page: Page) -> Page | None:

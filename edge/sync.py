@@ -109,6 +109,8 @@ class Sync:
                 continue
             pushed = await self._pushing.push(answer.hello.frontier)
             settled = await self._take(answer.messages)
+            if self._forks.is_due:
+                continue
             await self._give_document()
             if settled and not pushed and not self._forks.contested:
                 if self.retry and await self._safekeeping.bring_back():

@@ -12,12 +12,11 @@ from sqlalchemy import Connection, bindparam, select, update
 from crdt.certificate import AuthorCertificate
 from crdt.errors import ForeignFleet, MisuseError, StoreFailed
 from crdt.facts import ReplicaId
-from crdt.store import blocks, segment
+from crdt.store import blocks, papers, segment
 from crdt.store.authors import Authors
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
-from crdt.store.other_lives import other_lives
 from crdt.store.reissue import check_permitted
 from crdt.store.settled import STANDING_COLUMNS, Standing
 from crdt.store.sql import Bulk
@@ -68,7 +67,7 @@ def start(
         for name, value in secrets.items():
             database.secrets.put(connection, name, value)
         former = database.owner()
-        if begins or not isinstance(former, Memory) or other_lives(connection, certificate.replica):
+        if begins or not isinstance(former, Memory) or former.held.left_out:  # it counts from now on
             former, memory = None, Memory.load(connection, certificate.replica)
         else:
             memory = Memory.begin_succession(connection, certificate.replica)
@@ -124,9 +123,15 @@ def _first(connection: Connection, certificate: AuthorCertificate, restored: boo
 
 
 def _take_over(connection: Connection, certificate: AuthorCertificate, suspended: bool) -> None:
-    """What a suspended identity could not seal any more becomes the new one's."""
+    """What a suspended identity could not seal any more becomes the new one's.
+
+    It is suspended as well where it has ended, or where blocks of it are here: another copy of this storage
+    has taken it up before, and may have sealed more.
+    """
     if suspended:
         check_permitted(connection, certificate)
     elif not segment.is_empty(connection):
         raise MisuseError("seal the open taps with the old key before a new one takes the ledger over")
-    connection.execute(update(TERMINAL).values(replica=certificate.replica, suspended=0))
+    replica = certificate.replica
+    ended = replica in papers.revocations(connection).cut_offs or blocks.heads_of(connection, [replica])
+    connection.execute(update(TERMINAL).values(replica=replica, suspended=int(bool(ended))))

@@ -94,7 +94,7 @@ class Chore(Generic[S]):
         with self._mutex:
             self._failed_s = None if good else self._clock()
             done = step.result() if good else None
-            self._running = done is not None and (self._again or done.more)
+            self._running = done is not None and (self._again or done.more) and not self._ended
             self._again = False
             if not self._running:
                 return

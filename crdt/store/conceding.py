@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -27,7 +28,7 @@ from crdt.store.content import Content
 from crdt.store.fares import fares_of
 from crdt.store.identities import own_replicas
 from crdt.store.memory import Memory, Snapshot, read_snapshot
-from crdt.store.other_lives import is_repeated
+from crdt.store.other_lives import lives_of_replaced
 from crdt.store.owned import Owned
 
 MAX_PLANS: Final = 8
@@ -97,7 +98,8 @@ class Conceding:
             if not papers.put_document(connection, document):
                 return None
             less = self._cut_off(connection, revoked)
-            return read_snapshot(connection, self._replica, count=less or is_repeated(connection))
+            anew = less or self._memory.held.left_out or lives_of_replaced(connection)
+            return read_snapshot(connection, self._replica, count=bool(anew))
 
         def after(snapshot: Snapshot | None) -> None:
             if snapshot is not None:
@@ -109,12 +111,16 @@ class Conceding:
         """Plan beside the taps, put what is written again where it does not show yet, and then do the rest
         at once, with peers to forget. None, and no change, where the plan was out of date by then."""
         head, rows = self._memory.open()
-        basis, local = self._store.read(
-            lambda connection: (plans.look(connection, hub, self._replica), plans.held(connection, hub))
+        basis, local, said = self._store.read(
+            lambda connection: (
+                basis := plans.look(connection, hub, self._replica),
+                plans.held(connection, hub),
+                reissue.said_here(connection, hub, basis.lives),
+            )
         )
         if basis.writer != head:
             return None
-        plan = plans.planned(hub, self._replica, basis, local, rows)
+        plan = plans.planned(replace(hub, elsewhere=hub.elsewhere | said), self._replica, basis, local, rows)
         hidden = self._hidden(plan)
 
         def work(connection: Connection) -> _Done | None:
@@ -124,7 +130,7 @@ class Conceding:
             stored, _ = self._authors.store(connection, [self._authors.seen[hub.replica]], refused)
             added = plans.carry_out(connection, hub.replica, plan, hidden, self._memory.noted_ms)
             less = self._kept(connection, hub.listed)
-            gained = None if less or is_repeated(connection) else plan.gained
+            gained = None if less or self._memory.held.left_out else plan.gained
             snapshot = read_snapshot(connection, self._replica, count=gained is None)
             return _Done(added, snapshot, gained or (), stored)
 
@@ -132,7 +138,8 @@ class Conceding:
             if done is not None:
                 self._authors.remember(done.stored)
                 gone = {*plan.again.gone}
-                self._memory.conceded(done.snapshot, forget, fares, done.gained, gone, done.added)
+                forgotten = {*forget, *self._other_lives_believed()}
+                self._memory.conceded(done.snapshot, forgotten, fares, done.gained, gone, done.added)
 
         fares = [fare for columns in hub.facts for fare in fares_of(columns)]
         if self._store.write(work, after) is None:

@@ -21,7 +21,7 @@ from crdt.block import Block
 from crdt.errors import ChainBroken, RefusalCode
 from crdt.facts import MAX_SEQ, Delta, ReplicaId
 from crdt.forks import contradict, unheld
-from crdt.frontier import Head
+from crdt.frontier import Frontier, Head
 from crdt.store import papers, quarantine, reissue, segment
 from crdt.store.blocks import (
     NO_CHAIN,
@@ -31,6 +31,7 @@ from crdt.store.blocks import (
     Span,
     chains_of,
     facts_of,
+    heads_of,
     overlapping,
     put_heads,
     store_blocks,
@@ -39,6 +40,7 @@ from crdt.store.blocks import (
 from crdt.store.canonical import Canonical
 from crdt.store.content import Content
 from crdt.store.identities import own_replicas
+from crdt.store.other_lives import lives_held
 from crdt.store.quarantine import Quarantined
 from crdt.store.reissue import NOTHING_AGAIN, Again
 from crdt.store.resolutions import OPEN, REISSUED
@@ -64,6 +66,7 @@ class Basis(NamedTuple):
     last_seq: int  # the hub never takes more of the chain
     is_for_review: bool
     aside: Sequence[Quarantined]  # what a list of revocations took out, to be written again
+    lives: Frontier  # of the writer's chain: what is held here of other lives of the terminal
 
 
 class Plan(NamedTuple):
@@ -97,6 +100,7 @@ def look(connection: Connection, hub: Canonical, writer: ReplicaId) -> Basis:
         revoked.cut_offs.get(replica, hub.head.seq) if hub.ended else MAX_SEQ,
         review,
         reissue.set_aside(connection, replica) if mine and hub.ended and not review else [],
+        heads_of(connection, sorted(lives_held(connection, writer))) if replica == writer else {},
     )
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from crdt.block import Block
 from crdt.columns import Columns
 from crdt.facts import CardId, CardState, Kind, ReplicaId
 from crdt.frontier import Head
@@ -33,6 +34,7 @@ class Held:
         self.count = 0  # deltas
         self.sum_minor = 0  # of all of them, openings included
         self.openings_minor = 0  # of the openings among them
+        self.left_out = 0  # deltas of other lives of who writes here, which it has written as well
 
     def state(self, card: CardId) -> CardState:
         """What is held of a card."""
@@ -58,6 +60,20 @@ class Held:
         self.sum_minor += columns.total_minor()
         self.openings_minor += columns.openings_minor()
 
+    def add_block(self, block: Block, columns: Columns, included: int, repeated: Repeated) -> None:
+        """Hold what a block contains after `included`, but for what is repeated."""
+        replica, first_seq = block.header.replica, block.header.first_seq
+        is_life = replica in repeated.lives
+        if first_seq > included and not is_life:
+            self.add_columns(columns)
+            return
+        # The settlement ends within this block, as only another hub's can; or it is another life's.
+        beyond = [fact for fact in columns.deltas(replica, first_seq) if fact.seq > included]
+        new = repeated.left_of(beyond) if is_life else beyond
+        self.left_out += len(beyond) - len(new)
+        for fact in new:
+            self.add(fact.card, fact.kind, fact.amount_minor)
+
     def _add_opening(self, card: CardId, amount_minor: int) -> None:
         self.sums.setdefault(card, 0)
         self.openings[card] = max(self.openings.get(card, 0), amount_minor)
@@ -74,23 +90,11 @@ def held_beyond(
     for replica, head in heads_of(connection).items():
         included = settled.get(replica, NO_HEAD).seq
         if included < head.seq:
-            _add_chain(held, connection, replica, included, repeated)
+            for block in stored_blocks(connection, replica, included):
+                held.add_block(block, facts_of(block), included, repeated)
     for _seq, card, kind, amount_minor, *_ in segment:
         held.add(CardId(card), kind, amount_minor)
     return held
-
-
-def _add_chain(
-    held: Held, connection: Connection, replica: ReplicaId, included: int, repeated: Repeated
-) -> None:
-    for block in stored_blocks(connection, replica, included):
-        columns = facts_of(block)
-        if block.header.first_seq > included and replica not in repeated.lives:
-            held.add_columns(columns)
-        else:  # the settlement ends within this block, as only another hub's can; or it is another life's
-            beyond = [fact for fact in columns.deltas(replica, block.header.first_seq) if fact.seq > included]
-            for fact in repeated.left_of(beyond) if replica in repeated.lives else beyond:
-                held.add(fact.card, fact.kind, fact.amount_minor)
 
 
 class RecentFares:

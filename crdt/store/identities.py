@@ -27,9 +27,9 @@ def is_suspended(connection: Connection) -> bool:
 
 
 def writer_replaced(connection: Connection) -> ReplicaId | None:
-    """Who writes here, where a list of revocations has ended it and another identity of its terminal is to
-    write again what the hub lacks; else None."""
+    """Who writes here, where a list of revocations says that its terminal goes on as another identity, since
+    its storage was put back; else None."""
     if not is_suspended(connection):
         return None
     writer = ReplicaId(_WRITER.value(connection))
-    return writer if writer in papers.revocations(connection).written_again else None
+    return writer if writer in papers.revocations(connection).replaced else None

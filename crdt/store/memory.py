@@ -16,17 +16,18 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
+from crdt.block import Block
 from crdt.columns import Columns
 from crdt.facts import CardId, CardView, Delta, Kind, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import OVERDRAWN, REFUSED, UNMET
 from crdt.store import papers, segment
 from crdt.store.authorship import FOREIGN, OWN
-from crdt.store.blocks import NO_CHAIN, Chain, SegmentRow, chains_of
+from crdt.store.blocks import NO_CHAIN, NO_HEAD, Chain, SegmentRow, chains_of
 from crdt.store.fares import Fare, nearest, recent_facts
 from crdt.store.held import FARE, Held, RecentFares, held_beyond
 from crdt.store.identities import is_suspended
-from crdt.store.other_lives import repeated
+from crdt.store.other_lives import Repeated, repeated
 from crdt.store.peers_open import PeersOpen
 from crdt.store.schema import BLOCK, QUARANTINE
 from crdt.store.settled import SettledRow, Standing, read_standing, settled_heads
@@ -61,7 +62,7 @@ class Memory:
     last_place: int  # after which the next row of it stands
     suspended: bool
     revoked: bool  # whether an operator has ended this replica, as far as it has heard
-    was_replaced: bool  # whether another identity of its terminal is to write again what the hub lacks of it
+    was_replaced: bool  # whether it has ended as storage was put back, and its terminal goes on as another
     standing: Standing
     held: Held
     foreign_blocks: int
@@ -77,6 +78,7 @@ class Memory:
         self.last_at_ms: int | None = None  # the time of the last delta written here, by whichever identity
         self.segment = rows
         self.held = Held()
+        self.revision = 0  # how often the chains that are written here may have become others, or ended
         self._take(snapshot)
 
     @classmethod
@@ -154,23 +156,22 @@ class Memory:
                 self.last_place = head.seq
 
     def merged(
-        self, facts: Iterable[Columns], fares: Iterable[Fare], heads: Frontier, foreign: int, quarantined: int
+        self,
+        given: Iterable[tuple[Block, Columns]],
+        repeated: Repeated,
+        fares: Iterable[Fare],
+        heads: Frontier,
+        foreign: int,
+        quarantined: int,
     ) -> None:
         """These blocks of others were committed, up to these heads. None of it was settled."""
         with self.mutex:
-            for columns in facts:
-                self.held.add_columns(columns)
+            for block, columns in given:
+                self.held.add_block(block, columns, NO_HEAD.seq, repeated)
             self._hear(fares)
             self.believed.sealed(heads)
             self.foreign_blocks += foreign
             self.quarantined = quarantined
-
-    def counted_anew(self, snapshot: Snapshot, fares: Iterable[Fare], heads: Frontier) -> None:
-        """These fares were committed up to these heads, and some of the blocks say what is counted by now."""
-        with self.mutex:
-            self._replaced(snapshot, ())
-            self._hear(fares)
-            self.believed.sealed(heads)
 
     def stands(self, standing: Standing) -> None:
         """Staging moved on, or housekeeping did."""
@@ -243,6 +244,7 @@ class Memory:
         self.believed.sealed(snapshot.settled)
 
     def _take(self, snapshot: Snapshot) -> None:
+        self.revision += 1
         self.head = snapshot.chain.head
         self.suspended = snapshot.suspended
         self.revoked = snapshot.revoked
@@ -270,7 +272,7 @@ def read_snapshot(connection: Connection, replica: ReplicaId, *, count: bool = T
         chain=chains_of(connection, [replica]).get(replica, NO_CHAIN),
         suspended=is_suspended(connection),
         revoked=replica in revocations.revoked,
-        was_replaced=replica in revocations.written_again,
+        was_replaced=replica in revocations.replaced,
         standing=standing,
         settled=settled,
         held=held_beyond(connection, settled, (), repeated(connection, settled)) if count else None,

@@ -7,14 +7,15 @@ as well counts once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
-from crdt.facts import Delta, ReplicaId
+from crdt.columns import Columns
+from crdt.facts import CardId, Delta, ReplicaId
 from crdt.frontier import Frontier
 from crdt.store import segment
 from crdt.store.blocks import NO_HEAD, authors_of, facts_of, heads_of, stored_blocks
@@ -36,33 +37,62 @@ class Repeated(NamedTuple):
 NOTHING_REPEATED: Final = Repeated()
 
 
-def other_lives(
-    connection: Connection, writer: ReplicaId, among: Iterable[AuthorCertificate] | None = None
+def lives_held(connection: Connection, writer: ReplicaId) -> set[ReplicaId]:
+    """Other lives of who writes here, of whom something is held."""
+    return _among(connection, writer, authors_of(connection, list(heads_of(connection))).values())
+
+
+def lives_of_replaced(
+    connection: Connection, among: Iterable[AuthorCertificate] | None = None
 ) -> set[ReplicaId]:
-    """Those of whom something is held, or of these authors, that are other lives of who writes here."""
-    authors = authors_of(connection, list(heads_of(connection))).values() if among is None else among
+    """Other lives of a writer that was replaced: those of whom something is held, or of these authors."""
+    writer = writer_replaced(connection)
+    if writer is None:
+        return set()
+    return lives_held(connection, writer) if among is None else _among(connection, writer, among)
+
+
+def written(connection: Connection, settled: Frontier) -> AbstractSet[Content]:
+    """What a writer that was replaced has written beyond these settled heads, which they may say again."""
+    writer = writer_replaced(connection)
+    return frozenset() if writer is None else _written(connection, writer, settled, None)
+
+
+def repeated(connection: Connection, settled: Frontier) -> Repeated:
+    """What those held say again of it."""
+    writer = writer_replaced(connection)
+    lives = set() if writer is None else lives_held(connection, writer)
+    if writer is None or not lives:
+        return NOTHING_REPEATED
+    said: set[tuple[CardId, int]] = set()
+    for life in lives:
+        for block in stored_blocks(connection, life, settled.get(life, NO_HEAD).seq):
+            said.update(_moments(facts_of(block)))
+    return Repeated(lives, _written(connection, writer, settled, said))
+
+
+def _among(connection: Connection, writer: ReplicaId, authors: Iterable[AuthorCertificate]) -> set[ReplicaId]:
     terminal = authors_of(connection, [writer])[writer].terminal
     return {one.replica for one in authors if one.terminal == terminal} - own_replicas(connection)
 
 
-def is_repeated(connection: Connection, by: Collection[AuthorCertificate] | None = None) -> bool:
-    """Whether another life, of all held or of these authors, may repeat what is written here."""
-    writer = None if by is not None and not by else writer_replaced(connection)
-    return writer is not None and bool(other_lives(connection, writer, by))
+def _written(
+    connection: Connection,
+    writer: ReplicaId,
+    settled: Frontier,
+    moments: AbstractSet[tuple[CardId, int]] | None,
+) -> AbstractSet[Content]:
+    """`moments`: cards and times; only blocks and open facts with one of them, as there are many others."""
+    found: set[Content] = set()
+    for block in stored_blocks(connection, writer, settled.get(writer, NO_HEAD).seq):
+        columns = facts_of(block)
+        if moments is None or not moments.isdisjoint(_moments(columns)):
+            found.update(map(Content.of, columns.deltas(writer, block.header.first_seq)))
+    for row in segment.read(connection):
+        if moments is None or (row[1], row[4]) in moments:
+            found.add(Content.of_row(row[1:]))
+    return frozenset(found)
 
 
-def repeated(
-    connection: Connection, settled: Frontier, by: Iterable[AuthorCertificate] | None = None
-) -> Repeated:
-    """What other lives, of all held or of these authors, may repeat of what is beyond these settled heads."""
-    writer = writer_replaced(connection)
-    lives = set() if writer is None else other_lives(connection, writer, by)
-    if writer is None or not lives:
-        return NOTHING_REPEATED
-    sealed = (
-        delta
-        for block in stored_blocks(connection, writer, settled.get(writer, NO_HEAD).seq)
-        for delta in facts_of(block).deltas(writer, block.header.first_seq)
-    )
-    unsealed = (Content.of_row(row[1:]) for row in segment.read(connection))
-    return Repeated(lives, frozenset([*map(Content.of, sealed), *unsealed]))
+def _moments(columns: Columns) -> Iterator[tuple[CardId, int]]:
+    return zip(columns.cards.values(), columns.times.values(), strict=True)

@@ -32,8 +32,10 @@ def answer(connection: Connection, want: Want, max_bytes: int) -> list[Certifica
     lacking = [replica for replica in asked if heads[replica].seq > want.after.get(replica, 0)]
     first = _first_after(connection, lacking, want)
     frames: list[CertificateFrame | BlockFrame] = []
+    cut_off = _cut_off(connection)
     for replica in sorted(lacking, key=lambda each: (first.get(each, 0) > want.after.get(each, 0) + 1, each)):
-        raws = blocks_of(connection, replica, want.after.get(replica, 0), max(1, max_bytes))
+        raws = blocks_after(connection, replica, want.after.get(replica, 0), max(1, max_bytes))
+        raws = _passable(raws, replica, cut_off)
         if not raws:
             continue
         if frames and len(raws[0]) > max_bytes:
@@ -48,11 +50,7 @@ def answer(connection: Connection, want: Want, max_bytes: int) -> list[Certifica
 
 def blocks_of(connection: Connection, replica: ReplicaId, seq: int, max_bytes: int) -> list[bytes]:
     """See blocks.blocks_after. What a list of revocations cuts off of who writes here nobody would take."""
-    raws = blocks_after(connection, replica, seq, max_bytes)
-    if replica != writer_replaced(connection):
-        return raws
-    until = papers.revocations(connection).cut_offs[replica]
-    return [raw for raw in raws if parse(raw).last_seq <= until]
+    return _passable(blocks_after(connection, replica, seq, max_bytes), replica, _cut_off(connection))
 
 
 def lacking(connection: Connection) -> dict[ReplicaId, int]:
@@ -89,6 +87,18 @@ def shortened(connection: Connection, given: Sequence[Block]) -> list[ShortBlock
         BlockFrame(block.raw) if short is None else ShortBlockFrame(short)
         for block, short in zip(given, shorts, strict=True)
     ]
+
+
+def _cut_off(connection: Connection) -> tuple[ReplicaId, int] | None:
+    """Of who writes here, if it was replaced."""
+    writer = writer_replaced(connection)
+    return None if writer is None else (writer, papers.revocations(connection).cut_offs[writer])
+
+
+def _passable(raws: list[bytes], replica: ReplicaId, cut_off: tuple[ReplicaId, int] | None) -> list[bytes]:
+    if cut_off is None or cut_off[0] != replica:
+        return raws
+    return [raw for raw in raws if parse(raw).last_seq <= cut_off[1]]
 
 
 def _first_after(connection: Connection, replicas: Sequence[ReplicaId], want: Want) -> dict[ReplicaId, int]:

@@ -13,10 +13,11 @@ from sqlalchemy import Connection
 
 from crdt.certificate import AuthorCertificate
 from crdt.errors import NotPermitted, RefusalCode
-from crdt.facts import CardId, Delta, ReplicaId
+from crdt.facts import MAX_SEQ, CardId, Delta, ReplicaId
 from crdt.frontier import Head
-from crdt.store import quarantine, segment
+from crdt.store import papers, quarantine, segment
 from crdt.store.blocks import SegmentRow, facts_of, stored_blocks
+from crdt.store.canonical import Canonical
 from crdt.store.content import Content
 from crdt.store.evidence import DELIVERED, TOLD
 from crdt.store.quarantine import Quarantined
@@ -51,6 +52,20 @@ def cards_at_stake(connection: Connection, replica: ReplicaId, after_seq: int) -
     blocks = [*stored_blocks(connection, replica, after_seq), *(entry.block for entry in entries)]
     cards = {card for block in blocks for card in facts_of(block).cards.ids}
     return cards | {CardId(row[1]) for row in segment.read(connection)}
+
+
+def said_here(connection: Connection, hub: Canonical, lives: Iterable[ReplicaId]) -> set[Content]:
+    """What these say of those cards that is held here, and counts by the newest list: the hub may lack it."""
+    cut_offs = papers.revocations(connection, hub.listed).cut_offs
+    cards: set[CardId] | None = None
+    found: set[Content] = set()
+    for life in lives:
+        cards = cards_at_stake(connection, hub.replica, hub.after_seq) if cards is None else cards
+        for block in stored_blocks(connection, life, 0):
+            if block.last_seq <= cut_offs.get(life, MAX_SEQ):
+                deltas = facts_of(block).deltas(life, block.header.first_seq)
+                found.update(Content.of(delta) for delta in deltas if delta.card in cards)
+    return found
 
 
 def set_aside(connection: Connection, replica: ReplicaId) -> list[Quarantined]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -16,9 +18,10 @@ from crdt.open_segment import OpenSegment
 from crdt.store import relay, segment
 from crdt.store.admission import Prepared, prepare
 from crdt.store.authors import Authors
+from crdt.store.content import Content
 from crdt.store.fares import fares_of
-from crdt.store.memory import Memory, Snapshot, read_snapshot
-from crdt.store.other_lives import NOTHING_REPEATED, Repeated, is_repeated, repeated
+from crdt.store.memory import Memory
+from crdt.store.other_lives import Repeated, lives_of_replaced, written
 from crdt.store.owned import Owned
 from crdt.store.relay import Taken
 from crdt.store.settled import read_standing, settled_heads
@@ -32,6 +35,7 @@ class Relaying:
         self._memory = memory
         self._authors = authors
         self._replica = replica
+        self._mine = _Reading(store, memory)
 
     def merge(self, given: Iterable[bytes], certificates: Iterable[AuthorCertificate]) -> MergeReport:
         """See TerminalLedger.merge."""
@@ -61,8 +65,7 @@ class Relaying:
             raise UnknownAuthor("an open segment is from a peer whose certificate is known")
         facts, believed = relay.open_facts(author, segment), list[bool]()
         while not believed:
-            known = self._repeated_by(author) if self._memory.was_replaced else NOTHING_REPEATED
-            self._believe(author, segment, facts, known, believed)
+            self._believe(author, segment, facts, self._mine.read(), believed)
         return believed[0]
 
     def forget(self, replicas: Iterable[ReplicaId]) -> None:
@@ -75,54 +78,63 @@ class Relaying:
         author: AuthorCertificate,
         segment: OpenSegment,
         facts: Sequence[Delta],
-        known: Repeated,
+        mine: Mine,
         believed: list[bool],
     ) -> None:
-        """`known`: what of it may be written here as well. If that was out of date, nothing is done."""
+        """Nothing is done where `mine` was out of date by then."""
         replica = author.replica
-        new = known.left_of(facts) if known.lives else facts
 
-        def work(connection: Connection) -> tuple[bool, Head | None]:
+        def work(connection: Connection) -> tuple[Head | None, Repeated] | None:
+            if self._memory.revision != mine.revision:
+                return None
             head = relay.follows(connection, author, segment, facts)
-            return is_repeated(connection, [author]) == bool(known.lives), head
+            return head, Repeated(lives_of_replaced(connection, [author]), mine.facts)
 
-        def after(done: tuple[bool, Head | None]) -> None:
-            right, head = done
+        def after(done: tuple[Head | None, Repeated] | None) -> None:
+            if done is None:
+                return
+            head, known = done
+            new = known.left_of(facts) if known.lives else facts
             with self._memory.mutex:
                 here = [] if head is None else [fact for fact in new if fact.seq > head.seq]
-                if right:
-                    believed.append(head is not None and self._memory.believed.hear(replica, here))
-                    self._memory.believed.forget(self._replaced([replica]))
+                believed.append(head is not None and self._memory.believed.hear(replica, here))
+                self._memory.believed.forget(self._replaced([replica]))
 
         self._store.write(work, after)
 
     def _merge(self, part: Prepared) -> Taken:
-        def work(connection: Connection) -> tuple[Taken, Snapshot | None]:
+        while True:
+            taken = self._merge_unless_late(part, self._mine.read())
+            if taken is not None:
+                return taken
+
+    def _merge_unless_late(self, part: Prepared, mine: Mine) -> Taken | None:
+        """None, and no change, where `mine` was out of date by then."""
+
+        def work(connection: Connection) -> tuple[Taken, Repeated] | None:
+            if self._memory.revision != mine.revision:
+                return None
             noted_ms = self._memory.noted_ms
             taken = relay.take_in(connection, self._authors, part, self._replica, noted_ms)
             some = {block.header.replica for block in taken.blocks}
-            anew = is_repeated(connection, [self._authors.seen[replica] for replica in some])
-            return taken, read_snapshot(connection, self._replica) if anew else None
+            authors = [self._authors.seen[replica] for replica in some]
+            lives = lives_of_replaced(connection, authors) if authors else frozenset[ReplicaId]()
+            return taken, Repeated(lives, mine.facts)
 
-        def after(done: tuple[Taken, Snapshot | None]) -> None:
-            taken, snapshot = done
+        def after(done: tuple[Taken, Repeated] | None) -> None:
+            if done is None:
+                return
+            taken, known = done
             self._authors.remember(taken.admitted.authors)
             fares = [fare for columns in taken.facts for fare in fares_of(columns)]
-            if snapshot is None:
-                self._memory.merged(taken.facts, fares, taken.heads, taken.foreign, taken.quarantined)
-            else:
-                self._memory.counted_anew(snapshot, fares, taken.heads)
+            given = zip(taken.blocks, taken.facts, strict=True)
+            self._memory.merged(given, known, fares, taken.heads, taken.foreign, taken.quarantined)
             self.forget(self._replaced({block.header.replica for block in taken.blocks}))
             if taken.suspended:
                 self._memory.suspend()
 
-        return self._store.write(work, after)[0]
-
-    def _repeated_by(self, author: AuthorCertificate) -> Repeated:
-        def look(connection: Connection) -> Repeated:
-            return repeated(connection, settled_heads(connection, read_standing(connection)), [author])
-
-        return self._store.read(look)
+        done = self._store.write(work, after)
+        return None if done is None else done[0]
 
     def _replaced(self, replicas: Collection[ReplicaId]) -> list[ReplicaId]:
         """Peers believed that are other identities of the terminals of these: they have been replaced.
@@ -133,3 +145,30 @@ class Relaying:
         terminals = {seen[replica].terminal for replica in replicas}
         before = [replica for replica in self._memory.believed.replicas if replica not in replicas]
         return [replica for replica in before if seen[replica].terminal in terminals]
+
+
+class Mine(NamedTuple):
+    """What a writer that was replaced has written beyond the settlement; nothing where it was not."""
+
+    revision: int  # of the memory, for which it holds
+    facts: AbstractSet[Content] = frozenset()
+
+
+class _Reading:
+    """Reads that beside the taps, and once: of a month of them it is a second of work."""
+
+    def __init__(self, store: Owned, memory: Memory) -> None:
+        self._store = store
+        self._memory = memory
+        self._mine = Mine(-1)
+
+    def read(self) -> Mine:
+        """As of now; taps that come later are nobody else's."""
+        revision, mine = self._memory.revision, self._mine
+        if mine.revision != revision:
+            facts = self._store.read(self._look) if self._memory.was_replaced else frozenset[Content]()
+            self._mine = mine = Mine(revision, facts)
+        return mine
+
+    def _look(self, connection: Connection) -> AbstractSet[Content]:
+        return written(connection, settled_heads(connection, read_standing(connection)))

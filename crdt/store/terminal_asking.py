@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from crdt.block import parse
+from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
 from crdt.cursor import Cursor
 from crdt.documents import SignedDocument
-from crdt.facts import Books, CardId, Delta, ReplicaId
+from crdt.facts import MAX_SEQ, Books, CardId, Delta, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, ShortBlockFrame, Want
 from crdt.frontier import MAX_FRONTIER, Head, leading
 from crdt.revocations import Revocations
@@ -55,8 +55,9 @@ class TerminalReader:
 
     @property
     def was_replaced(self) -> bool:
-        """Whether that list says that another identity of the terminal is to go on, and to write again what
-        the hub lacks of this one. All of it counts here until then, and nothing is installed."""
+        """Whether that list says that the terminal goes on as another identity, as its storage was put back.
+        Nothing is installed until then; and unless it was `revoked` as well, all that it wrote counts until
+        the next one writes again what the hub lacks."""
         return self._memory.was_replaced
 
     def settled(self) -> tuple[bytes, int, Cursor]:
@@ -131,6 +132,22 @@ class TerminalReader:
         """
         author = self.replica if replica is None else replica
         return self._store.read(lambda connection: passing_on.blocks_of(connection, author, seq, max_bytes))
+
+    def kept_back(self) -> int:
+        """How many sealed facts that this replica wrote and that count here are handed on to nobody, because
+        they lie beyond its cut-off: the next identity writes them again."""
+        until = MAX_SEQ if self.revoked else self.revocations().cut_offs.get(self.replica, MAX_SEQ)
+        return max(0, self.own_head().seq - until)
+
+    def holds(self, block: Block) -> bool:
+        """Whether the record has this very block."""
+        replica, first_seq = block.header.replica, block.header.first_seq
+        return self._store.read(
+            lambda connection: any(
+                span.hash == block.hash
+                for span in blocks.overlapping(connection, replica, first_seq, block.last_seq)
+            )
+        )
 
     def authors(self) -> Mapping[ReplicaId, AuthorCertificate]:
         """The certificates of all authors met, which verify the blocks held; from memory, at no cost.

@@ -6,6 +6,7 @@ The hub's chain counts; what it lacks is written again under a new identity, in 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,14 @@ class Line:
         self.said += 1
         if self.said == self.lose:
             raise HubUnreachable("The answer was lost.")
+
+
+class Leaving(Line):
+    """The bus leaves the depot as soon as its terminal is another."""
+
+    def _arrive(self) -> None:
+        if enrolled(self.terminal).identity.replica != self.began_as:
+            raise HubUnreachable("The hub is out of reach.")
 
 
 async def restored(
@@ -297,14 +306,6 @@ async def test_a_peer_that_comes_to_the_hub_after_the_renewal_doubles_nothing(
         await asyncio.to_thread(opened.close)
 
 
-class Leaving(Line):
-    """The bus leaves the depot as soon as its terminal is another."""
-
-    def _arrive(self) -> None:
-        if enrolled(self.terminal).identity.replica != self.began_as:
-            raise HubUnreachable("The hub is out of reach.")
-
-
 @pytest.mark.parametrize("line", [Line, Leaving])
 @pytest.mark.parametrize("asked_by", ["rear", "front"])
 async def test_what_is_written_again_counts_once_at_a_door_without_a_hub(
@@ -361,6 +362,56 @@ async def test_a_list_that_comes_before_the_new_identity_takes_nothing_from_a_vi
     assert (outcome.complete, outcome.renewed) == (True, True)
     assert await balances(hub) == [750, 500, 0]
     assert await agree(put_back, hub)
+
+
+@pytest.mark.parametrize("line", [Line, Leaving])
+async def test_what_another_life_has_written_again_counts_until_a_settlement_says_so(
+    paired: Terminal, database: Database, hub: TestHub, tmp_path: Path, line: type[Line]
+) -> None:
+    """Invariant 6: a copy does not write LATE again, which was open in it and the original has at the hub.
+
+    It hears that it was replaced, goes on as another, and never lacks it, also when the bus leaves then.
+    """
+    original = Line(hub, paired)
+    await asyncio.to_thread(ride, paired, EARLY)
+    await original.sync()
+    await asyncio.to_thread(ride, paired, LATE)
+    image = await asyncio.to_thread(copied, database, tmp_path)
+    opened = await asyncio.to_thread(Database.open, image, KEY, layout=TERMINAL_LAYOUT)
+    try:
+        copy = await asyncio.to_thread(Terminal, opened, None)
+        await asyncio.to_thread(enrolled(paired).ledger.suspend)
+        assert (await original.sync()).renewed
+        watched = Watched(line(hub, copy))
+        with contextlib.suppress(HubUnreachable):
+            assert (await watched.sync()).renewed, "in the run that hears of it"
+        assert watched.views == {750}
+        assert enrolled(copy).identity.replica != watched.line.began_as
+        assert (await asyncio.to_thread(enrolled(copy).ledger.view, LATE)).balance_minor == 750
+        assert await balances(hub) == [750, 750, 0]
+    finally:
+        await asyncio.to_thread(opened.close)
+
+
+@dataclass
+class Watched:
+    """Looks at a card at each exchange of a line."""
+
+    line: Line
+    views: set[int] = field(default_factory=set)
+
+    async def exchange(self, messages: Sequence[Message]) -> Answer:
+        ledger = enrolled(self.line.terminal).ledger
+        self.views.add((await asyncio.to_thread(ledger.view, LATE)).balance_minor)
+        return await self.line.exchange(messages)
+
+    async def renew(self, reissued: Sequence[bytes]) -> Exchange:
+        await self.line.renew(reissued)
+        return self.exchange
+
+    async def sync(self) -> Outcome:
+        terminal = self.line.terminal
+        return await Sync(terminal, enrolled(terminal), self.exchange, dict, renew=self.renew).run()
 
 
 async def refused_renewal(_reissued: Sequence[bytes]) -> Exchange:

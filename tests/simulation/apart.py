@@ -34,11 +34,11 @@ class Apart:
         return self._local()[1]
 
     def check_nothing_is_missing(self, branch: Branch) -> None:
-        """What was on the disk and what it wrote since counts here, or the hub has it by another identity."""
+        """What was on the disk and what it wrote since counts here: as its own, or by another identity."""
         (common, apart), written = self._local(), self._oracle.facts
         missing = Counter(written[branch.name]) - Counter(apart)
         missing.update(written[self._bus.replica][seq - 1] for seq in branch.common - common)
-        missing -= Counter(self._written_elsewhere())
+        missing -= Counter(self._counting_here_by_others())
         expect(not missing, f"{self._bus.name} has lost {list(missing)}")
 
     def find(self, branch: Branch) -> None:
@@ -75,6 +75,17 @@ class Apart:
 
     def _local(self) -> tuple[set[int], list[Fact]]:
         return self._bus.record.local(self._bus.replica, stopped=self._bus.is_stopped)
+
+    def _counting_here_by_others(self) -> list[Fact]:
+        """What is held or settled here of its other identities."""
+        bus, facts = self._bus, self._oracle.facts
+        settled, spans = bus.beliefs.installed().reach, bus.record.sealed_spans()
+        found = []
+        for one in {*bus.replicas} - {bus.replica}:
+            numbers = set(range(1, settled.get(one, 0) + 1))
+            numbers.update(seq for first, last in spans.get(one, ()) for seq in range(first, last + 1))
+            found += [facts[one][seq - 1] for seq in sorted(numbers)]
+        return found
 
     def _written_elsewhere(self, *but: ReplicaId) -> list[Fact]:
         """What the hub has by its other identities: by one that a copy was promised, and other storage has

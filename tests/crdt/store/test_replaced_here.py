@@ -169,6 +169,84 @@ def test_blocks_of_another_life_that_were_there_before_the_list_count_once(ledge
     assert seen(ledger) == WITH_THEIRS
 
 
+@pytest.mark.parametrize(
+    "later",
+    [
+        Revocations().with_replaced({OLD.key.replica: 1}).with_revoked({OLD.key.replica: 0}),
+        Revocations().with_replaced({OLD.key.replica: 2}),
+        Revocations(),
+    ],
+    ids=["stopped", "cut off elsewhere", "forgotten"],
+)
+def test_whatever_a_later_list_says_a_restart_says_the_same(
+    database: InlineDatabase, ledger: TerminalLedger, later: Revocations
+) -> None:
+    ledger.put_document(ENDED)
+    ledger.merge([block.raw for block in LIFE.blocks(AGAIN, [])], [LIFE.certificate])
+    ledger.put_document(listed(2, later))
+    before = seen(ledger), ledger.held()
+    afresh = ledger_on(database)
+    assert (seen(afresh), afresh.held()) == before
+
+
+def test_what_another_life_says_here_is_not_written_again_though_the_hub_lacks_it(
+    database: InlineDatabase, ledger: TerminalLedger
+) -> None:
+    """It is on its way there, by this terminal if by nobody else."""
+    hub = ledger.blocks_after(0, 1)
+    ledger.put_document(ENDED)
+    ledger.merge([block.raw for block in LIFE.blocks(AGAIN, [])], [LIFE.certificate])
+    assert ledger.concede(OLD.key.replica, hub, ended=True).reissued == 0
+    goes_on = ledger_on(database, NEXT)
+    assert seen(goes_on) == WITH_THEIRS
+    goes_on.seal()
+    assert goes_on.own_head().seq == 1, "but for the tap that this storage alone has"
+    assert seen(ledger_on(database, NEXT)) == WITH_THEIRS
+
+
+def test_what_a_list_cuts_off_of_another_life_is_written_again(
+    database: InlineDatabase, ledger: TerminalLedger
+) -> None:
+    """It counts nowhere as what that wrote."""
+    hub = ledger.blocks_after(0, 1)
+    ledger.put_document(ENDED)
+    ledger.merge([block.raw for block in LIFE.blocks(AGAIN, [2])], [LIFE.certificate])
+    both = Revocations().with_replaced({OLD.key.replica: 1, LIFE.key.replica: 0})
+    ledger.concede(OLD.key.replica, hub, ended=True, listed=listed(2, both))
+    assert seen(ledger).balances == ALL.balances
+    assert seen(ledger_on(database, NEXT)).balances == ALL.balances
+
+
+def test_who_takes_over_and_has_ended_by_then_seals_nothing(
+    database: InlineDatabase, ledger: TerminalLedger
+) -> None:
+    """Another copy of the storage has taken the same identity up, and was replaced since."""
+    hub = ledger.blocks_after(0, 1)
+    both = Revocations().with_replaced({OLD.key.replica: 1, NEXT.key.replica: 0})
+    ledger.concede(OLD.key.replica, hub, ended=True, listed=listed(1, both))
+    goes_on = ledger_on(database, NEXT)
+    assert (goes_on.suspended, goes_on.was_replaced) == (True, True)
+    assert goes_on.seal() is None
+    assert seen(goes_on) == ALL
+
+
+def test_who_takes_over_what_another_copy_has_taken_over_seals_nothing(
+    database: InlineDatabase, ledger: TerminalLedger
+) -> None:
+    """Invariant 5: that one may have sealed more than anybody knows here."""
+    hub = ledger.blocks_after(0, 1)
+    ledger.put_document(ENDED)
+    theirs = NEXT.blocks(as_of([fare(BOTH, 2), fare(OPEN, 3), fare(THEIRS, 5)], NEXT), [])
+    ledger.merge([block.raw for block in theirs], [NEXT.certificate])
+    assert seen(ledger) == WITH_THEIRS
+    kin = [(NEXT.key.replica, [block.raw for block in theirs], [NEXT.certificate])]
+    assert ledger.concede(OLD.key.replica, hub, ended=True, kin=kin).reissued == 0
+    goes_on = ledger_on(database, NEXT)
+    assert goes_on.suspended
+    assert goes_on.seal() is None
+    assert seen(goes_on) == WITH_THEIRS
+
+
 def test_another_terminals_equal_tap_is_another_tap(ledger: TerminalLedger) -> None:
     """One card on two buses in one millisecond: that is for an operator to look at, not to be left out."""
     ledger.put_document(ENDED)
@@ -187,6 +265,7 @@ def test_who_was_replaced_hands_on_nothing_beyond_its_cut_off(ledger: TerminalLe
     assert first in handed
     assert second not in handed
     assert ledger.quarantined(9) == [], "it is no evidence as long as it counts"
+    assert ledger.kept_back() == 1
     assert ledger.lacking() == {}
 
 

@@ -116,7 +116,7 @@ MUTATIONS: Final = (
         "a peer's blocks are held and not counted",
         60,
         memory.Memory.merged,
-        "self.held.add_columns(columns)",
+        "self.held.add_block(block, columns, NO_HEAD.seq, repeated)",
         "pass",
         first=3,
     ),
