@@ -109,10 +109,10 @@ class _Comparison:
             # again. It holds at once with that: it cuts off what only counts on because it is written again.
             held = ledger.document(REVOKED_DOCUMENT)
             listed = revoked_list.meet(self.promised.identity, ledger, self.papers or ())
-            if listed is not None:
-                ledger.put_document(listed)
-            # What they say is not written again, so it has to be here: a settlement may be long in coming.
+            if self.kin and listed is not None:
+                ledger.put_document(listed)  # so that what both say counts once, see below
             for _replica, raws, certificates in self.kin:
+                # What it says is not written again, so it has to be here: a settlement may be long in coming.
                 ledger.merge(raws, certificates)
             done = ledger.concede(
                 certificate.replica,

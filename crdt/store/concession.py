@@ -1,7 +1,7 @@
 """Whose chains a terminal has otherwise than the hub: what a settlement contradicts, what a list cuts off.
 
-A chain of another terminal gives way in the transaction that says so. What this terminal wrote itself leaves
-the record only after it was compared with the hub's chain (conceding.py), but for what an operator revoked.
+A chain of another terminal gives way in the transaction that says so. What who writes here wrote leaves the
+record only after it was compared with the hub's chain (conceding.py), but for what an operator revoked.
 """
 
 from __future__ import annotations
