@@ -4,8 +4,9 @@ An old copy of a storage may hold taps, not sealed there, that its former life s
 under an identity that the copy does not know. The new identity would write them once more. So the hub has
 ended the former identity when it gave the new one, and what it has of its chain, which grows no more, counts:
 only what is not in it, nor in a chain of another identity that the terminal had, is left for the new one to
-write. The list of revocations by which it has ended holds from that instant on, and not before. A hub that
-does not show its chain is asked again, as the new identity, before anything else is said to it.
+write. Those chains are taken in first, and the list of revocations by which it has ended, so that no view
+lacks what is not written again. A hub that does not show its chain is asked again, as the new identity,
+before anything else is said to it.
 """
 
 import asyncio
@@ -27,6 +28,9 @@ from edge.errors import AnswerRefused, HubRefused, HubTooSlow, Superseded
 from edge.exchange import Answer
 from edge.promised import Promised
 from edge.terminal import Enrolment, Terminal
+
+AT_A_TIME = 16
+"""Blocks of a chain that are taken in: it may be years long."""
 
 Exchange = Callable[[Sequence[Message]], Awaitable[Answer]]
 
@@ -58,7 +62,8 @@ async def take_up(terminal: Terminal, promised: Promised, exchange: Exchange) ->
 async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exchange: Exchange) -> int:
     """Give way to the hub's chain of `before`, which has ended, over an exchange as the promised identity.
 
-    How many taps of blocks are written again. Raises UplinkError or InputRefused; then nothing has changed.
+    How many taps of blocks are written again. Raises UplinkError or InputRefused; then nothing has given way,
+    whatever was learnt of others.
     """
     comparison = _Comparison(terminal, before, promised, exchange)
     replica, ledger = before.identity.replica, before.ledger
@@ -111,9 +116,10 @@ class _Comparison:
             listed = revoked_list.meet(self.promised.identity, ledger, self.papers or ())
             if self.kin and listed is not None:
                 ledger.put_document(listed)  # so that what both say counts once, see below
-            for _replica, raws, certificates in self.kin:
-                # What it says is not written again, so it has to be here: a settlement may be long in coming.
-                ledger.merge(raws, certificates)
+                revoked_list.tell_kept(ledger, listed, held)
+                listed = None
+            for chain in self.kin:
+                self._take_in(chain)
             done = ledger.concede(
                 certificate.replica,
                 blocks,
@@ -126,6 +132,14 @@ class _Comparison:
             if listed is not None:
                 revoked_list.tell_kept(ledger, listed, held)
             return done.reissued
+
+    def _take_in(self, chain: Chain) -> None:
+        """What it says is not written again, so it has to be here: a settlement may be long in coming."""
+        replica, raws, certificates = chain
+        for at in range(0, len(raws), AT_A_TIME):
+            report = self.before.ledger.merge(raws[at : at + AT_A_TIME], certificates)
+            for refused in report.refused:
+                log.warning("a block of %s at the hub is not taken in: %s", replica.hex(), refused.error)
 
     async def _say(self, messages: Sequence[Message]) -> Answer:
         identity, asking = self.promised.identity, list[Message]()

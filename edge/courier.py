@@ -52,7 +52,7 @@ class Export:
             self._ledger.seal()
             waiting = self._ledger.status()["open"] if self._ledger.suspended else 0
             self.unsealed = waiting + self._ledger.kept_back()
-            """Taps that cannot be in the file: they wait for a new identity to seal them."""
+            """Taps that cannot be in the file: a new identity has to seal them, or to write them again."""
             self._held = self._ledger.heads()
             self._list = revoked_list.newer_than(self._ledger, 0)
             self._ends = {**self._ledger.keepsake.heads(), **self._held}

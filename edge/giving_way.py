@@ -52,8 +52,8 @@ class GivingWay:
 
     @property
     def is_due(self) -> bool:
-        """Whether the hub has said in this run that the terminal was replaced, and was not asked for the next
-        identity so far."""
+        """Whether the terminal was replaced, by the list held now, and the hub was not asked for the next
+        identity in this run so far."""
         return self._run.ledger.was_replaced and not (self.renewed or self._refused)
 
     async def refused(self, replica: ReplicaId, after: Head, error: UplinkError) -> None:
@@ -181,6 +181,8 @@ class GivingWay:
         one nothing may be said any more.
         """
         run, before = self._run, self._run.identity.replica
+        if self._refused:
+            return False
         try:
             if self._renew is None or self.renewed:
                 raise _needs_identity()  # noqa: TRY301 - as when the hub gives none

@@ -30,8 +30,8 @@ class Settling:
     async def take(self, page: Page) -> bool:
         """Install a verified page and those that follow it; True when the last one is, or is not to be had.
         Raises UplinkError, StoreError."""
-        if self._run.ledger.was_replaced:
-            return True  # it is for who writes again what this identity has
+        if self._is_for_the_next():
+            return True
         if page.restarts:
             await self._say_what_it_replaces(page.signer)
         left = PAGES_AT_A_TIME
@@ -43,7 +43,13 @@ class Settling:
             if following is None:
                 return False
             page = following
+        if self._is_for_the_next():
+            return True
         return await self._forks.check(page) and await self._install(page)
+
+    def _is_for_the_next(self) -> bool:
+        """Whether another identity installs it: the one that writes again what the hub lacks of this one."""
+        return self._run.ledger.was_replaced
 
     async def _install_and_ask(self, page: Page) -> Page | None:
         """Store a page while the hub makes the next; that one, when the hub goes on with it."""

@@ -133,5 +133,6 @@ def _take_over(connection: Connection, certificate: AuthorCertificate, suspended
     elif not segment.is_empty(connection):
         raise MisuseError("seal the open taps with the old key before a new one takes the ledger over")
     replica = certificate.replica
-    ended = replica in papers.revocations(connection).cut_offs or blocks.heads_of(connection, [replica])
-    connection.execute(update(TERMINAL).values(replica=replica, suspended=int(bool(ended))))
+    ended = replica in papers.revocations(connection).cut_offs
+    used = replica in blocks.heads_of(connection, [replica])
+    connection.execute(update(TERMINAL).values(replica=replica, suspended=int(ended or used)))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crdt.block import Block
 from crdt.columns import Columns
 from crdt.documents import SignedDocument
 from crdt.errors import ChainBroken
 from crdt.facts import Delta, ReplicaId
-from crdt.frontier import Head
+from crdt.frontier import Frontier, Head
 from crdt.store.blocks import NO_HEAD
 from crdt.store.content import Content
 
@@ -22,8 +22,9 @@ class Canonical:
 
     `after_seq`: where they were asked for from. `ended`: the hub takes nothing of the chain beyond its
     cut-off, so what continues it there has to be written again as well. `elsewhere`: what the hub has of
-    other identities of the same terminal, which may be the same facts, written again before. `listed`: the
-    list of revocations by which it has ended, where that is not kept here yet.
+    other identities of the same terminal, which may be the same facts, written again before; `shown`: where
+    their chains end there. `listed`: the list of revocations by which it has ended, where that is not kept
+    here yet.
     """
 
     replica: ReplicaId
@@ -33,6 +34,7 @@ class Canonical:
     ended: bool = False
     elsewhere: AbstractSet[Content] = frozenset()
     listed: SignedDocument | None = None
+    shown: Frontier = field(default_factory=dict)
 
     @property
     def head(self) -> Head:

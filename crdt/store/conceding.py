@@ -82,7 +82,8 @@ class Conceding:
         facts = list(self._verified(replica, given, certificates))
         check_chain(given, replica)
         elsewhere = self._elsewhere(replica, kin, after_seq)
-        hub = Canonical(replica, given, facts, after_seq, ended, elsewhere, listed)
+        shown = {other: parse(raws[-1]).head for other, raws, _ in kin if raws}
+        hub = Canonical(replica, given, facts, after_seq, ended, elsewhere, listed, shown)
         with self._one_at_a_time:
             for _ in range(MAX_PLANS):
                 done = self._conceded(hub, {replica, *ends.cut_offs})
@@ -113,7 +114,7 @@ class Conceding:
         head, rows = self._memory.open()
         basis, local, said = self._store.read(
             lambda connection: (
-                basis := plans.look(connection, hub, self._replica),
+                basis := plans.look(connection, hub, self._replica, self._of_terminal()),
                 plans.held(connection, hub),
                 reissue.said_here(connection, hub, basis.lives),
             )
@@ -124,7 +125,7 @@ class Conceding:
         hidden = self._hidden(plan)
 
         def work(connection: Connection) -> _Done | None:
-            if plans.look(connection, hub, self._replica) != basis:
+            if plans.look(connection, hub, self._replica, self._of_terminal()) != basis:
                 return None
             refused: list[RefusedInput] = []
             stored, _ = self._authors.store(connection, [self._authors.seen[hub.replica]], refused)
@@ -158,12 +159,12 @@ class Conceding:
 
     def _other_lives_believed(self) -> list[ReplicaId]:
         """Of whose open taps some may be of both lives: they are heard again at once."""
-        seen = self._authors.seen
-        return [
-            one
-            for one in self._memory.believed.replicas
-            if seen[one].terminal == seen[self._replica].terminal
-        ]
+        return sorted(self._of_terminal() & {*self._memory.believed.replicas})
+
+    def _of_terminal(self) -> set[ReplicaId]:
+        """All identities met of the terminal that this is; from memory, for there are many others."""
+        seen = dict(self._authors.seen)
+        return {one for one, author in seen.items() if author.terminal == seen[self._replica].terminal}
 
     def _hidden(self, plan: Plan) -> list[SegmentRow]:
         """What is written again, where it is much: put into the open segment a part at a time."""

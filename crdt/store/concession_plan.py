@@ -12,6 +12,7 @@ where that has changed meanwhile it has to be made anew. New taps are no such ch
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -40,7 +41,6 @@ from crdt.store.blocks import (
 from crdt.store.canonical import Canonical
 from crdt.store.content import Content
 from crdt.store.identities import own_replicas
-from crdt.store.other_lives import lives_held
 from crdt.store.quarantine import Quarantined
 from crdt.store.reissue import NOTHING_AGAIN, Again
 from crdt.store.resolutions import OPEN, REISSUED
@@ -82,10 +82,13 @@ class Plan(NamedTuple):
     suspends: bool
 
 
-def look(connection: Connection, hub: Canonical, writer: ReplicaId) -> Basis:
-    """What the plan rests on now. Raises ChainBroken when the hub's blocks begin after the chains part."""
-    replica = hub.replica
-    mine, revoked = replica in own_replicas(connection), papers.revocations(connection, hub.listed)
+def look(
+    connection: Connection, hub: Canonical, writer: ReplicaId, of_terminal: AbstractSet[ReplicaId]
+) -> Basis:
+    """What the plan rests on now. `of_terminal`: its identities. Raises ChainBroken when the hub's blocks
+    begin after the chains part."""
+    replica, own = hub.replica, own_replicas(connection)
+    mine, revoked = replica in own, papers.revocations(connection, hub.listed)
     cut_off = revoked.cut_offs.get(replica, MAX_SEQ)
     _check_beginning(connection, hub, cut_off)
     review = replica in revoked.revoked
@@ -100,7 +103,7 @@ def look(connection: Connection, hub: Canonical, writer: ReplicaId) -> Basis:
         revoked.cut_offs.get(replica, hub.head.seq) if hub.ended else MAX_SEQ,
         review,
         reissue.set_aside(connection, replica) if mine and hub.ended and not review else [],
-        heads_of(connection, sorted(lives_held(connection, writer))) if replica == writer else {},
+        heads_of(connection, sorted(of_terminal - own)) if replica == writer else {},
     )
 
 

@@ -78,7 +78,7 @@ class Memory:
         self.last_at_ms: int | None = None  # the time of the last delta written here, by whichever identity
         self.segment = rows
         self.held = Held()
-        self.revision = 0  # how often the chains that are written here may have become others, or ended
+        self.revision = 0  # how often the chains written here may have become others, ended or been settled
         self._take(snapshot)
 
     @classmethod

@@ -55,16 +55,24 @@ def cards_at_stake(connection: Connection, replica: ReplicaId, after_seq: int) -
 
 
 def said_here(connection: Connection, hub: Canonical, lives: Iterable[ReplicaId]) -> set[Content]:
-    """What these say of those cards that is held here, and counts by the newest list: the hub may lack it."""
+    """What these say of those cards in blocks that are held here, count by the newest list, and continue what
+    the hub has of them: it may lack those so far. A branch beside that counts nowhere."""
     cut_offs = papers.revocations(connection, hub.listed).cut_offs
     cards: set[CardId] | None = None
     found: set[Content] = set()
     for life in lives:
         cards = cards_at_stake(connection, hub.replica, hub.after_seq) if cards is None else cards
-        for block in stored_blocks(connection, life, 0):
-            if block.last_seq <= cut_offs.get(life, MAX_SEQ):
-                deltas = facts_of(block).deltas(life, block.header.first_seq)
-                found.update(Content.of(delta) for delta in deltas if delta.card in cards)
+        end = hub.shown.get(life)
+        for block in stored_blocks(connection, life, 0 if end is None else end.seq):
+            follows = end is None or (block.header.first_seq, block.header.previous) == (
+                end.seq + 1,
+                end.hash,
+            )
+            if not follows or block.last_seq > cut_offs.get(life, MAX_SEQ):
+                break
+            deltas = facts_of(block).deltas(life, block.header.first_seq)
+            found.update(Content.of(delta) for delta in deltas if delta.card in cards)
+            end = block.head
     return found
 
 

@@ -134,10 +134,15 @@ class TerminalReader:
         return self._store.read(lambda connection: passing_on.blocks_of(connection, author, seq, max_bytes))
 
     def kept_back(self) -> int:
-        """How many sealed facts that this replica wrote and that count here are handed on to nobody, because
-        they lie beyond its cut-off: the next identity writes them again."""
-        until = MAX_SEQ if self.revoked else self.revocations().cut_offs.get(self.replica, MAX_SEQ)
-        return max(0, self.own_head().seq - until)
+        """How many sealed facts that this replica wrote and that count here are handed on to nobody: those in
+        blocks that end beyond its cut-off. The next identity writes them again."""
+
+        def count(connection: Connection) -> int:
+            until = papers.revocations(connection).cut_offs.get(self.replica, MAX_SEQ)
+            beyond = blocks.stored_blocks(connection, self.replica, until)
+            return sum(block.header.count for block in beyond)
+
+        return self._store.read(count)
 
     def holds(self, block: Block) -> bool:
         """Whether the record has this very block."""

@@ -204,6 +204,22 @@ def test_what_another_life_says_here_is_not_written_again_though_the_hub_lacks_i
     assert seen(ledger_on(database, NEXT)) == WITH_THEIRS
 
 
+@pytest.mark.parametrize("shared_at", ["end", "beginning"])
+def test_what_another_life_says_on_a_branch_that_the_hub_refuses_is_written_again(
+    ledger: TerminalLedger, shared_at: str
+) -> None:
+    """Invariant 4: its storage was copied too, and the hub has the other branch: this one counts nowhere."""
+    hub = ledger.blocks_after(0, 1)
+    ledger.put_document(ENDED)
+    branch = LIFE.blocks(as_of([fare(BOTH, 2), fare(THEIRS, 5)], LIFE), [1])
+    if shared_at == "end":
+        branch = LIFE.blocks(as_of([fare(THEIRS, 5), fare(BOTH, 2)], LIFE), [1])
+    ledger.merge([block.raw for block in branch], [LIFE.certificate])
+    counts = LIFE.blocks(as_of([fare(THEIRS, 7)], LIFE), [])
+    kin = [(LIFE.key.replica, [block.raw for block in counts], [LIFE.certificate])]
+    assert ledger.concede(OLD.key.replica, hub, ended=True, kin=kin).reissued == 1
+
+
 def test_what_a_list_cuts_off_of_another_life_is_written_again(
     database: InlineDatabase, ledger: TerminalLedger
 ) -> None:
