@@ -104,8 +104,9 @@ def reckon_ride(ride: Delta, held: Held, most: int) -> Sequence[Delta]:
     """What the hub has to write of a ride that it has ever copied or taken back, whatever is in quarantine.
 
     A terminal has written it, and that counts: then no copy does. Else one does: what it was taken back for
-    is lost, or was revoked. No more than the `most` that one identity of the hub has written: another may
-    have adopted the same again. Of a sale nothing can be said so: the hub may have made another one.
+    is lost, or was revoked. No more than the `most` that one identity of the hub has written, less what
+    others took back: another may have adopted the same again. Of a sale nothing can be said so: the hub may
+    have made another one.
     """
     content = Content.of(ride)
     copies = held.copies(content)

@@ -34,7 +34,7 @@ class Copied(NamedTuple):
 
     ride: Delta
     counts: Held  # how often who has written it, all terminals together
-    most: int  # how often the identity of the hub that copied it most often
+    most: int  # how often the identity of the hub that copied it most often, less what others took back
 
 
 class _Times(NamedTuple):
@@ -76,7 +76,9 @@ def copied_rides(connection: Connection, kin: Kin, moments: Collection[Moment]) 
         if author not in kin.hubs:
             counts.theirs[content] += times
     for content, ride in rides.items():
-        yield Copied(ride, counts, max(by[hub, content] for hub in kin.hubs))
+        # An identity that knew only of what others had taken back has written so many more to make up for it.
+        backs = counts.hubs[content.back]
+        yield Copied(ride, counts, max(by[hub, content] + by[hub, content.back] - backs for hub in kin.hubs))
 
 
 def is_awaited(

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import adopting, balances, coincidences, held, memory, overdrawn, recording
+from crdt.store import adopting, balances, coincidences, held, memory, overdrawn, recording, rewriting
 from edge import decide
 from tests.simulation.actions import HUB, OWING
 from tests.simulation.mutations.planting import mutation
@@ -53,6 +53,15 @@ MUTATIONS: Final = (
         "for fact in ()",
         theme=HUB,
         first=18,
+    ),
+    mutation(
+        "what a hub wrote to make up for what others had taken back counts on when their copies come back",
+        30,
+        rewriting.copied_rides,
+        " + by[hub, content.back] - backs",
+        "",
+        theme=HUB,
+        first=40000788,
     ),
     mutation(
         "what comes before the copies of a lost hub is not held against them",
