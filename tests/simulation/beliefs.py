@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from crdt.facts import CardId, ReplicaId
-from tests.simulation.oracle import NOTHING, Oracle, Snapshot, expect
+from tests.simulation.oracle import NOTHING, Oracle, Snapshot, Spans, expect
 
 if TYPE_CHECKING:
     from tests.simulation.buses import Bus
@@ -53,7 +53,8 @@ class Beliefs:
         self._hear_of_revoked()
         bus = self._bus
         bus.check_nothing_is_missing()
-        settled, spans = self.installed(), bus.spans()
+        settled = self.installed()
+        spans = self._once(settled, bus.spans())
         seen = dict(spans)
         for replica, part in self._open.items():
             seen[replica] = [*seen.get(replica, ()), part]
@@ -69,6 +70,20 @@ class Beliefs:
         held = self._oracle.held(settled, spans)
         told = bus.ledger.held()
         expect(told == (len(held), sum(fact.amount_minor for fact in held)), f"{bus.name} holds {told}")
+
+    def _once(self, settled: Snapshot, spans: Spans) -> Spans:
+        """Without what another life of the terminal says as well, where it was replaced: that counts once."""
+        bus = self._bus
+        own = {bus.replica} if bus.branch is None else {bus.replica, bus.branch.name}
+        if not bus.ledger.was_replaced:
+            return spans
+        mine = {*self._oracle.held(settled, {one: spans[one] for one in own & spans.keys()})}
+        left = {one: [*parts] for one, parts in spans.items()}
+        for life in ({*bus.replicas} - own) & spans.keys():
+            facts = self._oracle.facts[life]
+            numbers = (seq for first, last in left[life] for seq in range(first, last + 1))
+            left[life] = [(seq, seq) for seq in numbers if facts[seq - 1] not in mine]
+        return left
 
     def committing(self) -> None:
         """What a settlement includes is not believed any more, also where an older one replaces it again."""
