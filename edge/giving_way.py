@@ -58,7 +58,7 @@ class GivingWay:
 
     async def refused(self, replica: ReplicaId, after: Head, error: UplinkError) -> None:
         """The hub did not take blocks after its head: one of ours may have to give way, others are a note."""
-        if is_cut_off(error):  # the list that says so comes in this run, and takes them out here too
+        if is_cut_off(error):  # the list that says so comes in this run, and says what counts of them here
             self._run.skipped.add(replica)
             self._ended.add(replica)
             return
