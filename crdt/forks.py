@@ -5,13 +5,12 @@ Which of the two chains counts is the hub's word: the one it held first. The oth
 again under a new identity, so nobody's money is counted twice or dropped; the proof is kept.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from crdt.block import Block, parse, verify
 from crdt.certificate import AuthorCertificate
 from crdt.errors import Malformed
-from crdt.facts import Delta, ReplicaId
+from crdt.facts import ReplicaId
 
 
 def contradict(one: Block, other: Block) -> bool:
@@ -48,13 +47,3 @@ class ForkProof:
         verify(other, certificate)
         if not contradict(one, other):
             raise Malformed("the two blocks can be in one chain; they prove no fork")
-
-
-def unheld(mine: Iterable[Delta], theirs: Iterable[Delta]) -> list[Delta]:
-    """Those of my facts that are not, number and content alike, among theirs; in my order.
-
-    After a fork these are what has to be written again: facts sealed before the storage was copied are in
-    both chains, even where the blocks around them differ.
-    """
-    held = set(theirs)
-    return [delta for delta in mine if delta not in held]

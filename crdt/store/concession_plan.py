@@ -1,8 +1,8 @@
 """A terminal gives way: where its chain of a replica and the hub's contradict each other, the hub's counts.
 
 What is in the terminal's chain alone leaves the record for the quarantine. If this terminal wrote it, its
-facts are written again (reissue.py), unless the hub has the very same ones: two chains of a copied storage
-begin alike.
+facts are written again (reissue.py), unless the hub has the very same ones, whatever their numbers: two
+chains of a copied storage begin alike, and as the same next identity both may write the rest again.
 
 Of a month of taps that is a second of work, and as long no tap could be written. So what it comes to is
 planned beside them, from a snapshot; carrying a plan out is short. It is good for what it rests on alone:
@@ -21,7 +21,7 @@ from sqlalchemy import Connection, bindparam, update
 from crdt.block import Block
 from crdt.errors import ChainBroken, RefusalCode
 from crdt.facts import MAX_SEQ, Delta, ReplicaId
-from crdt.forks import contradict, unheld
+from crdt.forks import contradict
 from crdt.frontier import Frontier, Head
 from crdt.store import papers, quarantine, reissue, segment
 from crdt.store.blocks import (
@@ -214,13 +214,12 @@ def _again(
     head: Head,
 ) -> Again:
     """What is written again: what the chain that counts then does not have, nor the hub otherwise."""
-    kept = {*hub.deltas(), *_facts(stay)}
+    said = {*map(Content.of, hub.deltas()), *map(Content.of, _facts(stay)), *hub.elsewhere}
     written = [] if basis.is_for_review else [*leave, *(entry.block for entry in basis.aside)]
-    lost = unheld(_facts(written), kept)
-    lost = [fact for fact in lost if Content.of(fact) not in hub.elsewhere]
+    lost = [fact for fact in _facts(written) if Content.of(fact) not in said]
     if hub.replica == writer:
-        return reissue.renumbered(writer, (basis.writer, head), rows, lost, kept, hub.elsewhere)
-    return Again(reissue.said(rows, hub.elsewhere), lost)
+        return reissue.renumbered(writer, (basis.writer, head), rows, lost, said)
+    return Again(reissue.places(rows, said), lost)
 
 
 def _gained(

@@ -92,9 +92,9 @@ def resolve(connection: Connection, aside: Iterable[Quarantined]) -> None:
         quarantine.resolve(connection, [entry.hash for entry in aside if entry.resolution == before], after)
 
 
-def said(rows: Iterable[SegmentRow], elsewhere: AbstractSet[Content]) -> list[int]:
-    """The places of what the hub has under another identity."""
-    return [row[0] for row in rows if Content.of_row(row[1:]) in elsewhere] if elsewhere else []
+def places(rows: Iterable[SegmentRow], said: AbstractSet[Content]) -> list[int]:
+    """Those of rows that the hub has sealed."""
+    return [row[0] for row in rows if Content.of_row(row[1:]) in said] if said else []
 
 
 def renumbered(
@@ -102,18 +102,16 @@ def renumbered(
     ends: tuple[Head, Head],
     rows: Sequence[SegmentRow],
     lost: Sequence[Delta],
-    held: AbstractSet[Delta],
-    elsewhere: AbstractSet[Content],
+    said: AbstractSet[Content],
 ) -> Again:
     """The same where the chain is that of who writes here. `ends`: where it ended, and where it ends then.
 
-    Its open facts are numbers of that chain as well: those that are sealed in the hub's chain go, those that
-    its chain has other facts for are written again, and the others keep their numbers, so that they are known
-    when a block with them turns up.
+    Its open facts are numbers of that chain as well: those that its chain has other facts for are written
+    again, and the others keep their numbers, so that they are known when a block with them turns up.
     """
     before, after = ends
     early = rows[: max(0, after.seq - before.seq)]
-    gone = {*said(rows, elsewhere)}
+    gone = {*places(rows, said)}
     facts = zip(early, segment.numbered(writer, before.seq, early), strict=True)
-    again = [fact for row, fact in facts if row[0] not in gone and fact not in held]
+    again = [fact for row, fact in facts if row[0] not in gone]
     return Again(sorted(gone.union(row[0] for row in early)), [*lost, *again])

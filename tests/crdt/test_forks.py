@@ -1,4 +1,4 @@
-"""Forks: what contradicts what, what proves it, and what is written again (invariant 5)."""
+"""Forks: what contradicts what, and what proves it (invariant 5)."""
 
 from dataclasses import replace
 
@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from crdt.block import Block, parse, seal
 from crdt.errors import BadSignature, InputRefused, Malformed, UnknownAuthor
 from crdt.facts import CardId, Delta, FleetId, Kind
-from crdt.forks import ForkProof, contradict, unheld
+from crdt.forks import ForkProof, contradict
 from crdt.frontier import GENESIS
 from crdt.ledger import Ledger
-from tests.crdt.world import CERTIFICATES, FLEET, FLEET_KEY, TERMINALS, Terminal, delta_lists
+from tests.crdt.world import CERTIFICATES, FLEET, FLEET_KEY, TERMINALS, Terminal
 
 AUTHOR, OTHER = TERMINALS[0], TERMINALS[1]
 CARD = CardId(bytes.fromhex("04a1b2c3d4e5f6"))
@@ -144,27 +144,3 @@ def test_what_proves_nothing_accuses_nobody(
 ) -> None:
     with pytest.raises(error):
         ForkProof(counted, quarantined).verify(AUTHOR.certificate)
-
-
-@given(delta_lists(), st.data())
-def test_what_is_written_again_is_what_the_chain_that_counts_lacks(
-    facts: list[Delta], data: st.DataObject
-) -> None:
-    """Nobody's money is dropped or doubled: with what is written again, every fact of mine is held once."""
-    cut = data.draw(st.integers(0, len(facts)))
-    theirs = facts[:cut] + [
-        replace(fact, at_ms=fact.at_ms ^ 1) for fact in facts[cut:] if data.draw(st.booleans())
-    ]
-    again = unheld(facts, theirs)
-    assert again == facts[cut:]
-    assert unheld(facts, facts) == []
-    assert unheld(facts, []) == facts
-    assert unheld(facts, [*theirs, *again]) == []
-
-
-def test_a_fact_with_the_number_of_another_is_written_again() -> None:
-    """Two taps of one passenger alike but for their number are two taps."""
-    mine = fares(3)
-    assert unheld(mine, fares(2)) == [mine[2]]
-    assert unheld(mine, [replace(mine[0], seq=9)]) == mine
-    assert unheld(mine, fares(3, -1)) == mine

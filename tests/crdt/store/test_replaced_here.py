@@ -263,6 +263,30 @@ def test_who_takes_over_what_another_copy_has_taken_over_seals_nothing(
     assert seen(goes_on) == WITH_THEIRS
 
 
+@pytest.mark.parametrize("theirs", [[4, 3, 2], [5, 2, 3, 4], [2, 5, 3, 4], [3], [4, 5]])
+@pytest.mark.parametrize("seals", [False, True])
+def test_what_another_copy_wrote_again_in_another_order_as_the_same_identity_counts_once(
+    database: InlineDatabase, ledger: TerminalLedger, seals: bool, theirs: list[int]
+) -> None:
+    """Both have taken it up before either had sent anything as it: a number tells no fact of the other's."""
+    hub = ledger.blocks_after(0, 1)
+    ledger.concede(OLD.key.replica, hub, ended=True, listed=ENDED)
+    goes_on = ledger_on(database, NEXT)
+    taps = {2: BOTH, 3: OPEN, 4: MINE, 5: THEIRS}
+    facts = [fare(taps[at_ms], at_ms) for at_ms in theirs]
+    if seals:
+        goes_on.seal()
+    chain = [block.raw for block in NEXT.blocks(as_of(facts, NEXT), [1])]
+    goes_on.concede(NEXT.key.replica, chain)
+    expected = WITH_THEIRS if 5 in theirs else ALL
+    assert seen(goes_on) == expected
+    assert seen(ledger_on(database, NEXT)) == expected
+    last = ledger_on(database, renewed(OLD, b"L"))
+    while last.seal() is not None:
+        pass
+    assert last.held() == (1 + len({2, 3, 4, *theirs}), sum(expected.balances))
+
+
 def test_another_terminals_equal_tap_is_another_tap(ledger: TerminalLedger) -> None:
     """One card on two buses in one millisecond: that is for an operator to look at, not to be left out."""
     ledger.put_document(ENDED)
