@@ -21,6 +21,7 @@ QUICK_MS = 10_000
 """A push that took no longer may be followed by one twice as large."""
 
 _NUMBERS = frozenset({RefusalCode.UNKNOWN_CARD_NUMBER, RefusalCode.BAD_SIGNATURE})
+_UNREAD = _NUMBERS | {RefusalCode.MALFORMED, RefusalCode.FOREIGN_FLEET, RefusalCode.UNKNOWN_AUTHOR}
 _FORKS = frozenset({RefusalCode.FORK_DETECTED, RefusalCode.CHAIN_BROKEN, RefusalCode.RESTORED})
 
 
@@ -169,6 +170,11 @@ def at_a_time(raws: Sequence[bytes], most_bytes: int) -> list[bytes]:
 def is_too_much(answer: Answer) -> bool:
     """Whether the hub has left some of it lying, to come again."""
     return any(refusal.code is RefusalCode.COME_AGAIN for refusal in answer.refusals)
+
+
+def is_unread(answer: Answer) -> bool:
+    """Whether the hub could not read or verify some of it: what has come there is not what was sent."""
+    return any(refusal.code in _UNREAD for refusal in answer.refusals)
 
 
 def confirmed(

@@ -3,7 +3,7 @@
 from crdt.facts import ReplicaId
 from crdt.frames import Ack, BlockFrame, CertificateFrame, Message
 from crdt.store.quarantine import Quarantined
-from edge.delivery import at_a_time, is_too_much
+from edge.delivery import at_a_time, is_too_much, is_unread
 from edge.run import Run
 
 EVIDENCE_BLOCKS = 64
@@ -39,7 +39,8 @@ class Proving:
         certificate = (await run.use(run.ledger.authors)).get(author)
         papers: list[Message] = [] if certificate is None else [CertificateFrame(certificate.encode())]
         answer = await run.say({}, [*papers, *map(BlockFrame, raws)])
-        if is_too_much(answer) or not any(isinstance(message, Ack) for message in answer.messages):
+        judged = any(isinstance(message, Ack) for message in answer.messages)
+        if not judged or is_too_much(answer) or is_unread(answer):
             self._later.add(author)
             self._slowed.add(author)
             return

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, TerminalId
-from crdt.frames import Message
+from crdt.frames import CertificateFrame, Message
 from crdt.revocations import Revocations
 from crdt.store.connection import TERMINAL_LAYOUT
 from crdt.store.database import Database
@@ -100,6 +100,19 @@ class Leaving(Line):
             raise HubUnreachable("The hub is out of reach.")
 
 
+class Damaging(Line):
+    """Once the terminal is another, the certificates of authors arrive damaged."""
+
+    async def exchange(self, messages: Sequence[Message]) -> Answer:
+        if enrolled(self.terminal).identity.replica != self.began_as:
+            messages = [_damaged(each) if isinstance(each, CertificateFrame) else each for each in messages]
+        return await super().exchange(messages)
+
+
+def _damaged(certificate: CertificateFrame) -> CertificateFrame:
+    return CertificateFrame(certificate.raw[:-1] + bytes([certificate.raw[-1] ^ 1]))
+
+
 async def restored(
     terminal: Terminal, database: Database, hub: TestHub, path: Path, marks: Marks | None = None
 ) -> tuple[Database, Terminal]:
@@ -175,6 +188,26 @@ async def test_what_was_sealed_offline_is_written_again_and_the_proof_goes_up(
     proofs = await asyncio.wrap_future(in_quarantine(hub.ledger))
     assert [(entry.raw, entry.replica) for entry in proofs] == [(sealed.raw, sealed.header.replica)]
     assert await asyncio.to_thread(enrolled(put_back).ledger.quarantined, 9) == [], "delivered, once"
+
+
+async def test_a_proof_that_the_hub_could_not_read_goes_up_again(
+    put_back: Terminal, hub: TestHub, fleet: Fleet, younger_database: Database
+) -> None:
+    """Invariant 5: the hub says that it has it; until then the terminal has not brought it."""
+    await asyncio.to_thread(ride, put_back, AFTER)
+    sealed = await asyncio.to_thread(enrolled(put_back).ledger.seal)
+    assert sealed is not None
+    await Line(hub, put_back).sync()
+    ledger = await asyncio.to_thread(open_ledger, younger_database, fleet)
+    younger = TestHub(fleet, ledger, document=document(fleet, FARES))
+    damaging = Damaging(younger, put_back)
+    damaging.began_as = sealed.header.replica
+    with contextlib.suppress(UplinkError):
+        await damaging.sync()
+    assert await asyncio.wrap_future(in_quarantine(ledger)) == []
+    await Line(younger, put_back).sync()
+    proofs = await asyncio.wrap_future(in_quarantine(ledger))
+    assert [entry.raw for entry in proofs] == [sealed.raw]
 
 
 async def test_a_hub_that_was_put_back_gets_the_proof_again(
