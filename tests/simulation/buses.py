@@ -57,6 +57,7 @@ class Bus:
         self.apart = Apart(self, oracle)
         self.storage = Storage(self, oracle)
         self.retention = Retention()
+        self.forgotten: list[Author] = []  # what it was promised by a hub that was put back since
         self._paired_as = 0  # which of its identities the last pairing gave it
         self._nonces = 0
         self._oracle = oracle
@@ -154,7 +155,8 @@ class Bus:
         self._promise()
 
     def _promise(self) -> None:
-        self.promised = Promised(Identity(self.next_author), tuple(self.replicas))
+        forgotten = [one.replica for one in self.forgotten]
+        self.promised = Promised(Identity(self.next_author), (*self.replicas, *forgotten))
 
     def renew(self) -> None:
         """Go on as a new identity, which takes over what the suspended one could not seal."""
@@ -185,13 +187,21 @@ class Bus:
         self.ledger.prune(now_ms, retention_ms, keep_deltas)
         self.retention.check(before - self.record.blocks(), now_ms, retention_ms)
 
-    def sync(self, exchange: Exchange, renew: Callable[[], None]) -> Outcome | UplinkError:
+    def sync(
+        self, exchange: Exchange, as_before: Exchange, renew: Callable[[], None]
+    ) -> Outcome | UplinkError:
         """One run against the hub, to the end or until something stops it.
 
-        `renew`: have the hub give it its next identity. Raises UplinkError.
+        `as_before`: the way there as what it is until it takes up what it was promised. `renew`: have the hub
+        give it its next identity. Raises UplinkError.
         """
 
+        async def former() -> Exchange:
+            return as_before
+
         async def renewed(_written_again: Sequence[bytes]) -> Exchange:
+            if self.promised is not None and self.promised.identity.author not in self.forgotten:
+                self.forgotten.append(self.promised.identity.author)
             renew()
             self._promise()
             return exchange
@@ -200,7 +210,8 @@ class Bus:
             self.check_nothing_is_missing()  # passengers tap meanwhile
             return await exchange(messages)
 
-        run = Sync(cast(Any, self), cast(Any, self), watched, self._describe, self.delivery, renew=renewed)
+        described = self._describe, self.delivery
+        run = Sync(cast(Any, self), cast(Any, self), watched, *described, renew=renewed, former=former)
         try:
             return self._loop.run(run.run())
         except UplinkError as error:
@@ -219,7 +230,7 @@ class Bus:
     @property
     def next_author(self) -> Author:
         """Who it writes as once it is paired or renewed."""
-        return author(self.number, len(self.replicas))
+        return author(self.number, len(self.replicas) + len(self.forgotten))
 
     @property
     def since_pairing(self) -> frozenset[ReplicaId]:

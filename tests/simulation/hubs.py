@@ -38,6 +38,7 @@ from tests.simulation.power import Power
 
 T = TypeVar("T")
 
+_MET: Final = "SELECT 1 FROM author WHERE replica = ?"
 _BEING_CUT: Final = "SELECT replica FROM cut"
 
 
@@ -67,6 +68,7 @@ class Hub:
         self.unaware = False  # whether its marks ever were, too
         self.documents = Documents(self)
         self.refusals: list[InputRefused] = []  # in the last answer
+        self._forgotten: set[ReplicaId] = set()  # of what it had promised before it was put back
         self.author = HOME.hub
         self.marks = b""  # what is in the file beside the ledger, which no backup holds
         self._keys = 1
@@ -221,12 +223,23 @@ class Hub:
         self.ledger.enrol(author.certificate).result()
         self._audit.look(self.replica)
 
-    def renew(self, author: Author, before: Collection[ReplicaId]) -> None:
-        """Give a terminal its next identity, and end those before, as hub.renewal and hub.pairing do it."""
+    def has_given(self, replica: ReplicaId) -> bool:
+        """Whether it lets a terminal in that it has promised this, which that has not taken up."""
+        return replica not in self._forgotten and bool(self.disk.rows(_MET, replica))
+
+    def renew(self, author: Author, before: Collection[ReplicaId], forgotten: Author | None) -> None:
+        """Give a terminal its next identity, and end those before, as hub.renewal and hub.pairing do it.
+
+        `forgotten`: what it had given before it was put back, and does not know: it ends, and stays unknown.
+        """
         revoker = Revoker(self.ledger, cast(Any, None), self.documents.sealer, lambda: self.now_ms)
+        ending = [] if forgotten is None else [forgotten]
+        self._forgotten.update(one.replica for one in ending)
 
         def enrol(amendment: Amendment) -> None:
-            revoker.replace(amendment, before)
+            for one in ending:
+                amendment.enrol(one.certificate)
+            revoker.replace(amendment, [*before, *(one.replica for one in ending)])
             amendment.enrol(author.certificate)
 
         self.ledger.amend(enrol).result()

@@ -84,13 +84,14 @@ def imported(hub: Hub, file: bytes) -> int:
 def bring_lost(hub: Hub, bus: Bus) -> None:
     """Somebody finds what the storage that was taken out had sealed: its identity has ended.
 
-    A hub that was put back may have forgotten that, and who the next one was. A real one does not let that
-    one in then, and ends both; here it does, so such blocks are not brought.
+    A hub that was put back may have forgotten that, and who the next one was, which has taken over. A real
+    one does not let that one in then, and ends both; here it does, so such blocks are not brought.
     """
     position = hub.disk.rows("SELECT position FROM hub")
     lost = bus.storage.lost
     raws = [raw for raw in lost if not hub.put_back or parse(raw).header.replica in hub.cut_offs]
-    report = hub.ledger.merge(raws, [author(bus.number, n).certificate for n in range(len(bus.replicas))])
+    given = range(len(bus.replicas) + len(bus.forgotten))
+    report = hub.ledger.merge(raws, [author(bus.number, number).certificate for number in given])
     refused = {one.error.code for one in report.result().refused}
     expect(refused <= {RefusalCode.REVOKED}, f"what {bus.name} had lost was refused with {refused}")
     expect(hub.disk.rows("SELECT position FROM hub") == position, f"what {bus.name} had lost counts")

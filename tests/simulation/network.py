@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final, TypeVar
 
+from crdt.errors import RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import DocumentFrame, Message
 from crdt.session import Session
@@ -59,10 +60,17 @@ class Network:
     _answers: dict[ReplicaId, list[bytes]] = field(default_factory=dict)
 
     async def exchange(
-        self, number: int, replica: ReplicaId, messages: Sequence[Message], *, fresh: bool = False
+        self,
+        number: int,
+        replica: ReplicaId,
+        messages: Sequence[Message],
+        *,
+        fresh: bool = False,
+        promised: bool = False,
     ) -> Answer:
         """One POST of bus `number`, as this replica. Raises UplinkError as edge.exchange does.
 
+        `promised`: it has not taken that identity up, so a hub that was put back may have forgotten it.
         `fresh`: no old answer comes instead, and what is damaged does not arrive. What a terminal is compared
         by, it is compared by once; and it tells a hub once which list that has lost. TLS sees to both.
         """
@@ -72,18 +80,23 @@ class Network:
         body = b"".join(map(session.send, messages))
         tells = any(isinstance(message, DocumentFrame) for message in messages)
         received = self._turned_away() if tells else b""
-        received = received or self._carry(replica, body, fresh or tells)
+        if promised and not self.hub.has_given(replica):
+            raise HubRefused("The hub does not know the terminal.", RefusalCode.UNKNOWN_AUTHOR.name.lower())
+        received = received or self._carry(replica, body, fresh or promised or tells)
         return Answer(*split([*session.receive_data(received), *session.receive_eof()]), None, QUICK_MS)
 
-    def renew(self, number: int, author: Author, before: AbstractSet[ReplicaId]) -> None:
-        """Ask the hub for the next identity of bus `number`, which ends those before. Raises UplinkError."""
+    def renew(
+        self, number: int, author: Author, before: AbstractSet[ReplicaId], forgotten: Author | None
+    ) -> None:
+        """Ask the hub for the next identity of bus `number`, which ends those before; `forgotten`: and what
+        it had promised and does not know any more. Raises UplinkError."""
         if number in self.partitioned or not before.isdisjoint(self.revoked):
             raise HubUnreachable("No hub answers.")
         fate = self._fate()
         self.log.append(fate)
         if fate == "lost":
             raise HubUnreachable("No hub answers.")
-        self._at_hub(lambda: self.hub.renew(author, before))
+        self._at_hub(lambda: self.hub.renew(author, before, forgotten))
         if fate == "unanswered":
             raise HubTooSlow("The hub took too long to answer.")
 

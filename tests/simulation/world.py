@@ -176,13 +176,16 @@ class World:
         async def exchange(messages: Sequence[Message]) -> Answer:
             expect(next(left, None) is not None, f"{bus.name} syncs without end")
             promised = bus.promised is not None
-            return await self.network.exchange(bus.number, bus.speaks_as, messages, fresh=promised)
+            return await self.network.exchange(bus.number, bus.speaks_as, messages, promised=promised)
+
+        async def as_before(messages: Sequence[Message]) -> Answer:
+            return await self.network.exchange(bus.number, bus.replica, messages, fresh=True)
 
         if cuts:
             self._maybe_cut(bus, 14)
             self._maybe_cut(self.hub, 10)
         try:
-            outcome = bus.sync(exchange, lambda: self._renew(bus))
+            outcome = bus.sync(exchange, as_before, lambda: self._renew(bus))
         except PowerCut:
             self.restart(bus)
             check_remembered(bus, ended)
@@ -206,7 +209,7 @@ class World:
 
         async def exchange(messages: Sequence[Message]) -> Answer:
             promised = bus.promised is not None
-            return await self.network.exchange(bus.number, bus.speaks_as, messages, fresh=promised)
+            return await self.network.exchange(bus.number, bus.speaks_as, messages, promised=promised)
 
         try:
             bus.pair_restored(exchange, lambda: self._renew(bus))
@@ -221,7 +224,9 @@ class World:
             bus.promise(lambda: self._renew(bus))
 
     def _renew(self, bus: Bus) -> None:
-        self.network.renew(bus.number, bus.next_author, bus.since_pairing)
+        promised = None if bus.promised is None else bus.promised.identity.author
+        forgotten = promised if promised in bus.forgotten else None
+        self.network.renew(bus.number, bus.next_author, bus.since_pairing, forgotten)
 
     def _met_anew(self, bus: Bus, before: ReplicaId) -> None:
         """The doors around it meet it under its new name, and so know that the old one says nothing more."""
