@@ -66,7 +66,7 @@ class Basis(NamedTuple):
     last_seq: int  # the hub never takes more of the chain
     is_for_review: bool
     aside: Sequence[Quarantined]  # what a list of revocations took out, to be written again
-    lives: Frontier  # of the writer's chain: what is held here of other lives of the terminal
+    lives: Frontier  # of the writer's chain that has ended: what is held here of the terminal's other lives
 
 
 class Plan(NamedTuple):
@@ -86,7 +86,11 @@ def look(
     connection: Connection, hub: Canonical, writer: ReplicaId, of_terminal: AbstractSet[ReplicaId]
 ) -> Basis:
     """What the plan rests on now. `of_terminal`: its identities. Raises ChainBroken when the hub's blocks
-    begin after the chains part."""
+    begin after the chains part.
+
+    What other lives say matters only once the writer's chain has ended: some of them end with it, without
+    what they have not brought to the hub by then.
+    """
     replica, own = hub.replica, own_replicas(connection)
     mine, revoked = replica in own, papers.revocations(connection, hub.listed)
     cut_off = revoked.cut_offs.get(replica, MAX_SEQ)
@@ -103,7 +107,7 @@ def look(
         revoked.cut_offs.get(replica, hub.head.seq) if hub.ended else MAX_SEQ,
         review,
         reissue.set_aside(connection, replica) if mine and hub.ended and not review else [],
-        heads_of(connection, sorted(of_terminal - own)) if replica == writer else {},
+        heads_of(connection, sorted(of_terminal - own)) if replica == writer and hub.ended else {},
     )
 
 

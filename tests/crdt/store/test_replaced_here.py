@@ -233,6 +233,27 @@ def test_what_a_list_cuts_off_of_another_life_is_written_again(
     assert seen(ledger_on(database, NEXT)).balances == ALL.balances
 
 
+@pytest.mark.parametrize("given_way", [False, True])
+def test_what_another_life_said_here_alone_is_written_again_where_that_ends_too(
+    database: InlineDatabase, ledger: TerminalLedger, given_way: bool
+) -> None:
+    """Invariant 4: the hub ends it with this one, without what never came there.
+
+    Before it is known whether that is so, nothing of it may be given up.
+    """
+    theirs = OLD.blocks(as_of([fare(BOTH, 1), fare(THEIRS, 6)], OLD), [1])
+    hub = [block.raw for block in theirs]
+    ledger.put_document(listed(1, Revocations().with_replaced({OLD.key.replica: 2})))
+    ledger.merge([block.raw for block in LIFE.blocks(AGAIN, [2])], [LIFE.certificate])
+    if given_way:
+        ledger.concede(OLD.key.replica, hub)
+        assert seen(ledger).balances == [-500, -250, -250, -500]
+    both = Revocations().with_replaced({OLD.key.replica: 2, LIFE.key.replica: 0})
+    ledger.concede(OLD.key.replica, hub, ended=True, listed=listed(2, both))
+    assert seen(ledger).balances == WITH_THEIRS.balances
+    assert seen(ledger_on(database, NEXT)).balances == WITH_THEIRS.balances
+
+
 def test_who_takes_over_and_has_ended_by_then_seals_nothing(
     database: InlineDatabase, ledger: TerminalLedger
 ) -> None:
