@@ -138,6 +138,19 @@ def test_what_another_life_has_written_as_well_counts_once(
     assert seen(ledger_on(database, NEXT)) == WITH_THEIRS
 
 
+def test_a_cards_history_has_what_both_lives_say_once(
+    database: InlineDatabase, ledger: TerminalLedger
+) -> None:
+    """So that it adds up to the balance beside it; sealed here or not, and after a restart as well."""
+    ledger.merge([block.raw for block in LIFE.blocks(AGAIN, [1])], [LIFE.certificate])
+    ledger.put_document(ENDED)
+    for one in (ledger, ledger_on(database)):
+        told = [[fact.at_ms for fact in one.history(card(number))] for number in range(1, 5)]
+        assert told == [[2, 1], [4], [3], [5]]
+        assert [fact.at_ms for fact in one.history(card(BOTH), 1)] == [2]
+        assert {fact.replica for fact in one.history(card(BOTH))} == {OLD.key.replica}
+
+
 def test_open_taps_of_another_life_that_were_heard_before_the_list_count_once(
     database: InlineDatabase, ledger: TerminalLedger
 ) -> None:
