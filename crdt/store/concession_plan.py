@@ -11,7 +11,7 @@ where that has changed meanwhile it has to be made anew. New taps are no such ch
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -219,11 +219,21 @@ def _again(
 ) -> Again:
     """What is written again: what the chain that counts then does not have, nor the hub otherwise."""
     said = {*map(Content.of, hub.deltas()), *map(Content.of, _facts(stay)), *hub.elsewhere}
-    written = [] if basis.is_for_review else [*leave, *(entry.block for entry in basis.aside)]
-    lost = [fact for fact in _facts(written) if Content.of(fact) not in said]
+    written = [] if basis.is_for_review else [*_facts(leave), *_set_aside(basis, leave, rows)]
+    lost = [fact for fact in written if Content.of(fact) not in said]
     if hub.replica == writer:
         return reissue.renumbered(writer, (basis.writer, head), rows, lost, said)
     return Again(reissue.places(rows, said), lost)
+
+
+def _set_aside(basis: Basis, leave: Sequence[Block], rows: Sequence[SegmentRow]) -> list[Delta]:
+    """What a list of revocations took out, but for what is written again anyway: where another copy of the
+    storage wrote that, as the same identity, both may say it."""
+    if not basis.aside:
+        return []
+    mine = {*map(Content.of, _facts(leave)), *(Content.of_row(row[1:]) for row in rows)}
+    aside = _facts(entry.block for entry in basis.aside)
+    return [fact for fact in aside if Content.of(fact) not in mine]
 
 
 def _gained(
@@ -245,6 +255,6 @@ def _gained(
     return came - had if len(had - came) == len(again.lost) else None
 
 
-def _facts(blocks: Sequence[Block]) -> Iterator[Delta]:
+def _facts(blocks: Iterable[Block]) -> Iterator[Delta]:
     for block in blocks:
         yield from facts_of(block).deltas(block.header.replica, block.header.first_seq)

@@ -321,6 +321,27 @@ def test_what_another_copy_wrote_again_in_another_order_as_the_same_identity_cou
     assert last.held() == (1 + len({2, 3, 4, *theirs}), sum(expected.balances))
 
 
+@pytest.mark.parametrize("taps", [[2, 3, 4], [3, 5], [5]])
+def test_what_a_copy_wrote_as_the_same_next_identity_before_that_ended_counts_once(
+    database: InlineDatabase, ledger: TerminalLedger, taps: list[int]
+) -> None:
+    """A peer brought its block here, and a list has cut it off since: both of them write it again."""
+    hub = ledger.blocks_after(0, 1)
+    cards = {2: BOTH, 3: OPEN, 4: MINE, 5: THEIRS}
+    theirs = NEXT.blocks(as_of([fare(cards[at_ms], at_ms) for at_ms in taps], NEXT), [])
+    ledger.merge([block.raw for block in theirs], [NEXT.certificate])
+    both = Revocations().with_replaced({OLD.key.replica: 1, NEXT.key.replica: 0})
+    ledger.put_document(listed(1, both))
+    ledger.concede(OLD.key.replica, hub, ended=True)
+    goes_on = ledger_on(database, NEXT)
+    goes_on.concede(NEXT.key.replica, [], ended=True)
+    expected = WITH_THEIRS if 5 in taps else ALL
+    assert seen(goes_on).balances == expected.balances
+    last = ledger_on(database, renewed(OLD, b"L"))
+    last.seal()
+    assert last.held() == (-sum(expected.balances) // 250, sum(expected.balances))
+
+
 def test_another_terminals_equal_tap_is_another_tap(ledger: TerminalLedger) -> None:
     """One card on two buses in one millisecond: that is for an operator to look at, not to be left out."""
     ledger.put_document(ENDED)
