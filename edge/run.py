@@ -76,6 +76,13 @@ class Run:
         except InputRefused as error:
             raise AnswerRefused(error.code, str(error)) from error
 
+    async def hear(self, message: Message) -> None:
+        """Store a paper of the hub's. One that is not taken keeps nothing back: it is told at the end."""
+        try:
+            await self.checked(self.learning.learn, message)
+        except AnswerRefused as error:
+            self.refusal = self.refusal or error
+
     async def own_replicas(self) -> set[ReplicaId]:
         """The identities of this terminal, now and before."""
         authors = await self.use(self.ledger.authors)

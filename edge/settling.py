@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Final
 
 from crdt.facts import ReplicaId
-from crdt.frames import Heads, PageFrame
+from crdt.frames import Heads, PageFrame, Refusal
 from crdt.frontier import parts
 from crdt.pull import Pull
 from crdt.settlement import Page
@@ -30,12 +30,10 @@ class Settling:
     async def take(self, page: Page) -> bool:
         """Install a verified page and those that follow it; True when the last one is, or is not to be had.
         Raises UplinkError, StoreError."""
-        if self._is_for_the_next():
-            return True
-        if page.restarts:
+        if page.restarts and not self._is_for_the_next():
             await self._say_what_it_replaces(page.signer)
         left = PAGES_AT_A_TIME
-        while not page.final:
+        while not (page.final or self._is_for_the_next()):
             left -= 1
             if not (left and self._run.may_go_on):
                 return await self._install(page)
@@ -67,13 +65,14 @@ class Settling:
         return await self._following(pull, await asking)
 
     async def _following(self, pull: Pull, answer: Answer) -> Page | None:
-        """The page that answers a pull. What else the hub says, it says again to the next question."""
-        run = self._run
+        """The page that answers a pull. What else the hub says holds at once: it may revoke somebody."""
+        run, pages = self._run, list[Page]()
         for message in answer.messages:
             if isinstance(message, PageFrame):
-                page = await run.checked(run.learning.page, message.raw)
-                return page if page.continues(pull.series, pull.base, pull.after) else None
-        return None
+                pages.append(await run.checked(run.learning.page, message.raw))
+            elif not isinstance(message, Refusal):
+                await run.hear(message)
+        return next((page for page in pages if page.continues(pull.series, pull.base, pull.after)), None)
 
     async def _install(self, page: Page) -> bool:
         return await self._run.checked(self._run.ledger.install, page)

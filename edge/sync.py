@@ -182,14 +182,14 @@ class Sync:
         """Store what the hub says; whether its settlement is here to the end, or not to be had."""
         run, settled = self._run, True
         for message in messages:
-            try:
-                if isinstance(message, PageFrame):
+            if isinstance(message, PageFrame):
+                try:
                     page = await run.checked(run.learning.page, message.raw)
                     settled = await self._settling.take(page)
-                elif not isinstance(message, Refusal):
-                    await run.checked(run.learning.learn, message)
-            except AnswerRefused as error:
-                run.refusal = run.refusal or error
+                except AnswerRefused as error:
+                    run.refusal = run.refusal or error
+            elif not isinstance(message, Refusal):
+                await run.hear(message)
         return settled
 
 

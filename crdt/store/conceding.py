@@ -15,7 +15,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
 from crdt.documents import SignedDocument
 from crdt.errors import MisuseError, NotPermitted, Overloaded, UnknownAuthor
-from crdt.facts import Delta, ReplicaId
+from crdt.facts import ReplicaId
 from crdt.ledger import RefusedInput
 from crdt.revocations import NONE_REVOKED, Revocations
 from crdt.store import concession, papers, reissue, segment
@@ -49,7 +49,7 @@ class _Done(NamedTuple):
 
     added: Sequence[SegmentRow]
     snapshot: Snapshot
-    gained: Collection[Delta]
+    gained: Collection[Content]
     stored: Sequence[AuthorCertificate]
 
 

@@ -11,7 +11,8 @@ where that has changed meanwhile it has to be made anew. New taps are no such ch
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -66,7 +67,7 @@ class Basis(NamedTuple):
     last_seq: int  # the hub never takes more of the chain
     is_for_review: bool
     aside: Sequence[Quarantined]  # what a list of revocations took out, to be written again
-    lives: Frontier  # of the writer's chain: what is held here of other lives of the terminal
+    lives: Frontier  # of the writer's chain that has ended: what is held here of the terminal's other lives
 
 
 class Plan(NamedTuple):
@@ -78,7 +79,7 @@ class Plan(NamedTuple):
     chain: Chain  # as it is then
     evidence: Sequence[Quarantined]
     again: Again
-    gained: Collection[Delta] | None  # facts that count more, where all others do that did; None: not so
+    gained: Collection[Content] | None  # facts that count more, where all others do that did; None: not so
     suspends: bool
 
 
@@ -86,7 +87,11 @@ def look(
     connection: Connection, hub: Canonical, writer: ReplicaId, of_terminal: AbstractSet[ReplicaId]
 ) -> Basis:
     """What the plan rests on now. `of_terminal`: its identities. Raises ChainBroken when the hub's blocks
-    begin after the chains part."""
+    begin after the chains part.
+
+    What other lives say matters only once the writer's chain has ended: some of them end with it, without
+    what they have not brought to the hub by then.
+    """
     replica, own = hub.replica, own_replicas(connection)
     mine, revoked = replica in own, papers.revocations(connection, hub.listed)
     cut_off = revoked.cut_offs.get(replica, MAX_SEQ)
@@ -103,7 +108,7 @@ def look(
         revoked.cut_offs.get(replica, hub.head.seq) if hub.ended else MAX_SEQ,
         review,
         reissue.set_aside(connection, replica) if mine and hub.ended and not review else [],
-        heads_of(connection, sorted(of_terminal - own)) if replica == writer else {},
+        heads_of(connection, sorted(of_terminal - own)) if replica == writer and hub.ended else {},
     )
 
 
@@ -127,8 +132,8 @@ def planned(
     how = REISSUED if basis.mine and not basis.is_for_review else OPEN
     chain = Chain(_end(hub, basis, stay, leave), basis.chain.credit_minor + _credit(come) - _credit(leave))
     evidence = [_evidence(block, hub.blocks, basis.cut_off, how) for block in leave]
-    again = _again(hub, writer, basis, stay, leave, rows, chain.head) if basis.mine else NOTHING_AGAIN
-    gained = _gained(hub, writer, basis, rows, leave, come, again)
+    again = _again(hub, basis, stay, leave, rows) if basis.mine else NOTHING_AGAIN
+    gained = _gained(basis, rows, leave, come, again)
     return Plan(basis, leave, come, chain, evidence, again, gained, basis.mine and hub.replica == writer)
 
 
@@ -205,42 +210,40 @@ def _evidence(block: Block, counted: Sequence[Block], cut_off: int, how: str) ->
 
 
 def _again(
-    hub: Canonical,
-    writer: ReplicaId,
-    basis: Basis,
-    stay: Sequence[Block],
-    leave: Sequence[Block],
-    rows: Sequence[SegmentRow],
-    head: Head,
+    hub: Canonical, basis: Basis, stay: Sequence[Block], leave: Sequence[Block], rows: Sequence[SegmentRow]
 ) -> Again:
     """What is written again: what the chain that counts then does not have, nor the hub otherwise."""
     said = {*map(Content.of, hub.deltas()), *map(Content.of, _facts(stay)), *hub.elsewhere}
-    written = [] if basis.is_for_review else [*leave, *(entry.block for entry in basis.aside)]
-    lost = [fact for fact in _facts(written) if Content.of(fact) not in said]
-    if hub.replica == writer:
-        return reissue.renumbered(writer, (basis.writer, head), rows, lost, said)
-    return Again(reissue.places(rows, said), lost)
+    written = [] if basis.is_for_review else [*_facts(leave), *_set_aside(basis, leave, rows)]
+    gone = [row[0] for row in rows if Content.of_row(row[1:]) in said] if said else []
+    return Again(gone, [fact for fact in written if Content.of(fact) not in said])
+
+
+def _set_aside(basis: Basis, leave: Sequence[Block], rows: Sequence[SegmentRow]) -> list[Delta]:
+    """What a list of revocations took out, but for what is written again anyway: where another copy of the
+    storage wrote that, as the same identity, both may say it."""
+    if not basis.aside:
+        return []
+    mine = {*map(Content.of, _facts(leave)), *(Content.of_row(row[1:]) for row in rows)}
+    aside = _facts(entry.block for entry in basis.aside)
+    return [fact for fact in aside if Content.of(fact) not in mine]
 
 
 def _gained(
-    hub: Canonical,
-    writer: ReplicaId,
-    basis: Basis,
-    rows: Sequence[SegmentRow],
-    leave: Sequence[Block],
-    come: Sequence[Block],
-    again: Again,
-) -> set[Delta] | None:
+    basis: Basis, rows: Sequence[SegmentRow], leave: Sequence[Block], come: Sequence[Block], again: Again
+) -> Collection[Content] | None:
     """What a view has more. None where it has less too, or a settlement has some of it: count anew then."""
     first_seq = min((block.header.first_seq for block in (*leave, *come)), default=MAX_SEQ)
-    early = rows[: len(again.gone)] if hub.replica == writer else []
-    if basis.aside or first_seq <= basis.settled.seq or again.gone != [row[0] for row in early]:
+    if basis.aside or first_seq <= basis.settled.seq:
         return None
-    had = {*_facts(leave), *segment.numbered(writer, basis.writer.seq, early)}
-    came = {*_facts(come)}
-    return came - had if len(had - came) == len(again.lost) else None
+    gone = {*again.gone}
+    went = Counter(Content.of_row(row[1:]) for row in rows if row[0] in gone)
+    went.update(map(Content.of, _facts(leave)))
+    went.subtract(map(Content.of, again.lost))  # which are among those that left
+    came = Counter(map(Content.of, _facts(come)))
+    return [*(came - went).elements()] if went <= came else None
 
 
-def _facts(blocks: Sequence[Block]) -> Iterator[Delta]:
+def _facts(blocks: Iterable[Block]) -> Iterator[Delta]:
     for block in blocks:
         yield from facts_of(block).deltas(block.header.replica, block.header.first_seq)

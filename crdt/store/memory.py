@@ -18,12 +18,13 @@ from sqlalchemy import Connection, func, select
 
 from crdt.block import Block
 from crdt.columns import Columns
-from crdt.facts import CardId, CardView, Delta, Kind, ReplicaId
+from crdt.facts import CardId, CardView, Kind, ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.settlement import OVERDRAWN, REFUSED, UNMET
 from crdt.store import papers, segment
 from crdt.store.authorship import FOREIGN, OWN
 from crdt.store.blocks import NO_CHAIN, NO_HEAD, Chain, SegmentRow, chains_of
+from crdt.store.content import Content
 from crdt.store.fares import Fare, nearest, recent_facts
 from crdt.store.held import FARE, Held, RecentFares, held_beyond
 from crdt.store.identities import is_suspended
@@ -188,7 +189,7 @@ class Memory:
         snapshot: Snapshot,
         forget: Iterable[ReplicaId],
         fares: Iterable[Fare],
-        gained: Iterable[Delta],
+        gained: Iterable[Content],
         gone: AbstractSet[int],
         added: Sequence[SegmentRow],
     ) -> None:

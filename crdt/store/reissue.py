@@ -6,7 +6,6 @@ They go into the open segment, with their own times, and are sealed by the ident
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -14,9 +13,8 @@ from sqlalchemy import Connection
 from crdt.certificate import AuthorCertificate
 from crdt.errors import NotPermitted, RefusalCode
 from crdt.facts import MAX_SEQ, CardId, Delta, ReplicaId
-from crdt.frontier import Head
 from crdt.store import papers, quarantine, segment
-from crdt.store.blocks import SegmentRow, facts_of, stored_blocks
+from crdt.store.blocks import facts_of, stored_blocks
 from crdt.store.canonical import Canonical
 from crdt.store.content import Content
 from crdt.store.evidence import DELIVERED, TOLD
@@ -29,7 +27,7 @@ _WRITTEN: Final = {OPEN: REISSUED, DELIVERED: TOLD}
 class Again(NamedTuple):
     """What becomes of the open segment."""
 
-    gone: Sequence[int]  # the places of rows that go, which ascend
+    gone: Sequence[int]  # the places of rows that the hub has sealed, which ascend
     lost: Sequence[Delta]  # facts that are added, whatever number they had
 
 
@@ -90,28 +88,3 @@ def resolve(connection: Connection, aside: Iterable[Quarantined]) -> None:
     """Note of these that they are written again."""
     for before, after in _WRITTEN.items():
         quarantine.resolve(connection, [entry.hash for entry in aside if entry.resolution == before], after)
-
-
-def places(rows: Iterable[SegmentRow], said: AbstractSet[Content]) -> list[int]:
-    """Those of rows that the hub has sealed."""
-    return [row[0] for row in rows if Content.of_row(row[1:]) in said] if said else []
-
-
-def renumbered(
-    writer: ReplicaId,
-    ends: tuple[Head, Head],
-    rows: Sequence[SegmentRow],
-    lost: Sequence[Delta],
-    said: AbstractSet[Content],
-) -> Again:
-    """The same where the chain is that of who writes here. `ends`: where it ended, and where it ends then.
-
-    Its open facts are numbers of that chain as well: those that its chain has other facts for are written
-    again, and the others keep their numbers, so that they are known when a block with them turns up.
-    """
-    before, after = ends
-    early = rows[: max(0, after.seq - before.seq)]
-    gone = {*places(rows, said)}
-    facts = zip(early, segment.numbered(writer, before.seq, early), strict=True)
-    again = [fact for row, fact in facts if row[0] not in gone]
-    return Again(sorted(gone.union(row[0] for row in early)), [*lost, *again])

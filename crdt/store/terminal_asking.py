@@ -212,5 +212,5 @@ class TerminalReader:
         return self._store.read(view.believed_books)
 
     def history(self, card: CardId, limit: int = 20) -> list[Delta]:
-        """The last facts about a card that are held here, newest first."""
+        """The last facts about a card that are held here, newest first; what two lives say, once."""
         return self._store.read(lambda connection: view.card_history(connection, self.replica, card, limit))

@@ -13,6 +13,7 @@ from crdt.store import segment
 from crdt.store.blocks import NO_HEAD, facts_of, heads_of, newest_first
 from crdt.store.held import Held
 from crdt.store.memory import held_in
+from crdt.store.other_lives import repeated
 from crdt.store.settled import read_standing, settled_cards, settled_heads
 
 
@@ -41,7 +42,8 @@ def believed_books(connection: Connection) -> Books:
 
 
 def card_history(connection: Connection, replica: ReplicaId, card: CardId, limit: int) -> list[Delta]:
-    """The last facts about a card that this ledger still holds as facts, newest first."""
+    """The last facts about a card that this ledger still holds as facts, newest first, each once."""
+    twice = repeated(connection, settled_heads(connection, read_standing(connection)))
     head = heads_of(connection, [replica]).get(replica, NO_HEAD)
     facts = segment.numbered(replica, head.seq, segment.read(connection))
     found = [fact for fact in reversed(facts) if fact.card == card]
@@ -50,8 +52,10 @@ def card_history(connection: Connection, replica: ReplicaId, card: CardId, limit
             break
         columns = facts_of(block)
         if card in columns.cards.ids:
-            deltas = columns.deltas(block.header.replica, block.header.first_seq)
-            found += [delta for delta in reversed(deltas) if delta.card == card]
+            author = block.header.replica
+            deltas = columns.deltas(author, block.header.first_seq)
+            those = [delta for delta in reversed(deltas) if delta.card == card]
+            found += twice.left_of(those) if author in twice.lives else those
     return found[:limit]
 
 

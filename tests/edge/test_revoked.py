@@ -1,19 +1,25 @@
 """A terminal that an operator has revoked takes itself out of service as soon as the signed list says so."""
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from crdt.cursor import START
 from crdt.documents import SignedDocument
-from crdt.facts import ReplicaId
-from crdt.frames import Message
+from crdt.errors import RefusalCode
+from crdt.facts import Draft, Kind, ReplicaId
+from crdt.frames import DocumentFrame, Hello, Message
+from crdt.pull import Pull
 from crdt.revocations import NONE_REVOKED, REVOKED_DOCUMENT, Revocations
 from crdt.store.database import Database
 from edge.addresses import AddressBook
 from edge.errors import AnswerRefused
+from edge.exchange import Answer
+from edge.sync import Sync
 from edge.terminal import Terminal
 from edge.words import REVOKED
 from hardware.emulator.pty_line import EmulatedReader, PtyLine
@@ -22,8 +28,9 @@ from tests.edge.authority import Fleet
 from tests.edge.conftest import FARES, Passenger, document
 from tests.edge.doors import Door, compared, doors, revoked
 from tests.edge.jobs import running
+from tests.edge.test_restored import Line
 from tests.edge.test_taps import taking_taps, tap
-from tests.edge.test_uplink import enrolled, uplink_of
+from tests.edge.test_uplink import CARDS, enrolled, ride, uplink_of
 from tests.edge.testhub import TestHub, open_ledger
 
 OTHER = "04000000000001"
@@ -121,6 +128,79 @@ async def test_a_hub_that_refuses_it_gives_it_the_list(
             for _ in range(9):
                 await uplink.sync_now()
             assert hub.lists_given == 3
+
+
+class Changing(Line):
+    """An operator ends an identity while the second page of a settlement is under way."""
+
+    def __init__(self, hub: TestHub, terminal: Terminal, ends: ReplicaId, *, replaced: bool) -> None:
+        super().__init__(hub, terminal)
+        self.ends, self.replaced = ends, replaced
+        self.knew: list[tuple[ReplicaId, bool]] = []
+        """Who asked for a page each time, and whether the terminal knew by then."""
+
+    async def exchange(self, messages: Sequence[Message]) -> Answer:
+        hello, ledger = messages[0], enrolled(self.terminal).ledger
+        assert isinstance(hello, Hello)
+        pulls = [message for message in messages if isinstance(message, Pull)]
+        if pulls:
+            known = await asyncio.to_thread(ledger.revocations)
+            self.knew.append((hello.replica, self.ends in known.cut_offs))
+        if pulls and pulls[0].after != START and self.hub.revoked is None:
+            await asyncio.to_thread(self.hub.end, self.ends, replaced=self.replaced)
+        return await super().exchange(messages)
+
+
+@pytest.fixture
+async def paged(hub: TestHub) -> TestHub:
+    """Whose settlement is a page a card."""
+    for card in CARDS:
+        await asyncio.wrap_future(hub.ledger.append(card, [Draft(Kind.TOPUP, 2_000)], 1_780_000_000_000))
+    hub.page_rows = 1
+    return hub
+
+
+async def test_who_is_revoked_while_a_settlement_comes_is_revoked_here_at_once(
+    paired: Terminal, fleet: Fleet, paged: TestHub
+) -> None:
+    """A first load takes minutes over a slow link; a stolen terminal's taps must not count for as long."""
+    line = Changing(paged, paired, fleet.enrol().replica, replaced=False)
+    assert (await line.sync()).complete
+    assert [knew for _, knew in line.knew] == [False, False, *[True] * (len(CARDS) - 2)]
+    assert (await asyncio.to_thread(enrolled(paired).ledger.view, CARDS[6])).balance_minor == 2_000
+
+
+async def test_who_hears_that_it_was_replaced_while_a_settlement_comes_leaves_that_to_the_next(
+    paired: Terminal, paged: TestHub
+) -> None:
+    """The settlement may include what this identity has still to write again; the next one begins it anew."""
+    await asyncio.to_thread(ride, paired, CARDS[0])
+    before = enrolled(paired).identity.replica
+    line = Changing(paged, paired, before, replaced=True)
+    outcome = await line.sync()
+    assert (outcome.complete, outcome.renewed) == (True, True)
+    asked = [knew for replica, knew in line.knew if replica == before]
+    assert asked == [False, False, True], "two pages, and why it needs another identity"
+    assert (await asyncio.to_thread(enrolled(paired).ledger.view, CARDS[0])).balance_minor == 2_750
+
+
+async def test_a_list_that_comes_with_a_later_page_and_is_nobodys_is_told_when_all_is_here(
+    paired: Terminal, paged: TestHub
+) -> None:
+    line = Line(paged, paired)
+    stopped = Revocations({enrolled(paired).identity.replica: 0})
+    stranger = DocumentFrame(listed(Fleet(9), stopped, 1).encode())
+
+    async def exchange(messages: Sequence[Message]) -> Answer:
+        said = await line.exchange(messages)
+        return said if line.said != 2 else dataclasses.replace(said, messages=(stranger, *said.messages))
+
+    with pytest.raises(AnswerRefused) as refusal:
+        await Sync(paired, enrolled(paired), exchange, dict).run()
+    assert refusal.value.code is RefusalCode.UNKNOWN_AUTHOR
+    ledger = enrolled(paired).ledger
+    assert not ledger.revoked
+    assert (await asyncio.to_thread(ledger.view, CARDS[6])).balance_minor == 2_000
 
 
 async def test_it_hears_of_it_from_a_peer(two: list[Door], fleet: Fleet) -> None:

@@ -75,7 +75,8 @@ def test_it_writes_again_exactly_what_the_hub_lacks(fleet: Fleet, tmp_path: Path
     tap(one, 7)
     tap(one, 8)
     done = concede(fleet, one, old)
-    assert done == Conceded(2, ())  # 7 and 8 had the numbers of 5 and 6; 3 and 4 the hub has as they are
+    assert done == Conceded(0, ())  # 7 and 8, with the numbers of 5 and 6, stay open; 3 and 4 the hub has
+    assert one.ledger.status()["open"] == 2
     assert suspended(one)
     assert concede(fleet, one, old) == Conceded(0, ())
     tap(one, 9)

@@ -138,6 +138,19 @@ def test_what_another_life_has_written_as_well_counts_once(
     assert seen(ledger_on(database, NEXT)) == WITH_THEIRS
 
 
+def test_a_cards_history_has_what_both_lives_say_once(
+    database: InlineDatabase, ledger: TerminalLedger
+) -> None:
+    """So that it adds up to the balance beside it; sealed here or not, and after a restart as well."""
+    ledger.merge([block.raw for block in LIFE.blocks(AGAIN, [1])], [LIFE.certificate])
+    ledger.put_document(ENDED)
+    for one in (ledger, ledger_on(database)):
+        told = [[fact.at_ms for fact in one.history(card(number))] for number in range(1, 5)]
+        assert told == [[2, 1], [4], [3], [5]]
+        assert [fact.at_ms for fact in one.history(card(BOTH), 1)] == [2]
+        assert {fact.replica for fact in one.history(card(BOTH))} == {OLD.key.replica}
+
+
 def test_open_taps_of_another_life_that_were_heard_before_the_list_count_once(
     database: InlineDatabase, ledger: TerminalLedger
 ) -> None:
@@ -233,6 +246,27 @@ def test_what_a_list_cuts_off_of_another_life_is_written_again(
     assert seen(ledger_on(database, NEXT)).balances == ALL.balances
 
 
+@pytest.mark.parametrize("given_way", [False, True])
+def test_what_another_life_said_here_alone_is_written_again_where_that_ends_too(
+    database: InlineDatabase, ledger: TerminalLedger, given_way: bool
+) -> None:
+    """Invariant 4: the hub ends it with this one, without what never came there.
+
+    Before it is known whether that is so, nothing of it may be given up.
+    """
+    theirs = OLD.blocks(as_of([fare(BOTH, 1), fare(THEIRS, 6)], OLD), [1])
+    hub = [block.raw for block in theirs]
+    ledger.put_document(listed(1, Revocations().with_replaced({OLD.key.replica: 2})))
+    ledger.merge([block.raw for block in LIFE.blocks(AGAIN, [2])], [LIFE.certificate])
+    if given_way:
+        ledger.concede(OLD.key.replica, hub)
+        assert seen(ledger).balances == [-500, -250, -250, -500]
+    both = Revocations().with_replaced({OLD.key.replica: 2, LIFE.key.replica: 0})
+    ledger.concede(OLD.key.replica, hub, ended=True, listed=listed(2, both))
+    assert seen(ledger).balances == WITH_THEIRS.balances
+    assert seen(ledger_on(database, NEXT)).balances == WITH_THEIRS.balances
+
+
 def test_who_takes_over_and_has_ended_by_then_seals_nothing(
     database: InlineDatabase, ledger: TerminalLedger
 ) -> None:
@@ -285,6 +319,27 @@ def test_what_another_copy_wrote_again_in_another_order_as_the_same_identity_cou
     while last.seal() is not None:
         pass
     assert last.held() == (1 + len({2, 3, 4, *theirs}), sum(expected.balances))
+
+
+@pytest.mark.parametrize("taps", [[2, 3, 4], [3, 5], [5]])
+def test_what_a_copy_wrote_as_the_same_next_identity_before_that_ended_counts_once(
+    database: InlineDatabase, ledger: TerminalLedger, taps: list[int]
+) -> None:
+    """A peer brought its block here, and a list has cut it off since: both of them write it again."""
+    hub = ledger.blocks_after(0, 1)
+    cards = {2: BOTH, 3: OPEN, 4: MINE, 5: THEIRS}
+    theirs = NEXT.blocks(as_of([fare(cards[at_ms], at_ms) for at_ms in taps], NEXT), [])
+    ledger.merge([block.raw for block in theirs], [NEXT.certificate])
+    both = Revocations().with_replaced({OLD.key.replica: 1, NEXT.key.replica: 0})
+    ledger.put_document(listed(1, both))
+    ledger.concede(OLD.key.replica, hub, ended=True)
+    goes_on = ledger_on(database, NEXT)
+    goes_on.concede(NEXT.key.replica, [], ended=True)
+    expected = WITH_THEIRS if 5 in taps else ALL
+    assert seen(goes_on).balances == expected.balances
+    last = ledger_on(database, renewed(OLD, b"L"))
+    last.seal()
+    assert last.held() == (-sum(expected.balances) // 250, sum(expected.balances))
 
 
 def test_another_terminals_equal_tap_is_another_tap(ledger: TerminalLedger) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import concession_plan, kin, marks, merging, own_chain, reissue, segment, starting
+from crdt.store import concession_plan, kin, marks, merging, own_chain, segment, starting
 from crdt.store.memory import Memory
 from edge import comparing
 from hub import revoking as hub_revoking
@@ -29,20 +29,20 @@ MUTATIONS: Final = (
         theme=HUB,
     ),
     mutation(
-        "a concession writes again what stays open as well",
+        "a concession leaves open what the hub has sealed",
         60,
-        reissue.renumbered,
-        "sorted(gone.union(row[0] for row in early))",
-        "sorted(gone)",
+        concession_plan._again,
+        "if Content.of_row(row[1:]) in said]",
+        "if False]",
         theme=STORAGE,
-        first=48,
+        first=6,
     ),
     mutation(
         "a concession writes nothing again",
         60,
-        reissue.renumbered,
-        "[*lost, *again]",
-        "[]",
+        concession_plan._again,
+        "if Content.of(fact) not in said]",
+        "if False]",
         theme=STORAGE,
         first=18,
     ),
@@ -104,8 +104,8 @@ MUTATIONS: Final = (
         "what a list of revocations cuts off of a replaced identity is not written again",
         60,
         concession_plan._again,
-        "[*leave, *(entry.block for entry in basis.aside)]",
-        "[block for block in leave if block.last_seq <= basis.cut_off]",
+        "[*_facts(leave), *_set_aside(basis, leave, rows)]",
+        "_facts(block for block in leave if block.last_seq <= basis.cut_off)",
         theme=STORAGE,
         first=204,
     ),
