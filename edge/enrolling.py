@@ -126,7 +126,7 @@ class Enroller:
         restored = before if before is not None and before.ledger.suspended else None
         keys = await asyncio.to_thread(new_keys, self._entropy)
         pairing = Pairing(address, self._way.limits, self._way.proxy, self._entropy)
-        ended = None if restored is None else Restored(restored.identity.replica, self._promised())
+        ended = None if restored is None else Restored(restored.identity.certificate, self._promised())
         promised = await pairing.run(code, keys, self._name, terminal, ended)
         identity = promised.identity
         to_compare = restored is not None and restored.identity.fleet == identity.fleet

@@ -132,7 +132,7 @@ class GivingWay:
         before = self._offered.pop(replica, head)
         if head != before and await self._run.use(self._continues, replica, head):
             return True  # the hub itself has gone back meanwhile: it is sent more
-        if replica in self.conceded or head.seq == 0:
+        if replica in self.conceded:
             self._run.give_up(replica, why)
             return False
         self.conceded.add(replica)

@@ -13,8 +13,9 @@ from typing import TypedDict, TypeVar
 
 import aiohttp
 
+from crdt.certificate import AuthorCertificate
 from crdt.errors import InputRefused, RefusalCode, WrongCode
-from crdt.facts import ReplicaId, TerminalId
+from crdt.facts import TerminalId
 from crdt.pairing import PairingCode, TerminalPairing
 from crdt.protocol import IDENTIFY, PAIR_FINISH, PAIR_START
 from edge.addresses import HubAddress
@@ -42,7 +43,8 @@ CODE_ERRORS = frozenset({"wrong_code", "code_gone", "no_code"})
 class Restored:
     """What a terminal was whose storage was put back."""
 
-    replica: ReplicaId
+    certificate: AuthorCertificate
+    """Of the identity that it was. A hub that was put back may have forgotten that it ever gave it."""
     promised: bytes = b""
     """The certificate of an identity that a hub has promised it since, which that may have forgotten."""
 
@@ -126,7 +128,8 @@ class Pairing:
             "csr": await asyncio.to_thread(keys.certificate_request, name),
             "name": name,
             "terminal": "" if terminal is None else terminal.hex(),
-            "restored": "" if restored is None else restored.replica.hex(),
+            "restored": "" if restored is None else restored.certificate.replica.hex(),
+            "certificate": "" if restored is None else restored.certificate.encode().hex(),
             "forgotten": "" if restored is None else restored.promised.hex(),
         }
         sealed = await self._protocol(pairing.seal_request, _unb64(answer, "message"), request)

@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 from crdt.errors import InputRefused
 from crdt.facts import ReplicaId
 from crdt.frames import Hello, Message
-from crdt.frontier import Frontier
+from crdt.frontier import MAX_FRONTIER, Frontier
 from edge.delivery import Delivery, is_dispute, is_for_later
 from edge.errors import AnswerRefused, UplinkError
 from edge.exchange import Answer
@@ -84,10 +84,13 @@ class Run:
             self.refusal = self.refusal or error
 
     async def own_replicas(self) -> set[ReplicaId]:
-        """The identities of this terminal, now and before."""
-        authors = await self.use(self.ledger.authors)
+        """The identities of this terminal, now and before, and those that its storage had of another one.
+
+        A copy of a terminal's storage may have been paired under a name of its own.
+        """
+        authors, before = await self.use(lambda: (self.ledger.authors(), self.ledger.former(MAX_FRONTIER)))
         terminal = self.identity.certificate.terminal
-        return {replica for replica, author in authors.items() if author.terminal == terminal}
+        return {*before, *(replica for replica, author in authors.items() if author.terminal == terminal)}
 
     def give_up(self, replica: ReplicaId, error: UplinkError) -> None:
         """Send no more of this chain in this run. A dispute about another identity's is no failure, and that

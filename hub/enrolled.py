@@ -33,22 +33,22 @@ class Enrolled:
         }
 
 
-def forgotten_in(text: object) -> AuthorCertificate | None:
-    """The certificate, in hex, of an identity that a request says this hub has forgotten; None for none.
+def forgotten_in(text: object, field: str = "forgotten") -> AuthorCertificate | None:
+    """The certificate, in hex, of an identity that this hub may have forgotten; None for none.
 
-    RequestRefused where it is no certificate.
+    RequestRefused where what this field of the request says is no certificate.
     """
     if not text:
         return None
     try:
         return AuthorCertificate.decode(bytes.fromhex(str(text)))
     except (ValueError, InputRefused) as error:
-        raise not_forgotten() from error
+        raise not_forgotten(field) from error
 
 
-def not_forgotten() -> RequestRefused:
-    """The refusal of what is no certificate of an identity that the terminal may have been promised."""
-    return RequestRefused("forgotten", "`forgotten` is a certificate of the same terminal, in hex.")
+def not_forgotten(field: str = "forgotten") -> RequestRefused:
+    """The refusal of what is no certificate of an identity that the terminal had, or was promised."""
+    return RequestRefused(field, f"`{field}` is a certificate of the same terminal, in hex.")
 
 
 def public_key_of(text: object) -> bytes:

@@ -61,6 +61,7 @@ class Wanted:
     csr_pem: str
     claimed: bytes  # the terminal id it had before, or b""
     restored: bytes  # its identity of before, where its storage was put back, or b""
+    before: AuthorCertificate | None  # the certificate of that, which this hub may have forgotten
     forgotten: AuthorCertificate | None  # of one that it was promised since, and this hub may have forgotten
 
 
@@ -162,12 +163,16 @@ class Pairing:
         """End what a restored terminal wrote as before: beside what it sealed then, and lost, its next
         identity would write some of it again. All identities that it had, one of which may have done so.
 
-        Only the terminal's own can be ended so.
+        Only the terminal's own can be ended so. One that this hub has forgotten ends too: another copy of
+        that storage may write as it.
         """
-        author = amendment.authors().get(ReplicaId(wanted.restored))
-        if author is None or author.role is not Role.TERMINAL or author.terminal != wanted.claimed:
+        replica = ReplicaId(wanted.restored)
+        author = amendment.authors().get(replica) or wanted.before
+        theirs = (replica, Role.TERMINAL, wanted.claimed, self._ledger.fleet)
+        if author is None or (author.replica, author.role, author.terminal, author.fleet) != theirs:
             return []
-        group = enrolling.since_pairing(amendment.connection, author.replica) | {author.replica}
+        group = enrolling.since_pairing(amendment.connection, replica)
+        group |= enrolling.enter_forgotten(amendment, author.terminal, author)
         group |= enrolling.enter_forgotten(amendment, author.terminal, wanted.forgotten)
         enrolling.end_unused(amendment.connection, group)
         self._revoker.replace(amendment, group)
@@ -201,8 +206,9 @@ def _wanted(request: dict[str, str]) -> Wanted:
         raise RequestRefused("name", "The terminal's name must be 1 to 64 bytes of text.")
     public_key = public_key_of(request.get("public_key"))
     claimed, restored = _id_in(request, "terminal"), _id_in(request, "restored")
+    before = forgotten_in(request.get("certificate"), "certificate")
     forgotten = forgotten_in(request.get("forgotten"))
-    return Wanted(name, public_key, request.get("csr", ""), claimed, restored, forgotten)
+    return Wanted(name, public_key, request.get("csr", ""), claimed, restored, before, forgotten)
 
 
 def _id_in(request: dict[str, str], field: str) -> bytes:

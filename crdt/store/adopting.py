@@ -177,7 +177,7 @@ class Adopter:
         facts = _facts(entry)
         if not adopting and _is_absent(connection, kin, entry, facts):
             return entry.resolution, ()
-        found = reckon(facts, held(connection, kin, entry.replica, facts), own=entry.replica in kin.hubs)
+        found = reckon(facts, held(connection, kin, facts), own=entry.replica in kin.hubs)
         if adopting:
             found = found.adopted()
         due = found.due if adopting else self._permitted(connection, found.due)
@@ -255,5 +255,5 @@ def _is_absent(connection: Connection, kin: Kin, entry: Quarantined, facts: Sequ
     if entry.reason is not RefusalCode.REVOKED or entry.resolution not in (OPEN, SAID):
         return False
     some = facts[-1:] if len(kin.hubs) == 1 else facts
-    found = held(connection, kin, entry.replica, some)
+    found = held(connection, kin, some)
     return not any(found.knows(Content.of(fact)) for fact in some)

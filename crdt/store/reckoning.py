@@ -28,13 +28,12 @@ from crdt.store.resolutions import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
 class Held:
     """How often the chains that count say what a block in quarantine says, or take it back.
 
-    `theirs`: those of its terminal; for a block of a hub, of all terminals. `hubs`: of all its identities.
-    `others`: of other terminals.
+    `theirs`: those of all terminals, for a copy of one's storage may go on under another name. `hubs`: of all
+    identities of the hub.
     """
 
     theirs: Counter[Content] = field(default_factory=Counter)
     hubs: Counter[Content] = field(default_factory=Counter)
-    others: Counter[Content] = field(default_factory=Counter)
 
     def copies(self, content: Content) -> int:
         """How many of the hub's count; below zero, how many were taken back too often."""
@@ -47,10 +46,6 @@ class Held:
     def knows(self, content: Content) -> bool:
         """Whether anybody has written this, or the hub has taken it back."""
         return self.theirs[content] > 0 or self.traces(content) > 0
-
-    def by_terminals(self, content: Content) -> int:
-        """How often terminals have written this."""
-        return self.theirs[content] + self.others[content]
 
     def _backs(self, content: Content) -> int:
         return self.hubs[content.back] if content.may_be_taken_back else 0
@@ -90,7 +85,7 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
             continue  # what another block says, and it is reckoned with that
         missing = max(0, times[content] - held.theirs[content])
         traces, copies = held.traces(content), held.copies(content)
-        least = 1 if missing and traces and not held.by_terminals(content) else 0
+        least = 1 if missing and traces and not held.theirs[content] else 0
         wanted = max(least, min(copies, missing))
         if content.may_be_taken_back:
             due += _towards(fact, wanted - copies)
@@ -110,7 +105,7 @@ def reckon_ride(ride: Delta, held: Held, most: int) -> Sequence[Delta]:
     """
     content = Content.of(ride)
     copies = held.copies(content)
-    wanted = 0 if held.by_terminals(content) else max(1, min(copies, most))
+    wanted = 0 if held.theirs[content] else max(1, min(copies, most))
     return _towards(ride, wanted - copies)
 
 

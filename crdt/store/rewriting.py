@@ -1,6 +1,6 @@
 """Which facts are in the ledger again under another identity, found by their content in the history.
 
-Of their terminal, which writes again what it lost; or of the hub, which has adopted them.
+Of a terminal, which writes again what it lost; or of the hub, which has adopted them.
 """
 
 from __future__ import annotations
@@ -45,19 +45,16 @@ class _Times(NamedTuple):
     times: int
 
 
-def held(connection: Connection, kin: Kin, replica: ReplicaId, facts: Collection[Delta]) -> Held:
-    """How often the ledger has what these facts of one author's block say. The history has to have caught up.
+def held(connection: Connection, kin: Kin, facts: Collection[Delta]) -> Held:
+    """How often the ledger has what these facts of a block say. The history has to have caught up.
 
-    By identities of its terminal, of others and of the hub; for a block of the hub's own, by all and the hub.
-    And how often it has what takes one of them back.
+    By terminals and by identities of the hub. And how often it has what takes one of them back.
     """
     found = Held()
-    own, identities = replica in kin.hubs, kin.identities(replica)
     said = {Content.of(fact) for fact in facts}
     said |= {content.back for content in said if content.may_be_taken_back}
     for author, content, times in _times_of(connection, said):
-        theirs = found.theirs if own or author in identities else found.others
-        count = found.hubs if author in kin.hubs else theirs
+        count = found.hubs if author in kin.hubs else found.theirs
         count[content] += times
     return found
 

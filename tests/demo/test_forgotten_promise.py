@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
+from crdt.errors import RefusalCode
 from crdt.facts import CardId
 from crdt.frames import Message
 from crdt.protocol import RENEW
@@ -198,6 +200,38 @@ async def test_a_technician_who_pairs_it_ends_the_forgotten_identity_too(
         assert ended.replaced == {first.replica, promised.identity.replica}
         assert ended.cut_offs[promised.identity.replica] == 0
         assert bus.promised is None
+
+
+async def test_a_technician_who_pairs_it_ends_what_it_was_where_the_hub_has_forgotten_that(
+    settings: HubSettings, bus: Terminal, tmp_path: Path
+) -> None:
+    """Invariant 5: another copy of the storage may have sealed what is open here, and is no restored one."""
+    backup, image = tmp_path / "backup", tmp_path / "image.db"
+    async with up(settings) as depot:
+        await back_up(depot, backup)
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        await asyncio.to_thread(ride, bus, OPEN)
+    for suffix in ("", "-wal"):
+        await asyncio.to_thread(shutil.copy, tmp_path / f"bus.db{suffix}", f"{image}{suffix}")
+    sealed = await asyncio.to_thread(enrolled(bus).ledger.seal)
+    assert sealed is not None
+    put_back(settings, backup)
+    async with up(settings) as depot:
+        with await asyncio.to_thread(Database.open, image, KEY) as opened:
+            copy = await asyncio.to_thread(Terminal, opened)
+            before = enrolled(copy).identity
+            await asyncio.to_thread(enrolled(copy).ledger.suspend)
+            enroller = Enroller(
+                copy, AddressBook(None, None), "Bus 1", Way(LIMITS, ""), lambda _address: None, os.urandom
+            )
+            await enroller.pair(await depot.invite(), address_of(depot))
+            assert not (await sync(depot, copy)).trouble
+        assert (await listed(depot)).replaced == {before.replica}
+        taken = await asyncio.wrap_future(depot.hub.ledger.merge([sealed.raw], [before.certificate]))
+        assert [refused.error.code for refused in taken.refused] == [RefusalCode.REVOKED]
+        assert await balances(depot) == [750, 0, 750]
 
 
 async def test_a_hub_that_knows_neither_identity_says_what_to_do(

@@ -360,6 +360,7 @@ async def test_nobody_ends_another_terminals_identity_by_pairing(
     victim, own = await depot.pair("Bus 1"), await depot.pair("Bus 2")
     terminal = own.certificate.terminal.hex() if claimed == "own" else ""
     request = await wanted("Bus 2", terminal=terminal, restored=victim.key.replica.hex())
+    request["certificate"] = victim.certificate.encode().hex()
     await (await attempt(depot.url, await depot.invite(), http)).run(request)
     await victim.push(victim.taps(-100))
     assert await asyncio.wrap_future(depot.hub.ledger.balance(CARD)) == -100
@@ -383,7 +384,10 @@ async def test_nobody_ends_another_terminals_identity_by_calling_it_forgotten(
     await (await attempt(depot.url, code, http)).run(await wanted("Bus 2"))
 
 
-async def test_a_restored_identity_that_is_none_is_refused(depot: Depot, http: aiohttp.ClientSession) -> None:
+@pytest.mark.parametrize("field", ["restored", "certificate"])
+async def test_a_restored_identity_that_is_none_is_refused(
+    depot: Depot, http: aiohttp.ClientSession, field: str
+) -> None:
     with pytest.raises(Refused) as caught:
-        await (await attempt(depot.url, await depot.invite(), http)).run(await wanted(restored="0g"))
-    assert (caught.value.status, caught.value.code) == (400, "restored")
+        await (await attempt(depot.url, await depot.invite(), http)).run(await wanted(**{field: "0g"}))
+    assert (caught.value.status, caught.value.code) == (400, field)

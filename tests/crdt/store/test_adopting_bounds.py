@@ -66,7 +66,7 @@ def effort(path: Path, rides: int) -> int:
             kin = Kin({one.replica: one for one in world.CERTIFICATES})
             driver: Any = driver_connection(connection)
             driver.set_progress_handler(lambda: taken.append(None), 1)
-            found = held(connection, kin, OTHER.key.replica, sought)
+            found = held(connection, kin, sought)
             driver.set_progress_handler(None, 1)
             assert found.theirs.total() == CARDS
 

@@ -22,7 +22,7 @@ from crdt.store.moments import Moment
 from crdt.store.reckoning import Held
 from crdt.store.rewriting import Copied, copied_rides, held
 from tests.crdt import world
-from tests.crdt.store.branches import ONE, OTHER, as_of, caught_up, give, renewed
+from tests.crdt.store.branches import OTHER, as_of, caught_up, give, renewed
 from tests.crdt.store.fleet import KEY, Fleet, card
 from tests.crdt.store.quarantined import at_rest
 
@@ -64,7 +64,7 @@ def counted(path: Path, count: int) -> tuple[list[Copied], Held, int]:
             driver: Any = driver_connection(connection)
             driver.row_factory = row_of
             rides = list(copied_rides(connection, KIN, [MOMENT]))
-            found = held(connection, KIN, ONE.key.replica, [ride(1)])
+            found = held(connection, KIN, [ride(1)])
             driver.row_factory = None
             return rides, found
 
@@ -80,8 +80,8 @@ def test_of_a_moment_of_many_facts_the_ledger_reads_how_often_there_is_what_it_a
     for (found,), by_content, _ in (few, many):
         assert found.counts.copies(Content.of(ride(1))) == found.most == COPIES
         assert by_content.copies(Content.of(ride(1))) == COPIES
-    assert [found.counts.by_terminals(Content.of(found.ride)) for (found,), _, _ in (few, many)] == [2, 200]
-    assert [by_content.others[Content.of(ride(1))] for _, by_content, _ in (few, many)] == [2, 200]
+    assert [found.counts.theirs[Content.of(found.ride)] for (found,), _, _ in (few, many)] == [2, 200]
+    assert [by_content.theirs[Content.of(ride(1))] for _, by_content, _ in (few, many)] == [2, 200]
 
 
 def test_what_differs_in_anything_is_another_fact_on_every_database(fleet: Fleet) -> None:

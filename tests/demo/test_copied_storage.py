@@ -1,0 +1,63 @@
+"""A copy of a terminal's storage that is paired under a name of its own, as the hub advises (invariant 5)."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from crdt.store.database import Database
+from edge.addresses import AddressBook
+from edge.enrolling import Enroller, Way
+from edge.terminal import Terminal
+from hub.settings import HubSettings
+from tests.crdt.store.quarantined import in_quarantine
+from tests.demo.test_forgotten_promise import (
+    OPEN,
+    SETTLED,
+    address_of,
+    balances,
+    bus,
+    pair,
+    settings,
+    sync,
+)
+from tests.demo.test_settings_documents import KEY, LIMITS, enrolled
+from tests.edge.test_uplink import ride
+from tests.hub import conftest as hub_fixtures
+from tests.hub.test_restoring import up
+
+__all__ = ["bus", "settings"]
+write_settings = hub_fixtures.write_settings
+
+pytestmark = pytest.mark.may_block("a start and an end of the hub wait for the disk")
+
+
+async def test_what_it_had_not_sent_as_the_other_one_counts_once(
+    settings: HubSettings, bus: Terminal, tmp_path: Path
+) -> None:
+    """Both have sealed as what they were. What the copy has of that is no chain of the terminal's that it is
+    now, and the hub's is longer: it gives way all the same, and nothing of it is there to adopt then."""
+    async with up(settings) as depot:
+        await pair(depot, bus)
+        await sync(depot, bus)
+        for suffix in ("", "-wal"):
+            await asyncio.to_thread(shutil.copy, tmp_path / f"bus.db{suffix}", tmp_path / f"copy.db{suffix}")
+        for _ in range(2):
+            await asyncio.to_thread(ride, bus, SETTLED)
+            assert not (await sync(depot, bus)).trouble
+        with await asyncio.to_thread(Database.open, tmp_path / "copy.db", KEY) as file:
+            copy = await asyncio.to_thread(Terminal, file)
+            await asyncio.to_thread(ride, copy, OPEN)
+            book, way = AddressBook(None, None), Way(LIMITS, "")
+            enroller = Enroller(copy, book, "Bus 2", way, lambda _address: None, os.urandom)
+            await enroller.pair(await depot.invite(), address_of(depot))
+            status = await sync(depot, copy)
+            assert (status.online, status.trouble, status.disputed) == (True, "", "")
+            assert enrolled(copy).ledger.held() == (0, 0)
+            assert await balances(depot) == [500, 0, 750]
+        branch = await asyncio.wrap_future(in_quarantine(depot.hub.ledger))
+        assert branch
+        await asyncio.wrap_future(depot.hub.ledger.adopt([entry.hash for entry in branch]))
+        assert await balances(depot) == [500, 0, 750]
