@@ -152,6 +152,8 @@ class Pairing:
             invites.use(amendment.connection, nameplate, code, now_ms)
             former = self._end(amendment, wanted)
             enrolled = self._enter(amendment.connection, wanted, limits, fresh, now_ms)
+            if former:
+                enrolling.note_copy(amendment.connection, enrolled.terminal, TerminalId(wanted.claimed))
             amendment.enrol(enrolled.author)
             return replace(enrolled, former=former)
 
@@ -161,7 +163,8 @@ class Pairing:
 
     def _end(self, amendment: Amendment, wanted: Wanted) -> list[ReplicaId]:
         """End what a restored terminal wrote as before: beside what it sealed then, and lost, its next
-        identity would write some of it again. All identities that it had, one of which may have done so.
+        identity would write some of it again. All identities that it had, and who had copies of its storage,
+        one of which may have done so.
 
         Only the terminal's own can be ended so. One that this hub has forgotten ends too: another copy of
         that storage may write as it.
@@ -176,7 +179,7 @@ class Pairing:
         group |= enrolling.enter_forgotten(amendment, author.terminal, wanted.forgotten)
         enrolling.end_unused(amendment.connection, group)
         self._revoker.replace(amendment, group)
-        return enrolling.former(amendment.authors(), author.terminal)
+        return enrolling.former(amendment.connection, amendment.authors(), author.terminal)
 
     def _enter(
         self, connection: Connection, wanted: Wanted, limits: Limits, fresh: TerminalId, now_ms: int

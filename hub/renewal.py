@@ -143,7 +143,8 @@ class Renewal:
         """
         connection, replica = amendment.connection, replica_id(wanted.public_key)
         forgotten = enrolling.enter_forgotten(amendment, client.terminal, wanted.forgotten)
-        former = enrolling.former(amendment.authors(), client.terminal)
+        authors = amendment.authors()
+        former = enrolling.former(connection, authors, client.terminal)
         listed = papers.revocations(connection)
         if client.replica in listed.revoked:
             raise Revoked(f"The terminal {client.name} was revoked.")
@@ -154,7 +155,8 @@ class Renewal:
         paired = enrolling.since_pairing(connection, client.replica) - {replica}
         enrolling.end_unused(connection, paired | forgotten)
         self._revoker.replace(amendment, paired | forgotten)
-        unpaired = forgotten | enrolling.unpaired(connection, former)
+        mine = [one for one in former if authors[one].terminal == client.terminal]
+        unpaired = forgotten | enrolling.unpaired(connection, mine)
         author = known or self._author(connection, client, paired, unpaired, wanted.public_key)
         amendment.enrol(author)
         reissues.note(connection, client.terminal, wanted.reissued)

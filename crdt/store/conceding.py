@@ -14,7 +14,7 @@ from crdt.block import Block, parse, verify
 from crdt.certificate import AuthorCertificate
 from crdt.columns import Columns
 from crdt.documents import SignedDocument
-from crdt.errors import MisuseError, NotPermitted, Overloaded, UnknownAuthor
+from crdt.errors import MisuseError, Overloaded, UnknownAuthor
 from crdt.facts import ReplicaId
 from crdt.ledger import RefusedInput
 from crdt.revocations import NONE_REVOKED, Revocations
@@ -76,7 +76,7 @@ class Conceding:
     ) -> Conceded:
         """See TerminalLedger.concede."""
         if kin and replica != self._replica:  # a block of the writer's may be drafted with what would go
-            raise MisuseError("only the chain of who writes here is compared with its terminal's others")
+            raise MisuseError("only the chain of who writes here is compared with others")
         ends = NONE_REVOKED if listed is None else Revocations.decode(listed.body)
         given = list(map(parse, canonical))
         facts = list(self._verified(replica, given, certificates))
@@ -176,8 +176,8 @@ class Conceding:
         return rows
 
     def _elsewhere(self, replica: ReplicaId, kin: Collection[Chain], after_seq: int) -> set[Content]:
-        """What chains of other identities of the author's terminal say of the cards of which facts may have
-        to be written again.
+        """What chains of other identities, which may have been copies of this storage, say of the cards of
+        which facts may have to be written again.
 
         They may be years long, so one block at a time is unpacked.
         """
@@ -188,8 +188,6 @@ class Conceding:
         for other, raws, certificates in kin:
             blocks = list(map(parse, raws))
             for block, columns in zip(blocks, self._verified(other, blocks, certificates), strict=True):
-                if self._authors.seen[other].terminal != self._authors.seen[replica].terminal:
-                    raise NotPermitted("the chains are not all of one terminal")
                 deltas = columns.deltas(other, block.header.first_seq)
                 found.update(Content.of(delta) for delta in deltas if delta.card in cards)
             check_chain(blocks, other)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,19 @@ from tests.demo.test_forgotten_promise import (
 from tests.demo.test_settings_documents import KEY, LIMITS, enrolled
 from tests.edge.test_uplink import ride
 from tests.hub import conftest as hub_fixtures
+from tests.hub.conftest import Depot
 from tests.hub.test_restoring import up
 
 __all__ = ["bus", "settings"]
 write_settings = hub_fixtures.write_settings
 
 pytestmark = pytest.mark.may_block("a start and an end of the hub wait for the disk")
+
+
+async def pair_as(depot: Depot, terminal: Terminal, name: str) -> None:
+    book, way = AddressBook(None, None), Way(LIMITS, "")
+    enroller = Enroller(terminal, book, name, way, lambda _address: None, os.urandom)
+    await enroller.pair(await depot.invite(), address_of(depot))
 
 
 async def test_what_it_had_not_sent_as_the_other_one_counts_once(
@@ -50,9 +58,7 @@ async def test_what_it_had_not_sent_as_the_other_one_counts_once(
         with await asyncio.to_thread(Database.open, tmp_path / "copy.db", KEY) as file:
             copy = await asyncio.to_thread(Terminal, file)
             await asyncio.to_thread(ride, copy, OPEN)
-            book, way = AddressBook(None, None), Way(LIMITS, "")
-            enroller = Enroller(copy, book, "Bus 2", way, lambda _address: None, os.urandom)
-            await enroller.pair(await depot.invite(), address_of(depot))
+            await pair_as(depot, copy, "Bus 2")
             status = await sync(depot, copy)
             assert (status.online, status.trouble, status.disputed) == (True, "", "")
             assert enrolled(copy).ledger.held() == (0, 0)
@@ -61,3 +67,33 @@ async def test_what_it_had_not_sent_as_the_other_one_counts_once(
         assert branch
         await asyncio.wrap_future(depot.hub.ledger.adopt([entry.hash for entry in branch]))
         assert await balances(depot) == [500, 0, 750]
+
+
+async def test_what_was_open_in_each_of_several_copies_counts_once(
+    settings: HubSettings, bus: Terminal, tmp_path: Path
+) -> None:
+    """Each hears what the others have written since as whoever they are now: it cannot tell who is a copy."""
+    async with up(settings) as depot, AsyncExitStack() as stack:
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        await asyncio.to_thread(ride, bus, OPEN)
+        copies = []
+        for name, fare_minor in (("Bus 2", 100), ("Bus 3", 200)):
+            path = tmp_path / f"{name}.db"
+            for suffix in ("", "-wal"):
+                await asyncio.to_thread(shutil.copy, tmp_path / f"bus.db{suffix}", f"{path}{suffix}")
+            file = stack.enter_context(await asyncio.to_thread(Database.open, path, KEY))
+            copies.append((name, await asyncio.to_thread(Terminal, file)))
+            await asyncio.to_thread(ride, copies[-1][1], SETTLED, fare_minor)
+        for one in (bus, *(copy for _, copy in copies)):
+            await asyncio.to_thread(enrolled(one).ledger.suspend)
+        for name, copy in copies:
+            await pair_as(depot, copy, name)
+            assert not (await sync(depot, copy)).trouble
+        assert not (await sync(depot, bus)).trouble
+        assert await balances(depot) == [450, 0, 750]
+        for _, copy in copies:
+            assert not (await sync(depot, copy)).trouble
+            assert enrolled(copy).ledger.view(SETTLED).balance_minor == 450
+            assert enrolled(copy).ledger.view(OPEN).balance_minor == 750
