@@ -208,8 +208,8 @@ def note_copy(connection: Connection, terminal: TerminalId, origin: TerminalId) 
 def former(
     connection: Connection, authors: Mapping[ReplicaId, AuthorCertificate], terminal: TerminalId
 ) -> list[ReplicaId]:
-    """The identities of a restored terminal, for its comparison: whichever of them may have written again what
-    the old copy of its storage has open. And those of others that had such copies; its own come first."""
+    """The identities of a restored terminal, for its comparison: whichever of them may have written again
+    what the old copy of its storage has open. And those of others that had such copies; its own are first."""
     those = _with_copies(connection, terminal)
     found = [
         (author.terminal != terminal, one) for one, author in authors.items() if author.terminal in those
