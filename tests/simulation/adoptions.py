@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import takewhile
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from crdt.block import contents, parse
 from crdt.facts import CardId, Context, Kind, ReplicaId
@@ -39,6 +40,17 @@ class Said(NamedTuple):
         return self._replace(kind=kind, amount_minor=-self.amount_minor)
 
 
+class Written(NamedTuple):
+    """A fact of a hub's."""
+
+    fact: Fact
+    adopted: bool
+    taken_back: bool
+
+
+Branch: TypeAlias = "list[Written]"
+
+
 class Adoptions:
     """Of all the hub's identities in one world."""
 
@@ -50,16 +62,28 @@ class Adoptions:
         self.returned: set[ReplicaId] = set()  # chains to which some of that came back
         self._oracle = oracle
 
-    def lose(self, hub: ReplicaId, last_seq: int) -> None:
-        """A hub was put back to this number of its chain and may not know it: others may come after it."""
+    def branch(self, hub: ReplicaId, last_seq: int) -> Branch:
+        """Its chain up to there, for a copy of its disk."""
+        return [
+            Written(fact, (hub, seq) in self.adopted, (hub, seq) in self.taken_back)
+            for seq, fact in enumerate(self._oracle.facts[hub][:last_seq], 1)
+        ]
+
+    def go_back(self, hub: ReplicaId, branch: Branch) -> None:
+        """A hub was put back to this branch of its chain and may not know it: others may come after it."""
         facts = self._oracle.facts[hub]
+        agreed = len(list(takewhile(lambda both: both[0] == both[1].fact, zip(facts, branch, strict=False))))
         self.returned.discard(hub)
-        self.forked.setdefault(hub, set()).update(facts[last_seq:])
-        for seq in range(last_seq + 1, len(facts) + 1):
+        self.forked.setdefault(hub, set()).update(facts[agreed:])
+        for seq in range(agreed + 1, len(facts) + 1):
             del self._oracle.named[hub, seq]
             self.adopted.pop((hub, seq), None)
             self.taken_back.pop((hub, seq), None)
-        del facts[last_seq:]
+        facts[agreed:] = [one.fact for one in branch[agreed:]]
+        for seq, one in enumerate(branch[agreed:], agreed + 1):
+            self._oracle.named[hub, seq] = one.fact
+            self.adopted.update({(hub, seq): one.fact} if one.adopted else {})
+            self.taken_back.update({(hub, seq): one.fact} if one.taken_back else {})
 
     def learn(self, hub: ReplicaId, blocks: Iterable[bytes]) -> None:
         """The ledger has these blocks of a hub, and nobody told that to write them: or it had before."""

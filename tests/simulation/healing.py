@@ -37,6 +37,8 @@ def heal(world: World) -> None:
     world.hub.chores()
     for bus in world.buses:
         bus.wall.wall_ms = bus.wall.synchronised_ms = world.now_ms
+        if world.faults.stale:  # an old answer may have said what the hub does not take, which puts it off
+            bus.delivery.unwanted.clear()
         for stopped in world.buses:
             if stopped.replica in world.network.revoked and stopped is not bus:
                 bus.beliefs.forget(stopped.replica)  # it is not answered any more

@@ -26,7 +26,7 @@ from hub.recalling import Recall
 from hub.registry import Registry
 from hub.restoring import take_new_key
 from hub.revoking import Revoker
-from tests.simulation.adoptions import Adoptions, Said, facts_in
+from tests.simulation.adoptions import Adoptions, Branch, Said, facts_in
 from tests.simulation.audits import Audit
 from tests.simulation.authors import HOME, Author, hub_author
 from tests.simulation.disks import Image, empty_disk
@@ -53,6 +53,7 @@ class Backup:
     requests: frozenset[str]
     fares: int
     floor_minor: int
+    branches: Mapping[ReplicaId, Branch]  # its own chains: that of an identity may be another one by then
 
 
 class Hub:
@@ -68,6 +69,7 @@ class Hub:
         self.unaware = False  # whether its marks ever were, too
         self.documents = Documents(self)
         self.refusals: list[InputRefused] = []  # in the last answer
+        self._identities: set[ReplicaId] = set()  # all that it has ever had
         self._forgotten: set[ReplicaId] = set()  # of what it had promised before it was put back
         self.author = HOME.hub
         self.marks = b""  # what is in the file beside the ledger, which no backup holds
@@ -135,6 +137,7 @@ class Hub:
         self._answerer = Answerer(
             self.ledger, self.page_rows, _done, now_ms=lambda: self.now_ms, lost=self._recall
         )
+        self._identities.add(self.replica)
         written = len(self._oracle.facts.get(self.replica, ()))
         self._oracle.facts.setdefault(self.replica, [])
         self._audit.look(self.replica)
@@ -261,6 +264,7 @@ class Hub:
 
     def backup(self) -> Backup:
         """A copy of the disk."""
+        reach = self._oracle.hub.reach
         return Backup(
             self.disk.image(),
             self._oracle.hub,
@@ -269,6 +273,7 @@ class Hub:
             frozenset(self.requests),
             self.documents.fares,
             self.floor_minor,
+            {hub: self.adoptions.branch(hub, reach.get(hub, 0)) for hub in self._identities},
         )
 
     def restore(self, backup: Backup, *, whole: bool) -> None:
@@ -283,7 +288,7 @@ class Hub:
         if whole:
             self.unaware, self.marks = True, backup.marks
         for hub in {*self.adoptions.forked, *([backup.author.replica] if whole else [])}:
-            self.adoptions.lose(hub, backup.snapshot.reach.get(hub, 0))
+            self.adoptions.go_back(hub, backup.branches.get(hub, []))
         self._oracle.hub = backup.snapshot
         self.author = backup.author
         self.requests = set(backup.requests)
