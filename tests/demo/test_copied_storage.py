@@ -69,6 +69,26 @@ async def test_what_it_had_not_sent_as_the_other_one_counts_once(
         assert await balances(depot) == [500, 0, 750]
 
 
+async def test_it_does_not_give_way_each_time_that_the_other_one_has_gone_on(
+    settings: HubSettings, bus: Terminal, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its storage ends where it was copied, within the other one's chain: nothing is to be fetched."""
+    async with up(settings) as depot:
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        for suffix in ("", "-wal"):
+            await asyncio.to_thread(shutil.copy, tmp_path / f"bus.db{suffix}", tmp_path / f"copy.db{suffix}")
+        with await asyncio.to_thread(Database.open, tmp_path / "copy.db", KEY) as file:
+            copy = await asyncio.to_thread(Terminal, file)
+            await pair_as(depot, copy, "Bus 2")
+            await asyncio.to_thread(ride, bus, SETTLED, 100)
+            for one in (bus, copy):
+                assert not (await sync(depot, one)).trouble
+            assert enrolled(copy).ledger.view(SETTLED).balance_minor == 650
+    assert "gave way" not in caplog.text
+
+
 async def test_what_was_open_in_each_of_several_copies_counts_once(
     settings: HubSettings, bus: Terminal, tmp_path: Path
 ) -> None:
