@@ -22,6 +22,7 @@ from crdt.certificate import AuthorCertificate, Limits, Role
 from crdt.errors import RefusalCode, WrongCode
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId, text_fits
 from crdt.pairing import Entropy, HubPairing, PairingCode
+from crdt.store import copies
 from crdt.store.amending import Amendment
 from crdt.store.hub import HubLedger
 from hub import enrolling, invites
@@ -153,7 +154,7 @@ class Pairing:
             former = self._end(amendment, wanted)
             enrolled = self._enter(amendment.connection, wanted, limits, fresh, now_ms)
             if former:
-                enrolling.note_copy(amendment.connection, enrolled.terminal, TerminalId(wanted.claimed))
+                copies.note(amendment.connection, enrolled.terminal, TerminalId(wanted.claimed))
             amendment.enrol(enrolled.author)
             return replace(enrolled, former=former)
 

@@ -85,7 +85,7 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
             continue  # what another block says, and it is reckoned with that
         missing = max(0, times[content] - held.theirs[content])
         traces, copies = held.traces(content), held.copies(content)
-        least = 1 if missing and traces and not held.theirs[content] else 0
+        least = 1 if traces and not held.theirs[content] else 0
         wanted = max(least, min(copies, missing))
         if content.may_be_taken_back:
             due += _towards(fact, wanted - copies)
