@@ -14,6 +14,8 @@ from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
 from crdt.store import copies, expectations
 from crdt.store.amending import Amendment
+from crdt.store.blocks import NO_HEAD, heads_of
+from crdt.store.expectations import NOTHING_EXPECTED
 from hub import tables
 from hub.authority import ClientCertificate
 from hub.enrolled import not_forgotten
@@ -207,6 +209,28 @@ def former(
         (author.terminal != terminal, one) for one, author in authors.items() if author.terminal in those
     ]
     return [one for _, one in sorted(found)][:MAX_FORMER]
+
+
+def unsaid(
+    connection: Connection,
+    authors: Mapping[ReplicaId, AuthorCertificate],
+    terminal: TerminalId,
+    former: Collection[ReplicaId],
+) -> set[ReplicaId]:
+    """Those of these identities of other terminals that have not brought all they had when they were paired.
+
+    They have to compare anew with whoever is compared with what is here of them now: both may have open what
+    a copy of one storage had.
+    """
+    others = [one for one in former if authors[one].terminal != terminal]
+    known, heads = expectations.read(connection, others), heads_of(connection, others)
+    found = set()
+    for one in others:
+        expected = known.get(one, NOTHING_EXPECTED)
+        brought = expected.heard_ms and expected.seq <= heads.get(one, NO_HEAD).seq
+        if not (brought or expected.ended):
+            found.add(one)
+    return found
 
 
 def key_in_use() -> RequestRefused:
