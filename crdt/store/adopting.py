@@ -124,7 +124,8 @@ class Adopter:
         return self._compare_rides(connection, kin, done, at_ms) if rides else done
 
     def look(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
-        """What these authors wrote may be in quarantine too: `compare` has to look at their terminals'.
+        """What these authors wrote may be in quarantine too: `compare` has to look at what is there of their
+        terminals, and of those with copies of their storage.
 
         For one of the hub's it looks at everybody's. `new`: hashes of blocks to look at whoever came.
         """
