@@ -3,7 +3,7 @@
 An old copy of a storage may hold taps, not sealed there, that its former life sealed and sent, or wrote again
 under an identity that the copy does not know. The new identity would write them once more. So the hub has
 ended the former identity when it gave the new one, and what it has of its chain, which grows no more, counts:
-only what is not in it, nor in a chain of another identity that the terminal had, is left for the new one to
+only what is not in it, nor in a chain of another identity that had this storage, is left for the new one to
 write. Those chains are taken in first, and the list of revocations by which it has ended, so that no view
 lacks what is not written again. A hub that does not show its chain is asked again, as the new identity,
 before anything else is said to it.
@@ -96,15 +96,14 @@ class _Comparison:
         return await canonical_chain(self._say, replica, after_seq)
 
     async def ask_kin(self) -> None:
-        """The hub's chains of the terminal's other identities, whole.
+        """The hub's chains of the terminal's other identities, and of who had its storage too, whole.
 
         That of the promised one, too: this storage may be a copy, of which the original has taken it up.
         """
         others = {*self.promised.former, self.promised.identity.replica} - {self.before.identity.replica}
         for other in sorted(others):
             found = await self.ask(other, 0)
-            if found.blocks:
-                self.kin.append((other, found.blocks, found.certificates))
+            self.kin.append((other, found.blocks, found.certificates))
 
     def concede(self, after_seq: int, blocks: Sequence[bytes]) -> int:
         """Give way; how many taps of blocks are written again."""
@@ -114,7 +113,7 @@ class _Comparison:
             # again. It holds at once with that: it cuts off what only counts on because it is written again.
             held = ledger.document(REVOKED_DOCUMENT)
             listed = revoked_list.meet(self.promised.identity, ledger, self.papers or ())
-            if self.kin and listed is not None:
+            if listed is not None and any(raws for _, raws, _ in self.kin):
                 ledger.put_document(listed)  # so that what both say counts once, see below
                 revoked_list.tell_kept(ledger, listed, held)
                 listed = None

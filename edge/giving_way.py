@@ -115,15 +115,19 @@ class GivingWay:
         return moved and self._overtaken <= MAX_OVERTAKEN
 
     async def _behind(self, mine: Frontier, theirs: Frontier) -> dict[ReplicaId, UplinkError]:
-        """Identities of this terminal of which the hub holds something that is not here."""
-        own = await self._run.own_replicas()
+        """Identities of this terminal of which the hub holds something that is not here.
+
+        One that the storage had of another terminal may go on there, and the hub names its head only where
+        ours is within its chain, or as far.
+        """
+        own, terminals = await self._run.own_replicas(), await self._run.terminals_replicas()
         found: dict[ReplicaId, UplinkError] = {}
         for replica, head in theirs.items():
             here = mine.get(replica, NO_HEAD)
             if head == here:
                 self._run.delivery.disputed.pop(replica, None)
                 self._run.delivery.later.discard(replica)
-            elif head.seq >= here.seq and replica in own:
+            elif replica in own and (head.seq == here.seq or (head.seq > here.seq and replica in terminals)):
                 found[replica] = self._error(replica, head, mine)
         return found
 

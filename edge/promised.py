@@ -17,7 +17,7 @@ PROMISED = "promised"  # the name of the record beside the identity's
 
 @dataclass(frozen=True, slots=True)
 class Promised:
-    """The identity, and all the others that the hub knows of this terminal."""
+    """The identity, and all the others that the hub knows of this terminal, or of one with such storage."""
 
     identity: Identity
     former: tuple[ReplicaId, ...]

@@ -88,9 +88,14 @@ class Run:
 
         A copy of a terminal's storage may have been paired under a name of its own.
         """
-        authors, before = await self.use(lambda: (self.ledger.authors(), self.ledger.former(MAX_FRONTIER)))
+        before = await self.use(self.ledger.former, MAX_FRONTIER)
+        return {*before, *await self.terminals_replicas()}
+
+    async def terminals_replicas(self) -> set[ReplicaId]:
+        """The identities of this terminal, now and before, also those that this storage never had."""
+        authors = await self.use(self.ledger.authors)
         terminal = self.identity.certificate.terminal
-        return {*before, *(replica for replica, author in authors.items() if author.terminal == terminal)}
+        return {replica for replica, author in authors.items() if author.terminal == terminal}
 
     def give_up(self, replica: ReplicaId, error: UplinkError) -> None:
         """Send no more of this chain in this run. A dispute about another identity's is no failure, and that

@@ -19,7 +19,7 @@ class Enrolled:
     author: AuthorCertificate
     client: ClientCertificate
     former: Sequence[ReplicaId] = ()
-    """What it was before, where it was restored: of each it is to compare what it holds."""
+    """Who may have had its storage, where it was restored: with each it is to compare what it holds."""
 
     def answer(self, authority: Authority) -> dict[str, str]:
         """All that the terminal is sent: hex, and PEM for TLS."""

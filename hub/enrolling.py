@@ -12,8 +12,10 @@ from sqlalchemy import Connection, Select, bindparam, func, select, update
 from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
-from crdt.store import expectations
+from crdt.store import copies, expectations
 from crdt.store.amending import Amendment
+from crdt.store.blocks import NO_HEAD, heads_of
+from crdt.store.expectations import NOTHING_EXPECTED
 from hub import tables
 from hub.authority import ClientCertificate
 from hub.enrolled import not_forgotten
@@ -197,24 +199,38 @@ def doubt_unused(connection: Connection) -> None:
     connection.execute(table.update().where(table.c.used.is_(False)).values(doubted=True))
 
 
-def note_copy(connection: Connection, terminal: TerminalId, origin: TerminalId) -> None:
-    """Remember of a terminal with old storage whose that was, where it was paired under another name."""
-    table = tables.copied_storage
-    noted = select(table.c.origin).where(table.c.terminal == terminal, table.c.origin == origin)
-    if origin != terminal and connection.execute(noted).first() is None:
-        connection.execute(table.insert().values(terminal=terminal, origin=origin))
-
-
 def former(
     connection: Connection, authors: Mapping[ReplicaId, AuthorCertificate], terminal: TerminalId
 ) -> list[ReplicaId]:
     """The identities of a restored terminal, for its comparison: whichever of them may have written again
     what the old copy of its storage has open. And those of others that had such copies; its own are first."""
-    those = _with_copies(connection, terminal)
+    those = copies.with_copies(copies.pairs(connection), [terminal])
     found = [
         (author.terminal != terminal, one) for one, author in authors.items() if author.terminal in those
     ]
     return [one for _, one in sorted(found)][:MAX_FORMER]
+
+
+def unsaid(
+    connection: Connection,
+    authors: Mapping[ReplicaId, AuthorCertificate],
+    terminal: TerminalId,
+    former: Collection[ReplicaId],
+) -> set[ReplicaId]:
+    """Those of these identities of other terminals that have not brought all they had when they were paired.
+
+    They have to compare anew with whoever is compared with what is here of them now: both may have open what
+    a copy of one storage had.
+    """
+    others = [one for one in former if authors[one].terminal != terminal]
+    known, heads = expectations.read(connection, others), heads_of(connection, others)
+    found = set()
+    for one in others:
+        expected = known.get(one, NOTHING_EXPECTED)
+        brought = expected.heard_ms and expected.seq <= heads.get(one, NO_HEAD).seq
+        if not (brought or expected.ended):
+            found.add(one)
+    return found
 
 
 def key_in_use() -> RequestRefused:
@@ -253,16 +269,6 @@ def _next_number(connection: Connection, terminal: TerminalId) -> int:
 def _paired_as(replica: ReplicaId) -> Select[Any]:
     table = tables.client_certificate
     return select(table.c.paired_as).where(table.c.replica == replica)
-
-
-def _with_copies(connection: Connection, terminal: TerminalId) -> set[bytes]:
-    """A terminal, and all whose storage came from the same one as its own, as far as it is known."""
-    table = tables.copied_storage
-    pairs = [{row.terminal, row.origin} for row in connection.execute(select(table))]
-    found: set[bytes] = {terminal}
-    while more := [pair for pair in pairs if pair & found and not pair <= found]:
-        found.update(*more)
-    return found
 
 
 def _new_id(connection: Connection, claimed: bytes, fresh: TerminalId) -> TerminalId:

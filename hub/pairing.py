@@ -22,6 +22,7 @@ from crdt.certificate import AuthorCertificate, Limits, Role
 from crdt.errors import RefusalCode, WrongCode
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId, text_fits
 from crdt.pairing import Entropy, HubPairing, PairingCode
+from crdt.store import copies
 from crdt.store.amending import Amendment
 from crdt.store.hub import HubLedger
 from hub import enrolling, invites
@@ -153,7 +154,7 @@ class Pairing:
             former = self._end(amendment, wanted)
             enrolled = self._enter(amendment.connection, wanted, limits, fresh, now_ms)
             if former:
-                enrolling.note_copy(amendment.connection, enrolled.terminal, TerminalId(wanted.claimed))
+                copies.note(amendment.connection, enrolled.terminal, TerminalId(wanted.claimed))
             amendment.enrol(enrolled.author)
             return replace(enrolled, former=former)
 
@@ -166,8 +167,8 @@ class Pairing:
         identity would write some of it again. All identities that it had, and who had copies of its storage,
         one of which may have done so.
 
-        Only the terminal's own can be ended so. One that this hub has forgotten ends too: another copy of
-        that storage may write as it.
+        Only the terminal's own can be ended so, and such copies as have yet to bring what they had. One that
+        this hub has forgotten ends too: another copy of that storage may write as it.
         """
         replica = ReplicaId(wanted.restored)
         author = amendment.authors().get(replica) or wanted.before
@@ -178,8 +179,11 @@ class Pairing:
         group |= enrolling.enter_forgotten(amendment, author.terminal, author)
         group |= enrolling.enter_forgotten(amendment, author.terminal, wanted.forgotten)
         enrolling.end_unused(amendment.connection, group)
+        authors = amendment.authors()
+        former = enrolling.former(amendment.connection, authors, author.terminal)
+        group |= enrolling.unsaid(amendment.connection, authors, author.terminal, former)
         self._revoker.replace(amendment, group)
-        return enrolling.former(amendment.connection, amendment.authors(), author.terminal)
+        return former
 
     def _enter(
         self, connection: Connection, wanted: Wanted, limits: Limits, fresh: TerminalId, now_ms: int

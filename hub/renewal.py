@@ -1,8 +1,9 @@
 """A new identity for a terminal whose storage was restored from an old copy (POST RENEW, over mTLS).
 
 Its old chain cannot go on: numbers that it sealed before would name other facts. So it ends where the hub
-holds it, and so does every identity that the terminal was given since it was paired: what comes of them
-later, whoever carries it, may have been written again and lies in quarantine for an operator.
+holds it, and so does every identity that the terminal was given since it was paired, and one of another that
+had a copy of its storage and has yet to bring what it had: what comes of them later, whoever carries it, may
+have been written again and lies in quarantine for an operator.
 
 The new certificate is for the same terminal and name, with the limits of the pairing, except that the credit
 that all of these identities gave is taken off its allowance: a new identity is no new allowance, because
@@ -154,7 +155,8 @@ class Renewal:
         enrolling.renew(connection, client, replica, tls, now_ms)
         paired = enrolling.since_pairing(connection, client.replica) - {replica}
         enrolling.end_unused(connection, paired | forgotten)
-        self._revoker.replace(amendment, paired | forgotten)
+        unsaid = enrolling.unsaid(connection, authors, client.terminal, former)
+        self._revoker.replace(amendment, paired | forgotten | unsaid)
         mine = [one for one in former if authors[one].terminal == client.terminal]
         unpaired = forgotten | enrolling.unpaired(connection, mine)
         author = known or self._author(connection, client, paired, unpaired, wanted.public_key)

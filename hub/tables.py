@@ -44,13 +44,6 @@ client_certificate = Table(
     Column("stopped", String(16), nullable=False, default=""),  # "", "revoked" or "replaced"
 )
 
-copied_storage = Table(  # of terminals that were paired with old storage of another one
-    "hub_copied_storage",
-    metadata,
-    Column("terminal", short_bytes(ID_BYTES), primary_key=True),
-    Column("origin", short_bytes(ID_BYTES), primary_key=True),  # that other one
-)
-
 invite = Table(
     "hub_invite",
     metadata,

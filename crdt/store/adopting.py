@@ -25,7 +25,7 @@ from crdt.errors import MisuseError, NotPermitted, RefusalCode
 from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import blocks, papers, projection, quarantine
+from crdt.store import blocks, copies, papers, projection, quarantine
 from crdt.store.blocks import Chain
 from crdt.store.coincidences import Coincidences, Part
 from crdt.store.comparing import asking
@@ -124,7 +124,8 @@ class Adopter:
         return self._compare_rides(connection, kin, done, at_ms) if rides else done
 
     def look(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
-        """What these authors wrote may be in quarantine too: `compare` has to look at their terminals'.
+        """What these authors wrote may be in quarantine too: `compare` has to look at what is there of their
+        terminals, and of those with copies of their storage.
 
         For one of the hub's it looks at everybody's. `new`: hashes of blocks to look at whoever came.
         """
@@ -145,7 +146,7 @@ class Adopter:
     def _kin(self, connection: Connection) -> Kin:
         authors = self._authors(connection)
         if self._known.authors is not authors:
-            self._known = Kin(authors)
+            self._known = Kin(authors, copies.pairs(connection))  # who is paired is a new author
         return self._known
 
     def _go_through(

@@ -22,9 +22,9 @@ class Canonical:
 
     `after_seq`: where they were asked for from. `ended`: the hub takes nothing of the chain beyond its
     cut-off, so what continues it there has to be written again as well. `elsewhere`: what the hub has of
-    other identities of the same terminal, which may be the same facts, written again before; `shown`: where
-    their chains end there. `listed`: the list of revocations by which it has ended, where that is not kept
-    here yet.
+    other identities that may have had this storage, which may be the same facts, written again before;
+    `shown`: where their chains end there. `listed`: the list of revocations by which it has ended, where that
+    is not kept here yet.
     """
 
     replica: ReplicaId

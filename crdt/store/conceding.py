@@ -21,7 +21,7 @@ from crdt.revocations import NONE_REVOKED, Revocations
 from crdt.store import concession, papers, reissue, segment
 from crdt.store import concession_plan as plans
 from crdt.store.authors import Authors
-from crdt.store.blocks import SegmentRow
+from crdt.store.blocks import NO_HEAD, SegmentRow
 from crdt.store.canonical import Canonical, check_chain
 from crdt.store.concession_plan import Plan
 from crdt.store.content import Content
@@ -82,7 +82,7 @@ class Conceding:
         facts = list(self._verified(replica, given, certificates))
         check_chain(given, replica)
         elsewhere = self._elsewhere(replica, kin, after_seq)
-        shown = {other: parse(raws[-1]).head for other, raws, _ in kin if raws}
+        shown = {other: parse(raws[-1]).head if raws else NO_HEAD for other, raws, _ in kin}
         hub = Canonical(replica, given, facts, after_seq, ended, elsewhere, listed, shown)
         with self._one_at_a_time:
             for _ in range(MAX_PLANS):
@@ -186,6 +186,8 @@ class Conceding:
         cards = self._store.read(lambda connection: reissue.cards_at_stake(connection, replica, after_seq))
         found: set[Content] = set()
         for other, raws, certificates in kin:
+            if not raws:
+                continue
             blocks = list(map(parse, raws))
             for block, columns in zip(blocks, self._verified(other, blocks, certificates), strict=True):
                 deltas = columns.deltas(other, block.header.first_seq)

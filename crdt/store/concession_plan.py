@@ -67,7 +67,7 @@ class Basis(NamedTuple):
     last_seq: int  # the hub never takes more of the chain
     is_for_review: bool
     aside: Sequence[Quarantined]  # what a list of revocations took out, to be written again
-    lives: Frontier  # of the writer's chain that has ended: what is held here of the terminal's other lives
+    lives: Frontier  # of the writer's chain that has ended: what is held here of other lives of its storage
 
 
 class Plan(NamedTuple):
@@ -92,7 +92,7 @@ def look(
     What other lives say matters only once the writer's chain has ended: some of them end with it, without
     what they have not brought to the hub by then.
     """
-    replica, own = hub.replica, own_replicas(connection)
+    replica, own, lives = hub.replica, own_replicas(connection), of_terminal | hub.shown.keys()
     mine, revoked = replica in own, papers.revocations(connection, hub.listed)
     cut_off = revoked.cut_offs.get(replica, MAX_SEQ)
     _check_beginning(connection, hub, cut_off)
@@ -108,7 +108,7 @@ def look(
         revoked.cut_offs.get(replica, hub.head.seq) if hub.ended else MAX_SEQ,
         review,
         reissue.set_aside(connection, replica) if mine and hub.ended and not review else [],
-        heads_of(connection, sorted(of_terminal - own)) if replica == writer and hub.ended else {},
+        heads_of(connection, sorted(lives - own)) if replica == writer and hub.ended else {},
     )
 
 

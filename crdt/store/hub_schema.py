@@ -118,6 +118,15 @@ LISTED: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# Terminals that were paired with old storage of another one, see `copies`.
+COPY: Final = Table(
+    "copy_of",
+    HUB_METADATA,
+    Column("terminal", short_bytes(16), primary_key=True),
+    Column("origin", short_bytes(16), primary_key=True),  # that other one
+    sqlite_with_rowid=False,
+)
+
 # The facts as rows, for people: a projection of the blocks that may lag.
 HISTORY: Final = Table(
     "history",

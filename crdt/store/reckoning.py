@@ -1,9 +1,9 @@
 """What the hub has to write so that each fact of a block in quarantine counts once, told by contents alone.
 
 So it follows from the set of facts, whichever identity of the hub looks, in whichever order they came, and
-however often its database was put back in between. What the terminal's chains say counts there, and the hub
+however often its database was put back in between. What a terminal's chain says counts there, and the hub
 has no copy of it left. Of what they do not say, and the hub has ever copied because an operator adopted it,
-it has one copy: where it has taken that back the terminal's was here, and that may be lost since, or revoked.
+it has one copy: where it has taken that back a terminal's was here, and that may be lost since, or revoked.
 An adoption stands: a list of revoked authors is about what they wrote, and not about what the hub did.
 
 A block comes into quarantine before anybody has looked whether its author might write that. So by itself the
@@ -57,7 +57,7 @@ class Reckoning:
 
     due: Sequence[Delta]  # what the hub has to write for it now; numbers and author are still the block's
     lacking: Sequence[Delta]  # what nobody counts, unless an operator adopts it
-    copied: bool  # whether a copy of the hub's counts, for what the terminal does not have
+    copied: bool  # whether a copy of the hub's counts, for what no terminal has
     traced: bool  # whether the hub has ever copied any of it
 
     def adopted(self) -> Reckoning:
@@ -85,7 +85,7 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
             continue  # what another block says, and it is reckoned with that
         missing = max(0, times[content] - held.theirs[content])
         traces, copies = held.traces(content), held.copies(content)
-        least = 1 if missing and traces and not held.theirs[content] else 0
+        least = 1 if traces and not held.theirs[content] else 0
         wanted = max(least, min(copies, missing))
         if content.may_be_taken_back:
             due += _towards(fact, wanted - copies)

@@ -14,7 +14,7 @@ from crdt.certificate import AuthorCertificate
 from crdt.errors import NotPermitted, RefusalCode
 from crdt.facts import MAX_SEQ, CardId, Delta, ReplicaId
 from crdt.store import papers, quarantine, segment
-from crdt.store.blocks import facts_of, stored_blocks
+from crdt.store.blocks import NO_HEAD, facts_of, stored_blocks
 from crdt.store.canonical import Canonical
 from crdt.store.content import Content
 from crdt.store.evidence import DELIVERED, TOLD
@@ -60,12 +60,10 @@ def said_here(connection: Connection, hub: Canonical, lives: Iterable[ReplicaId]
     found: set[Content] = set()
     for life in lives:
         cards = cards_at_stake(connection, hub.replica, hub.after_seq) if cards is None else cards
-        end = hub.shown.get(life)
-        for block in stored_blocks(connection, life, 0 if end is None else end.seq):
-            follows = end is None or (block.header.first_seq, block.header.previous) == (
-                end.seq + 1,
-                end.hash,
-            )
+        end = hub.shown.get(life, NO_HEAD)
+        for block in stored_blocks(connection, life, end.seq):
+            begins = block.header.first_seq, block.header.previous
+            follows = end == NO_HEAD or begins == (end.seq + 1, end.hash)
             if not follows or block.last_seq > cut_offs.get(life, MAX_SEQ):
                 break
             deltas = facts_of(block).deltas(life, block.header.first_seq)

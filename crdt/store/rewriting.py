@@ -15,11 +15,11 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from crdt.certificate import AuthorCertificate
 from crdt.facts import Delta, Kind, ReplicaId
 from crdt.revocations import Revocations
-from crdt.store import projection, quarantine
+from crdt.store import copies, projection, quarantine
 from crdt.store.blocks import authors_of
 from crdt.store.content import Content
 from crdt.store.hub_schema import HISTORY
-from crdt.store.kin import Kin, place
+from crdt.store.kin import Kin, place, places
 from crdt.store.moments import Moment
 from crdt.store.projection import CONTENT
 from crdt.store.quarantine import Quarantined
@@ -85,14 +85,16 @@ def is_awaited(
 ) -> bool:
     """Whether one of these terminals, of whom facts came, may have written again what lies in quarantine.
 
-    What is noted as adopted from it, or as said to come. `authors`: all that are known here, with those of
-    `writers`.
+    What is noted as adopted from it, or from one with a copy of its storage, or as said to come. `authors`:
+    all that are known here, with those of `writers`.
     """
     awaited = quarantine.awaited(connection)
+    if not awaited:
+        return False
     unknown = [replica for replica in awaited if replica not in authors]  # another process enrolled them
     known = [authors[replica] for replica in awaited if replica in authors]
-    places = {place(author) for author in (*known, *authors_of(connection, unknown).values())}
-    return any(place(authors[replica]) in places for replica in writers)
+    theirs = places((*known, *authors_of(connection, unknown).values()), copies.pairs(connection))
+    return any(place(authors[replica]) in theirs for replica in writers)
 
 
 def coming_again(entries: Iterable[Quarantined], revocations: Revocations) -> list[Quarantined]:

@@ -1,7 +1,8 @@
 """Which blocks in quarantine are still to be compared with the history, because something came.
 
-Those of a terminal of which facts came, everybody's where they are a hub's, and those that are new. In parts:
-a terminal that was replaced may have left many, and none of them may ever be written again.
+Those of a terminal of which facts came, and of those with copies of its storage; everybody's where they are a
+hub's; and those that are new. In parts: a terminal that was replaced may have left many, and none of them may
+ever be written again.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from crdt.errors import MisuseError, NotPermitted
 from crdt.facts import Kind
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
+from crdt.store import copies
 from crdt.store.adopting import Adopter
 from crdt.store.blocks import authors_of
 from crdt.store.hub import Change
@@ -133,6 +134,24 @@ def test_a_terminal_thought_dead_that_writes_again_does_not_double_anything(flee
     fleet.hub.merge(again, [now.certificate]).result()
     assert fleet.hub.balance(card(1)).result() == 250 - 70
     resolved(fleet.hub, UNDONE)
+
+
+@pytest.mark.parametrize("copy_of", [(OTHER, ONE), (ONE, OTHER)])
+def test_a_copy_under_another_name_that_writes_again_does_not_double_anything(
+    fleet: Fleet, copy_of: tuple[world.Terminal, world.Terminal]
+) -> None:
+    """Whichever of the two was paired with the other one's storage."""
+    hub = fleet.hub
+    terminal, origin = (one.certificate.terminal for one in copy_of)
+    hub.amend(lambda amendment: copies.note(amendment.connection, terminal, origin)).result()
+    branch = ONE.blocks(COMMON + THEIRS, [])
+    give(hub, *ONE.blocks(COMMON + MINE, []))
+    give(hub, *branch)
+    hub.adopt([branch[0].hash]).result()
+    give(hub, *OTHER.blocks(as_of(THEIRS, OTHER), []))
+    resolved(hub, UNDONE)
+    settled(hub, 250 - 70)
+    assert hub.balance(card(2)).result() == -200
 
 
 @pytest.mark.parametrize("adopted_first", [True, False])

@@ -217,6 +217,22 @@ def test_what_another_life_says_here_is_not_written_again_though_the_hub_lacks_i
     assert seen(ledger_on(database, NEXT)) == WITH_THEIRS
 
 
+@pytest.mark.parametrize("shown", [0, 1])
+def test_what_a_copy_under_another_name_says_here_is_not_written_again_though_the_hub_lacks_it(
+    database: InlineDatabase, ledger: TerminalLedger, shown: int
+) -> None:
+    """The hub names it as one that had this storage; it may have nothing of it, or not all, so far."""
+    hub, theirs = ledger.blocks_after(0, 1), OTHER.blocks(as_of(AGAIN, OTHER), [1])
+    raws = [block.raw for block in theirs]
+    ledger.merge(raws, [OTHER.certificate])
+    kin = [(OTHER.key.replica, raws[:shown], [OTHER.certificate][:shown])]
+    assert ledger.concede(OLD.key.replica, hub, ended=True, kin=kin, listed=ENDED).reissued == 0
+    goes_on = ledger_on(database, NEXT)
+    assert seen(goes_on) == WITH_THEIRS
+    goes_on.seal()
+    assert goes_on.own_head().seq == 1, "but for the tap that this storage alone has"
+
+
 @pytest.mark.parametrize("shared_at", ["end", "beginning"])
 def test_what_another_life_says_on_a_branch_that_the_hub_refuses_is_written_again(
     ledger: TerminalLedger, shared_at: str

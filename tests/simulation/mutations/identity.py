@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import concession_plan, kin, marks, merging, own_chain, segment, starting
+from crdt.store import concession_plan, kin, marks, merging, own_chain, rewriting, segment, starting
 from crdt.store.memory import Memory
 from edge import comparing
 from hub import revoking as hub_revoking
@@ -121,9 +121,9 @@ MUTATIONS: Final = (
     mutation(
         "a hub adopts what the terminal has written again",
         60,
-        kin.Kin.identities,
-        "self._at[place(author)]",
-        "_NOBODY",
+        rewriting.held,
+        "count[content] += times",
+        "count[content] += times * (author in kin.hubs)",
         theme=STORAGE,
         first=18,
     ),
