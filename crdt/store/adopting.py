@@ -144,9 +144,9 @@ class Adopter:
             self._coincidences.settle(compared.rides)
 
     def _kin(self, connection: Connection) -> Kin:
-        authors = self._authors(connection)
-        if self._known.authors is not authors:
-            self._known = Kin(authors, copies.pairs(connection))  # who is paired is a new author
+        authors, noted = self._authors(connection), copies.pairs(connection)
+        if self._known.authors is not authors or self._known.copies != noted:
+            self._known = Kin(authors, noted)
         return self._known
 
     def _go_through(

@@ -22,7 +22,7 @@ class Kin:
     def __init__(self, authors: Mapping[ReplicaId, AuthorCertificate], copies: Sequence[Pair] = ()) -> None:
         """`copies`: which terminals had the same storage."""
         self.authors = authors
-        self._copies = copies
+        self.copies = copies
         self._at: dict[Place, set[ReplicaId]] = {}
         for replica, author in authors.items():
             self._at.setdefault(place(author), set()).add(replica)
@@ -38,7 +38,7 @@ class Kin:
         author = self.authors.get(replica)
         if author is None:
             return _NOBODY
-        return _NOBODY.union(*(self._at.get(at, _NOBODY) for at in places([author], self._copies)))
+        return _NOBODY.union(*(self._at.get(at, _NOBODY) for at in places([author], self.copies)))
 
     def concerned(self, came: Iterable[ReplicaId]) -> AbstractSet[ReplicaId]:
         """Whose facts these authors may have written again: see `identities`; for a hub everybody's."""
