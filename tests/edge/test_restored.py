@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from crdt.block import Block
 from crdt.errors import RefusalCode
 from crdt.facts import CardId, TerminalId
 from crdt.frames import CertificateFrame, Message
@@ -50,6 +51,13 @@ def younger_database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 async def hub(hub_database: Database, fleet: Fleet) -> TestHub:
     ledger = await asyncio.to_thread(open_ledger, hub_database, fleet)
+    return TestHub(fleet, ledger, document=document(fleet, FARES))
+
+
+@pytest.fixture
+async def younger(younger_database: Database, fleet: Fleet) -> TestHub:
+    """The hub, put back to before anything."""
+    ledger = await asyncio.to_thread(open_ledger, younger_database, fleet)
     return TestHub(fleet, ledger, document=document(fleet, FARES))
 
 
@@ -190,38 +198,37 @@ async def test_what_was_sealed_offline_is_written_again_and_the_proof_goes_up(
     assert await asyncio.to_thread(enrolled(put_back).ledger.quarantined, 9) == [], "delivered, once"
 
 
-async def test_a_proof_that_the_hub_could_not_read_goes_up_again(
-    put_back: Terminal, hub: TestHub, fleet: Fleet, younger_database: Database
-) -> None:
-    """Invariant 5: the hub says that it has it; until then the terminal has not brought it."""
+async def proven(put_back: Terminal, hub: TestHub) -> Block:
+    """What it has sealed beside the hub's chain; the hub has the proof."""
     await asyncio.to_thread(ride, put_back, AFTER)
     sealed = await asyncio.to_thread(enrolled(put_back).ledger.seal)
     assert sealed is not None
     await Line(hub, put_back).sync()
-    ledger = await asyncio.to_thread(open_ledger, younger_database, fleet)
-    younger = TestHub(fleet, ledger, document=document(fleet, FARES))
+    return sealed
+
+
+async def test_a_proof_that_the_hub_could_not_read_goes_up_again(
+    put_back: Terminal, hub: TestHub, younger: TestHub
+) -> None:
+    """Invariant 5: the hub says that it has it; until then the terminal has not brought it."""
+    sealed = await proven(put_back, hub)
     damaging = Damaging(younger, put_back)
     damaging.began_as = sealed.header.replica
     with contextlib.suppress(UplinkError):
         await damaging.sync()
-    assert await asyncio.wrap_future(in_quarantine(ledger)) == []
+    assert await asyncio.wrap_future(in_quarantine(younger.ledger)) == []
     await Line(younger, put_back).sync()
-    proofs = await asyncio.wrap_future(in_quarantine(ledger))
+    proofs = await asyncio.wrap_future(in_quarantine(younger.ledger))
     assert [entry.raw for entry in proofs] == [sealed.raw]
 
 
 async def test_a_hub_that_was_put_back_gets_the_proof_again(
-    put_back: Terminal, hub: TestHub, fleet: Fleet, younger_database: Database
+    put_back: Terminal, hub: TestHub, younger: TestHub
 ) -> None:
     """Invariant 5: the proof is kept; what a hub has lost of it with everything else comes back too."""
-    await asyncio.to_thread(ride, put_back, AFTER)
-    sealed = await asyncio.to_thread(enrolled(put_back).ledger.seal)
-    assert sealed is not None
-    await Line(hub, put_back).sync()
-    ledger = await asyncio.to_thread(open_ledger, younger_database, fleet)
-    younger = TestHub(fleet, ledger, document=document(fleet, FARES))
+    sealed = await proven(put_back, hub)
     await Line(younger, put_back).sync()
-    proofs = await asyncio.wrap_future(in_quarantine(ledger))
+    proofs = await asyncio.wrap_future(in_quarantine(younger.ledger))
     assert [entry.raw for entry in proofs] == [sealed.raw]
     assert await asyncio.to_thread(enrolled(put_back).ledger.quarantined, 9) == [], "delivered again, once"
 
