@@ -172,6 +172,11 @@ def is_too_much(answer: Answer) -> bool:
     return any(refusal.code is RefusalCode.COME_AGAIN for refusal in answer.refusals)
 
 
+def is_examined(answer: Answer) -> bool:
+    """Whether the hub has looked at all of the blocks."""
+    return any(isinstance(message, Ack) for message in answer.messages) and not is_too_much(answer)
+
+
 def is_unread(answer: Answer) -> bool:
     """Whether the hub could not read or verify some of it: what has come there is not what was sent."""
     return any(refusal.code in _UNREAD for refusal in answer.refusals)

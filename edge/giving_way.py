@@ -120,16 +120,22 @@ class GivingWay:
         One that the storage had of another terminal may go on there, and the hub names its head only where
         ours is within its chain, or as far.
         """
-        own, terminals = await self._run.own_replicas(), await self._run.terminals_replicas()
-        found: dict[ReplicaId, UplinkError] = {}
+        ahead: dict[ReplicaId, Head] = {}
         for replica, head in theirs.items():
             here = mine.get(replica, NO_HEAD)
             if head == here:
                 self._run.delivery.disputed.pop(replica, None)
                 self._run.delivery.later.discard(replica)
-            elif replica in own and (head.seq == here.seq or (head.seq > here.seq and replica in terminals)):
-                found[replica] = self._error(replica, head, mine)
-        return found
+            elif head.seq >= here.seq:
+                ahead[replica] = head
+        if not ahead:  # so it is in most runs
+            return {}
+        terminals, storages = await self._run.terminals_replicas(), await self._run.storages_replicas()
+        return {
+            one: self._error(one, head, mine)
+            for one, head in ahead.items()
+            if one in terminals or (one in storages and head.seq == mine.get(one, NO_HEAD).seq)
+        }
 
     async def _settled(self, replica: ReplicaId, head: Head, why: UplinkError) -> bool:
         """Settle what is contested about one replica; whether the run has something new to go on with."""

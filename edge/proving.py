@@ -1,9 +1,9 @@
 """What does not count here goes up to the hub: as proof, and for its facts, about which somebody decides."""
 
 from crdt.facts import ReplicaId
-from crdt.frames import Ack, BlockFrame, CertificateFrame, Message
+from crdt.frames import BlockFrame, CertificateFrame, Message
 from crdt.store.quarantine import Quarantined
-from edge.delivery import at_a_time, is_too_much, is_unread
+from edge.delivery import at_a_time, is_examined, is_unread
 from edge.run import Run
 
 EVIDENCE_BLOCKS = 64
@@ -39,8 +39,7 @@ class Proving:
         certificate = (await run.use(run.ledger.authors)).get(author)
         papers: list[Message] = [] if certificate is None else [CertificateFrame(certificate.encode())]
         answer = await run.say({}, [*papers, *map(BlockFrame, raws)])
-        judged = any(isinstance(message, Ack) for message in answer.messages)
-        if not judged or is_too_much(answer) or is_unread(answer):
+        if not is_examined(answer) or is_unread(answer):
             self._later.add(author)
             self._slowed.add(author)
             return

@@ -88,8 +88,11 @@ class Run:
 
         A copy of a terminal's storage may have been paired under a name of its own.
         """
-        before = await self.use(self.ledger.former, MAX_FRONTIER)
-        return {*before, *await self.terminals_replicas()}
+        return await self.storages_replicas() | await self.terminals_replicas()
+
+    async def storages_replicas(self) -> set[ReplicaId]:
+        """The identities that this storage had before, of whichever terminal."""
+        return {*await self.use(self.ledger.former, MAX_FRONTIER)}
 
     async def terminals_replicas(self) -> set[ReplicaId]:
         """The identities of this terminal, now and before, also those that this storage never had."""

@@ -20,7 +20,7 @@ from crdt.facts import ReplicaId
 from crdt.frames import Ack, BlockFrame, CertificateFrame, Message, Want
 from crdt.frontier import Head
 from crdt.store.blocks import NO_HEAD
-from edge.delivery import Unwanted
+from edge.delivery import Unwanted, is_examined
 from edge.errors import AnswerRefused, HubTooSlow, Superseded, UplinkError
 from edge.exchange import Answer
 from edge.run import Run
@@ -153,7 +153,7 @@ class Safekeeping:
             if raw is None:
                 return 0
             answer, block = await self._offer(replica, [raw]), parse(raw)
-            if not _is_examined(answer):
+            if not is_examined(answer):
                 return None
             if not answer.refusals:
                 return block.last_seq
@@ -190,12 +190,6 @@ def _is_judged(answer: Answer) -> bool:
     return judged and any(refusal.code is not RefusalCode.COME_AGAIN for refusal in answer.refusals)
 
 
-def _is_examined(answer: Answer) -> bool:
-    """Whether the hub has looked at all of the blocks."""
-    judged = any(isinstance(message, Ack) for message in answer.messages)
-    return judged and all(refusal.code is not RefusalCode.COME_AGAIN for refusal in answer.refusals)
-
-
 def _is_taken(answer: Answer, replica: ReplicaId, first_seq: int) -> bool:
     """Whether the hub has all of the blocks now, from this number on: in its chain, or as evidence.
 
@@ -205,7 +199,7 @@ def _is_taken(answer: Answer, replica: ReplicaId, first_seq: int) -> bool:
     as_evidence = {RefusalCode.FORK_DETECTED}
     if first_seq <= held.seq + 1:
         as_evidence.add(RefusalCode.CHAIN_BROKEN)
-    return _is_examined(answer) and all(refusal.code in as_evidence for refusal in answer.refusals)
+    return is_examined(answer) and all(refusal.code in as_evidence for refusal in answer.refusals)
 
 
 def _acknowledged(answer: Answer, replica: ReplicaId) -> Head | None:

@@ -82,8 +82,10 @@ class Adoptions:
         facts[agreed:] = [one.fact for one in branch[agreed:]]
         for seq, one in enumerate(branch[agreed:], agreed + 1):
             self._oracle.named[hub, seq] = one.fact
-            self.adopted.update({(hub, seq): one.fact} if one.adopted else {})
-            self.taken_back.update({(hub, seq): one.fact} if one.taken_back else {})
+            if one.adopted:
+                self.adopted[hub, seq] = one.fact
+            if one.taken_back:
+                self.taken_back[hub, seq] = one.fact
 
     def learn(self, hub: ReplicaId, blocks: Iterable[bytes]) -> None:
         """The ledger has these blocks of a hub, and nobody told that to write them: or it had before."""
