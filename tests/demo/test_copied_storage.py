@@ -4,12 +4,14 @@ import asyncio
 import os
 import shutil
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from crdt.store.database import Database
 from edge.addresses import AddressBook
+from edge.comparing import take_up
 from edge.enrolling import Enroller, Way
 from edge.terminal import Terminal
 from hub.errors import RequestRefused
@@ -23,7 +25,9 @@ from tests.demo.test_forgotten_promise import (
     address_of,
     balances,
     bus,
+    client,
     pair,
+    promise,
     settings,
     sync,
 )
@@ -147,7 +151,7 @@ async def nothing_is_there_to_adopt(depot: Depot) -> None:
     assert await balances(depot) == before
 
 
-@pytest.mark.parametrize("name", ["Bus 1"])
+@pytest.mark.parametrize("name", ["Bus 1", "Bus 2"])
 async def test_one_that_is_paired_without_having_heard_that_it_had_ended_loses_nothing(
     settings: HubSettings, bus: Terminal, tmp_path: Path, name: str
 ) -> None:
@@ -176,7 +180,7 @@ async def test_one_that_is_paired_without_having_heard_that_it_had_ended_loses_n
         await nothing_is_there_to_adopt(depot)
 
 
-@pytest.mark.parametrize("name", ["Bus 1"])
+@pytest.mark.parametrize("name", ["Bus 1", "Bus 3"])
 async def test_one_whose_identity_ends_after_it_was_paired_anew_loses_nothing(
     settings: HubSettings, bus: Terminal, tmp_path: Path, name: str
 ) -> None:
@@ -239,6 +243,34 @@ async def test_one_that_is_refused_another_identity_keeps_what_it_has_to_write_a
         assert await balances(depot) == [750, -20, 0], "what it had sealed as it is now before it heard"
         assert not (await sync(depot, bus)).trouble
         assert await balances(depot) == [750, 705, 0]
+        await nothing_is_there_to_adopt(depot)
+
+
+async def test_what_a_copy_has_not_brought_by_then_counts_once(
+    settings: HubSettings, bus: Terminal, tmp_path: Path
+) -> None:
+    """It had taken its next identity up, and left. That ends when the terminal that was paired meanwhile asks
+    for another, for both have written the same; paired anew, the copy hears of it and compares as well."""
+    async with up(settings) as depot, AsyncExitStack() as stack:
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        await asyncio.to_thread(ride, bus, OPEN)
+        copy = await copy_of(tmp_path / "bus.db", tmp_path / "copy.db", stack)
+        promised = await promise(depot, copy)
+        async with await client(promised.identity) as asking:
+            await take_up(copy, promised, partial(asking.exchange, address_of(depot)))
+        await asyncio.to_thread(ride, copy, SETTLED, 100)
+        await asyncio.to_thread(ride, bus, LATE)
+        await pair_as(depot, bus, "Bus 1")
+        assert not (await sync(depot, bus)).trouble
+        assert await balances(depot) == [750, 750, 750]
+        await pair_as(depot, copy, "Bus 2")
+        for one in (copy, bus):
+            status = await sync(depot, one)
+            assert (status.online, status.trouble, status.disputed) == (True, "", "")
+            assert enrolled(one).ledger.view(OPEN).balance_minor == 750
+        assert await balances(depot) == [650, 750, 750]
         await nothing_is_there_to_adopt(depot)
 
 
