@@ -157,8 +157,13 @@ def _unbalanced(those: ColumnElement[bool], hubs: AbstractSet[ReplicaId]) -> Sel
     place = (column for column in CONTENT if column.name not in ("card", "at_ms", "kind", "amount_minor"))
     fare = func.abs(table.amount_minor).label("fare")
     ride = (table.card, table.at_ms, fare, *place)
-    is_said = (table.kind == int(Kind.FARE)) & table.replica.not_in(sorted(hubs))
-    taken = case((table.kind == int(Kind.DUPLICATE), 1), (table.kind == int(Kind.REINSTATED), -1), else_=0)
+    is_hubs = table.replica.in_(sorted(hubs))
+    is_said = ~is_hubs & (table.kind == int(Kind.FARE))
+    taken = case(
+        (is_hubs & (table.kind == int(Kind.DUPLICATE)), 1),
+        (is_hubs & (table.kind == int(Kind.REINSTATED)), -1),
+        else_=0,
+    )
     by_author = (
         select(*ride, func.sum(case((is_said, 1), else_=0)).label("said"), func.sum(taken).label("taken"))
         .where(those, table.kind.in_(_SAID_AGAIN))

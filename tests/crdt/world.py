@@ -1,7 +1,7 @@
 """A small fleet with fixed keys, and hypothesis strategies for what its replicas write."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
@@ -47,6 +47,12 @@ def terminal(number: int, limits: Limits = ANYTHING) -> Terminal:
 
 
 TERMINALS = [terminal(number) for number in range(1, 4)]
+
+
+def moment_of(number: int, at_ms: int) -> int:
+    """One near it at which no other of the TERMINALS writes, and the hub does not: a card is in one place."""
+    return at_ms // 4 * 4 + number % 4
+
 
 amounts = st.one_of(st.integers(0, 1000), st.integers(0, MAX_AMOUNT_MINOR))
 
@@ -107,7 +113,8 @@ def chains(draw: st.DrawFn, max_size: int = 12) -> list[Block]:
     """Blocks of several replicas, each replica's a whole chain, in chain order."""
     blocks: list[Block] = []
     for author in draw(st.lists(st.sampled_from(TERMINALS), min_size=1, max_size=3, unique=True)):
-        deltas = draw(delta_lists(author, max_size=max_size))
+        drawn, number = draw(delta_lists(author, max_size=max_size)), TERMINALS.index(author) + 1
+        deltas = [replace(delta, at_ms=moment_of(number, delta.at_ms)) for delta in drawn]
         sizes = draw(st.lists(st.integers(1, 5), max_size=4))
         blocks += author.blocks(deltas, sizes)
     return blocks

@@ -11,6 +11,7 @@ from tests.powercut.parties import CARDS, FARE, OPENING_MINOR
 from tests.powercut.settling import Fact
 
 _BEGINNING: Final = Head(0, GENESIS)
+_APART_MS: Final = 1_000_000
 
 
 class Chain:
@@ -35,4 +36,5 @@ class Chain:
     def _delta(self, seq: int, chance: Random) -> Delta:
         opens = chance.random() < 0.3
         kind, amount = (Kind.OPENING, OPENING_MINOR) if opens else (FARE.kind, FARE.amount_minor)
-        return Delta(self.author.key.replica, seq, chance.choice(CARDS), kind, amount, 1_000 + seq)
+        at_ms = _APART_MS * self.author.certificate.terminal[-1] + seq  # no two of them are of one moment
+        return Delta(self.author.key.replica, seq, chance.choice(CARDS), kind, amount, at_ms)

@@ -56,7 +56,7 @@ def chain(author: world.Terminal = ONE, sizes: Sequence[int] = SIZES) -> list[Bl
             card(seq % 5),
             Kind.OPENING if seq % 7 == 0 else Kind.FARE,
             500 + seq if seq % 7 == 0 else -seq,
-            seq * QUARTER_MS,
+            seq * QUARTER_MS + author.certificate.terminal[-1],
         )
         for seq in range(1, sum(sizes) + 1)
     ]

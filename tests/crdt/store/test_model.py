@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from crdt.facts import MAX_AMOUNT_MINOR, CardId, Context, Draft
 from crdt.ledger import Ledger
+from crdt.store.said_again import REPEATS
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, added_up, card
 
@@ -36,7 +37,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(index=which, card=cards, at_ms=world.times)
     def tap(self, index: int, card: CardId, at_ms: int) -> None:
-        self.fleet.terminals[index].tap(card, at_ms)
+        self.fleet.terminals[index].tap(card, world.moment_of(1 + index, at_ms))
 
     @rule(
         index=which,
@@ -46,9 +47,9 @@ class StoreMachine(RuleBasedStateMachine):
         context=world.contexts,
     )
     def write(self, index: int, card: CardId, several: list[Draft], at_ms: int, context: Context) -> None:
-        self.fleet.terminals[index].write(card, several, at_ms, context)
+        self.fleet.terminals[index].write(card, several, world.moment_of(1 + index, at_ms), context)
 
-    @rule(card=cards, draft=drafts)
+    @rule(card=cards, draft=drafts.filter(lambda draft: draft.kind not in REPEATS))
     def book(self, card: CardId, draft: Draft) -> None:
         self.fleet.book(card, draft)
         self._tell_model(self.fleet.hub.blocks_after(self.fleet.hub.replica, 0, 1 << 24).result())
