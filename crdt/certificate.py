@@ -32,7 +32,7 @@ from crdt.signing import (
 from crdt.wire import Reader, Writer
 
 VERSION: Final = 1
-MAX_CERTIFICATE_BYTES: Final = 256  # 1 + 16 + 16 + 1 + 32 + (1 + 64) + 1 + 6 + 6 + 9 + 64 = 217, rounded up
+MAX_CERTIFICATE_BYTES: Final = 256  # 1 + 16 + 16 + 1 + 32 + (1 + 64) + 2 + 6 + 6 + 9 + 64 = 218, rounded up
 
 
 class Role(IntEnum):
@@ -132,7 +132,7 @@ class AuthorCertificate:
     def _body(self) -> bytes:
         writer = Writer().uint(VERSION, 1).raw(self.fleet).raw(self.terminal).uint(self.role, 1)
         writer.raw(self.public_key).text(self.name)
-        writer.uint(_kind_mask(self.limits.kinds), 1)
+        writer.varint(_kind_mask(self.limits.kinds))
         writer.varint(self.limits.max_credit_minor).varint(self.limits.max_debit_minor)
         return writer.varint(self.limits.allowance_minor).done()
 
@@ -150,7 +150,7 @@ def _kind_mask(kinds: Iterable[Kind]) -> int:
 
 
 def _read_limits(reader: Reader) -> Limits:
-    mask = reader.uint(1, 0, _kind_mask(Kind))
+    mask = reader.varint(0, _kind_mask(Kind))
     kinds = frozenset(kind for kind in Kind if mask >> (kind - 1) & 1)
     credit, debit = reader.varint(0, MAX_AMOUNT_MINOR), reader.varint(0, MAX_AMOUNT_MINOR)
     return Limits(kinds, credit, debit, reader.varint(0, MAX_ALLOWANCE_MINOR))

@@ -167,7 +167,7 @@ def _write_money(writer: Writer, money: Money) -> None:
 
 
 def _read_money(reader: Reader) -> Money:
-    kind = Kind(reader.uint(1, Kind.FARE, Kind.RETRACTION))
+    kind = Kind(reader.uint(1, min(Kind), max(Kind)))
     amount_minor = reader.zigzag(-MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR)
     if not amount_fits(kind, amount_minor):
         raise Malformed("an amount does not suit its kind")

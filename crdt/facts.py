@@ -39,6 +39,8 @@ class Kind(IntEnum):
     ADJUSTMENT = 5  # != 0, by an operator
     REVERSAL = 6  # >= 0: a fare that counts otherwise is taken back; zero: a free ride
     RETRACTION = 7  # != 0: a credit or correction that counts otherwise is taken back
+    DUPLICATE = 8  # >= 0: a fare that another author says as well is taken back; zero: a free ride
+    REINSTATED = 9  # <= 0: a fare that was taken back so counts again; zero: a free ride
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -48,9 +50,9 @@ def amount_fits(kind: Kind, amount_minor: int) -> bool:
     """Whether a delta of this kind may carry this amount: its sign rule, and |amount| <= MAX_AMOUNT_MINOR."""
     if not -MAX_AMOUNT_MINOR <= amount_minor <= MAX_AMOUNT_MINOR:
         return False
-    if kind is Kind.FARE:
+    if kind in (Kind.FARE, Kind.REINSTATED):
         return amount_minor <= 0
-    if kind in (Kind.OPENING, Kind.REVERSAL):
+    if kind in (Kind.OPENING, Kind.REVERSAL, Kind.DUPLICATE):
         return amount_minor >= 0
     return amount_minor != 0 if kind in (Kind.ADJUSTMENT, Kind.RETRACTION) else amount_minor > 0
 

@@ -10,6 +10,8 @@ _KINDS = {
     Kind.ADJUSTMENT: "Correction",
     Kind.REVERSAL: "Fare taken back",
     Kind.RETRACTION: "Credit taken back",
+    Kind.DUPLICATE: "Fare recorded twice, taken back",
+    Kind.REINSTATED: "Fare counted again",
 }
 
 

@@ -22,22 +22,27 @@ from sqlalchemy import Connection
 from crdt.block import NOMINAL_BLOCK_DELTAS, contents, seal
 from crdt.certificate import AuthorCertificate
 from crdt.errors import MisuseError, NotPermitted, RefusalCode
-from crdt.facts import Delta, ReplicaId
+from crdt.facts import Delta, Kind, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
-from crdt.store import blocks, copies, papers, projection, quarantine
+from crdt.store import blocks, copies, flags, papers, projection, quarantine, said_again
+from crdt.store.admission import Suspicion
 from crdt.store.blocks import Chain
 from crdt.store.coincidences import Coincidences, Part
 from crdt.store.comparing import asking
 from crdt.store.content import Content
 from crdt.store.kin import Kin
 from crdt.store.quarantine import Quarantined
-from crdt.store.reckoning import reckon, reckon_ride
+from crdt.store.reckoning import reckon, reckon_repeats, reckon_ride
 from crdt.store.recording import Change, record
 from crdt.store.resolutions import OPEN, SAID, UNRESOLVED
-from crdt.store.rewriting import copied_rides, held
+from crdt.store.rewriting import copied_rides, held, repeated_rides
 from crdt.store.rounds import Left, Rounds, some_of
 
+_COPIED: Final = (
+    "Its ride {seq} is in another chain as well: its storage was copied, or the hub has lost whom a list of"
+    " revoked terminals had ended. Such rides count once. See that one terminal at a time uses a storage."
+)
 _log = logging.getLogger(__name__)
 
 _WITHHELD: Final = (
@@ -56,11 +61,13 @@ class Adoption:
     left: Left = Left()  # what is still to be looked at
     behind: bool = False  # the history is: it has come nearer, and nothing was looked at
     rides: Part | None = None  # at which of them it has looked; None: at none in this step
+    repeats: bool = False  # whether more of them are noted
 
     @property
     def more(self) -> bool:
         """Whether it has to go on."""
-        return self.behind or bool(self.left) or (self.rides is not None and self.rides.more)
+        rides = self.rides is not None and self.rides.more
+        return self.behind or bool(self.left) or rides or self.repeats
 
 
 class _Written(NamedTuple):
@@ -112,16 +119,19 @@ class Adopter:
 
         It takes back what is in the ledger otherwise now, and writes again what was taken back too often.
         What the hub's certificate does not allow is left out, and what became of its block stays as noted.
-        Looks at some of what `look` said, and where the hub was ever put back at some of what came since.
-        `at_ms`: now. Call `settle` once it is durable.
+        Looks at some of what `look` said, where the hub was ever put back at some of what came since, and at
+        some of the rides that may be there more than once. `at_ms`: now. Call `settle` once it is durable.
         """
         kin = self._kin(connection)
         found, left = self._rounds.part(connection, kin)
         rides = not left and len(kin.hubs) > 1
-        if (found or rides) and projection.catch_up_some(connection, at_ms):
+        repeats = not left and said_again.are_noted(connection)
+        if (found or rides or repeats) and projection.catch_up_some(connection, at_ms):
             return Adoption(behind=True)
         done = replace(self._go_through(connection, found, at_ms), left=left)
-        return self._compare_rides(connection, kin, done, at_ms) if rides else done
+        if rides:
+            done = self._compare_rides(connection, kin, done, at_ms)
+        return self._compare_repeats(connection, kin, done, at_ms) if repeats else done
 
     def look(self, came: Iterable[ReplicaId], new: Iterable[bytes] = ()) -> None:
         """What these authors wrote may be in quarantine too: `compare` has to look at what is there of their
@@ -201,6 +211,33 @@ class Adopter:
         facts = done.facts + sum(one.facts for one in written)
         return Adoption(facts, head, [*done.changes, *again], done.left, rides=part)
 
+    def _compare_repeats(self, connection: Connection, kin: Kin, done: Adoption, at_ms: int) -> Adoption:
+        """What a step has done, and what is due of rides that several terminals say.
+
+        Their authors are flagged: somebody has copied their storage.
+        """
+        projection.catch_up(connection, at_ms)  # with what the step has written
+        moments = said_again.some(connection)
+        due, suspicions = list[Delta](), list[Suspicion]()
+        for one in repeated_rides(connection, kin, moments):
+            facts = reckon_repeats(one.ride, one.said, one.taken)
+            due += facts
+            if any(fact.kind is Kind.DUPLICATE for fact in facts):
+                suspicions += [_copied(author, seq) for author, seq in one.first.items()]
+        written = self._book_all(connection, self._permitted(connection, due), NOMINAL_BLOCK_DELTAS)
+        said_again.done(connection, moments)
+        flagged = flags.put(connection, suspicions, at_ms)
+        changes = [*done.changes, *(one.change for one in written)]
+        if flagged:
+            changes.append(Change(0, (), suspects={author for author, _ in flagged}, flags=flagged))
+        return replace(
+            done,
+            facts=done.facts + sum(one.facts for one in written),
+            head=written[-1].head if written else done.head,
+            changes=changes,
+            repeats=len(moments) == said_again.AT_ONCE,
+        )
+
     def _permitted(self, connection: Connection, due: Sequence[Delta]) -> Sequence[Delta]:
         """Those of these that the hub may write; the log tells of the others, and nothing waits for them.
 
@@ -241,6 +278,10 @@ class Adopter:
         self._certificate.check_allowance(credit_minor)
         change = record(connection, [block], [columns], {own: Chain(block.head, credit_minor)}, [own])
         return _Written(len(deltas), block.head, change)
+
+
+def _copied(author: ReplicaId, seq: int) -> Suspicion:
+    return Suspicion(author, RefusalCode.FORK_DETECTED, seq, _COPIED.format(seq=seq))
 
 
 def _facts(entry: Quarantined) -> Sequence[Delta]:

@@ -74,7 +74,8 @@ class Day:
         return taken_by[0] if self.end_ms <= taken_by[0].end_ms else taken_by[-1]
 
 
-_TAPS: Final = {Kind.FARE: 1, Kind.REVERSAL: -1}  # an adjustment is a correction, and of no ride
+# An adjustment is a correction, and of no ride.
+_TAPS: Final = {Kind.FARE: 1, Kind.REVERSAL: -1, Kind.DUPLICATE: -1, Kind.REINSTATED: 1}
 
 
 class Figures(NamedTuple):

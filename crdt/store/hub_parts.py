@@ -70,7 +70,7 @@ class HubParts:
         )
         self.closing = Closing(database, self.publish)
         self.flagging = Flagging(database, now_ms, self.publish)
-        self.projection = Projection(database, self._projected, now_ms)
+        self.projection = Projection(database, self._projected, self._repeated, now_ms)
         self.judging.begin()
         self.cutting.begin()
         self.own.compare_all()
@@ -119,9 +119,12 @@ class HubParts:
         self.projection.resume(wanted=Work.HISTORY in stuck)
         self.cutting.resume(wanted=Work.CUTTING in stuck)
         self.judging.resume(wanted=Work.JUDGING in stuck)
-        self.own.resume(wanted=Work.RIDES in stuck)
+        self.own.resume(wanted=bool({Work.RIDES, Work.REPEATS} & set(stuck)))
         if Work.COMPARING in stuck:
             self.own.take_over()
+
+    def _repeated(self) -> None:
+        self.own.compare(())
 
     def _projected(self, cards: frozenset[CardId]) -> None:
         self.listeners.tell(Change(0, cards, history=True))

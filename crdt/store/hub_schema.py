@@ -224,6 +224,15 @@ MOMENT: Final = Table(
     sqlite_with_rowid=False,
 )
 
+# Moments of which a ride may be here more than once, and nobody has looked yet: see `said_again`.
+SAID_AGAIN: Final = Table(
+    "said_again",
+    HUB_METADATA,
+    Column("card", short_bytes(16), primary_key=True),
+    Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
 # Requests that have booked, so that a repeated one books nothing.
 REQUEST: Final = Table(
     "request",

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, selec
 
 from crdt.block import Block, parse
 from crdt.facts import CardId, Delta
-from crdt.store import days
+from crdt.store import days, said_again
 from crdt.store.blocks import Removed, delta_of, fact_row, facts_of
 from crdt.store.chore import Chore
 from crdt.store.content import Content
@@ -48,6 +48,7 @@ _ROW_ID: Final = Statement(
     .order_by(HISTORY.c.id.desc())  # what leaves came last, so it is found at once
     .limit(1)
 )
+_LAST_ROW: Final = Statement(select(func.coalesce(func.max(HISTORY.c.id), 0)))
 _FORGET: Final = Statement(
     HISTORY.delete().where(
         HISTORY.c.id.between(bindparam("first"), bindparam("last")),
@@ -64,16 +65,25 @@ class Step(NamedTuple):
 
     cards: frozenset[CardId]  # whose history grew
     more: bool  # whether there may be more to do
+    repeats: bool = False  # whether rides may be there more than once, and nobody has looked yet
 
 
 class Projection:
     """Follows the record, in the background, a few blocks at a time."""
 
     def __init__(
-        self, database: Store, projected: Callable[[frozenset[CardId]], None], now_ms: Callable[[], int]
+        self,
+        database: Store,
+        projected: Callable[[frozenset[CardId]], None],
+        repeated: Callable[[], None],
+        now_ms: Callable[[], int],
     ) -> None:
-        """`projected` hears, on the writer's thread, whose history grew. `now_ms`: the hub's clock."""
+        """`projected` hears, on the writer's thread, whose history grew. `now_ms`: the hub's clock.
+
+        `repeated`: likewise, that rides may be there more than once, and nobody has looked.
+        """
         self._database = database
+        self._repeated = repeated
         self._projected = projected
         self._chore = Chore(
             database,
@@ -98,20 +108,26 @@ class Projection:
     def _after(self, step: Step) -> None:
         if step.cards:
             self._projected(step.cards)
+        if step.repeats:
+            self._repeated()
 
 
 def project_some(connection: Connection, at_ms: int) -> Step:
     """Project the next STEP_BLOCKS blocks. `at_ms`: when what is learnt of closed days is learnt."""
     found = _NEXT.rows(connection, after=_STANDS.value(connection))
     if not found:
-        return Step(frozenset(), more=False)
+        return Step(frozenset(), more=False, repeats=said_again.are_noted(connection))
+    last = _LAST_ROW.value(connection)
     deltas = [delta for _, raw in found for delta in _deltas(parse(raw))]
     days.add(connection, deltas)
     days.adjust(connection, deltas, at_ms)
     rows = [(delta.replica, delta.seq, *fact_row(delta)) for delta in deltas]
     _INSERT.run(connection, rows)
+    said_again.note_came(connection, last)
     _STAND.run(connection, last=found[-1][0])
-    return Step(frozenset(delta.card for delta in deltas), more=len(found) == STEP_BLOCKS)
+    more = len(found) == STEP_BLOCKS
+    repeats = not more and said_again.are_noted(connection)
+    return Step(frozenset(delta.card for delta in deltas), more, repeats)
 
 
 def catch_up(connection: Connection, at_ms: int) -> None:
@@ -159,6 +175,7 @@ def forget(connection: Connection, removed: Sequence[Removed], at_ms: int) -> No
     days.take_back(connection, [delta for deltas in facts for delta in deltas], at_ms)
     for deltas in facts:
         first, last = (_row_id(connection, delta) for delta in (deltas[0], deltas[-1]))
+        said_again.note_leaving(connection, deltas[0].replica, first, last)
         _FORGET.run(connection, replica=deltas[0].replica, first=first, last=last)
     _END_HERE.run(connection)
 

@@ -10,7 +10,8 @@ A block comes into quarantine before anybody has looked whether its author might
 hub makes good what it has taken back, one copy where no terminal at all has the fact; never more because a
 block says so. More is an operator's to adopt.
 
-A ride that the hub has copied counts once also where nothing in quarantine says it, see `reckon_ride`.
+A ride that the hub has copied counts once also where nothing in quarantine says it, see `reckon_ride`; and so
+does one that several terminals' chains say, see `reckon_repeats`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from crdt.facts import Delta, Kind
+from crdt.facts import Delta, Kind, ReplicaId
 from crdt.store.content import Content
 from crdt.store.resolutions import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
 
@@ -109,9 +110,24 @@ def reckon_ride(ride: Delta, held: Held, most: int) -> Sequence[Delta]:
     return _towards(ride, wanted - copies)
 
 
+def reckon_repeats(ride: Delta, said: Counter[ReplicaId], taken: int) -> Sequence[Delta]:
+    """What the hub has to write of a ride that may be there more than once.
+
+    `said`: how often who has written it, without the hub; `taken`: how many of these any identity of the hub
+    has taken back, less those that it has reinstated. As many count as one author says: copies of its storage
+    may have written each again. What the hub has adopted is another matter, and has facts of its own: these
+    here have no part in it.
+    """
+    repeats = said.total() - max(said.values(), default=0)
+    if repeats >= taken:
+        back = replace(ride, kind=Kind.DUPLICATE, amount_minor=-ride.amount_minor)
+        return [back] * (repeats - taken)
+    return [replace(ride, kind=Kind.REINSTATED)] * (taken - repeats)
+
+
 def _takes_back(fact: Delta) -> bool:
-    """Whether a fact of a hub's took a copy back."""
-    return fact.kind in (Kind.REVERSAL, Kind.RETRACTION)
+    """Whether a fact of a hub's is about another one: it took that back, or undid that."""
+    return fact.kind in (Kind.REVERSAL, Kind.RETRACTION, Kind.DUPLICATE, Kind.REINSTATED)
 
 
 def _towards(fact: Delta, copies: int) -> list[Delta]:

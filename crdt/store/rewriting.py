@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -25,8 +25,10 @@ from crdt.store.projection import CONTENT
 from crdt.store.quarantine import Quarantined
 from crdt.store.reckoning import Held
 from crdt.store.resolutions import OPEN, SAID
+from crdt.store.said_again import REPEATS
 
 _RIDES: Final = (int(Kind.FARE), int(Kind.REVERSAL))
+_SAID_AGAIN: Final = (int(Kind.FARE), *REPEATS)
 
 
 class Copied(NamedTuple):
@@ -37,12 +39,23 @@ class Copied(NamedTuple):
     most: int  # how often the identity of the hub that copied it most often, less what others took back
 
 
+@dataclass(slots=True)
+class Repeated:
+    """A ride that terminals have written, or of which the hub has taken one back as written twice."""
+
+    ride: Delta
+    said: Counter[ReplicaId] = field(default_factory=Counter)  # how often who has written it, but for the hub
+    first: dict[ReplicaId, int] = field(default_factory=dict)  # under which number, or the first of several
+    taken: int = 0  # how many are taken back, less those that are reinstated
+
+
 class _Times(NamedTuple):
     """How often an author has written the same."""
 
     author: ReplicaId
     content: Content
     times: int
+    first: int  # the first of their numbers
 
 
 def held(connection: Connection, kin: Kin, facts: Collection[Delta]) -> Held:
@@ -53,7 +66,7 @@ def held(connection: Connection, kin: Kin, facts: Collection[Delta]) -> Held:
     found = Held()
     said = {Content.of(fact) for fact in facts}
     said |= {content.back for content in said if content.may_be_taken_back}
-    for author, content, times in _times_of(connection, said):
+    for author, content, times, _ in _times_of(connection, said):
         count = found.hubs if author in kin.hubs else found.theirs
         count[content] += times
     return found
@@ -64,18 +77,32 @@ def copied_rides(connection: Connection, kin: Kin, moments: Collection[Moment]) 
     counts, rides, by = Held(), dict[Content, Delta](), Counter[tuple[ReplicaId, Content]]()
     of_hubs = HISTORY.c.kind.in_(_RIDES) & HISTORY.c.replica.in_(sorted(kin.hubs))
     for those in projection.about(moments):
-        for hub, content, times in _times(connection, those & of_hubs):
+        for hub, content, times, _ in _times(connection, those & of_hubs):
             counts.hubs[content] += times
             by[hub, content] += times
             copied = content._replace(kind=Kind.FARE, amount_minor=-abs(content.amount_minor))
             rides.setdefault(copied, copied.by(hub))
-    for author, content, times in _times_of(connection, rides):
+    for author, content, times, _ in _times_of(connection, rides):
         if author not in kin.hubs:
             counts.theirs[content] += times
     for content, ride in rides.items():
         # An identity that knew only of what others had taken back has written so many more to make up for it.
         backs = counts.hubs[content.back]
         yield Copied(ride, counts, max(by[hub, content] + by[hub, content.back] - backs for hub in kin.hubs))
+
+
+def repeated_rides(connection: Connection, kin: Kin, moments: Collection[Moment]) -> Collection[Repeated]:
+    """The rides of these moments, by whoever. The history has to have caught up."""
+    found: dict[Content, Repeated] = {}
+    for those in projection.about(moments):
+        for author, content, times, first in _times(connection, those & HISTORY.c.kind.in_(_SAID_AGAIN)):
+            ride = content._replace(kind=Kind.FARE, amount_minor=-abs(content.amount_minor))
+            one = found.setdefault(ride, Repeated(ride.by(author)))
+            if content.kind is not Kind.FARE:
+                one.taken += times if content.kind is Kind.DUPLICATE else -times
+            elif author not in kin.hubs:
+                one.said[author], one.first[author] = times, first
+    return found.values()
 
 
 def is_awaited(
@@ -125,7 +152,9 @@ def _times(connection: Connection, those: ColumnElement[bool]) -> Iterator[_Time
     The database counts: a terminal may have written any number of facts of one card and moment.
     """
     query = (
-        select(HISTORY.c.replica, func.count(), *CONTENT).where(those).group_by(HISTORY.c.replica, *CONTENT)
+        select(HISTORY.c.replica, func.count(), func.min(HISTORY.c.seq), *CONTENT)
+        .where(those)
+        .group_by(HISTORY.c.replica, *CONTENT)
     )
-    for author, times, *row in connection.execute(query):
-        yield _Times(ReplicaId(author), Content.of_row(row), times)
+    for author, times, first, *row in connection.execute(query):
+        yield _Times(ReplicaId(author), Content.of_row(row), times, first)

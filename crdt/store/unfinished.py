@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
-from crdt.store import comparing, cutting
+from crdt.store import comparing, cutting, said_again
 from crdt.store.hub_schema import HUB
 from crdt.store.schema import BLOCK
 from crdt.store.statement import Statement
@@ -29,6 +29,7 @@ class Work(Enum):
     CUTTING = auto()  # what lies beyond the cut-offs of revoked authors leaves
     JUDGING = auto()  # cards, by a new floor
     COMPARING = auto()  # what was asked for, see `comparing`
+    REPEATS = auto()  # rides that may be there more than once are looked at
     RIDES = auto()  # what came is held against what a hub that was put back has copied
 
 
@@ -50,6 +51,8 @@ def places(connection: Connection) -> dict[Work, Hashable]:
         found[Work.CUTTING] = cut
     if judge_after is not None:
         found[Work.JUDGING] = judge_after
+    if repeats := said_again.some(connection, 1):
+        found[Work.REPEATS] = repeats[0]
     if requests.open:
         found[Work.COMPARING] = (requests.answered, requests.steps)
     return found

@@ -46,6 +46,8 @@ def test_invariant_3_no_float_bool_or_text_passes_for_a_number(field: str, value
         (Kind.ADJUSTMENT, [1, -1], [0]),
         (Kind.REVERSAL, [0, 1, MAX_AMOUNT_MINOR], [-1, MAX_AMOUNT_MINOR + 1]),
         (Kind.RETRACTION, [1, -1], [0]),
+        (Kind.DUPLICATE, [0, 1, MAX_AMOUNT_MINOR], [-1, MAX_AMOUNT_MINOR + 1]),
+        (Kind.REINSTATED, [0, -1, -MAX_AMOUNT_MINOR], [1, -MAX_AMOUNT_MINOR - 1]),
     ],
 )
 def test_each_kind_has_its_sign(kind: Kind, good: list[int], bad: list[int]) -> None:

@@ -56,11 +56,11 @@ def money(draw: st.DrawFn) -> tuple[Kind, int]:
     """A kind and an amount that suits it."""
     kind = draw(st.sampled_from(Kind))
     amount = draw(amounts)
-    if kind is Kind.FARE:
+    if kind in (Kind.FARE, Kind.REINSTATED):
         return kind, -amount
     if kind in (Kind.ADJUSTMENT, Kind.RETRACTION):
         return kind, (amount or 1) * draw(st.sampled_from([1, -1]))
-    return kind, amount if kind in (Kind.OPENING, Kind.REVERSAL) else amount or 1
+    return kind, amount if kind in (Kind.OPENING, Kind.REVERSAL, Kind.DUPLICATE) else amount or 1
 
 
 few_cards = st.integers(0, 5).map(lambda number: CardId(bytes([4, number, 0, 0, 0, 0, 1])))

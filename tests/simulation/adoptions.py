@@ -1,7 +1,8 @@
-"""What a hub writes of its own accord: facts of others that it adopts, and adjustments that take them back.
+"""What a hub writes of its own accord: facts of others that it adopts, and what takes back one of two.
 
 Nobody can say before what that will be, so it is read from the hub's disk, and has to be what an operator let
-it adopt, or the contrary of something adopted. `each_once` says whether all of it together was right.
+it adopt, the contrary of something adopted, or of a ride that a terminal wrote. `each_once` says whether all
+of it together was right.
 """
 
 from __future__ import annotations
@@ -102,6 +103,9 @@ class Adoptions:
                 self.returned.add(hub)
 
     def _takes_back(self, fact: Fact) -> bool:
+        if fact.kind in (Kind.DUPLICATE, Kind.REINSTATED):
+            ride = Said.by(fact)._replace(kind=Kind.FARE, amount_minor=-abs(fact.amount_minor))
+            return any(Said.by(other) == ride for facts in self._oracle.facts.values() for other in facts)
         return Said.by(fact) in (Said.by(copy).back for copy in self.adopted.values())
 
     def is_again(self, replica: ReplicaId, seq: int) -> bool:
@@ -152,5 +156,5 @@ def _moving(facts: Iterable[Fact]) -> Iterator[Fact]:
 
 
 def takes_back(fact: Fact) -> bool:
-    """Whether it takes an adopted fact back."""
-    return fact.kind in (Kind.REVERSAL, Kind.RETRACTION)
+    """Whether it takes another fact back, or undoes that."""
+    return fact.kind in (Kind.REVERSAL, Kind.RETRACTION, Kind.DUPLICATE, Kind.REINSTATED)

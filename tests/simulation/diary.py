@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 HALF_DAY_MS: Final = 12 * 60 * 60 * 1000
+_TAPS: Final = {Kind.FARE: 1, Kind.REVERSAL: -1, Kind.DUPLICATE: -1, Kind.REINSTATED: 1}
 LOOK_BACK: Final = 1  # days before the one that it is now
 _LEARNT: Final = """
     SELECT block.replica, max(last_seq) FROM block, hub WHERE ordinal <= hub.projected GROUP BY block.replica
@@ -108,7 +109,7 @@ def _check_figures(world: World, report: DayReport) -> None:
 
 
 def _figures(fact: Fact) -> Figures:
-    taps = (fact.kind is Kind.FARE) - (fact.kind is Kind.REVERSAL)
+    taps = _TAPS.get(fact.kind, 0)
     return Figures(1, taps, fact.amount_minor if taps else 0, fact.amount_minor)
 
 

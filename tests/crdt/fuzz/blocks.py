@@ -136,6 +136,8 @@ def sealed(mutator: Mutator) -> bytes:
             Kind.ADJUSTMENT: mutator.pick((1, -1)) * max(1, amount),
             Kind.OPENING: amount,
             Kind.REVERSAL: amount,
+            Kind.DUPLICATE: amount,
+            Kind.REINSTATED: -amount,
         }
         text = mutator.pick(("", "110", "x" * 64, "ü" * 32, "\U0001f68c"))
         context = Context(

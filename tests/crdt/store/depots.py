@@ -168,8 +168,8 @@ class Depot:
         return sum(one.taps for one in figures.values())
 
     def counted(self) -> list[Delta]:
-        """What the hub has written itself; what it has taken back is what it had copied."""
-        back = (Kind.ADJUSTMENT, Kind.REVERSAL, Kind.RETRACTION)
+        """What the hub has written itself; what it has taken back is what it had copied, or others wrote."""
+        back = (Kind.ADJUSTMENT, Kind.REVERSAL, Kind.RETRACTION, Kind.DUPLICATE, Kind.REINSTATED)
         return [delta for delta in self.own_facts() if delta.kind not in back]
 
     def own_facts(self) -> list[Delta]:

@@ -16,10 +16,12 @@ def in_quarantine(hub: HubLedger) -> Future[list[Quarantined]]:
 
 
 def at_rest(hub: HubLedger) -> None:
-    """Wait until all that is to leave the record has, and the hub has compared with it all in quarantine that
-    it has to."""
+    """Wait until all that is to leave the record has, the history has the rest, and the hub has compared with
+    it all that it has to."""
+    parts = hub._parts
+    chores = (parts.cutting, parts.projection._chore, parts.own._comparing)
     for _ in range(MANY_STEPS):
-        if not (hub._parts.cutting._running or hub._parts.own._comparing._running):
+        if not any(chore._running for chore in chores):
             return
         hub._database.write(lambda _connection: None, rank=Rank.BACKGROUND).result()
     raise AssertionError("it does not rest")

@@ -1,6 +1,7 @@
 """Invariant 3: what an operator adopted counts once, however the cut-off of its author moves afterwards."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crdt.block import parse
-from crdt.facts import NEW_CARD, Delta, Kind
+from crdt.facts import NEW_CARD, Delta, Kind, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store.content import Content
 from crdt.store.resolutions import ADOPTED, UNDONE
@@ -117,9 +118,33 @@ def by_terminals(depot: Depot) -> list[Delta]:
     return [delta for raw in raws for delta in deltas_of(parse(raw))]
 
 
+_SIGNS: Final = {Kind.FARE: 1, Kind.REVERSAL: -1, Kind.DUPLICATE: -1, Kind.REINSTATED: 1}
+
+
+def rides_of(written: Iterable[Delta]) -> Counter[Content]:
+    """How often each ride counts."""
+    found: Counter[Content] = Counter()
+    for delta in written:
+        if sign := _SIGNS.get(delta.kind):
+            amount_minor = -abs(delta.amount_minor)
+            found[Content.of(delta)._replace(kind=Kind.FARE, amount_minor=amount_minor)] += sign
+    return found
+
+
+def said_once(written: Iterable[Delta]) -> list[Delta]:
+    """Each content as often as the author has written it that wrote it most often."""
+    by: defaultdict[ReplicaId, Counter[Content]] = defaultdict(Counter)
+    for delta in written:
+        by[delta.replica][Content.of(delta)] += 1
+    most: Counter[Content] = Counter()
+    for times in by.values():
+        most |= times
+    return [content.by(ONE.key.replica) for content in most.elements()]
+
+
 def counted(depot: Depot) -> dict[int, int]:
     """What cards have by the terminals' chains, and once by what the hub ever copied and they do not say."""
-    theirs = by_terminals(depot)
+    theirs = said_once(by_terminals(depot))
     copies = {Content.of(delta): delta for delta in depot.counted()}
     states = added_up([*theirs, *(copies[one] for one in copies.keys() - set(map(Content.of, theirs)))])
     return {number: states.get(card(number), NEW_CARD).balance_minor for number in CARDS}

@@ -1,0 +1,87 @@
+"""Moments of which a ride may be in the ledger more than once, until somebody has looked.
+
+Copies of a terminal's storage that do not know of each other may each write again what the storage held. So
+as facts enter the history, or leave it, the moments at which several authors say something of a ride are
+noted in the same transaction: whoever looks, and whatever ends before, none is missed. What is due of them
+says `reckoning.reckon_repeats`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, exists, or_, select
+
+from crdt.facts import CardId, Kind, ReplicaId
+from crdt.store.hub_schema import HISTORY, SAID_AGAIN
+from crdt.store.moments import Moment
+from crdt.store.sql import GIVEN, Bulk
+from crdt.store.statement import Statement
+
+AT_ONCE: Final = 1_000  # moments that a step looks at
+REPEATS: Final = (int(Kind.DUPLICATE), int(Kind.REINSTATED))  # what is written of a ride that is there again
+
+_OTHER: Final = HISTORY.alias("other")
+_KINDS: Final = (int(Kind.FARE), *REPEATS)
+_MET: Final = exists().where(
+    _OTHER.c.card == HISTORY.c.card,
+    _OTHER.c.at_ms == HISTORY.c.at_ms,
+    _OTHER.c.replica != HISTORY.c.replica,
+    or_(*(_OTHER.c.kind == kind for kind in _KINDS)),
+)
+
+
+def _moments(*those: ColumnElement[bool]) -> Select[Any]:
+    """Of these rows: those of rides of which another author says something too, or that are about such."""
+    is_repeat = or_(*(HISTORY.c.kind == kind for kind in REPEATS))
+    is_met = (HISTORY.c.kind == int(Kind.FARE)) & _MET
+    return select(HISTORY.c.card, HISTORY.c.at_ms).where(*those, or_(is_repeat, is_met)).distinct()
+
+
+_CAME: Final = Statement(_moments(HISTORY.c.id > bindparam("after")))
+_LEAVE: Final = Statement(
+    _moments(
+        HISTORY.c.id.between(bindparam("first"), bindparam("last")),
+        HISTORY.c.replica == bindparam("replica"),
+    )
+)
+_NOTE: Final = Bulk(SAID_AGAIN, changes={"at_ms": GIVEN})
+_SOME: Final = Statement(
+    select(SAID_AGAIN.c.card, SAID_AGAIN.c.at_ms)
+    .order_by(SAID_AGAIN.c.card, SAID_AGAIN.c.at_ms)
+    .limit(bindparam("count", type_=BigInteger))
+)
+_DONE: Final = Statement(
+    SAID_AGAIN.delete().where(SAID_AGAIN.c.card == bindparam("card_"), SAID_AGAIN.c.at_ms == bindparam("at"))
+)
+
+
+def note_came(connection: Connection, after: int) -> None:
+    """The rows of the history after this one are new."""
+    _note(connection, _CAME.rows(connection, after=after))
+
+
+def note_leaving(connection: Connection, replica: ReplicaId, first: int, last: int) -> None:
+    """This author's rows from the one to the other are about to leave the history."""
+    _note(connection, _LEAVE.rows(connection, replica=replica, first=first, last=last))
+
+
+def some(connection: Connection, count: int = AT_ONCE) -> Sequence[Moment]:
+    """So many of those that are noted, or all."""
+    return [Moment(CardId(card), at_ms) for card, at_ms in _SOME.rows(connection, count=count)]
+
+
+def are_noted(connection: Connection) -> bool:
+    """Whether there is any."""
+    return bool(some(connection, 1))
+
+
+def done(connection: Connection, moments: Sequence[Moment]) -> None:
+    """These were looked at, and what is due of them is written."""
+    for moment in moments:
+        _DONE.run(connection, card_=moment.card, at=moment.at_ms)
+
+
+def _note(connection: Connection, found: Sequence[tuple[Any, ...]]) -> None:
+    _NOTE.run(connection, [(card, at_ms) for card, at_ms in found])
