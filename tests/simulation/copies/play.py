@@ -27,7 +27,8 @@ class Play(World):
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed, look)
-        self._part_rows = 1 if seed % 2 else 1000
+        self.careful = bool(seed % 2)
+        self._part_rows = self.random.choice((1, 500))
 
     def run(self) -> None:
         """Play, heal, compare."""

@@ -12,7 +12,7 @@ from tests.simulation.disks import Disk
 
 Ride = Content  # of a fare: no two terminals take one of a card in the same millisecond
 
-_TIMES: Final = {1: 1, 6: -1, 8: -1, 9: 1}  # by kind: FARE, REVERSAL, DUPLICATE, REINSTATED
+_TIMES: Final = {Kind.FARE: 1, Kind.REVERSAL: -1, Kind.DUPLICATE: -1, Kind.REINSTATED: 1}
 
 
 @lru_cache(50_000)

@@ -109,11 +109,6 @@ def arrive_late(world: World) -> None:
         world.arrive_late(world.random.randrange(len(world.late)))
 
 
-def work(world: World) -> None:
-    """The hub has time."""
-    world.hub.work()
-
-
 def restart_hub(world: World) -> None:
     """The hub starts anew."""
     world.hub.start()
@@ -126,7 +121,7 @@ def back_up(world: World) -> None:
 
 def put_hub_back(world: World) -> None:
     """To one of the copies, now and then with its marks."""
-    if world.backups:
+    if world.backups and not world.careful:
         whole = world.random.random() < 0.2
         world.put_hub_back(world.random.randrange(len(world.backups)), whole=whole)
         world.note("whole" if whole else "")
@@ -148,24 +143,23 @@ def _any(world: World) -> Body:
 
 
 _HOW_OFTEN: Final[dict[Step, float]] = {
-    tap: 20,
-    seal: 6,
-    sync: 14,
+    tap: 16,
+    seal: 5,
+    sync: 12,
     sync_and_leave: 4,
-    meet: 7,
-    copy: 4,
+    meet: 6,
+    copy: 5,
     keep: 1,
     put_back: 1.5,
     restart: 2,
-    suspend: 0.7,
-    pair: 2,
-    pair_under_another_name: 1,
+    suspend: 1.5,
+    pair: 3,
+    pair_under_another_name: 1.5,
     arrive_late: 1,
-    work: 1,
-    restart_hub: 0.3,
-    back_up: 1,
-    put_hub_back: 0.7,
-    adopt: 1,
+    restart_hub: 0.5,
+    back_up: 2,
+    put_hub_back: 2,
+    adopt: 1.5,
 }
 STEPS: Final = list(_HOW_OFTEN)
 _WEIGHTS: Final = list(_HOW_OFTEN.values())

@@ -33,6 +33,7 @@ class World:
         self.seed, self.now_ms = seed, START_MS
         self.trace: list[tuple[object, ...]] = [("begin",)]
         self.faults = 0.0  # how often an exchange with the hub goes wrong, of 1
+        self.careful = False  # whether technicians pair no copy that may seal, and the hub is not put back
         self.leaves = False  # whether who is promised an identity goes out of reach with that
         self.late: list[tuple[str, bytes]] = []  # requests that the terminal has given up
         self.backups: list[Backup] = []
@@ -72,7 +73,7 @@ class World:
 
     def copy(self, body: Body, *, with_marks: bool = True) -> Body:
         """Another body starts on a copy of this one's storage."""
-        copy, name = body.copy(with_marks=with_marks), f"A{len(self.trace)}"
+        copy, name = body.copy(with_marks=with_marks), f"A{len(self.copies) + 1}"
         self.copies.append(Body(self, name, body.bus, copy))
         self.note(body.name, "->", name)
         return self.copies[-1]
@@ -88,6 +89,8 @@ class World:
     def pair(self, body: Body, bus: str = "", *, leaves: bool = False) -> Done:
         """A technician pairs a body; what stopped that."""
         self.leaves = leaves
+        if self.careful:
+            body.ledger.suspend()
         came = body.pair(bus)
         self.leaves = False
         self.note(body.name, bus, _short(came))
