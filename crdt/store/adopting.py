@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
@@ -22,7 +23,7 @@ from sqlalchemy import Connection
 from crdt.block import NOMINAL_BLOCK_DELTAS, contents, seal
 from crdt.certificate import AuthorCertificate
 from crdt.errors import MisuseError, NotPermitted, RefusalCode
-from crdt.facts import Delta, Kind, ReplicaId
+from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import blocks, copies, flags, papers, projection, quarantine, said_again
@@ -37,14 +38,14 @@ from crdt.store.reckoning import reckon, reckon_repeats, reckon_ride
 from crdt.store.recording import Change, record
 from crdt.store.resolutions import OPEN, SAID, UNRESOLVED
 from crdt.store.rewriting import copied_rides, held, repeated_rides
-from crdt.store.rounds import Left, Rounds, some_of
+from crdt.store.rounds import FACTS_AT_ONCE, Left, Rounds, some_of
+
+_log = logging.getLogger(__name__)
 
 _COPIED: Final = (
     "Its ride {seq} is in another chain as well: its storage was copied, or the hub has lost whom a list of"
     " revoked terminals had ended. Such rides count once. See that one terminal at a time uses a storage."
 )
-_log = logging.getLogger(__name__)
-
 _WITHHELD: Final = (
     "The hub's certificate does not let it write %d of the facts that are due for what it has adopted:"
     " those count twice, or not at all, until it has a certificate that does."
@@ -218,14 +219,18 @@ class Adopter:
         """
         projection.catch_up(connection, at_ms)  # with what the step has written
         moments = said_again.some(connection)
-        due, suspicions = list[Delta](), list[Suspicion]()
-        for one in repeated_rides(connection, kin, moments):
-            facts = reckon_repeats(one.ride, one.said, one.taken)
-            due += facts
-            if any(fact.kind is Kind.DUPLICATE for fact in facts):
-                suspicions += [_copied(author, seq) for author, seq in one.first.items()]
-        written = self._book_all(connection, self._permitted(connection, due), NOMINAL_BLOCK_DELTAS)
-        said_again.done(connection, moments)
+        rides = repeated_rides(connection, kin, moments, FACTS_AT_ONCE)
+        own = self._key.replica
+        every = (fact for one in rides for fact in reckon_repeats(one.ride.by(own), one.due))
+        due = list(islice(every, FACTS_AT_ONCE))  # whoever has keys may have written any number
+        permitted = self._permitted(connection, due)
+        written = self._book_all(connection, permitted, NOMINAL_BLOCK_DELTAS)
+        more = len(permitted) == FACTS_AT_ONCE
+        if not more:
+            said_again.done(connection, moments)
+        suspicions = [
+            _copied(author, seq) for one in rides if one.due > 0 for author, seq in one.said.items()
+        ]
         flagged = flags.put(connection, suspicions, at_ms)
         changes = [*done.changes, *(one.change for one in written)]
         if flagged:
@@ -235,7 +240,7 @@ class Adopter:
             facts=done.facts + sum(one.facts for one in written),
             head=written[-1].head if written else done.head,
             changes=changes,
-            repeats=len(moments) == said_again.AT_ONCE,
+            repeats=more or len(moments) == said_again.AT_ONCE,
         )
 
     def _permitted(self, connection: Connection, due: Sequence[Delta]) -> Sequence[Delta]:

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from crdt.facts import Delta, Kind, ReplicaId
+from crdt.facts import Delta, Kind
 from crdt.store.content import Content
 from crdt.store.resolutions import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
 
@@ -110,19 +110,15 @@ def reckon_ride(ride: Delta, held: Held, most: int) -> Sequence[Delta]:
     return _towards(ride, wanted - copies)
 
 
-def reckon_repeats(ride: Delta, said: Counter[ReplicaId], taken: int) -> Sequence[Delta]:
-    """What the hub has to write of a ride that may be there more than once.
+def reckon_repeats(ride: Delta, due: int) -> Sequence[Delta]:
+    """What the hub has to write of a ride that several terminals' chains say, for one of them to count.
 
-    `said`: how often who has written it, without the hub; `taken`: how many of these any identity of the hub
-    has taken back, less those that it has reinstated. As many count as one author says: copies of its storage
-    may have written each again. What the hub has adopted is another matter, and has facts of its own: these
-    here have no part in it.
+    `due`: how many are to be taken back; below zero, how many to be reinstated, for one is cut off. What the
+    hub has adopted is another matter, and has facts of its own: these here have no part in it.
     """
-    repeats = said.total() - max(said.values(), default=0)
-    if repeats >= taken:
-        back = replace(ride, kind=Kind.DUPLICATE, amount_minor=-ride.amount_minor)
-        return [back] * (repeats - taken)
-    return [replace(ride, kind=Kind.REINSTATED)] * (taken - repeats)
+    if due >= 0:
+        return [replace(ride, kind=Kind.DUPLICATE, amount_minor=-ride.amount_minor)] * due
+    return [replace(ride, kind=Kind.REINSTATED)] * -due
 
 
 def _takes_back(fact: Delta) -> bool:

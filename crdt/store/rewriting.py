@@ -5,12 +5,13 @@ Of a terminal, which writes again what it lost; or of the hub, which has adopted
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from crdt.certificate import AuthorCertificate
 from crdt.facts import Delta, Kind, ReplicaId
@@ -39,14 +40,12 @@ class Copied(NamedTuple):
     most: int  # how often the identity of the hub that copied it most often, less what others took back
 
 
-@dataclass(slots=True)
-class Repeated:
-    """A ride that terminals have written, or of which the hub has taken one back as written twice."""
+class Repeated(NamedTuple):
+    """A ride of which another number counts than one author has written who wrote it most often."""
 
-    ride: Delta
-    said: Counter[ReplicaId] = field(default_factory=Counter)  # how often who has written it, but for the hub
-    first: dict[ReplicaId, int] = field(default_factory=dict)  # under which number, or the first of several
-    taken: int = 0  # how many are taken back, less those that are reinstated
+    ride: Content
+    due: int  # how many are to be taken back; below zero, how many to be reinstated
+    said: Mapping[ReplicaId, int]  # by which terminals' authors, and the first number under which
 
 
 class _Times(NamedTuple):
@@ -91,18 +90,24 @@ def copied_rides(connection: Connection, kin: Kin, moments: Collection[Moment]) 
         yield Copied(ride, counts, max(by[hub, content] + by[hub, content.back] - backs for hub in kin.hubs))
 
 
-def repeated_rides(connection: Connection, kin: Kin, moments: Collection[Moment]) -> Collection[Repeated]:
-    """The rides of these moments, by whoever. The history has to have caught up."""
-    found: dict[Content, Repeated] = {}
+def repeated_rides(
+    connection: Connection, kin: Kin, moments: Collection[Moment], most: int
+) -> list[Repeated]:
+    """At most so many of these rides of some moments. The history has to have caught up.
+
+    The database counts, and gives no others: of a moment there may be any number.
+    """
+    due: dict[Content, int] = {}
     for those in projection.about(moments):
-        for author, content, times, first in _times(connection, those & HISTORY.c.kind.in_(_SAID_AGAIN)):
-            ride = content._replace(kind=Kind.FARE, amount_minor=-abs(content.amount_minor))
-            one = found.setdefault(ride, Repeated(ride.by(author)))
-            if content.kind is not Kind.FARE:
-                one.taken += times if content.kind is Kind.DUPLICATE else -times
-            elif author not in kin.hubs:
-                one.said[author], one.first[author] = times, first
-    return found.values()
+        query = _unbalanced(those, kin.hubs).limit(most - len(due))
+        for *row, number in connection.execute(query):
+            card, at_ms, amount_minor, *place = row
+            due[Content.of_row((card, Kind.FARE, -amount_minor, at_ms, *place))] = int(number)
+    said: defaultdict[Content, dict[ReplicaId, int]] = defaultdict(dict)
+    for author, content, _, first in _times_of(connection, due):
+        if author not in kin.hubs:
+            said[content][author] = first
+    return [Repeated(content, number, said[content]) for content, number in due.items()]
 
 
 def is_awaited(
@@ -144,6 +149,25 @@ def _times_of(connection: Connection, contents: Collection[Content]) -> Iterator
     """How often each author has written each of these."""
     for those in projection.saying(contents):
         yield from _times(connection, those)
+
+
+def _unbalanced(those: ColumnElement[bool], hubs: AbstractSet[ReplicaId]) -> Select[Any]:
+    """Of rows of the history: rides, by card, time, fare and place, and how many are to be taken back."""
+    table = HISTORY.c
+    place = (column for column in CONTENT if column.name not in ("card", "at_ms", "kind", "amount_minor"))
+    fare = func.abs(table.amount_minor).label("fare")
+    ride = (table.card, table.at_ms, fare, *place)
+    is_said = (table.kind == int(Kind.FARE)) & table.replica.not_in(sorted(hubs))
+    taken = case((table.kind == int(Kind.DUPLICATE), 1), (table.kind == int(Kind.REINSTATED), -1), else_=0)
+    by_author = (
+        select(*ride, func.sum(case((is_said, 1), else_=0)).label("said"), func.sum(taken).label("taken"))
+        .where(those, table.kind.in_(_SAID_AGAIN))
+        .group_by(table.replica, *ride)
+        .subquery()
+    ).c
+    of_ride = [by_author[column.name] for column in ride]
+    due = func.sum(by_author.said) - func.max(by_author.said) - func.sum(by_author.taken)
+    return select(*of_ride, due).group_by(*of_ride).having(due != 0)
 
 
 def _times(connection: Connection, those: ColumnElement[bool]) -> Iterator[_Times]:

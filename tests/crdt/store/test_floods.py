@@ -21,6 +21,7 @@ from crdt.store.kin import Kin
 from crdt.store.moments import Moment
 from crdt.store.reckoning import Held
 from crdt.store.rewriting import Copied, copied_rides, held
+from crdt.store.rounds import FACTS_AT_ONCE
 from tests.crdt import world
 from tests.crdt.store.branches import OTHER, as_of, caught_up, give, renewed
 from tests.crdt.store.fleet import KEY, Fleet, card
@@ -103,6 +104,41 @@ def test_what_differs_in_anything_is_another_fact_on_every_database(fleet: Fleet
     back = [fact for fact in written if fact.replica == fleet.hub.replica]
     assert [Content.of(fact) for fact in back] == [Content.of(copies[1]).back]
     assert {fact.kind for fact in back} == {Kind.REVERSAL}
+
+
+def test_what_differs_in_anything_is_another_ride_on_every_database(fleet: Fleet) -> None:
+    """Of two authors' rides of one card and moment only those that are alike in all count once."""
+    one = [ride(1), ride(2, route="linie a"), ride(3, amount_minor=0), ride(4, amount_minor=0, route="")]
+    other = [
+        ride(1, route="12 "),
+        ride(2, route="Linie A"),
+        ride(3, amount_minor=-2),
+        ride(4),
+        ride(5, 0, ""),
+    ]
+    copy = renewed(OTHER)
+    for author, rides in ((OTHER, one), (copy, other)):
+        raws = [block.raw for block in author.blocks(as_of(rides, author), [])]
+        fleet.hub.merge(raws, [author.certificate]).result()
+    at_rest(fleet.hub)
+    caught_up(fleet.hub)
+    written = fleet.hub.history(MOMENT.card, 100).result()
+    own = [fact for fact in written if fact.replica == fleet.hub.replica]
+    assert {fact.kind for fact in own} == {Kind.DUPLICATE}
+    assert sorted(fact.amount_minor for fact in own) == [0, 1]
+    assert {fact.context for fact in own} == {ride(1).context, ride(1, route="").context}
+
+
+def test_of_rides_that_two_authors_sign_any_number_of_the_hub_writes_some_at_a_time(fleet: Fleet) -> None:
+    """And has written all in the end: as many count as one of them says."""
+    times = FACTS_AT_ONCE + MANY
+    copy = renewed(OTHER)
+    for author, count in ((OTHER, times + 1), (copy, times)):
+        blocks = author.blocks(as_of([ride(1)] * count, author), [250] * (count // 250))
+        fleet.hub.merge([block.raw for block in blocks], [author.certificate]).result()
+    at_rest(fleet.hub)
+    assert fleet.hub.balance(MOMENT.card).result() == -(times + 1)
+    assert fleet.hub.books().result().balance
 
 
 @pytest.mark.parametrize("server", ["file"], indirect=True)

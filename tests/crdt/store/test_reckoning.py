@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from crdt.facts import Delta, Kind, ReplicaId, amount_fits
+from crdt.facts import Delta, Kind
 from crdt.store.content import Content
-from crdt.store.reckoning import Held, reckon, reckon_repeats, reckon_ride
+from crdt.store.reckoning import Held, reckon, reckon_ride
 from crdt.store.resolutions import ADOPTED, OPEN, PART, REISSUED, SAID, UNDONE
 from tests.crdt.store.branches import facts
 
@@ -17,7 +17,6 @@ from tests.crdt.store.branches import facts
 (FREE,) = facts((1, Kind.FARE, 0))
 (TOPUP,) = facts((1, Kind.TOPUP, 250))
 (OPENING,) = facts((1, Kind.OPENING, 500))
-ONE, OTHER, TWICE = (ReplicaId(bytes([number]) * 16) for number in (1, 2, 3))
 COUNTS = st.integers(0, 4)
 
 
@@ -107,20 +106,6 @@ def test_a_block_alone_never_raises_what_the_hub_counts(
         assert copies - backs <= max(counted, 0 if theirs else 1)
         assert up == 0 or len(due) == up
     assert not reckon(forged, Held(Counter({content: theirs}), hubs), own=False).due
-
-
-@given(said=st.dictionaries(st.sampled_from([ONE, OTHER, TWICE]), COUNTS), taken=st.integers(-4, 8))
-@pytest.mark.parametrize("ride", [FARE, FREE])
-def test_of_a_ride_as_many_count_as_one_author_says(
-    ride: Delta, said: dict[ReplicaId, int], taken: int
-) -> None:
-    """Invariant 5, whatever was taken back before; and nothing more is due then."""
-    due = reckon_repeats(ride, Counter(said), taken)
-    taken += sum({Kind.DUPLICATE: 1, Kind.REINSTATED: -1}[fact.kind] for fact in due)
-    assert sum(said.values()) - taken == max(said.values(), default=0)
-    assert not reckon_repeats(ride, Counter(said), taken)
-    assert all(abs(fact.amount_minor) == abs(ride.amount_minor) for fact in due)
-    assert all(amount_fits(fact.kind, fact.amount_minor) for fact in due)
 
 
 def test_a_fare_is_not_the_contrary_of_an_opening_as_large() -> None:
