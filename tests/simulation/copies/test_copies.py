@@ -142,6 +142,7 @@ def test_a_terminal_keeps_its_taps_that_is_paired_and_does_not_know_that_its_ide
         look(a1)
         one.sync(a1)
         look(a1)
+        one.hub.work()
         assert not one.hub.undecided()
 
 
@@ -158,4 +159,5 @@ def test_a_terminal_keeps_its_taps_whose_identity_ends_after_it_was_paired_anew(
         look(a1)
         one.sync(a1)
         look(a1)
+        one.hub.work()
         assert not one.hub.undecided()

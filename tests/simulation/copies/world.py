@@ -33,7 +33,7 @@ class World:
         self.seed, self.now_ms = seed, START_MS
         self.trace: list[tuple[object, ...]] = [("begin",)]
         self.faults = 0.0  # how often an exchange with the hub goes wrong, of 1
-        self.careful = False  # whether technicians pair no copy that may seal, and the hub is not put back
+        self.careful = False  # see `pair`, and the hub is not put back
         self.leaves = False  # whether who is promised an identity goes out of reach with that
         self.late: list[tuple[str, bytes]] = []  # requests that the terminal has given up
         self.backups: list[Backup] = []
@@ -87,10 +87,14 @@ class World:
         return came
 
     def pair(self, body: Body, bus: str = "", *, leaves: bool = False) -> Done:
-        """A technician pairs a body; what stopped that."""
+        """A technician pairs a body; what stopped that. `leaves`: see `self.leaves`.
+
+        A careful one knows that it is a copy, which seals nothing any more, and gives it a name of its own.
+        """
         self.leaves = leaves
-        if self.careful:
+        if self.careful and body in self.copies:
             body.ledger.suspend()
+            bus = f"bus {body.name}"
         came = body.pair(bus)
         self.leaves = False
         self.note(body.name, bus, _short(came))
