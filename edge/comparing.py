@@ -7,6 +7,9 @@ only what is not in it, nor in a chain of another identity that had this storage
 write. Those chains are taken in first, and the list of revocations by which it has ended, so that no view
 lacks what is not written again. A hub that does not show its chain is asked again, as the new identity,
 before anything else is said to it.
+
+The same goes for one before that, which has ended so and had not sent all that it wrote when the terminal was
+paired anew: the terminal had not heard of it then, or it came later.
 """
 
 import asyncio
@@ -15,9 +18,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from crdt.block import parse
 from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import Hello, Message
+from crdt.frontier import MAX_FRONTIER
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store.blocks import NO_HEAD
@@ -60,10 +65,11 @@ async def take_up(terminal: Terminal, promised: Promised, exchange: Exchange) ->
 
 
 async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exchange: Exchange) -> int:
-    """Give way to the hub's chain of `before`, which has ended, over an exchange as the promised identity.
+    """Give way to the hub's chain of `before`, which has ended, over an exchange as the promised identity;
+    and to those of identities before it that were replaced.
 
-    How many taps of blocks are written again. Raises UplinkError or InputRefused; then nothing has given way,
-    whatever was learnt of others.
+    How many taps of blocks are written again. Raises UplinkError or InputRefused; then that of `before` has
+    not given way, whatever was learnt of others.
     """
     comparison = _Comparison(terminal, before, promised, exchange)
     replica, ledger = before.identity.replica, before.ledger
@@ -100,8 +106,9 @@ class _Comparison:
 
         That of the promised one, too: this storage may be a copy, of which the original has taken it up.
         """
-        others = {*self.promised.former, self.promised.identity.replica} - {self.before.identity.replica}
-        for other in sorted(others):
+        here = await asyncio.to_thread(self.before.ledger.former, MAX_FRONTIER)
+        others = {*self.promised.former, self.promised.identity.replica, *here}
+        for other in sorted(others - {self.before.identity.replica}):
             found = await self.ask(other, 0)
             self.kin.append((other, found.blocks, found.certificates))
 
@@ -113,12 +120,11 @@ class _Comparison:
             # again. It holds at once with that: it cuts off what only counts on because it is written again.
             held = ledger.document(REVOKED_DOCUMENT)
             listed = revoked_list.meet(self.promised.identity, ledger, self.papers or ())
-            if listed is not None and any(raws for _, raws, _ in self.kin):
+            if listed is not None and (ledger.former(MAX_FRONTIER) or any(raws for _, raws, _ in self.kin)):
                 ledger.put_document(listed)  # so that what both say counts once, see below
                 revoked_list.tell_kept(ledger, listed, held)
                 listed = None
-            for chain in self.kin:
-                self._take_in(chain)
+            again = self._concede_former()
             done = ledger.concede(
                 certificate.replica,
                 blocks,
@@ -130,7 +136,31 @@ class _Comparison:
             )
             if listed is not None:
                 revoked_list.tell_kept(ledger, listed, held)
-            return done.reissued
+            return again + done.reissued
+
+    def _concede_former(self) -> int:
+        """Take the chains of kin in, and give way to those of former identities of this storage; how many
+        taps of their blocks are written again. Of one that was replaced: all that the hub has not."""
+        ledger = self.before.ledger
+        former, ended = ledger.former(MAX_FRONTIER), ledger.revocations().written_again
+        for chain in self.kin:
+            if chain[0] not in former:
+                self._take_in(chain)
+        return sum(self._give_way(chain, chain[0] in ended) for chain in self.kin if chain[0] in former)
+
+    def _give_way(self, chain: Chain, ended: bool) -> int:
+        """To the hub's chain of a former identity; how many taps of blocks are written again."""
+        ledger, (replica, raws, certificates) = self.before.ledger, chain
+        kin = [other for other in self.kin if other is not chain]
+        settled = ledger.settled_frontier([replica]).get(replica, NO_HEAD)
+        after = [raw for raw in raws if parse(raw).header.first_seq > settled.seq]
+        try:
+            done = ledger.concede(replica, after, certificates, after_seq=settled.seq, ended=ended, kin=kin)
+        except InputRefused as error:
+            if error.code is not RefusalCode.CHAIN_BROKEN or not settled.seq:
+                raise
+            done = ledger.concede(replica, raws, certificates, ended=ended, kin=kin)
+        return done.reissued
 
     def _take_in(self, chain: Chain) -> None:
         """What it says is not written again, so it has to be here: a settlement may be long in coming."""

@@ -5,12 +5,13 @@ lacks, and if its present identity is concerned takes a new one, all in the run 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
+from crdt.frames import CertificateFrame, DocumentFrame
 from crdt.frontier import Frontier, Head
 from crdt.settlement import Page
 from crdt.store.blocks import NO_HEAD
@@ -77,6 +78,7 @@ class GivingWay:
         contested = self._contested | await self._behind(mine, theirs)
         self._contested = {}
         changed = False
+        await self._seal_nothing_of_replaced(contested, answer)
         for replica, error in contested.items():
             level = theirs.get(replica, NO_HEAD) == mine.get(replica, NO_HEAD)
             if replica not in run.skipped and not level:
@@ -153,6 +155,21 @@ class GivingWay:
         except AnswerRefused as error:
             self._run.give_up(replica, error)
         return False
+
+    async def _seal_nothing_of_replaced(self, contested: Collection[ReplicaId], answer: Answer) -> None:
+        """Where one of these is a former identity that was replaced, by the list held or in this answer.
+
+        Others may have written the same again by now: the next identity compares with them, and this one not.
+        """
+        run = self._run
+        former = (await run.storages_replicas()).intersection(contested) if contested else set()
+        if not former:
+            return
+        for message in answer.messages:
+            if isinstance(message, CertificateFrame | DocumentFrame):
+                await run.hear(message)
+        if former & (await run.use(run.ledger.revocations)).written_again:
+            await run.use(run.ledger.suspend)
 
     def _continues(self, replica: ReplicaId, head: Head) -> bool:
         blocks = self._run.ledger.blocks_after(head.seq, 1, replica)

@@ -1,11 +1,11 @@
 """Blocks up to the hub: this terminal's own, and those that it carries for others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from crdt.block import parse
 from crdt.errors import NotPermitted, RefusalCode
-from crdt.facts import ReplicaId
+from crdt.facts import MAX_SEQ, ReplicaId
 from crdt.frames import Ack, BlockFrame, CertificateFrame, Message, Refusal
 from crdt.frontier import Frontier, Head
 from crdt.session import plan
@@ -37,11 +37,13 @@ class Pushing:
         run = self._run
         await self._seal()
         mine = await run.use(run.ledger.frontier)
+        ends = await self._ends_of_former()
         # What a hub has confirmed in this run is not sent again in it, whatever it says later.
         acknowledged, pushed = {**theirs, **self._acknowledged}, False
         while run.may_go_on:
             left_out = run.skipped | self._forks.contested
             gaps = [gap for gap in plan(mine, acknowledged) if gap[0] not in left_out]
+            gaps = [gap for gap in gaps if gap[1] < ends.get(gap[0], MAX_SEQ)]
             if not gaps:
                 break
             replica, after_seq = gaps[0]
@@ -53,6 +55,14 @@ class Pushing:
                 self._acknowledged.pop(replica, None)
                 await self._forks.refused(replica, acknowledged.get(replica, NO_HEAD), error)
         return pushed
+
+    async def _ends_of_former(self) -> Mapping[ReplicaId, int]:
+        """Up to where blocks are handed on of identities of before which have still to be written again."""
+        run = self._run
+        if not run.ledger.was_replaced:
+            return {}
+        cut_offs = (await run.use(run.ledger.revocations)).cut_offs
+        return {replica: cut_offs[replica] for replica in await run.storages_replicas() & cut_offs.keys()}
 
     async def ahead(self) -> list[Message]:
         """The blocks after the head on which hub and terminal agreed last, with the author's certificate."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select, update
 from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import Revoked
 from crdt.facts import ID_BYTES, ReplicaId, TerminalId
-from crdt.store import copies, expectations
+from crdt.store import copies, expectations, papers
 from crdt.store.amending import Amendment
 from crdt.store.blocks import NO_HEAD, heads_of
 from crdt.store.expectations import NOTHING_EXPECTED
@@ -217,12 +217,14 @@ def unsaid(
     terminal: TerminalId,
     former: Collection[ReplicaId],
 ) -> set[ReplicaId]:
-    """Those of these identities of other terminals that have not brought all they had when they were paired.
+    """Those of these identities that have not brought all they had when they were paired: of other terminals,
+    and of pairings of this one in which one was replaced, since a copy of its storage may go on as that.
 
     They have to compare anew with whoever is compared with what is here of them now: both may have open what
     a copy of one storage had.
     """
-    others = [one for one in former if authors[one].terminal != terminal]
+    copied = _copied(connection, terminal)
+    others = [one for one in former if authors[one].terminal != terminal or one in copied]
     known, heads = expectations.read(connection, others), heads_of(connection, others)
     found = set()
     for one in others:
@@ -231,6 +233,15 @@ def unsaid(
         if not (brought or expected.ended):
             found.add(one)
     return found
+
+
+def _copied(connection: Connection, terminal: TerminalId) -> set[ReplicaId]:
+    """The identities of a terminal that were given in pairings in which one of them was replaced."""
+    table, replaced = tables.client_certificate, papers.revocations(connection).replaced
+    query = select(table.c.replica, table.c.paired_as).where(table.c.terminal == terminal)
+    given = connection.execute(query).all()
+    pairings = {row.paired_as for row in given if row.replica in replaced}
+    return {ReplicaId(row.replica) for row in given if row.paired_as in pairings}
 
 
 def key_in_use() -> RequestRefused:

@@ -14,6 +14,7 @@ from crdt.errors import ForeignFleet, MisuseError, StoreFailed
 from crdt.facts import ReplicaId
 from crdt.store import blocks, papers, segment
 from crdt.store.authors import Authors
+from crdt.store.identities import kept_of_former
 from crdt.store.local import LocalStore
 from crdt.store.marks import Marks
 from crdt.store.memory import Memory
@@ -126,13 +127,15 @@ def _take_over(connection: Connection, certificate: AuthorCertificate, suspended
     """What a suspended identity could not seal any more becomes the new one's.
 
     It is suspended as well where it has ended, or where blocks of it are here: another copy of this storage
-    has taken it up before, and may have sealed more.
+    has taken it up before, and may have sealed more. So it is where one before it has ended, and left what
+    has to be written again.
     """
     if suspended:
         check_permitted(connection, certificate)
     elif not segment.is_empty(connection):
         raise MisuseError("seal the open taps with the old key before a new one takes the ledger over")
     replica = certificate.replica
-    ended = replica in papers.revocations(connection).cut_offs
+    listed = papers.revocations(connection)
     used = replica in blocks.heads_of(connection, [replica])
-    connection.execute(update(TERMINAL).values(replica=replica, suspended=int(ended or used)))
+    compares = replica in listed.cut_offs or used or kept_of_former(connection, listed, replica)
+    connection.execute(update(TERMINAL).values(replica=replica, suspended=int(bool(compares))))

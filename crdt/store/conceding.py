@@ -26,7 +26,7 @@ from crdt.store.canonical import Canonical, check_chain
 from crdt.store.concession_plan import Plan
 from crdt.store.content import Content
 from crdt.store.fares import fares_of
-from crdt.store.identities import own_replicas
+from crdt.store.identities import own_replicas, replaced_here
 from crdt.store.memory import Memory, Snapshot, read_snapshot
 from crdt.store.other_lives import lives_of_replaced
 from crdt.store.owned import Owned
@@ -75,8 +75,9 @@ class Conceding:
         listed: SignedDocument | None,
     ) -> Conceded:
         """See TerminalLedger.concede."""
-        if kin and replica != self._replica:  # a block of the writer's may be drafted with what would go
-            raise MisuseError("only the chain of who writes here is compared with others")
+        if kin and replica != self._replica and not self._memory.suspended:
+            # A block of the writer's may be drafted with what would go.
+            raise MisuseError("only what nobody seals is compared with others")
         ends = NONE_REVOKED if listed is None else Revocations.decode(listed.body)
         given = list(map(parse, canonical))
         facts = list(self._verified(replica, given, certificates))
@@ -95,16 +96,19 @@ class Conceding:
         """Keep the list of revoked replicas and count by it at once; see TerminalLedger.put_document."""
         revoked = Revocations.decode(document.body)
 
-        def work(connection: Connection) -> Snapshot | None:
+        def work(connection: Connection) -> tuple[Snapshot, Collection[ReplicaId]] | None:
             if not papers.put_document(connection, document):
                 return None
             less = self._cut_off(connection, revoked)
             anew = less or self._memory.held.left_out or lives_of_replaced(connection)
-            return read_snapshot(connection, self._replica, count=bool(anew))
+            snapshot = read_snapshot(connection, self._replica, count=bool(anew))
+            return snapshot, replaced_here(connection).keys()
 
-        def after(snapshot: Snapshot | None) -> None:
-            if snapshot is not None:
-                self._memory.replaced(snapshot, forget={*revoked.cut_offs, *self._other_lives_believed()})
+        def after(done: tuple[Snapshot, Collection[ReplicaId]] | None) -> None:
+            if done is not None:
+                snapshot, replaced = done
+                forget = {*revoked.cut_offs, *self._other_lives_believed(*replaced)}
+                self._memory.replaced(snapshot, forget)
 
         return self._store.write(work, after) is not None
 
@@ -114,7 +118,7 @@ class Conceding:
         head, rows = self._memory.open()
         basis, local, said = self._store.read(
             lambda connection: (
-                basis := plans.look(connection, hub, self._replica, self._of_terminal()),
+                basis := plans.look(connection, hub, self._replica, self._of_terminal(hub.replica)),
                 plans.held(connection, hub),
                 reissue.said_here(connection, hub, basis.lives),
             )
@@ -125,7 +129,7 @@ class Conceding:
         hidden = self._hidden(plan)
 
         def work(connection: Connection) -> _Done | None:
-            if plans.look(connection, hub, self._replica, self._of_terminal()) != basis:
+            if plans.look(connection, hub, self._replica, self._of_terminal(hub.replica)) != basis:
                 return None
             refused: list[RefusedInput] = []
             stored, _ = self._authors.store(connection, [self._authors.seen[hub.replica]], refused)
@@ -139,7 +143,7 @@ class Conceding:
             if done is not None:
                 self._authors.remember(done.stored)
                 gone = {*plan.again.gone}
-                forgotten = {*forget, *self._other_lives_believed()}
+                forgotten = {*forget, *self._other_lives_believed(hub.replica)}
                 self._memory.conceded(done.snapshot, forgotten, fares, done.gained, gone, done.added)
 
         fares = [fare for columns in hub.facts for fare in fares_of(columns)]
@@ -157,14 +161,16 @@ class Conceding:
         own = own_replicas(connection)
         return concession.revoke(connection, revoked, self._replica, own, self._memory.noted_ms)
 
-    def _other_lives_believed(self) -> list[ReplicaId]:
+    def _other_lives_believed(self, *replaced: ReplicaId) -> list[ReplicaId]:
         """Of whose open taps some may be of both lives: they are heard again at once."""
-        return sorted(self._of_terminal() & {*self._memory.believed.replicas})
+        return sorted(self._of_terminal(*replaced) & {*self._memory.believed.replicas})
 
-    def _of_terminal(self) -> set[ReplicaId]:
-        """All identities met of the terminal that this is; from memory, for there are many others."""
+    def _of_terminal(self, *replaced: ReplicaId) -> set[ReplicaId]:
+        """All identities met of the terminal that this is, and of those that these are of, which wrote here
+        when it had another name; from memory, for there are many others."""
         seen = dict(self._authors.seen)
-        return {one for one, author in seen.items() if author.terminal == seen[self._replica].terminal}
+        terminals = {seen[one].terminal for one in (self._replica, *replaced) if one in seen}
+        return {one for one, author in seen.items() if author.terminal in terminals}
 
     def _hidden(self, plan: Plan) -> list[SegmentRow]:
         """What is written again, where it is much: put into the open segment a part at a time."""

@@ -26,6 +26,7 @@ from crdt.store.blocks import (
     put_heads,
     stored_blocks,
 )
+from crdt.store.identities import kept_of_former
 from crdt.store.quarantine import Quarantined
 from crdt.store.schema import HEAD
 from crdt.store.settled import settled_heads_of
@@ -81,13 +82,14 @@ def revoke(
     """Take out of the record what revoked replicas wrote beyond their cut-offs; whether there was any.
 
     The replica that writes here keeps its head, so that no number is used twice, and is suspended. Where it
-    was only replaced, it keeps all: that counts here until it is written again (concession_plan.py).
+    was only replaced, it keeps all: that counts here until it is written again (concession_plan.py). So does
+    one that wrote here before, and then the writer is suspended: the next one writes it again.
     """
     chains = chains_of(connection)
     revoked = sorted(chains.keys() & revocations.cut_offs.keys())
     less = False
     for replica in revoked:
-        if replica == writer and replica in revocations.written_again:
+        if replica in own and replica in revocations.written_again:
             continue
         removed = cut_off(connection, replica, revocations.cut_offs[replica])
         entries = [Quarantined.of_removed(one, RefusalCode.REVOKED) for one in removed]
@@ -96,7 +98,7 @@ def revoke(
         if replica == writer:
             put_heads(connection, [(replica, *chains[replica])])
     _end_revoked(connection, revocations, own)
-    if writer in revocations.cut_offs:
+    if writer in revocations.cut_offs or kept_of_former(connection, revocations, writer):
         connection.execute(update(TERMINAL).values(suspended=1))
     return less
 

@@ -89,8 +89,9 @@ def look(
     """What the plan rests on now. `of_terminal`: its identities. Raises ChainBroken when the hub's blocks
     begin after the chains part.
 
-    What other lives say matters only once the writer's chain has ended: some of them end with it, without
-    what they have not brought to the hub by then.
+    What other lives say matters only once a chain written here has ended: some of them end with it, without
+    what they have not brought to the hub by then. And what a list took out of a former identity's is with
+    what others wrote as that, who have written it again.
     """
     replica, own, lives = hub.replica, own_replicas(connection), of_terminal | hub.shown.keys()
     mine, revoked = replica in own, papers.revocations(connection, hub.listed)
@@ -107,8 +108,8 @@ def look(
         cut_off,
         revoked.cut_offs.get(replica, hub.head.seq) if hub.ended else MAX_SEQ,
         review,
-        reissue.set_aside(connection, replica) if mine and hub.ended and not review else [],
-        heads_of(connection, sorted(lives - own)) if replica == writer and hub.ended else {},
+        reissue.set_aside(connection, replica) if replica == writer and hub.ended and not review else [],
+        heads_of(connection, sorted(lives - own)) if mine and hub.ended else {},
     )
 
 

@@ -21,7 +21,7 @@ from crdt.facts import ReplicaId
 from crdt.frontier import Head
 from crdt.settlement import Page
 from crdt.store.concession import contested, give_way
-from crdt.store.identities import own_replicas, writer_replaced
+from crdt.store.identities import own_replicas, replaced_here
 from crdt.store.local import LocalStore
 from crdt.store.memory import Memory, Snapshot, read_snapshot
 from crdt.store.owned import Owned
@@ -127,7 +127,7 @@ class Installer:
 
     def _show(self, page: Page, built: _Built) -> None:
         def work(connection: Connection) -> Snapshot:
-            if writer_replaced(connection) is not None:  # meanwhile
+            if replaced_here(connection):  # meanwhile
                 raise _replaced()
             since = read_standing(connection).staged_from
             moved = staged_heads_held(connection, since) if built.rows else page.heads

@@ -27,7 +27,7 @@ from crdt.store.blocks import NO_CHAIN, NO_HEAD, Chain, SegmentRow, chains_of
 from crdt.store.content import Content
 from crdt.store.fares import Fare, nearest, recent_facts
 from crdt.store.held import FARE, Held, RecentFares, held_beyond
-from crdt.store.identities import is_suspended
+from crdt.store.identities import is_suspended, replaced_here
 from crdt.store.other_lives import Repeated, repeated
 from crdt.store.peers_open import PeersOpen
 from crdt.store.schema import BLOCK, QUARANTINE
@@ -63,7 +63,8 @@ class Memory:
     last_place: int  # after which the next row of it stands
     suspended: bool
     revoked: bool  # whether an operator has ended this replica, as far as it has heard
-    was_replaced: bool  # whether it has ended as storage was put back, and its terminal goes on as another
+    was_replaced: bool  # whether it, or one before it, has ended as storage was put back, and the terminal
+    # has to go on as another, which writes again what that wrote here
     standing: Standing
     held: Held
     foreign_blocks: int
@@ -273,7 +274,7 @@ def read_snapshot(connection: Connection, replica: ReplicaId, *, count: bool = T
         chain=chains_of(connection, [replica]).get(replica, NO_CHAIN),
         suspended=is_suspended(connection),
         revoked=replica in revocations.revoked,
-        was_replaced=replica in revocations.replaced,
+        was_replaced=bool(replaced_here(connection)),
         standing=standing,
         settled=settled,
         held=held_beyond(connection, settled, (), repeated(connection, settled)) if count else None,

@@ -20,7 +20,7 @@ from crdt.frontier import Frontier
 from crdt.store import segment
 from crdt.store.blocks import NO_HEAD, authors_of, facts_of, heads_of, stored_blocks
 from crdt.store.content import Content
-from crdt.store.identities import own_replicas, writer_replaced
+from crdt.store.identities import own_replicas, replaced_here
 
 
 class Repeated(NamedTuple):
@@ -37,57 +37,57 @@ class Repeated(NamedTuple):
 NOTHING_REPEATED: Final = Repeated()
 
 
-def lives_held(connection: Connection, writer: ReplicaId) -> set[ReplicaId]:
-    """Other lives of who writes here, of whom something is held."""
-    return _among(connection, writer, authors_of(connection, list(heads_of(connection))).values())
-
-
 def lives_of_replaced(
     connection: Connection, among: Iterable[AuthorCertificate] | None = None
 ) -> set[ReplicaId]:
-    """Other lives of a writer that was replaced: those of whom something is held, or of these authors."""
-    writer = writer_replaced(connection)
-    if writer is None:
-        return set()
-    return lives_held(connection, writer) if among is None else _among(connection, writer, among)
+    """Other lives of who was replaced here: those of whom something is held, or of these authors."""
+    replaced = replaced_here(connection)
+    return _lives(connection, replaced, among) if replaced else set()
 
 
 def written(connection: Connection, settled: Frontier) -> AbstractSet[Content]:
-    """What a writer that was replaced has written beyond these settled heads, which they may say again."""
-    writer = writer_replaced(connection)
-    return frozenset() if writer is None else _written(connection, writer, settled, None)
+    """What who was replaced here has written beyond these settled heads, which they may say again."""
+    replaced = replaced_here(connection)
+    return _written(connection, replaced, settled, None) if replaced else frozenset()
 
 
 def repeated(connection: Connection, settled: Frontier) -> Repeated:
     """What those held say again of it."""
-    writer = writer_replaced(connection)
-    lives = set() if writer is None else lives_held(connection, writer)
-    if writer is None or not lives:
+    replaced = replaced_here(connection)
+    lives = _lives(connection, replaced) if replaced else set()
+    if not lives:
         return NOTHING_REPEATED
     said: set[tuple[CardId, int]] = set()
     for life in lives:
         for block in stored_blocks(connection, life, settled.get(life, NO_HEAD).seq):
             said.update(_moments(facts_of(block)))
-    return Repeated(lives, _written(connection, writer, settled, said))
+    return Repeated(lives, _written(connection, replaced, settled, said))
 
 
-def _among(connection: Connection, writer: ReplicaId, authors: Iterable[AuthorCertificate]) -> set[ReplicaId]:
-    terminal = authors_of(connection, [writer])[writer].terminal
-    return {one.replica for one in authors if one.terminal == terminal} - own_replicas(connection)
+def _lives(
+    connection: Connection,
+    replaced: Iterable[ReplicaId],
+    among: Iterable[AuthorCertificate] | None = None,
+) -> set[ReplicaId]:
+    """Those of the same terminals: it may have been paired under another name since."""
+    authors = authors_of(connection, list(heads_of(connection))).values() if among is None else among
+    terminals = {one.terminal for one in authors_of(connection, list(replaced)).values()}
+    return {one.replica for one in authors if one.terminal in terminals} - own_replicas(connection)
 
 
 def _written(
     connection: Connection,
-    writer: ReplicaId,
+    replaced: Iterable[ReplicaId],
     settled: Frontier,
     moments: AbstractSet[tuple[CardId, int]] | None,
 ) -> AbstractSet[Content]:
     """`moments`: cards and times; only blocks and open facts with one of them, as there are many others."""
     found: set[Content] = set()
-    for block in stored_blocks(connection, writer, settled.get(writer, NO_HEAD).seq):
-        columns = facts_of(block)
-        if moments is None or not moments.isdisjoint(_moments(columns)):
-            found.update(map(Content.of, columns.deltas(writer, block.header.first_seq)))
+    for one in replaced:
+        for block in stored_blocks(connection, one, settled.get(one, NO_HEAD).seq):
+            columns = facts_of(block)
+            if moments is None or not moments.isdisjoint(_moments(columns)):
+                found.update(map(Content.of, columns.deltas(one, block.header.first_seq)))
     for row in segment.read(connection):
         if moments is None or (row[1], row[4]) in moments:
             found.add(Content.of_row(row[1:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import Connection, func, select
@@ -11,9 +11,8 @@ from crdt.block import Block, parse
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, ShortBlockFrame, Want
 from crdt.numbering import cards_of, shorten
-from crdt.store import papers
 from crdt.store.blocks import NO_HEAD, authors_of, blocks_after, heads_of, overlapping
-from crdt.store.identities import writer_replaced
+from crdt.store.identities import replaced_here
 from crdt.store.schema import BLOCK
 from crdt.store.settled import numbers_of, read_standing, settled_heads_of
 from crdt.store.statement import Statement
@@ -32,10 +31,10 @@ def answer(connection: Connection, want: Want, max_bytes: int) -> list[Certifica
     lacking = [replica for replica in asked if heads[replica].seq > want.after.get(replica, 0)]
     first = _first_after(connection, lacking, want)
     frames: list[CertificateFrame | BlockFrame] = []
-    cut_off = _cut_off(connection)
+    cut_offs = replaced_here(connection)
     for replica in sorted(lacking, key=lambda each: (first.get(each, 0) > want.after.get(each, 0) + 1, each)):
         raws = blocks_after(connection, replica, want.after.get(replica, 0), max(1, max_bytes))
-        raws = _passable(raws, replica, cut_off)
+        raws = _passable(raws, replica, cut_offs)
         if not raws:
             continue
         if frames and len(raws[0]) > max_bytes:
@@ -49,8 +48,9 @@ def answer(connection: Connection, want: Want, max_bytes: int) -> list[Certifica
 
 
 def blocks_of(connection: Connection, replica: ReplicaId, seq: int, max_bytes: int) -> list[bytes]:
-    """See blocks.blocks_after. What a list of revocations cuts off of who writes here nobody would take."""
-    return _passable(blocks_after(connection, replica, seq, max_bytes), replica, _cut_off(connection))
+    """See blocks.blocks_after. What a list of revocations cuts off of who was replaced here nobody would
+    take."""
+    return _passable(blocks_after(connection, replica, seq, max_bytes), replica, replaced_here(connection))
 
 
 def lacking(connection: Connection) -> dict[ReplicaId, int]:
@@ -89,16 +89,10 @@ def shortened(connection: Connection, given: Sequence[Block]) -> list[ShortBlock
     ]
 
 
-def _cut_off(connection: Connection) -> tuple[ReplicaId, int] | None:
-    """Of who writes here, if it was replaced."""
-    writer = writer_replaced(connection)
-    return None if writer is None else (writer, papers.revocations(connection).cut_offs[writer])
-
-
-def _passable(raws: list[bytes], replica: ReplicaId, cut_off: tuple[ReplicaId, int] | None) -> list[bytes]:
-    if cut_off is None or cut_off[0] != replica:
+def _passable(raws: list[bytes], replica: ReplicaId, cut_offs: Mapping[ReplicaId, int]) -> list[bytes]:
+    if replica not in cut_offs:
         return raws
-    return [raw for raw in raws if parse(raw).last_seq <= cut_off[1]]
+    return [raw for raw in raws if parse(raw).last_seq <= cut_offs[replica]]
 
 
 def _first_after(connection: Connection, replicas: Sequence[ReplicaId], want: Want) -> dict[ReplicaId, int]:

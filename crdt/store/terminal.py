@@ -180,15 +180,15 @@ class TerminalLedger(TerminalReader):
         """Make the chain of a replica that of the hub: `canonical`, all of it up to the hub's head, in order.
 
         It may begin after `after_seq`, where the chains still agree. `ended`: the hub takes nothing of it
-        beyond its cut-off. `kin`: only for the chain of who writes here, whole chains of other identities of
-        the terminal, and of others that had copies of its storage, also empty ones; what they say, by its
-        content, is not written again, nor, where this one has ended, what is held here of such an identity
-        and continues its chain at the hub. `listed`: a verified list of revocations, kept at the same moment
-        unless there is one as new: so no view lacks what it cuts off and is written again. What contradicts
-        it goes to quarantine; if this terminal wrote it, the facts that the hub's chain does not have are
-        written again, with their own times: under a new identity if the chain is of the one that writes here,
-        which is suspended. All of it happens or nothing; and doing it again changes nothing. Raises
-        InputRefused.
+        beyond its cut-off. `kin`: for the chain of who writes here, or of a former identity while this one is
+        suspended, whole chains of other identities of the terminal, and of others that had copies of its
+        storage, also empty ones; what they say, by its content, is not written again, nor, where this one has
+        ended, what is held here of such an identity and continues its chain at the hub. `listed`: a verified
+        list of revocations, kept at the same moment unless there is one as new: so no view lacks what it cuts
+        off and is written again. What contradicts it goes to quarantine; if this terminal wrote it, the facts
+        that the hub's chain does not have are written again, with their own times: under a new identity if
+        the chain is of the one that writes here, which is suspended. All of it happens or nothing; and doing
+        it again changes nothing. Raises InputRefused.
         """
         if listed is not None:
             self._check_fleet(listed)

@@ -10,13 +10,13 @@ from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
 from crdt.cursor import Cursor
 from crdt.documents import SignedDocument
-from crdt.facts import MAX_SEQ, Books, CardId, Delta, ReplicaId
+from crdt.facts import Books, CardId, Delta, ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, ShortBlockFrame, Want
 from crdt.frontier import MAX_FRONTIER, Head, leading
 from crdt.revocations import Revocations
 from crdt.store import blocks, evidence, papers, passing_on, quarantine, view
 from crdt.store.authors import Authors
-from crdt.store.identities import own_replicas
+from crdt.store.identities import own_replicas, replaced_here
 from crdt.store.memory import Memory
 from crdt.store.owned import Owned
 from crdt.store.quarantine import Quarantined
@@ -55,9 +55,10 @@ class TerminalReader:
 
     @property
     def was_replaced(self) -> bool:
-        """Whether that list says that the terminal goes on as another identity, as its storage was put back.
-        Nothing is installed until then; and unless it was `revoked` as well, all that it wrote counts until
-        the next one writes again what the hub lacks."""
+        """Whether that list says that the terminal goes on as another identity, as its storage was put back:
+        instead of this one, or of one before it that had not sent all it wrote when the terminal was paired
+        anew. Nothing is installed until then; and unless it was `revoked` as well, all that it wrote counts
+        until the next one writes again what the hub lacks."""
         return self._memory.was_replaced
 
     def settled(self) -> tuple[bytes, int, Cursor]:
@@ -134,13 +135,15 @@ class TerminalReader:
         return self._store.read(lambda connection: passing_on.blocks_of(connection, author, seq, max_bytes))
 
     def kept_back(self) -> int:
-        """How many sealed facts that this replica wrote and that count here are handed on to nobody: those in
-        blocks that end beyond its cut-off. The next identity writes them again."""
+        """How many sealed facts that were written here and count here are handed on to nobody: those in
+        blocks that end beyond the cut-off of who wrote them. The next identity writes them again."""
 
         def count(connection: Connection) -> int:
-            until = papers.revocations(connection).cut_offs.get(self.replica, MAX_SEQ)
-            beyond = blocks.stored_blocks(connection, self.replica, until)
-            return sum(block.header.count for block in beyond)
+            return sum(
+                block.header.count
+                for replica, until in replaced_here(connection).items()
+                for block in blocks.stored_blocks(connection, replica, until)
+            )
 
         return self._store.read(count)
 

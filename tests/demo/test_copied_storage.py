@@ -4,23 +4,30 @@ import asyncio
 import os
 import shutil
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from crdt.store.database import Database
 from edge.addresses import AddressBook
+from edge.comparing import take_up
 from edge.enrolling import Enroller, Way
 from edge.terminal import Terminal
+from hub.errors import RequestRefused
+from hub.renewal import Renewal
 from hub.settings import HubSettings
 from tests.crdt.store.quarantined import in_quarantine
 from tests.demo.test_forgotten_promise import (
+    LATE,
     OPEN,
     SETTLED,
     address_of,
     balances,
     bus,
+    client,
     pair,
+    promise,
     settings,
     sync,
 )
@@ -126,3 +133,171 @@ async def test_what_was_open_in_each_of_several_copies_counts_once(
             assert not (await sync(depot, copy)).trouble
             assert enrolled(copy).ledger.view(SETTLED).balance_minor == 450
             assert enrolled(copy).ledger.view(OPEN).balance_minor == 750
+
+
+async def copy_of(bus: Path, into: Path, stack: AsyncExitStack) -> Terminal:
+    """A terminal on a copy of what the storage is now."""
+    for suffix in ("", "-wal"):
+        await asyncio.to_thread(shutil.copy, f"{bus}{suffix}", f"{into}{suffix}")
+    file = stack.enter_context(await asyncio.to_thread(Database.open, into, KEY))
+    return await asyncio.to_thread(Terminal, file)
+
+
+async def nothing_is_there_to_adopt(depot: Depot) -> None:
+    """Whatever an operator adopts, the cards have what they had."""
+    before = await balances(depot)
+    found = await asyncio.wrap_future(in_quarantine(depot.hub.ledger))
+    await asyncio.wrap_future(depot.hub.ledger.adopt([entry.hash for entry in found]))
+    assert await balances(depot) == before
+
+
+@pytest.mark.parametrize("name", ["Bus 1", "Bus 2"])
+async def test_one_that_is_paired_without_having_heard_that_it_had_ended_loses_nothing(
+    settings: HubSettings, bus: Terminal, tmp_path: Path, name: str
+) -> None:
+    """A copy had been given another identity. What both had open the copy has written again, and the
+    terminal writes the rest as what it is now: nothing leaves its view, and no operator is needed."""
+    async with up(settings) as depot, AsyncExitStack() as stack:
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        await asyncio.to_thread(ride, bus, OPEN)
+        copy = await copy_of(tmp_path / "bus.db", tmp_path / "copy.db", stack)
+        await asyncio.to_thread(ride, copy, SETTLED, 100)
+        await asyncio.to_thread(enrolled(copy).ledger.suspend)
+        assert not (await sync(depot, copy)).trouble
+        await asyncio.to_thread(ride, bus, LATE)
+        await asyncio.to_thread(ride, bus, OPEN, 50)
+        assert await balances(depot) == [650, 0, 750]
+        await pair_as(depot, bus, name)
+        await asyncio.to_thread(ride, bus, LATE, 20)
+        status = await sync(depot, bus)
+        assert (status.online, status.trouble, status.disputed) == (True, "", "")
+        assert await balances(depot) == [650, 730, 700]
+        now = enrolled(bus).ledger
+        assert [now.view(card).balance_minor for card in (SETTLED, LATE, OPEN)] == [650, 730, 700]
+        assert (now.held(), now.suspended) == ((0, 0), False)
+        await nothing_is_there_to_adopt(depot)
+
+
+@pytest.mark.parametrize("name", ["Bus 1", "Bus 3"])
+async def test_one_whose_identity_ends_after_it_was_paired_anew_loses_nothing(
+    settings: HubSettings, bus: Terminal, tmp_path: Path, name: str
+) -> None:
+    """A copy is paired under a name of its own, and the hub ends what both were, before the terminal has sent
+    what it wrote as that: it hears of it as what it is now."""
+    async with up(settings) as depot, AsyncExitStack() as stack:
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        await asyncio.to_thread(ride, bus, OPEN)
+        copy = await copy_of(tmp_path / "bus.db", tmp_path / "copy.db", stack)
+        await asyncio.to_thread(ride, bus, LATE)
+        await pair_as(depot, bus, name)
+        await asyncio.to_thread(ride, copy, SETTLED, 100)
+        await asyncio.to_thread(enrolled(copy).ledger.suspend)
+        await pair_as(depot, copy, "Bus 2")
+        assert not (await sync(depot, copy)).trouble
+        assert await balances(depot) == [650, 0, 750]
+        await asyncio.to_thread(ride, bus, LATE, 20)
+        for one in (bus, copy):
+            status = await sync(depot, one)
+            assert (status.online, status.trouble, status.disputed) == (True, "", "")
+        assert await balances(depot) == [650, 730, 750]
+        for one in (bus, copy):
+            now = enrolled(one).ledger
+            assert [now.view(card).balance_minor for card in (SETTLED, LATE, OPEN)] == [650, 730, 750]
+            assert (now.held(), now.suspended) == ((0, 0), False)
+        await nothing_is_there_to_adopt(depot)
+
+
+async def test_one_that_is_refused_another_identity_keeps_what_it_has_to_write_again(
+    settings: HubSettings,
+    bus: Terminal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It took too many in a day, say. Taps go on, all of it is in its view, and nothing is disputed."""
+
+    def refuse(*_arguments: object) -> None:
+        raise RequestRefused("too_often", "Too many.")
+
+    async with up(settings) as depot, AsyncExitStack() as stack:
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        copy = await copy_of(tmp_path / "bus.db", tmp_path / "copy.db", stack)
+        await asyncio.to_thread(enrolled(copy).ledger.suspend)
+        await asyncio.to_thread(ride, bus, LATE)
+        await pair_as(depot, bus, "Bus 1")
+        await pair_as(depot, copy, "Bus 2")
+        with monkeypatch.context() as refusing:
+            refusing.setattr(Renewal, "_check_day", refuse)
+            for fare_minor in (20, 25):
+                await asyncio.to_thread(ride, bus, LATE, fare_minor)
+                status = await sync(depot, bus)
+                assert (status.trouble, status.disputed) == ("The hub refused: Too many.", "")
+        assert enrolled(bus).ledger.view(LATE).balance_minor == 705
+        assert "disputed" not in caplog.text
+        assert await balances(depot) == [750, -20, 0], "what it had sealed as it is now before it heard"
+        assert not (await sync(depot, bus)).trouble
+        assert await balances(depot) == [750, 705, 0]
+        await nothing_is_there_to_adopt(depot)
+
+
+async def test_what_a_copy_has_not_brought_by_then_counts_once(
+    settings: HubSettings, bus: Terminal, tmp_path: Path
+) -> None:
+    """It had taken its next identity up, and left. That ends when the terminal that was paired meanwhile asks
+    for another, for both have written the same; paired anew, the copy hears of it and compares as well."""
+    async with up(settings) as depot, AsyncExitStack() as stack:
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        await asyncio.to_thread(ride, bus, OPEN)
+        copy = await copy_of(tmp_path / "bus.db", tmp_path / "copy.db", stack)
+        promised = await promise(depot, copy)
+        async with await client(promised.identity) as asking:
+            await take_up(copy, promised, partial(asking.exchange, address_of(depot)))
+        await asyncio.to_thread(ride, copy, SETTLED, 100)
+        await asyncio.to_thread(ride, bus, LATE)
+        await pair_as(depot, bus, "Bus 1")
+        assert not (await sync(depot, bus)).trouble
+        assert await balances(depot) == [750, 750, 750]
+        await pair_as(depot, copy, "Bus 2")
+        for one in (copy, bus):
+            status = await sync(depot, one)
+            assert (status.online, status.trouble, status.disputed) == (True, "", "")
+            assert enrolled(one).ledger.view(OPEN).balance_minor == 750
+        assert await balances(depot) == [650, 750, 750]
+        await nothing_is_there_to_adopt(depot)
+
+
+@pytest.mark.parametrize("fares_minor", [[100], [10, 15, 20, 25, 30]])
+async def test_what_contradicts_the_hubs_chain_of_one_that_has_ended_counts_once(
+    settings: HubSettings, bus: Terminal, tmp_path: Path, fares_minor: list[int]
+) -> None:
+    """A first copy, which lacks what the terminal and a second copy have open, has sent something else, less
+    than they have or more. The second one has given way, and written it again under an identity that the
+    terminal does not know."""
+    async with up(settings) as depot, AsyncExitStack() as stack:
+        await pair(depot, bus)
+        await asyncio.to_thread(ride, bus, SETTLED)
+        await sync(depot, bus)
+        first = await copy_of(tmp_path / "bus.db", tmp_path / "first.db", stack)
+        await asyncio.to_thread(ride, bus, OPEN)
+        second = await copy_of(tmp_path / "bus.db", tmp_path / "second.db", stack)
+        for fare_minor in fares_minor:
+            await asyncio.to_thread(ride, first, SETTLED, fare_minor)
+        for one in (first, second):
+            assert not (await sync(depot, one)).trouble
+        assert await balances(depot) == [650, 0, 750]
+        await asyncio.to_thread(ride, bus, LATE)
+        await pair_as(depot, bus, "Bus 1")
+        status = await sync(depot, bus)
+        assert (status.online, status.trouble, status.disputed) == (True, "", "")
+        assert await balances(depot) == [650, 750, 750]
+        view = enrolled(bus).ledger.view
+        assert [view(card).balance_minor for card in (SETTLED, LATE, OPEN)] == [650, 750, 750]
+        await nothing_is_there_to_adopt(depot)

@@ -72,7 +72,7 @@ MUTATIONS: Final = (
         "a list of revocations takes from a view what its terminal has still to write again",
         60,
         concession.revoke,
-        "if replica == writer and replica in revocations.written_again:",
+        "if replica in own and replica in revocations.written_again:",
         "if not replica:",
         theme=STORAGE,
         first=204,
