@@ -19,7 +19,6 @@ from tests.simulation.oracle import Broken, expect
 ROUNDS: Final = 6  # of everybody, until all is said
 TRIES: Final = 6  # of one, until it is at the end
 
-_CUT_OFF: Final = "SELECT raw FROM quarantine WHERE reason = 9"  # REVOKED
 _OPEN: Final = "SELECT * FROM open_delta WHERE place < (SELECT again_from FROM terminal) ORDER BY place"
 
 
@@ -40,35 +39,35 @@ def look(body: Body) -> None:
         due, found = _sum(count, card), body.ledger.view(card).balance_minor
         wrong = [label(ride) for ride in count if ride.amount_minor in (found - due, due - found)]
         expect(found == due, f"{body.name} counts {found - due} more than there is, maybe of {wrong}")
-    lost = {ride for ride in body.rides if not count[ride]} - world.hub.adopted - _aside(body)
+    lost = {ride for ride in body.rides if not count[ride]} - world.hub.adopted
     expect(not lost, f"{body.name} has lost {sorted(map(label, lost))}")
 
 
 def _beyond(body: Body) -> Counter[Ride]:
     """What it counts beyond its settlement: what is open, in blocks, and what peers say.
 
-    Where its identity was replaced, what another life of its terminal says as well counts once.
+    Where an identity of it was replaced and has to write again, what another life of that one's terminal says
+    as well counts once.
     """
     ledger, writer = body.ledger, body.identity.replica
     said = [(writer, Ride.of_row(row[1:])) for row in body.disk.rows(_OPEN)]
-    reach = ledger.settled_frontier()
-    for raw in raws_in(body.disk, "block"):
-        header = parse(raw).header
-        beyond = reach.get(header.replica, NO_HEAD).seq + 1 - header.first_seq
-        said += ((header.replica, ride) for ride in facts_in(raw)[max(0, beyond) :])
-    for facts in ledger._memory.believed._segments.values():
-        said += ((fact.replica, Ride.of(fact)) for fact in facts)
-    if writer in ledger.revocations().replaced:
-        written = {ride for author, ride in said if author == writer}
-        authors, own = ledger.authors(), {writer, *ledger.former(MANY)}
-        lives = {one for one in authors if authors[one].terminal == authors[writer].terminal} - own
+    opened = {ride for _, ride in said}
+    reach, listed, own = ledger.settled_frontier(), ledger.revocations(), {writer, *ledger.former(MANY)}
+    again = {writer} & listed.replaced
+    for header, facts in ((parse(raw).header, facts_in(raw)) for raw in raws_in(body.disk, "block")):
+        author, beyond = header.replica, reach.get(header.replica, NO_HEAD).seq + 1 - header.first_seq
+        said += ((author, ride) for ride in facts[max(0, beyond) :])
+        if author in own & listed.replaced and header.first_seq > listed.cut_offs[author]:
+            again.add(author)
+    for deltas in ledger._memory.believed._segments.values():
+        said += ((delta.replica, Ride.of(delta)) for delta in deltas)
+    if again and ledger.suspended:
+        written = opened | {ride for author, ride in said if author in again}
+        authors = ledger.authors()
+        terminals = {authors[one].terminal for one in again}
+        lives = {one for one in authors if authors[one].terminal in terminals} - own
         said = [(author, ride) for author, ride in said if author not in lives or ride not in written]
     return Counter(ride for _, ride in said if ride.kind is Kind.FARE)
-
-
-def _aside(body: Body) -> set[Ride]:
-    """What a list of revocations has cut off after a pairing waits for an operator."""
-    return set().union(*(facts_in(raw) for (raw,) in body.disk.rows(_CUT_OFF)))
 
 
 def _sum(count: Counter[Ride], card: CardId) -> int:

@@ -13,6 +13,7 @@ MUTATIONS: Final = (
         said_again.note_came,
         "_note(connection, _CAME.rows(connection, after=after))",
         "pass",
+        first=16,
     ),
     mutation(
         "a copy is not compared with who had its storage under another name",
@@ -20,6 +21,7 @@ MUTATIONS: Final = (
         enrolling.former,
         "author.terminal in those",
         "author.terminal == terminal",
+        first=1,
     ),
     mutation(
         "a copy goes on that has open what another one writes again",
@@ -27,6 +29,7 @@ MUTATIONS: Final = (
         enrolling.unsaid,
         "if not (brought or expected.ended):",
         "if not one:",
+        first=63,
     ),
     mutation(
         "what the hub has of other copies is written again",
@@ -34,5 +37,6 @@ MUTATIONS: Final = (
         conceding.Conceding._elsewhere,
         "if not kin:",
         "if True:",
+        first=1,
     ),
 )

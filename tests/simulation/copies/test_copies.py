@@ -5,13 +5,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.simulation.copies.checks import check_books, heal, look
+from tests.simulation.copies.mutations import MUTATIONS
 from tests.simulation.copies.play import cheap_arithmetic, play
 from tests.simulation.copies.world import World
+from tests.simulation.mutations.planting import Mutation, planted
 from tests.simulation.play import first_failure, unscanned
 from tests.simulation.signatures import simulated_signatures
 
-SEEDS = 60
+SEEDS = 40
 
 
 def test_each_ride_counts_once_in_the_end() -> None:
@@ -34,6 +38,15 @@ def test_a_seed_is_the_same_in_every_process() -> None:
         for hash_seed in ("1", "2")
     }
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("bug", MUTATIONS, ids=lambda bug: bug.name.replace(" ", "-"))
+def test_a_planted_bug_is_found(bug: Mutation) -> None:
+    """What the plays do not find they do not guard."""
+    with planted(bug):
+        found = first_failure(bug.first, bug.seeds, play=play)
+    assert found is not None, f"not found in {bug.seeds} seeds: {bug.name}"
+    assert play(found.seed).failure == "", "the same seed fails without the bug"
 
 
 @contextmanager
