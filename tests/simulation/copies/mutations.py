@@ -13,7 +13,7 @@ MUTATIONS: Final = (
         said_again.note_came,
         "_note(connection, _CAME.rows(connection, after=after))",
         "pass",
-        first=16,
+        first=120,
     ),
     mutation(
         "a copy is not compared with who had its storage under another name",
