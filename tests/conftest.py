@@ -40,6 +40,7 @@ LONGEST_FIRST = (
     "tests/powercut/test_powercut.py",
     "tests/powercut/test_faults.py",
     "tests/simulation/test_simulation.py",
+    "tests/simulation/copies/test_copies.py",
     "tests/crdt/store/test_hub.py",
     "tests/demo/test_headless.py",
     "tests/browser/test_dashboard.py",

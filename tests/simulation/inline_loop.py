@@ -31,6 +31,16 @@ class InlineLoop:
         """Run it now, to its end; asyncio.create_task comes here."""
         return self.run_in_executor(None, self.run, coroutine)
 
+    def is_closed(self) -> bool:
+        """For asyncio.wrap_future."""
+        return False
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, **_context: Any) -> None:
+        """Call it now; a future that is done comes here."""
+        callback(*args)
+
+    call_soon_threadsafe = call_soon
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The result of a coroutine that waits for nothing but what is done already."""
         outer = asyncio._get_running_loop()  # a run may have another in it: a hub answers a terminal's

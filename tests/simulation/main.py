@@ -3,7 +3,8 @@
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import sha256
 from itertools import islice
 from multiprocessing import get_context
@@ -14,9 +15,9 @@ from tests.simulation.play import Played, play
 REPORT_S: Final = 5.0
 
 
-def main() -> int:
+def main(play: Callable[..., Played], program: str, description: str) -> int:
     """Play; 1 when a seed fails."""
-    parser = argparse.ArgumentParser(prog="tests/simulation/run", description=__doc__)
+    parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--seeds", type=int, default=1_000, help="how many (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the first (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (%(default)s)")
@@ -24,18 +25,18 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.seeds < 1 or arguments.jobs < 1:
         parser.error("--seeds and --jobs are at least 1")
-    return _play_all(arguments)
+    return _play_all(play, program, arguments)
 
 
-def _play_all(arguments: argparse.Namespace) -> int:
+def _play_all(play: Callable[..., Played], program: str, arguments: argparse.Namespace) -> int:
     began_s = reported_s = time.monotonic()
     done = steps = 0
     everything = sha256()
-    for one in _played(arguments):
+    for one in _played(partial(play, digest=arguments.digest), arguments):
         done, steps = done + 1, steps + one.steps
         everything.update(one.digest.encode())
         if one.failure:
-            _say(_story(one))
+            _say(_story(one, program))
             return 1
         now_s = time.monotonic()
         if now_s - reported_s > REPORT_S and sys.stderr.isatty():
@@ -51,27 +52,22 @@ def _play_all(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _played(arguments: argparse.Namespace) -> Iterator[Played]:
+def _played(play: Callable[[int], Played], arguments: argparse.Namespace) -> Iterator[Played]:
     """In order of the seeds."""
-    work = ((seed, arguments.digest) for seed in range(arguments.seed, arguments.seed + arguments.seeds))
+    seeds = iter(range(arguments.seed, arguments.seed + arguments.seeds))
     if arguments.jobs == 1:
-        yield from map(_one, work)
+        yield from map(play, seeds)
         return
     with get_context("spawn").Pool(arguments.jobs) as pool:
-        for part in iter(lambda: list(islice(work, 64 * arguments.jobs)), []):
-            yield from pool.imap(_one, part, chunksize=8)
+        for part in iter(lambda: list(islice(seeds, 64 * arguments.jobs)), []):
+            yield from pool.imap(play, part, chunksize=8)
 
 
-def _one(work: tuple[int, bool]) -> Played:
-    seed, digest = work
-    return play(seed, digest=digest)
-
-
-def _story(one: Played) -> str:
+def _story(one: Played, program: str) -> str:
     steps = "\n".join(f"  {number:3} {line}" for number, line in enumerate(one.trace, 1))
     return (
         f"seed {one.seed} fails in step {len(one.trace)}:\n{steps}\n\n{one.failure}\n\n"
-        f"Again: tests/simulation/run --seeds 1 --seed {one.seed}"
+        f"Again: {program} --seeds 1 --seed {one.seed}"
     )
 
 
@@ -81,4 +77,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(play, "tests/simulation/run", __doc__ or ""))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from tests.simulation.oracle import Broken
 from tests.simulation.retention import small_terminals
@@ -24,6 +25,16 @@ class Played:
     failure: str
     trace: tuple[str, ...]
     digest: str  # of everything that happened, when asked for
+
+
+class Playable(Protocol):
+    """The world of a seed. `run` raises Broken where a promise is."""
+
+    trace: list[tuple[object, ...]]
+
+    def run(self) -> None: ...
+    def digest(self) -> str: ...
+    def close(self) -> None: ...
 
 
 class Alarm(logging.Handler):
@@ -67,9 +78,15 @@ def unscanned() -> Iterator[None]:
 
 def play(seed: int, *, digest: bool = False) -> Played:
     """Play a seed: the same every time, in every process."""
+    with small_terminals():
+        return played(World, seed, digest=digest)
+
+
+def played(world_of: Callable[[int], Playable], seed: int, *, digest: bool) -> Played:
+    """Play the world of a seed."""
     failure, hashed = "", ""
-    with listening() as alarm, unscanned(), simulated_signatures(), small_terminals():
-        world = World(seed)
+    with listening() as alarm, unscanned(), simulated_signatures():
+        world = world_of(seed)
         try:
             world.run()
         except Broken as broken:
@@ -86,7 +103,9 @@ def play(seed: int, *, digest: bool = False) -> Played:
     return Played(seed, len(world.trace), failure, trace, hashed)
 
 
-def first_failure(first: int, seeds: int, step: int = 1) -> Played | None:
+def first_failure(
+    first: int, seeds: int, step: int = 1, play: Callable[[int], Played] = play
+) -> Played | None:
     """Play seeds one after the other; the first that fails."""
     for seed in range(first, first + seeds * step, step):
         one = play(seed)
