@@ -74,15 +74,12 @@ async def compare(terminal: Terminal, before: Enrolment, promised: Promised, exc
     comparison = _Comparison(terminal, before, promised, exchange)
     replica, ledger = before.identity.replica, before.ledger
     settled = (await asyncio.to_thread(ledger.settled_frontier, [replica])).get(replica, NO_HEAD)
-    chain = await comparison.ask(replica, settled.seq)
-    await comparison.ask_kin()
     try:
-        return await asyncio.to_thread(comparison.concede, settled.seq, chain.blocks)
-    except InputRefused as error:
+        return await comparison.give_way(settled.seq)
+    except (AnswerRefused, InputRefused) as error:
         if error.code is not RefusalCode.CHAIN_BROKEN or not settled.seq:
             raise
-    chain = await comparison.ask(replica, 0)  # they part before the settlement
-    return await asyncio.to_thread(comparison.concede, 0, chain.blocks)
+    return await comparison.give_way(0)  # they part before the settlement
 
 
 @dataclass
@@ -101,16 +98,24 @@ class _Comparison:
         """The hub's chain of an identity."""
         return await canonical_chain(self._say, replica, after_seq)
 
-    async def ask_kin(self) -> None:
+    async def give_way(self, after_seq: int) -> int:
+        """To the hub's chain after a number; how many taps of blocks are written again."""
+        chain = await self.ask(self.before.identity.replica, after_seq)
+        self.kin = self.kin or await self.ask_kin()
+        return await asyncio.to_thread(self.concede, after_seq, chain.blocks)
+
+    async def ask_kin(self) -> list[Chain]:
         """The hub's chains of the terminal's other identities, and of who had its storage too, whole.
 
         That of the promised one, too: this storage may be a copy, of which the original has taken it up.
         """
         here = await asyncio.to_thread(self.before.ledger.former, MAX_FRONTIER)
         others = {*self.promised.former, self.promised.identity.replica, *here}
+        found: list[Chain] = []
         for other in sorted(others - {self.before.identity.replica}):
-            found = await self.ask(other, 0)
-            self.kin.append((other, found.blocks, found.certificates))
+            chain = await self.ask(other, 0)
+            found.append((other, chain.blocks, chain.certificates))
+        return found
 
     def concede(self, after_seq: int, blocks: Sequence[bytes]) -> int:
         """Give way; how many taps of blocks are written again."""

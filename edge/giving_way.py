@@ -179,10 +179,10 @@ class GivingWay:
         run = self._run
         settled = await run.use(run.ledger.settled_frontier, [replica])
         for after_seq in dict.fromkeys([settled.get(replica, NO_HEAD).seq, 0]):
-            chain = await canonical_chain(lambda wanted: run.say({}, wanted), replica, after_seq)
-            if not chain.blocks:
-                continue
             try:
+                chain = await canonical_chain(lambda wanted: run.say({}, wanted), replica, after_seq)
+                if not chain.blocks:
+                    continue
                 count = await run.use(self._take, replica, chain.blocks, chain.certificates)
             except AnswerRefused as error:
                 if error.code is not RefusalCode.CHAIN_BROKEN or after_seq == 0:

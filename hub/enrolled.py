@@ -48,7 +48,9 @@ def forgotten_in(text: object, field: str = "forgotten") -> AuthorCertificate | 
 
 def not_forgotten(field: str = "forgotten") -> RequestRefused:
     """The refusal of what is no certificate of an identity that the terminal had, or was promised."""
-    return RequestRefused(field, f"`{field}` is a certificate of the same terminal, in hex.")
+    return RequestRefused(
+        field, f"`{field}` is a certificate of the same terminal, or of one paired with its storage, in hex."
+    )
 
 
 def public_key_of(text: object) -> bytes:

@@ -169,12 +169,18 @@ def enter_forgotten(
 ) -> set[ReplicaId]:
     """An identity of this terminal that this hub gave before it was put back: entered again, to end.
 
-    RequestRefused for anybody else's; raises ForeignFleet or BadSignature for one that the fleet never gave.
+    Or of another that was paired with its storage, as it may have been itself under another name; where the
+    hub has forgotten all of such a one, there is nothing to end. RequestRefused for anybody else's; raises
+    ForeignFleet or BadSignature for one that the fleet never gave.
     """
     if certificate is None:
         return set()
-    if (certificate.terminal, certificate.role) != (terminal, Role.TERMINAL):
+    theirs = copies.with_copies(copies.pairs(amendment.connection), [terminal])
+    known = {author.terminal for author in amendment.authors().values()} - theirs
+    if certificate.role is not Role.TERMINAL or certificate.terminal in known:
         raise not_forgotten()
+    if certificate.terminal not in theirs:
+        return set()
     amendment.enrol(certificate)
     return {certificate.replica}
 

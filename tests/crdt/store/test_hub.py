@@ -53,9 +53,10 @@ def hub(new_fleet: NewFleet) -> Iterator[HubLedger]:
 
 
 def fares(author: world.Terminal, cards: list[int], first: int = 1, amount: int = -250) -> list[Delta]:
-    """One fare each on these cards."""
+    """One fare each on these cards, at times of its own."""
+    at_ms = 1_000 * author.certificate.terminal[-1]
     return [
-        Delta(author.key.replica, seq, card(number), Kind.FARE, amount, 1_000 + seq)
+        Delta(author.key.replica, seq, card(number), Kind.FARE, amount, at_ms + seq)
         for seq, number in enumerate(cards, first)
     ]
 

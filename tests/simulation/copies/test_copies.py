@@ -174,3 +174,37 @@ def test_a_terminal_keeps_its_taps_whose_identity_ends_after_it_was_paired_anew(
         look(a1)
         one.hub.work()
         assert not one.hub.undecided()
+
+
+@pytest.mark.parametrize("names", [("bus 22", "bus 22"), ("bus 22", "bus 23"), ("bus 12", "bus 22")])
+def test_a_pairing_that_was_left_is_finished_by_another_under_whichever_name(names: tuple[str, str]) -> None:
+    """What was promised in it is of another terminal than the one that asks."""
+    left, finished = names
+    with world() as one:
+        (a1,) = one.copies
+        one.tap(a1)
+        a1.ledger.suspend()
+        one.pair(a1, left, leaves=True)
+        assert one.pair(a1, finished) is None
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_copy_gives_way_also_within_a_block_that_spans_what_it_had_settled(paired: bool) -> None:
+    """The hub was put back to before that, and another copy has sent it as a longer block."""
+    with world() as one:
+        (a1,) = one.copies
+        one.tap(a1)
+        one.sync(a1)
+        a2 = one.copy(a1)
+        one.backups = [one.hub.backup()]
+        one.tap(a2)
+        one.sync(a2)
+        one.put_hub_back(0, whole=False)
+        for _ in range(2):
+            one.tap(a1)
+        one.sync(a1)
+        if paired:
+            assert one.pair(a2, "bus 22") is None
+        one.sync(a2)
+        look(a2)
+        assert not a2.ledger.suspended
