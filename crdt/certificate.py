@@ -11,6 +11,8 @@ from typing import Final, Self
 
 from crdt.errors import BadSignature, ForeignFleet, Malformed, MisuseError, NotPermitted, Unsupported
 from crdt.facts import (
+    CERTIFIED,
+    HUBS_OWN,
     ID_BYTES,
     MAX_ALLOWANCE_MINOR,
     MAX_AMOUNT_MINOR,
@@ -32,7 +34,7 @@ from crdt.signing import (
 from crdt.wire import Reader, Writer
 
 VERSION: Final = 1
-MAX_CERTIFICATE_BYTES: Final = 256  # 1 + 16 + 16 + 1 + 32 + (1 + 64) + 2 + 6 + 6 + 9 + 64 = 218, rounded up
+MAX_CERTIFICATE_BYTES: Final = 256  # 1 + 16 + 16 + 1 + 32 + (1 + 64) + 1 + 6 + 6 + 9 + 64 = 217, rounded up
 
 
 class Role(IntEnum):
@@ -56,7 +58,9 @@ class Limits:
     allowance_minor: int = MAX_ALLOWANCE_MINOR
 
     def __post_init__(self) -> None:
-        """Raise MisuseError unless the limits are integers within their ranges."""
+        """Raise MisuseError unless the limits are integers within their ranges, of kinds that have limits."""
+        if not self.kinds <= CERTIFIED:
+            raise MisuseError("what is the hub's alone is in no certificate")
         for amount in (self.max_credit_minor, self.max_debit_minor):
             if type(amount) is not int or not 0 <= amount <= MAX_AMOUNT_MINOR:
                 raise MisuseError("a limit is an integer of minor units from 0 to 2**40")
@@ -87,7 +91,8 @@ class AuthorCertificate:
     def permits(self, kind: Kind, amount_minor: int) -> bool:
         """Whether the author may write one such delta. The same answer everywhere, for ever."""
         limits = self.limits
-        return kind in limits.kinds and -limits.max_debit_minor <= amount_minor <= limits.max_credit_minor
+        may = self.role is Role.HUB if kind in HUBS_OWN else kind in limits.kinds
+        return may and -limits.max_debit_minor <= amount_minor <= limits.max_credit_minor
 
     def check_allowance(self, credit_minor: int) -> None:
         """Raise NotPermitted when all credits of the author's chain together are more than it may give."""
@@ -132,7 +137,7 @@ class AuthorCertificate:
     def _body(self) -> bytes:
         writer = Writer().uint(VERSION, 1).raw(self.fleet).raw(self.terminal).uint(self.role, 1)
         writer.raw(self.public_key).text(self.name)
-        writer.varint(_kind_mask(self.limits.kinds))
+        writer.uint(_kind_mask(self.limits.kinds), 1)
         writer.varint(self.limits.max_credit_minor).varint(self.limits.max_debit_minor)
         return writer.varint(self.limits.allowance_minor).done()
 
@@ -150,7 +155,7 @@ def _kind_mask(kinds: Iterable[Kind]) -> int:
 
 
 def _read_limits(reader: Reader) -> Limits:
-    mask = reader.varint(0, _kind_mask(Kind))
-    kinds = frozenset(kind for kind in Kind if mask >> (kind - 1) & 1)
+    mask = reader.uint(1, 0, _kind_mask(CERTIFIED))
+    kinds = frozenset(kind for kind in CERTIFIED if mask >> (kind - 1) & 1)
     credit, debit = reader.varint(0, MAX_AMOUNT_MINOR), reader.varint(0, MAX_AMOUNT_MINOR)
     return Limits(kinds, credit, debit, reader.varint(0, MAX_ALLOWANCE_MINOR))

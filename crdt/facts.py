@@ -43,6 +43,11 @@ class Kind(IntEnum):
     REINSTATED = 9  # <= 0: a fare that was taken back so counts again; zero: a free ride
 
 
+HUBS_OWN: Final = frozenset({Kind.DUPLICATE, Kind.REINSTATED})
+"""What each hub may write, and nobody else; no certificate names them."""
+CERTIFIED: Final = frozenset(Kind) - HUBS_OWN
+"""What a certificate may let its author write."""
+
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crdt.certificate import AuthorCertificate, Limits, Role, issue
-from crdt.facts import MAX_AMOUNT_MINOR, FleetId, Kind, ReplicaId, TerminalId
+from crdt.facts import CERTIFIED, MAX_AMOUNT_MINOR, FleetId, ReplicaId, TerminalId
 from crdt.signing import SEED_BYTES, SigningKey, fleet_id
 from crdt.tlsnames import HUB_TLS_NAME, replica_tls_name, terminal_tls_name
 from hub.errors import RequestRefused
@@ -96,7 +96,7 @@ class Authority:
     @property
     def hub_certificate(self) -> AuthorCertificate:
         """The hub's own author certificate: it may book anything. The same each time it is made."""
-        limits = Limits(frozenset(Kind), MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR)
+        limits = Limits(CERTIFIED, MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR)
         terminal = TerminalId(self.ledger_key.replica)
         return issue(self.fleet_key, terminal, HUB_NAME, Role.HUB, self.ledger_key.public_key, limits)
 

@@ -74,7 +74,7 @@ class Suspicion:
     """A verified author did what it may not: the operator should know."""
 
     replica: ReplicaId
-    code: RefusalCode  # FORK_DETECTED, REVOKED or NOT_PERMITTED
+    code: RefusalCode  # as a flag's
     seq: int  # of the first fact that it is about
     sentence: str
 

@@ -27,12 +27,12 @@ from crdt.facts import Delta, ReplicaId
 from crdt.frontier import Head
 from crdt.signing import SigningKey
 from crdt.store import blocks, copies, flags, papers, projection, quarantine, said_again
-from crdt.store.admission import Suspicion
 from crdt.store.blocks import Chain
 from crdt.store.coincidences import Coincidences, Part
 from crdt.store.comparing import asking
 from crdt.store.content import Content
 from crdt.store.kin import Kin
+from crdt.store.moments import Moment
 from crdt.store.quarantine import Quarantined
 from crdt.store.reckoning import reckon, reckon_repeats, reckon_ride
 from crdt.store.recording import Change, record
@@ -42,13 +42,9 @@ from crdt.store.rounds import FACTS_AT_ONCE, Left, Rounds, some_of
 
 _log = logging.getLogger(__name__)
 
-_COPIED: Final = (
-    "Its ride {seq} is in another chain as well: its storage was copied, or the hub has lost whom a list of"
-    " revoked terminals had ended. Such rides count once. See that one terminal at a time uses a storage."
-)
 _WITHHELD: Final = (
-    "The hub's certificate does not let it write %d of the facts that are due for what it has adopted:"
-    " those count twice, or not at all, until it has a certificate that does."
+    "The hub's certificate does not let it write %d of the facts that are due for what it has adopted, or for"
+    " rides that are there twice: those count twice, or not at all, until it has a certificate that does."
 )
 
 
@@ -225,13 +221,11 @@ class Adopter:
         due = list(islice(every, FACTS_AT_ONCE))  # whoever has keys may have written any number
         permitted = self._permitted(connection, due)
         written = self._book_all(connection, permitted, NOMINAL_BLOCK_DELTAS)
-        more = len(permitted) == FACTS_AT_ONCE
+        more = len(due) == FACTS_AT_ONCE
         if not more:
-            said_again.done(connection, moments)
-        suspicions = [
-            _copied(author, seq) for one in rides if one.due > 0 for author, seq in one.said.items()
-        ]
-        flagged = flags.put(connection, suspicions, at_ms)
+            withheld = {Moment(fact.card, fact.at_ms) for fact in due} if len(permitted) < len(due) else set()
+            said_again.done(connection, [one for one in moments if one not in withheld])
+        flagged = flags.put(connection, (one for ride in rides for one in ride.suspicions(kin)), at_ms)
         changes = [*done.changes, *(one.change for one in written)]
         if flagged:
             changes.append(Change(0, (), suspects={author for author, _ in flagged}, flags=flagged))
@@ -240,7 +234,7 @@ class Adopter:
             facts=done.facts + sum(one.facts for one in written),
             head=written[-1].head if written else done.head,
             changes=changes,
-            repeats=more or len(moments) == said_again.AT_ONCE,
+            repeats=bool(permitted or not due) and (more or len(moments) == said_again.AT_ONCE),
         )
 
     def _permitted(self, connection: Connection, due: Sequence[Delta]) -> Sequence[Delta]:
@@ -283,10 +277,6 @@ class Adopter:
         self._certificate.check_allowance(credit_minor)
         change = record(connection, [block], [columns], {own: Chain(block.head, credit_minor)}, [own])
         return _Written(len(deltas), block.head, change)
-
-
-def _copied(author: ReplicaId, seq: int) -> Suspicion:
-    return Suspicion(author, RefusalCode.FORK_DETECTED, seq, _COPIED.format(seq=seq))
 
 
 def _facts(entry: Quarantined) -> Sequence[Delta]:

@@ -28,7 +28,7 @@ class Flag:
     """What an author did, the first time it was seen."""
 
     replica: ReplicaId
-    code: RefusalCode  # FORK_DETECTED, NOT_PERMITTED or REVOKED (it wrote after its revocation)
+    code: RefusalCode  # FORK_DETECTED, NOT_PERMITTED, REVOKED (it wrote after that) or RESTORED (by a copy)
     at_ms: int  # by the hub's clock
     seq: int  # of the first fact that it is about
     sentence: str

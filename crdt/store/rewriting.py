@@ -14,9 +14,11 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from crdt.certificate import AuthorCertificate
+from crdt.errors import RefusalCode
 from crdt.facts import Delta, Kind, ReplicaId
 from crdt.revocations import Revocations
 from crdt.store import copies, projection, quarantine
+from crdt.store.admission import Suspicion
 from crdt.store.blocks import authors_of
 from crdt.store.content import Content
 from crdt.store.hub_schema import HISTORY
@@ -26,10 +28,15 @@ from crdt.store.projection import CONTENT
 from crdt.store.quarantine import Quarantined
 from crdt.store.reckoning import Held
 from crdt.store.resolutions import OPEN, SAID
-from crdt.store.said_again import REPEATS
+from crdt.store.said_again import OF_RIDES
 
 _RIDES: Final = (int(Kind.FARE), int(Kind.REVERSAL))
-_SAID_AGAIN: Final = (int(Kind.FARE), *REPEATS)
+
+
+_COPIED: Final = (
+    "Its ride {seq} is in the chain of {name} ({other}) too: storage was copied, a key stolen, or the hub has"
+    " lost a list that ended one of the two. Each such ride counts once."
+)
 
 
 class Copied(NamedTuple):
@@ -46,6 +53,14 @@ class Repeated(NamedTuple):
     ride: Content
     due: int  # how many are to be taken back; below zero, how many to be reinstated
     said: Mapping[ReplicaId, int]  # by which terminals' authors, and the first number under which
+
+    def suspicions(self, kin: Kin) -> Iterator[Suspicion]:
+        """What the operator should know of who says it, where one is taken back; each hears of another."""
+        by = sorted(self.said) if self.due > 0 and len(self.said) > 1 else []
+        for author, other in zip(by, [*by[1:], *by[:1]], strict=True):
+            name, seq = kin.authors[other].name, self.said[author]
+            sentence = _COPIED.format(seq=seq, name=name, other=other.hex()[:8])
+            yield Suspicion(author, RefusalCode.RESTORED, seq, sentence)
 
 
 class _Times(NamedTuple):
@@ -166,7 +181,7 @@ def _unbalanced(those: ColumnElement[bool], hubs: AbstractSet[ReplicaId]) -> Sel
     )
     by_author = (
         select(*ride, func.sum(case((is_said, 1), else_=0)).label("said"), func.sum(taken).label("taken"))
-        .where(those, table.kind.in_(_SAID_AGAIN))
+        .where(those, table.kind.in_(OF_RIDES))
         .group_by(table.replica, *ride)
         .subquery()
     ).c

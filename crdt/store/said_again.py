@@ -11,32 +11,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, exists, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, func, or_, select
 
-from crdt.facts import CardId, Kind, ReplicaId
+from crdt.facts import CERTIFIED, HUBS_OWN, CardId, Kind, ReplicaId
 from crdt.store.hub_schema import HISTORY, SAID_AGAIN
 from crdt.store.moments import Moment
 from crdt.store.sql import GIVEN, Bulk
 from crdt.store.statement import Statement
 
 AT_ONCE: Final = 1_000  # moments that a step looks at
-REPEATS: Final = (int(Kind.DUPLICATE), int(Kind.REINSTATED))  # what is written of a ride that is there again
-
-_OTHER: Final = HISTORY.alias("other")
-_KINDS: Final = (int(Kind.FARE), *REPEATS)
-_MET: Final = exists().where(
-    _OTHER.c.card == HISTORY.c.card,
-    _OTHER.c.at_ms == HISTORY.c.at_ms,
-    _OTHER.c.replica != HISTORY.c.replica,
-    or_(*(_OTHER.c.kind == kind for kind in _KINDS)),
-)
+OF_RIDES: Final = (int(Kind.FARE), *sorted(map(int, HUBS_OWN)))
 
 
 def _moments(*those: ColumnElement[bool]) -> Select[Any]:
-    """Of these rows: those of rides of which another author says something too, or that are about such."""
-    is_repeat = or_(*(HISTORY.c.kind == kind for kind in REPEATS))
-    is_met = (HISTORY.c.kind == int(Kind.FARE)) & _MET
-    return select(HISTORY.c.card, HISTORY.c.at_ms).where(*those, or_(is_repeat, is_met)).distinct()
+    """Of these rows: those of rides of which another author writes too, or of which a hub took one back.
+
+    Each moment is looked at once, for there may be any number of rows of it.
+    """
+    of_rides = or_(*(HISTORY.c.kind == kind for kind in OF_RIDES))
+    found = select(HISTORY.c.card, HISTORY.c.at_ms).where(*those, of_rides).distinct().subquery("found").c
+    table = HISTORY.alias("there").c
+    another = func.count(table.replica.distinct()) > 1
+    taken_back = func.max(table.kind) > int(max(CERTIFIED))
+    return (
+        select(found.card, found.at_ms)
+        .where(table.card == found.card, table.at_ms == found.at_ms)
+        .group_by(found.card, found.at_ms)
+        .having(another | taken_back)
+    )
 
 
 _CAME: Final = Statement(_moments(HISTORY.c.id > bindparam("after")))

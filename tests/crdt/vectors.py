@@ -15,7 +15,7 @@ from crdt.cursor import START, Cursor
 from crdt.digest import state_digest
 from crdt.documents import SignedDocument
 from crdt.errors import RefusalCode
-from crdt.facts import CardId, Context, Delta, Kind, TerminalId
+from crdt.facts import CERTIFIED, CardId, Context, Delta, Kind, TerminalId
 from crdt.frames import (
     Ack,
     BlockFrame,
@@ -57,7 +57,7 @@ MORNING: Final = Context("110", "110-0800", "750123", 2, 500)
 
 def certificates() -> tuple[AuthorCertificate, AuthorCertificate]:
     """The hub's and the terminal's."""
-    hub_limits = Limits(frozenset(Kind), 50_000, 50_000)
+    hub_limits = Limits(CERTIFIED, 50_000, 50_000)
     limits = Limits(frozenset({Kind.FARE, Kind.OPENING}), 500, 1000, 100_000)
     return (
         issue(FLEET_KEY, TerminalId(bytes(16)), "depot", Role.HUB, HUB_KEY.public_key, hub_limits),

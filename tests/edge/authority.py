@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crdt.certificate import AuthorCertificate, Limits, Role, issue
-from crdt.facts import MAX_AMOUNT_MINOR, FleetId, Kind, ReplicaId, TerminalId
+from crdt.facts import CERTIFIED, MAX_AMOUNT_MINOR, FleetId, Kind, ReplicaId, TerminalId
 from crdt.signing import SigningKey, fleet_id
 from crdt.tlsnames import HUB_TLS_NAME, replica_tls_name, terminal_tls_name
 from edge.identity import Identity, Keys, checked, new_keys
@@ -24,7 +24,7 @@ from edge.identity import Identity, Keys, checked, new_keys
 LONG_AGO = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 LONG_AHEAD = datetime.datetime(2099, 12, 31, tzinfo=datetime.UTC)
 TERMINAL_LIMITS = Limits(frozenset({Kind.FARE, Kind.OPENING}), 2_000, 10_000)
-HUB_LIMITS = Limits(frozenset(Kind), MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR)
+HUB_LIMITS = Limits(CERTIFIED, MAX_AMOUNT_MINOR, MAX_AMOUNT_MINOR)
 
 
 @dataclass

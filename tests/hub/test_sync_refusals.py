@@ -15,7 +15,7 @@ from sqlalchemy import select
 from crdt.block import parse, seal
 from crdt.certificate import Limits, Role, issue
 from crdt.errors import ForkDetected, RefusalCode, UnknownCardNumber
-from crdt.facts import Delta, FleetId, Kind, TerminalId
+from crdt.facts import CERTIFIED, Delta, FleetId, Kind, TerminalId
 from crdt.frames import (
     MAX_EXCHANGE_BYTES,
     Ack,
@@ -198,7 +198,7 @@ async def test_a_certificate_that_the_fleet_did_not_sign_enrols_nobody(depot: De
         "Bus 1",
         Role.TERMINAL,
         terminal.key.public_key,
-        Limits(frozenset(Kind), 2**40, 2**40),
+        Limits(CERTIFIED, 2**40, 2**40),
     )
     same_fleet = replace(forged, fleet=terminal.fleet)
     for certificate, code in ((forged, RefusalCode.FOREIGN_FLEET), (same_fleet, RefusalCode.BAD_SIGNATURE)):

@@ -7,7 +7,7 @@ from typing import Final
 
 from crdt.certificate import AuthorCertificate, Limits, Role, issue
 from crdt.documents import FLEET_DOCUMENT, FleetDocument, SignedDocument
-from crdt.facts import FleetId, Kind, ReplicaId, TerminalId
+from crdt.facts import CERTIFIED, FleetId, Kind, ReplicaId, TerminalId
 from crdt.fleet import REFUSE, FleetSettings
 from crdt.signing import SigningKey
 from tests.simulation.signatures import SimulatedKey
@@ -15,7 +15,7 @@ from tests.simulation.signatures import SimulatedKey
 OPENING_MINOR: Final = 700
 FARE_MINOR: Final = 250
 TERMINAL_LIMITS: Final = Limits(frozenset((Kind.FARE, Kind.OPENING)), 1000, 1000)
-HUB_LIMITS: Final = Limits(frozenset(Kind), 100_000, 100_000)
+HUB_LIMITS: Final = Limits(CERTIFIED, 100_000, 100_000)
 
 FARES: Final = (  # version n of the fleet's settings is FARES[(n - 1) % len(FARES)]
     FleetSettings(flat_fare_minor=FARE_MINOR, opening_balance_minor=OPENING_MINOR),

@@ -8,7 +8,7 @@ import pytest
 from crdt.certificate import Limits, issue
 from crdt.columns import encode
 from crdt.errors import ForkDetected, InputRefused, Malformed, NotPermitted, UnknownAuthor
-from crdt.facts import CardId, Delta, Draft, Kind, ReplicaId
+from crdt.facts import CERTIFIED, CardId, Delta, Draft, Kind, ReplicaId
 from crdt.frontier import GENESIS, Head
 from crdt.open_segment import OpenSegment
 from tests.crdt import world
@@ -111,7 +111,7 @@ def test_invariant_6_an_open_segment_that_was_overtaken_takes_nothing_back(fleet
 
 
 def test_invariant_10_no_more_credit_is_believed_than_an_author_may_give(fleet: Fleet) -> None:
-    author = world.terminal(9, Limits(frozenset(Kind), 2_000, 2_000, 3_000))
+    author = world.terminal(9, Limits(CERTIFIED, 2_000, 2_000, 3_000))
     rear = fleet.terminals[0].ledger
     rear.merge([], [author.certificate])
     openings = [Delta(author.key.replica, seq, card(seq), Kind.OPENING, 2_000, 1_000) for seq in (1, 2)]

@@ -14,7 +14,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from crdt.facts import MAX_AMOUNT_MINOR, CardId, Context, Draft
 from crdt.ledger import Ledger
-from crdt.store.said_again import REPEATS
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, added_up, card
 
@@ -49,7 +48,7 @@ class StoreMachine(RuleBasedStateMachine):
     def write(self, index: int, card: CardId, several: list[Draft], at_ms: int, context: Context) -> None:
         self.fleet.terminals[index].write(card, several, world.moment_of(1 + index, at_ms), context)
 
-    @rule(card=cards, draft=drafts.filter(lambda draft: draft.kind not in REPEATS))
+    @rule(card=cards, draft=drafts)
     def book(self, card: CardId, draft: Draft) -> None:
         self.fleet.book(card, draft)
         self._tell_model(self.fleet.hub.blocks_after(self.fleet.hub.replica, 0, 1 << 24).result())

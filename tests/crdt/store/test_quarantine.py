@@ -18,7 +18,7 @@ from crdt.errors import (
     Revoked,
     UnknownAuthor,
 )
-from crdt.facts import Delta, Draft, Kind, TerminalId
+from crdt.facts import CERTIFIED, Delta, Draft, Kind, TerminalId
 from crdt.frontier import GENESIS
 from crdt.ledger import Ledger, MergeReport
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
@@ -237,7 +237,7 @@ def test_a_flag_can_be_dismissed_and_comes_back_when_it_recurs(hub: HubLedger) -
     assert len(hub.flags().result()) == 1
 
 
-LIMITED = world.terminal(7, Limits(frozenset(Kind), 1_000, 1_000, allowance_minor=1_500))
+LIMITED = world.terminal(7, Limits(CERTIFIED, 1_000, 1_000, allowance_minor=1_500))
 
 
 def credits(*amounts: int) -> list[Block]:

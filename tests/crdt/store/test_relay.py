@@ -8,7 +8,7 @@ import pytest
 from crdt.block import parse, seal
 from crdt.certificate import Limits
 from crdt.errors import BadSignature, ChainBroken, Malformed, NotPermitted, UnknownAuthor
-from crdt.facts import Delta, Kind
+from crdt.facts import CERTIFIED, Delta, Kind
 from crdt.frames import BlockFrame, ShortBlockFrame, Want
 from crdt.frontier import GENESIS
 from crdt.numbering import restore
@@ -105,7 +105,7 @@ def test_merging_is_a_hubs_merging(fleet: Fleet) -> None:
 
 def test_invariant_10_the_allowance_of_a_chain_counts_over_merges_and_restarts(fleet: Fleet) -> None:
     other = fleet.terminals[1]
-    author = world.terminal(9, Limits(frozenset(Kind), 600, 600, 1_000))
+    author = world.terminal(9, Limits(CERTIFIED, 600, 600, 1_000))
     facts = [Delta(author.key.replica, seq, card(1), Kind.TOPUP, 500, seq) for seq in (1, 2, 3)]
     chain = author.blocks(facts, [1, 1, 1])
     assert not other.ledger.merge([block.raw for block in chain[:2]], [author.certificate]).refused

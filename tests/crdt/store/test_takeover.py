@@ -7,7 +7,7 @@ import pytest
 
 from crdt.certificate import Limits
 from crdt.errors import MisuseError, NotPermitted
-from crdt.facts import Draft, Kind
+from crdt.facts import CERTIFIED, Draft, Kind
 from tests.crdt import world
 from tests.crdt.store.fleet import Fleet, OpenTerminal, card
 from tests.crdt.store.recoveries import FARE, NEW, deliver, suspended, tap
@@ -52,7 +52,7 @@ def test_invariant_10_an_allowance_that_does_not_suffice_is_said_and_loses_nothi
     for number in range(3):
         one.write(card(number), [Draft(Kind.OPENING, 500)])
     one.ledger.suspend()
-    one.become(world.terminal(8, Limits(frozenset(Kind), 500, 500, 1_200)))
+    one.become(world.terminal(8, Limits(CERTIFIED, 500, 500, 1_200)))
     assert one.ledger.credit_left() == -300
     assert one.ledger.status()["credit_left"] == -300
     with pytest.raises(NotPermitted, match="may give 1200 minor units of credit in all"):
@@ -69,7 +69,7 @@ def test_invariant_10_an_allowance_that_does_not_suffice_is_said_and_loses_nothi
 
 
 def test_invariant_10_a_tap_may_not_give_more_credit_than_is_left(tmp_path: Path) -> None:
-    author = world.terminal(8, Limits(frozenset(Kind), 500, 500, 1_200))
+    author = world.terminal(8, Limits(CERTIFIED, 500, 500, 1_200))
     terminal = OpenTerminal(author, tmp_path / "terminal.db")
     terminal.write(card(1), [Draft(Kind.OPENING, 500), FARE])
     terminal.ledger.seal()
