@@ -22,7 +22,7 @@ from crdt.block import parse
 from crdt.errors import InputRefused, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import Hello, Message
-from crdt.frontier import MAX_FRONTIER
+from crdt.frontier import MAX_FRONTIER, Head
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store.blocks import NO_HEAD
@@ -147,11 +147,13 @@ class _Comparison:
         """Take the chains of kin in, and give way to those of former identities of this storage; how many
         taps of their blocks are written again. Of one that was replaced: all that the hub has not."""
         ledger = self.before.ledger
-        former, ended = ledger.former(MAX_FRONTIER), ledger.revocations().written_again
+        ended, heads = ledger.revocations().written_again, ledger.frontier()
+        heads = {one: heads[one] for one in ledger.former(MAX_FRONTIER) if one in heads}
+        beside = [chain for chain in self.kin if chain[0] in heads and not _has(chain, heads[chain[0]])]
         for chain in self.kin:
-            if chain[0] not in former:
+            if chain not in beside:
                 self._take_in(chain)
-        return sum(self._give_way(chain, chain[0] in ended) for chain in self.kin if chain[0] in former)
+        return sum(self._give_way(chain, chain[0] in ended) for chain in beside)
 
     def _give_way(self, chain: Chain, ended: bool) -> int:
         """To the hub's chain of a former identity; how many taps of blocks are written again."""
@@ -200,3 +202,8 @@ class _Comparison:
             told = await self.exchange([Hello(identity.fleet, identity.replica, {}), *papers])
             return answer.messages if revoked_list.among(told.messages) is None else told.messages
         return answer.messages
+
+
+def _has(chain: Chain, head: Head) -> bool:
+    """Whether this block is in a chain, so that what is held of it has nothing that the chain has not."""
+    return any(parse(raw).hash == head.hash for raw in chain[1])

@@ -41,6 +41,7 @@ class GivingWay:
         self._contested: dict[ReplicaId, UplinkError] = {}
         self._offered: dict[ReplicaId, Head] = {}
         self._ended: set[ReplicaId] = set()  # by the hub's word
+        self._kept: set[ReplicaId] = set()  # for the next identity to compare with
         self._overtaken = 0
         self.conceded: set[ReplicaId] = set()
         self.renewed = False
@@ -54,8 +55,21 @@ class GivingWay:
     @property
     def is_due(self) -> bool:
         """Whether the terminal was replaced, by the list held now, and the hub was not asked for the next
-        identity in this run so far."""
-        return self._run.ledger.was_replaced and not (self.renewed or self._refused)
+        identity in this run so far, but may be."""
+        run = self._run
+        asked = self.renewed or self._refused
+        return run.ledger.was_replaced and not asked and not self._is_kept_from_asking
+
+    @property
+    def is_for_the_next(self) -> bool:
+        """Whether another identity installs settlements: the one that writes again what the hub lacks."""
+        return self._run.ledger.was_replaced or bool(self._kept)
+
+    @property
+    def _is_kept_from_asking(self) -> bool:
+        """Whether the hub takes no more in this run of what has to go up first, see `heal`."""
+        writer = self._run.identity.replica
+        return writer in self._run.skipped and writer not in self._ended
 
     async def refused(self, replica: ReplicaId, after: Head, error: UplinkError) -> None:
         """The hub did not take blocks after its head: one of ours may have to give way, others are a note."""
@@ -78,10 +92,10 @@ class GivingWay:
         contested = self._contested | await self._behind(mine, theirs)
         self._contested = {}
         changed = False
-        await self._seal_nothing_of_replaced(contested, answer)
+        await self._hear_of_former(contested, answer)
         for replica, error in contested.items():
             level = theirs.get(replica, NO_HEAD) == mine.get(replica, NO_HEAD)
-            if replica not in run.skipped and not level:
+            if replica not in run.skipped | self._kept and not level:
                 changed = await self._settled(replica, theirs.get(replica, NO_HEAD), error) or changed
         if answer.refusals and not run.ledger.suspended:
             await run.use(run.ledger.suspend)
@@ -156,20 +170,29 @@ class GivingWay:
             self._run.give_up(replica, error)
         return False
 
-    async def _seal_nothing_of_replaced(self, contested: Collection[ReplicaId], answer: Answer) -> None:
-        """Where one of these is a former identity that was replaced, by the list held or in this answer.
-
-        Others may have written the same again by now: the next identity compares with them, and this one not.
-        """
-        run = self._run
-        former = (await run.storages_replicas()).intersection(contested) if contested else set()
-        if not former:
+    async def _hear_of_former(self, contested: Collection[ReplicaId], answer: Answer) -> None:
+        """Where one of these is a former identity: this answer may bring a list by which it was replaced."""
+        if not contested or (await self._run.storages_replicas()).isdisjoint(contested):
             return
         for message in answer.messages:
             if isinstance(message, CertificateFrame | DocumentFrame):
-                await run.hear(message)
-        if former & (await run.use(run.ledger.revocations)).written_again:
-            await run.use(run.ledger.suspend)
+                await self._run.hear(message)
+
+    async def _keep(self, replica: ReplicaId, blocks: Sequence[bytes]) -> bool:
+        """Seal nothing more, and leave it to the next identity to give way to the hub's chain of a former one
+        that was replaced: where that lacks something held here, others may have written it again by now."""
+        run = self._run
+        if replica not in await run.storages_replicas():
+            return False
+        if replica not in (await run.use(run.ledger.revocations)).written_again:
+            return False
+        head = (await run.use(run.ledger.frontier)).get(replica, NO_HEAD)
+        theirs = map(parse, blocks)
+        if any(head.hash in (block.hash, block.header.previous) for block in theirs):
+            return False
+        await run.use(run.ledger.suspend)
+        self._kept.add(replica)
+        return True
 
     def _continues(self, replica: ReplicaId, head: Head) -> bool:
         blocks = self._run.ledger.blocks_after(head.seq, 1, replica)
@@ -181,6 +204,8 @@ class GivingWay:
         for after_seq in dict.fromkeys([settled.get(replica, NO_HEAD).seq, 0]):
             try:
                 chain = await canonical_chain(lambda wanted: run.say({}, wanted), replica, after_seq)
+                if await self._keep(replica, chain.blocks):
+                    return False
                 if not chain.blocks:
                     continue
                 count = await run.use(self._take, replica, chain.blocks, chain.certificates)
@@ -223,6 +248,7 @@ class GivingWay:
             raise Superseded("The terminal was paired anew meanwhile.")
         run.become(await take_up(run.terminal, promised, exchange), exchange)
         self.renewed = True
+        self._kept.clear()
         return True
 
     def _error(self, replica: ReplicaId, head: Head, mine: Frontier) -> LedgerBehind:

@@ -30,10 +30,10 @@ class Settling:
     async def take(self, page: Page) -> bool:
         """Install a verified page and those that follow it; True when the last one is, or is not to be had.
         Raises UplinkError, StoreError."""
-        if page.restarts and not self._is_for_the_next():
+        if page.restarts and not self._forks.is_for_the_next:
             await self._say_what_it_replaces(page.signer)
         left = PAGES_AT_A_TIME
-        while not (page.final or self._is_for_the_next()):
+        while not (page.final or self._forks.is_for_the_next):
             left -= 1
             if not (left and self._run.may_go_on):
                 return await self._install(page)
@@ -41,13 +41,9 @@ class Settling:
             if following is None:
                 return False
             page = following
-        if self._is_for_the_next():
+        if self._forks.is_for_the_next:
             return True
         return await self._forks.check(page) and await self._install(page)
-
-    def _is_for_the_next(self) -> bool:
-        """Whether another identity installs it: the one that writes again what the hub lacks of this one."""
-        return self._run.ledger.was_replaced
 
     async def _install_and_ask(self, page: Page) -> Page | None:
         """Store a page while the hub makes the next; that one, when the hub goes on with it."""

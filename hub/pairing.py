@@ -153,7 +153,7 @@ class Pairing:
             invites.use(amendment.connection, nameplate, code, now_ms)
             former = self._end(amendment, wanted)
             enrolled = self._enter(amendment.connection, wanted, limits, fresh, now_ms)
-            if wanted.claimed:  # its storage may have copies: one may have ended, or may end, what it was
+            if former:
                 copies.note(amendment.connection, enrolled.terminal, TerminalId(wanted.claimed))
             amendment.enrol(enrolled.author)
             return replace(enrolled, former=former)

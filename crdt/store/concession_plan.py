@@ -215,19 +215,15 @@ def _again(
 ) -> Again:
     """What is written again: what the chain that counts then does not have, nor the hub otherwise."""
     said = {*map(Content.of, hub.deltas()), *map(Content.of, _facts(stay)), *hub.elsewhere}
-    written = [] if basis.is_for_review else [*_facts(leave), *_set_aside(basis, leave, rows)]
     gone = [row[0] for row in rows if Content.of_row(row[1:]) in said] if said else []
-    return Again(gone, [fact for fact in written if Content.of(fact) not in said])
-
-
-def _set_aside(basis: Basis, leave: Sequence[Block], rows: Sequence[SegmentRow]) -> list[Delta]:
-    """What a list of revocations took out, but for what is written again anyway: where another copy of the
-    storage wrote that, as the same identity, both may say it."""
-    if not basis.aside:
-        return []
-    mine = {*map(Content.of, _facts(leave)), *(Content.of_row(row[1:]) for row in rows)}
+    if basis.is_for_review or not (leave or basis.aside):
+        return Again(gone, [])
+    said.update(Content.of_row(row[1:]) for row in rows)  # a former identity's may be there already
+    lost = [fact for fact in _facts(leave) if Content.of(fact) not in said]
+    said.update(map(Content.of, lost))
+    # What a list of revocations took out another copy of the storage may have written, as the same identity.
     aside = _facts(entry.block for entry in basis.aside)
-    return [fact for fact in aside if Content.of(fact) not in mine]
+    return Again(gone, [*lost, *(fact for fact in aside if Content.of(fact) not in said)])
 
 
 def _gained(
