@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from tests.edge.jobs import running
 from tests.edge.testhub import TestHub, answer, open_ledger
 
 LIMITS = Limits(total_s=20, read_s=20)
+_MOMENTS = itertools.count(1_780_000_000_000)  # a card is in one place at a time
 CARDS = [CardId(bytes([4, 0, 0, number])) for number in range(1, 8)]
 NOWHERE = HubAddress("127.0.0.1", 1)
 
@@ -55,7 +57,7 @@ def ride(terminal: Terminal, card: CardId, fare_minor: int = 250) -> None:
         opening = () if view.known else (Draft(Kind.OPENING, 1_000),)
         return (*opening, Draft(Kind.FARE, -fare_minor)), None
 
-    enrolled(terminal).ledger.transact(card, choose, at_ms=1_780_000_000_000)
+    enrolled(terminal).ledger.transact(card, choose, at_ms=next(_MOMENTS))
 
 
 def uplink_of(

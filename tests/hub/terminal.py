@@ -33,6 +33,7 @@ from tests.hub.tls import client_context, new_tls_key
 
 CARD = CardId(bytes.fromhex("04a1b2c3d4e5f6"))
 NOON_MS = 1_750_000_000_000
+_MOMENTS = itertools.count(NOON_MS)  # a card is in one place at a time
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class Terminal:
 
     def _sealed(self, facts: Sequence[tuple[CardId, Kind, int]]) -> bytes:
         deltas = [
-            Delta(self.key.replica, self.head.seq + number, card, kind, amount, NOON_MS, NO_CONTEXT)
+            Delta(self.key.replica, self.head.seq + number, card, kind, amount, next(_MOMENTS), NO_CONTEXT)
             for number, (card, kind, amount) in enumerate(facts, 1)
         ]
         block = seal(self.key, self.fleet, deltas, self.head.hash)

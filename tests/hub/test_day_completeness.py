@@ -348,7 +348,7 @@ async def test_what_a_terminal_says_that_its_former_identity_had_settled_is_wait
     async with up(settings) as depot:
         before = await depot.pair("Bus 1")
         now, other = await depot.pair("Bus 1"), await depot.pair("Bus 2")
-        await other.push(ride(other, START_MS))
+        await other.push(ride(other, START_MS + 9))
         await back_up(depot, backup)
         await before.push(ride(before, START_MS, START_MS + 1))
         (page,) = await now.pull()

@@ -112,10 +112,11 @@ class OpenTerminal:
         self,
         which: CardId,
         drafts: Sequence[Draft],
-        at_ms: int = 1_000,
+        at_ms: int | None = None,
         context: Context = NO_CONTEXT,
     ) -> CardView:
-        """Write the drafts in one transaction; the view before it."""
+        """Write the drafts in one transaction; the view before it. `at_ms`: None for one of its own."""
+        at_ms = 1_000 + self.author.certificate.terminal[-1] if at_ms is None else at_ms
         view = self.ledger.transact(which, lambda view: (drafts, view), at_ms, context)
         for draft in drafts:
             self.written.append(
@@ -131,7 +132,7 @@ class OpenTerminal:
             )
         return view
 
-    def tap(self, which: CardId, at_ms: int = 1_000) -> CardView:
+    def tap(self, which: CardId, at_ms: int | None = None) -> CardView:
         """A ride for 250, with an opening balance on a card not met before; the view before it."""
         fare = Draft(Kind.FARE, -250)
         known = self.ledger.view(which).known

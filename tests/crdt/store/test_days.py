@@ -199,7 +199,8 @@ def test_closed_and_adjusted_is_what_an_open_day_would_say(
     half_days = iter(halves)
     moved: list[Block] = []
     for author, length in zip(world.TERMINALS, lengths, strict=True):
-        times = [START_MS + next(half_days) * 12 * HOUR_MS for _ in range(length)]
+        apart_ms = author.certificate.terminal[-1]
+        times = [START_MS + next(half_days) * 12 * HOUR_MS + apart_ms for _ in range(length)]
         deltas = [
             Delta(author.key.replica, seq, card(1), Kind.FARE, -seq, at_ms)
             for seq, at_ms in enumerate(times, 1)

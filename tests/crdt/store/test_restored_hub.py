@@ -108,9 +108,10 @@ def depot(tmp_path: Path) -> Iterator[Depot]:
 
 
 def rides(count: int, sizes: list[int], author: world.Terminal = ONE, amount: int = -250) -> list[Block]:
-    """A chain of fares."""
+    """A chain of fares, at a time of the author's own."""
+    at_ms = 1_000 + author.certificate.terminal[-1]
     deltas = [
-        Delta(author.key.replica, seq, card(1), Kind.FARE, amount, 1_000) for seq in range(1, count + 1)
+        Delta(author.key.replica, seq, card(1), Kind.FARE, amount, at_ms) for seq in range(1, count + 1)
     ]
     return author.blocks(deltas, sizes)
 
