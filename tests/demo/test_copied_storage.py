@@ -154,7 +154,7 @@ async def nothing_is_there_to_adopt(depot: Depot) -> None:
 async def counted_once(depot: Depot, *terminals: Terminal) -> None:
     """The hub has looked for rides that several say, and they hear what came of it.
 
-    It does not know that storage which is not restored may have copies, where it is paired under another name.
+    It does not know that storage which is not restored has copies, where it is paired under another name.
     """
     await asyncio.to_thread(at_rest, depot.hub.ledger)
     for one in terminals:
