@@ -1,4 +1,4 @@
-"""Terminals with storage that another one had: what that had not sent, any of them may write again.
+"""Terminals with old storage of another one: what that had and nobody has sent, any of them may write again.
 
 The hub hears of it when such a one is paired under a name of its own.
 """
