@@ -46,6 +46,7 @@ class GivingWay:
         self.conceded: set[ReplicaId] = set()
         self.renewed = False
         self._refused = False  # a new identity, in this run
+        self._waits = False  # to ask for one until the hub takes more, which is another run
 
     @property
     def contested(self) -> set[ReplicaId]:
@@ -56,20 +57,12 @@ class GivingWay:
     def is_due(self) -> bool:
         """Whether the terminal was replaced, by the list held now, and the hub was not asked for the next
         identity in this run so far, but may be."""
-        run = self._run
-        asked = self.renewed or self._refused
-        return run.ledger.was_replaced and not asked and not self._is_kept_from_asking
+        return self._run.ledger.was_replaced and not (self.renewed or self._refused or self._waits)
 
     @property
     def is_for_the_next(self) -> bool:
         """Whether another identity installs settlements: the one that writes again what the hub lacks."""
         return self._run.ledger.was_replaced or bool(self._kept)
-
-    @property
-    def _is_kept_from_asking(self) -> bool:
-        """Whether the hub takes no more in this run of what has to go up first, see `heal`."""
-        writer = self._run.identity.replica
-        return writer in self._run.skipped and writer not in self._ended
 
     async def refused(self, replica: ReplicaId, after: Head, error: UplinkError) -> None:
         """The hub did not take blocks after its head: one of ours may have to give way, others are a note."""
@@ -104,10 +97,10 @@ class GivingWay:
         replica = run.identity.replica
         if replica in self._ended or replica in (await run.use(run.ledger.revocations)).cut_offs:
             return await self._renewed()
-        if replica in run.skipped or mine.get(replica, NO_HEAD).seq > theirs.get(replica, NO_HEAD).seq:
-            return (
-                False  # what continues the hub's chain goes up first: with the renewal the chain ends there
-            )
+        # What continues the hub's chain goes up first: with the renewal the chain ends there.
+        self._waits = replica in run.skipped
+        if self._waits or mine.get(replica, NO_HEAD).seq > theirs.get(replica, NO_HEAD).seq:
+            return False
         return await self._renewed()
 
     async def check(self, page: Page) -> bool:
