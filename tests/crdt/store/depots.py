@@ -16,6 +16,7 @@ from crdt.errors import MisuseError
 from crdt.facts import Delta, Draft, Kind, TerminalId
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
+from crdt.store import said_again
 from crdt.store.database import Database
 from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import HubLedger
@@ -51,11 +52,12 @@ class Depot:
         self._lists = 0
         self.sold: list[Delta] = []
         self.elsewhere: dict[bytes, bytes] = {}  # blocks of the hub, by hash
-        self._open()
+        self.open()
         self.give(ONE.blocks(COMMON + MINE, []))
         self.keep()
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Start on what is on the disk."""
         self._database = Database.open(self._path, KEY, readers=1)
         self._start()
 
@@ -79,13 +81,13 @@ class Depot:
         if self.hub.restored:
             self._identity += 1
         self.close()
-        self._open()
+        self.open()
 
     def keep(self) -> None:
         """Copy the database."""
         self.close()
         shutil.copy(self._path, self._copy)
-        self._open()
+        self.open()
 
     def go_back(self, *, noticed: bool) -> None:
         """Put the copy back. Others keep what was written since; `noticed`: under a new identity."""
@@ -95,7 +97,7 @@ class Depot:
             file.unlink()
         shutil.copy(self._copy, self._path)
         self._identity += noticed
-        self._open()
+        self.open()
 
     def go_back_to_now(self) -> None:
         """Put back to a copy of this moment: nothing is lost, and it goes on as its next identity."""
@@ -153,6 +155,10 @@ class Depot:
     def rest(self) -> None:
         """Wait for what goes on in the background."""
         at_rest(self.hub)
+
+    def noted(self) -> bool:
+        """Whether rides may be there more than once, and nobody has looked."""
+        return self._database.read_and_wait(said_again.are_noted)
 
     def believes(self) -> dict[int, int]:
         """The balances of the test's cards."""

@@ -14,6 +14,7 @@ import pytest
 from crdt.block import Block
 from crdt.certificate import AuthorCertificate, Limits, issue
 from crdt.facts import Kind
+from crdt.store import said_again
 from crdt.store.database import Database
 from crdt.store.hub import HubLedger
 from crdt.store.resolutions import ADOPTED, UNDONE
@@ -86,3 +87,21 @@ def test_what_may_not_be_written_is_told_and_the_rest_is_written(
             at_rest(hub)
             assert balances(hub) == [-70, -30]
             assert {entry.resolution for entry in in_quarantine(hub).result()} <= {UNDONE}
+
+
+@pytest.mark.parametrize("limits", MODEST.values(), ids=MODEST.keys())
+def test_what_it_may_not_take_back_of_a_ride_that_is_there_twice_waits_for_an_identity_that_may(
+    limits: Limits, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stays noted. Nothing else would tell of it when nobody brings anything any more."""
+    with Database.open(tmp_path / "hub.db", KEY) as database:
+        with hub_with(database, world.Terminal(world.HUB_KEY, world.HUB), limits) as hub:
+            for author in (OTHER, AGAIN):
+                give(hub, author.certificate, *author.blocks(as_of(RIDES, author), []))
+            assert balances(hub) == [-140, -30]
+            assert database.read_and_wait(said_again.are_noted)
+        assert "does not let it write 1 of the facts that are due" in caplog.text
+        with hub_with(database, LATER, world.HUB.limits) as hub:
+            at_rest(hub)
+            assert balances(hub) == [-70, -30]
+            assert not database.read_and_wait(said_again.are_noted)

@@ -3,6 +3,8 @@
 A reader takes no two of a card in a millisecond, so what is written again is looked for by that.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -10,9 +12,10 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection
 
+from crdt.block import Block
 from crdt.facts import Context, Delta, Kind
 from crdt.store import projection
-from crdt.store.blocks import fact_row
+from crdt.store.blocks import fact_row, store_blocks
 from crdt.store.connection import driver_connection
 from crdt.store.content import Content
 from crdt.store.database import Database
@@ -31,6 +34,7 @@ EARLIER: Final = renewed(world.Terminal(world.HUB_KEY, world.HUB), b"O")
 KIN: Final = Kin({one.replica: one for one in (*world.CERTIFICATES, EARLIER.certificate)})
 MOMENT: Final = Moment(card(1), 1_000)
 MANY: Final = 600
+FEW: Final = 150
 COPIES: Final = 3
 
 
@@ -155,16 +159,42 @@ def test_the_opening_that_remains_is_found_however_often_a_card_rode(fleet: Flee
     assert openings_effort(fleet) < 1.1 * few
 
 
+@pytest.mark.parametrize("server", ["file"], indirect=True)
+def test_a_step_of_the_history_takes_as_long_as_it_has_facts_also_of_one_moment(fleet: Fleet) -> None:
+    """Whether others write of a moment is looked up once for it, and not for each of its facts."""
+    rides = [replace(ride(1), card=card(2))] * FEW + [replace(ride(1), card=card(3))] * MANY
+    few, many = OTHER.blocks(as_of(rides, OTHER), [FEW])
+    assert step_effort(fleet, many) * FEW < step_effort(fleet, few) * MANY * 1.1
+
+
+def step_effort(fleet: Fleet, block: Block) -> int:
+    """How many instructions of SQLite's machine it takes to put it into the history, as a step."""
+
+    def work(connection: Connection) -> int:
+        store_blocks(connection, [block])
+        with instructions(connection) as taken:
+            assert projection.project_some(connection, 1).cards
+        return len(taken)
+
+    return fleet.hub_database.write_and_wait(work)
+
+
 def openings_effort(fleet: Fleet) -> int:
     """How many instructions of SQLite's machine it takes to find the card's largest."""
+
+    def work(connection: Connection) -> int:
+        with instructions(connection) as taken:
+            assert projection.remaining_openings(connection, [MOMENT.card]) == {MOMENT.card: 900}
+        return len(taken)
+
+    return fleet.hub_database.read_and_wait(work)
+
+
+@contextmanager
+def instructions(connection: Connection) -> Iterator[list[None]]:
+    """As many as SQLite's machine takes meanwhile."""
     taken: list[None] = []
-
-    def work(connection: Connection) -> None:
-        driver: Any = driver_connection(connection)
-        driver.set_progress_handler(lambda: taken.append(None), 1)
-        found = projection.remaining_openings(connection, [MOMENT.card])
-        driver.set_progress_handler(None, 1)
-        assert found == {MOMENT.card: 900}
-
-    fleet.hub_database.read_and_wait(work)
-    return len(taken)
+    driver: Any = driver_connection(connection)
+    driver.set_progress_handler(lambda: taken.append(None), 1)
+    yield taken
+    driver.set_progress_handler(None, 1)

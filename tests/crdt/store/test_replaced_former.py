@@ -167,3 +167,34 @@ def test_what_an_operator_has_stopped_counts_to_its_cut_off(ledger: TerminalLedg
     assert not ledger.was_replaced
     assert seen(ledger).balances == [-250, 0, 0, 0]
     assert len(ledger.quarantined(9)) == 2
+
+
+def test_what_the_present_one_has_written_again_it_does_not_write_once_more(
+    database: InlineDatabase,
+) -> None:
+    """What a former identity wrote counted for a while, by a cut-off that was moved, and leaves again. The
+    present one, which ends then, has said it as well; its chain is none of those that it is compared with."""
+    old = ledger_on(database)
+    tap(old, BOTH, 1)
+    old.seal()
+    tap(old, MINE, 2)
+    old.seal()
+    (hub, branch) = old.blocks_after(0, EVERYTHING)
+    ended = Revocations().with_replaced({OLD.key.replica: 1})
+    old.put_document(listed(1, ended))
+    assert old.concede(OLD.key.replica, [hub], ended=True, kin=[]).reissued == 1
+    now = ledger_on(database, NEXT)
+    now.seal()
+    was = seen(now)
+    now.put_document(listed(2, ended.with_cut_off(OLD.key.replica, 2)))
+    assert now.merge([branch], [OLD.certificate]).added
+    now.put_document(listed(3, ended))
+    now.put_document(listed(4, ended.with_replaced({NEXT.key.replica: 0})))
+    kin = [(PAIRED.key.replica, list[bytes](), [PAIRED.certificate])]
+    assert now.concede(OLD.key.replica, [hub], [OLD.certificate], ended=True, kin=kin).reissued == 1
+    assert now.concede(NEXT.key.replica, [], [NEXT.certificate], ended=True, kin=kin).reissued == 0
+    assert seen(now) == was
+    goes_on = ledger_on(database, PAIRED)
+    goes_on.seal()
+    assert goes_on.own_head().seq == 1
+    assert seen(goes_on) == was

@@ -16,9 +16,10 @@ from crdt.errors import RefusalCode
 from crdt.facts import Delta, Draft, Kind
 from crdt.revocations import Revocations
 from crdt.store import said_again
+from crdt.store.adopting import Adopter
 from crdt.store.days import QUARTER_MS, Day
 from crdt.store.said_again import AT_ONCE
-from tests.crdt.store.branches import COMMON, MINE, ONE, OTHER, as_of, facts, renewed
+from tests.crdt.store.branches import COMMON, MINE, ONE, OTHER, as_of, caught_up, facts, renewed
 from tests.crdt.store.depots import HUB_EVENTS, TWICE, Depot
 from tests.crdt.store.fleet import Fleet, card
 from tests.crdt.store.quarantined import at_rest
@@ -113,6 +114,37 @@ def test_an_identity_that_must_not_write_leaves_it_to_the_next(depot: Depot) -> 
     assert not of_copies(depot)
     depot.restart()
     assert depot.believes() | {9: 0} == ONCE
+
+
+@pytest.mark.parametrize("lists", [(), (FIRST_ENDED,), (FIRST_ENDED, NOBODY)])
+def test_a_hub_that_ends_before_it_has_looked_looks_when_it_starts(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch, lists: tuple[Revocations, ...]
+) -> None:
+    """ "In the same transaction: whatever ends before, none is missed". Also of what leaves the history."""
+
+    def cut(*_arguments: object) -> None:
+        raise RuntimeError("the power was cut")
+
+    depot.give(FIRST)
+    depot.rest()
+    with monkeypatch.context() as broken:
+        broken.setattr(Adopter, "compare", cut)
+        depot.give(SECOND)
+        caught_up(depot.hub)
+        assert depot.noted()
+        depot.close()
+    depot.open()
+    assert depot.believes() == ONCE
+    for revocations in lists:
+        with monkeypatch.context() as broken:
+            broken.setattr(Adopter, "compare", cut)
+            depot.revoke(revocations)
+            depot.rest()
+            assert depot.noted()
+            depot.close()
+        depot.open()
+        assert depot.believes() == ONCE
+    assert not depot.noted()
 
 
 def test_one_author_that_says_it_twice_is_not_taken_for_a_copy(depot: Depot) -> None:
