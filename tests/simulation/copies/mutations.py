@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from crdt.store import conceding, said_again
+from crdt.store import conceding, identities, rewriting, said_again
 from hub import enrolling
 from tests.simulation.mutations.planting import mutation
 
@@ -38,5 +38,21 @@ MUTATIONS: Final = (
         "if not kin:",
         "if True:",
         first=1,
+    ),
+    mutation(
+        "nothing is due of a ride that several identities say",
+        60,
+        rewriting._unbalanced,
+        ".having(due != 0)",
+        ".having(due != due)",
+        first=16,
+    ),
+    mutation(
+        "what a former identity had not sent is not kept when a list ends it",
+        60,
+        identities.kept_of_former,
+        "if overlapping(connection, one, listed.cut_offs[one] + 1, MAX_SEQ)",
+        "if False",
+        first=54,
     ),
 )
