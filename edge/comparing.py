@@ -160,14 +160,11 @@ class _Comparison:
         ledger, (replica, raws, certificates) = self.before.ledger, chain
         kin = [other for other in self.kin if other is not chain]
         settled = ledger.settled_frontier([replica]).get(replica, NO_HEAD)
-        after = [raw for raw in raws if parse(raw).header.first_seq > settled.seq]
-        try:
-            done = ledger.concede(replica, after, certificates, after_seq=settled.seq, ended=ended, kin=kin)
-        except InputRefused as error:
-            if error.code is not RefusalCode.CHAIN_BROKEN or not settled.seq:
-                raise
-            done = ledger.concede(replica, raws, certificates, ended=ended, kin=kin)
-        return done.reissued
+        after_seq = settled.seq if _has(chain, settled) else 0  # else they part before the settlement
+        after = [raw for raw in raws if parse(raw).header.first_seq > after_seq]
+        return ledger.concede(
+            replica, after, certificates, after_seq=after_seq, ended=ended, kin=kin
+        ).reissued
 
     def _take_in(self, chain: Chain) -> None:
         """What it says is not written again, so it has to be here: a settlement may be long in coming."""

@@ -197,10 +197,10 @@ class GivingWay:
         for after_seq in dict.fromkeys([settled.get(replica, NO_HEAD).seq, 0]):
             try:
                 chain = await canonical_chain(lambda wanted: run.say({}, wanted), replica, after_seq)
-                if await self._keep(replica, chain.blocks):
-                    return False
                 if not chain.blocks:
                     continue
+                if await self._keep(replica, chain.blocks):
+                    return False
                 count = await run.use(self._take, replica, chain.blocks, chain.certificates)
             except AnswerRefused as error:
                 if error.code is not RefusalCode.CHAIN_BROKEN or after_seq == 0:

@@ -19,7 +19,7 @@ from yarl import URL
 from crdt.block import seal
 from crdt.certificate import AuthorCertificate
 from crdt.cursor import beginning
-from crdt.facts import NO_CONTEXT, CardId, Delta, FleetId, Kind
+from crdt.facts import NO_CONTEXT, CardId, Delta, FleetId, Kind, TerminalId
 from crdt.frames import BlockFrame, CertificateFrame, Hello, Message
 from crdt.frontier import GENESIS, Frontier, Head
 from crdt.ledger import Ledger
@@ -33,7 +33,7 @@ from tests.hub.tls import client_context, new_tls_key
 
 CARD = CardId(bytes.fromhex("04a1b2c3d4e5f6"))
 NOON_MS = 1_750_000_000_000
-_MOMENTS = itertools.count(NOON_MS)  # a card is in one place at a time
+_MOMENTS: dict[TerminalId, int] = {}  # at which each taps: a card is in one place at a time
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,9 @@ class Terminal:
         return self._sealed([(card, Kind.FARE, amount) for card in cards])
 
     def _sealed(self, facts: Sequence[tuple[CardId, Kind, int]]) -> bytes:
+        at_ms = _MOMENTS.setdefault(self.certificate.terminal, NOON_MS + len(_MOMENTS))
         deltas = [
-            Delta(self.key.replica, self.head.seq + number, card, kind, amount, next(_MOMENTS), NO_CONTEXT)
+            Delta(self.key.replica, self.head.seq + number, card, kind, amount, at_ms, NO_CONTEXT)
             for number, (card, kind, amount) in enumerate(facts, 1)
         ]
         block = seal(self.key, self.fleet, deltas, self.head.hash)

@@ -33,9 +33,10 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
 
 
 def ride(terminal: OpenTerminal, count: int) -> None:
-    """So many blocks of one fare each."""
+    """So many blocks of one fare each, at times of the terminal's own."""
+    begun_ms = 1_000 * terminal.author.certificate.terminal[-1]
     for number in range(count):
-        terminal.write(card(number % 4), [FARE], at_ms=1_000 + number)
+        terminal.write(card(number % 4), [FARE], at_ms=begun_ms + number)
         terminal.ledger.seal()
 
 

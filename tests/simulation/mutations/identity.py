@@ -104,8 +104,9 @@ MUTATIONS: Final = (
         "what a list of revocations cuts off of a replaced identity is not written again",
         60,
         concession_plan._again,
-        "[*_facts(leave), *_set_aside(basis, leave, rows)]",
-        "_facts(block for block in leave if block.last_seq <= basis.cut_off)",
+        "lost = [fact for fact in _facts(leave) if",
+        "basis = basis._replace(aside=()); "
+        "lost = [fact for fact in _facts(block for block in leave if block.last_seq <= basis.cut_off) if",
         theme=STORAGE,
         first=204,
     ),
