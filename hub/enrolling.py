@@ -223,8 +223,9 @@ def unsaid(
     terminal: TerminalId,
     former: Collection[ReplicaId],
 ) -> set[ReplicaId]:
-    """Those of these identities that have not brought all they had when they were paired: of other terminals,
-    and of pairings of this one in which one was replaced, since a copy of its storage may go on as that.
+    """Those of these identities that have not brought all they had when they were paired: of terminals other
+    than this, and of pairings of this one in which one was replaced, since a copy of its storage may go on as
+    that.
 
     They have to compare anew with whoever is compared with what is here of them now: both may have open what
     a copy of one storage had.

@@ -151,8 +151,8 @@ class Pairing:
 
         def work(amendment: Amendment) -> Enrolled:
             invites.use(amendment.connection, nameplate, code, now_ms)
-            former = self._end(amendment, wanted)
             enrolled = self._enter(amendment.connection, wanted, limits, fresh, now_ms)
+            former = self._end(amendment, wanted, enrolled.terminal)
             if former:
                 copies.note(amendment.connection, enrolled.terminal, TerminalId(wanted.claimed))
             amendment.enrol(enrolled.author)
@@ -162,10 +162,10 @@ class Pairing:
         log.info("paired %r from %s as terminal %s", wanted.name, address, enrolled.terminal.hex())
         return pairing.crypto.seal_response(enrolled.answer(self._authority))
 
-    def _end(self, amendment: Amendment, wanted: Wanted) -> list[ReplicaId]:
+    def _end(self, amendment: Amendment, wanted: Wanted, terminal: TerminalId) -> list[ReplicaId]:
         """End what a restored terminal wrote as before: beside what it sealed then, and lost, its next
         identity would write some of it again. All identities that it had, and who had copies of its storage,
-        one of which may have done so.
+        one of which may have done so. `terminal`: which it is from now on.
 
         Only the terminal's own can be ended so, and such copies as have yet to bring what they had. One that
         this hub has forgotten ends too: another copy of that storage may write as it.
@@ -181,7 +181,7 @@ class Pairing:
         enrolling.end_unused(amendment.connection, group)
         authors = amendment.authors()
         former = enrolling.former(amendment.connection, authors, author.terminal)
-        group |= enrolling.unsaid(amendment.connection, authors, author.terminal, former)
+        group |= enrolling.unsaid(amendment.connection, authors, terminal, former)
         self._revoker.replace(amendment, group)
         return former
 

@@ -145,8 +145,6 @@ def _come_to_an_end(world: World, body: Body) -> None:
             return
         if isinstance(came, HubRefused) and came.code in ("revoked", "unknown_author") and attempt:
             world.trace.append(("pair",))
-            if world.careful:
-                body.ledger.suspend()  # its storage may be a copy of one that goes on
             world.pair(body, f"bus {body.name}")  # or else it ends another copy's turn
             look(body)
     raise Broken(f"{body.name} does not come to an end: {came}")
