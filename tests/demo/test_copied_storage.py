@@ -252,7 +252,7 @@ async def test_one_that_is_refused_another_identity_keeps_what_it_has_to_write_a
                 assert (status.trouble, status.disputed) == ("The hub refused: Too many.", "")
         assert enrolled(bus).ledger.view(LATE).balance_minor == 705
         assert "disputed" not in caplog.text
-        assert await balances(depot) == [750, 0, 0], "it had not said what it had as it is now: that ended too"
+        assert await balances(depot) == [750, 0, 0], "what it had not said as it is now has ended too"
         assert not (await sync(depot, bus)).trouble
         assert await balances(depot) == [750, 705, 0]
         await nothing_is_there_to_adopt(depot)
