@@ -41,7 +41,8 @@ def _moments(*those: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-_CAME: Final = Statement(_moments(HISTORY.c.id > bindparam("after")))
+_LAST: Final = (1 << 62) - 1  # with both limits SQLite looks at these rows alone, and not at every card's
+_CAME: Final = Statement(_moments(HISTORY.c.id.between(bindparam("first"), bindparam("last"))))
 _LEAVE: Final = Statement(
     _moments(
         HISTORY.c.id.between(bindparam("first"), bindparam("last")),
@@ -61,7 +62,7 @@ _DONE: Final = Statement(
 
 def note_came(connection: Connection, after: int) -> None:
     """The rows of the history after this one are new."""
-    _note(connection, _CAME.rows(connection, after=after))
+    _note(connection, _CAME.rows(connection, first=after + 1, last=_LAST))
 
 
 def note_leaving(connection: Connection, replica: ReplicaId, first: int, last: int) -> None:

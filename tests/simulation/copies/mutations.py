@@ -11,7 +11,7 @@ MUTATIONS: Final = (
         "a ride that several identities say counts as often",
         60,
         said_again.note_came,
-        "_note(connection, _CAME.rows(connection, after=after))",
+        "_note(connection, _CAME.rows(connection, first=after + 1, last=_LAST))",
         "pass",
         first=120,
     ),
