@@ -147,8 +147,8 @@ class _Comparison:
         """Take the chains of kin in, and give way to those of former identities of this storage; how many
         taps of their blocks are written again. Of one that was replaced: all that the hub has not."""
         ledger = self.before.ledger
-        ended, heads = ledger.revocations().written_again, ledger.frontier()
-        heads = {one: heads[one] for one in ledger.former(MAX_FRONTIER) if one in heads}
+        ended, held = ledger.revocations().written_again, ledger.frontier()
+        heads = {one: held[one] for one in ledger.former(MAX_FRONTIER) if one in held}
         beside = [chain for chain in self.kin if chain[0] in heads and not _has(chain, heads[chain[0]])]
         for chain in self.kin:
             if chain not in beside:

@@ -137,5 +137,5 @@ def _take_over(connection: Connection, certificate: AuthorCertificate, suspended
     replica = certificate.replica
     listed = papers.revocations(connection)
     used = replica in blocks.heads_of(connection, [replica])
-    compares = replica in listed.cut_offs or used or kept_of_former(connection, listed, replica)
-    connection.execute(update(TERMINAL).values(replica=replica, suspended=int(bool(compares))))
+    compares = replica in listed.cut_offs or used or bool(kept_of_former(connection, listed, replica))
+    connection.execute(update(TERMINAL).values(replica=replica, suspended=int(compares)))

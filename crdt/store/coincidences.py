@@ -14,14 +14,13 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, bindparam, exists, func, select
 
 from crdt.facts import ReplicaId
-from crdt.store import moments
+from crdt.store import moments, projection
 from crdt.store.hub_schema import HISTORY, MOMENT
 from crdt.store.moments import FIRST, Moment
 from crdt.store.statement import Statement
 
 AT_ONCE: Final = 1_000  # facts, or moments, that a step looks at
 
-_LAST: Final = Statement(select(func.coalesce(func.max(HISTORY.c.id), 0)))
 _FEW: Final = (
     select(HISTORY.c.id).where(HISTORY.c.id > bindparam("after")).order_by(HISTORY.c.id).limit(AT_ONCE)
 )
@@ -67,7 +66,7 @@ class Coincidences:
 
         `own`: what this identity writes, it writes in the light of what is there.
         """
-        seen = self._seen or Seen(int(_LAST.value(connection)), FIRST)
+        seen = self._seen or Seen(projection.last_row(connection), FIRST)
         if seen.moment is not None:
             found = moments.some(connection, seen.moment, AT_ONCE)
             return Part(found, seen._replace(moment=found[-1] if len(found) == AT_ONCE else None))

@@ -38,9 +38,7 @@ def replaced_here(connection: Connection) -> Mapping[ReplicaId, int]:
     if not is_suspended(connection):
         return {}
     listed, writer = papers.revocations(connection), ReplicaId(_WRITER.value(connection))
-    found = dict.fromkeys(kept_of_former(connection, listed, writer), 0)
-    if writer in listed.replaced:
-        found[writer] = 0
+    found = kept_of_former(connection, listed, writer) | ({writer} & listed.replaced)
     return {replica: listed.cut_offs[replica] for replica in sorted(found)}
 
 

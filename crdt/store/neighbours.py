@@ -14,11 +14,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from crdt.cursor import Cursor, beginning
 from crdt.facts import CardId, ReplicaId
-from crdt.store import flags, unfinished
+from crdt.store import flags, projection, unfinished
 from crdt.store.authors import Authors
 from crdt.store.balances import read_standing
 from crdt.store.flags import FlagKey
@@ -33,7 +33,6 @@ from crdt.store.unfinished import Stand, Work
 
 PART_ROWS: Final = 10_000  # cards, or history rows, of one look
 
-_END: Final = Statement(select(func.coalesce(func.max(HISTORY.c.id), 0)))
 _MOVED: Final = Statement(select(HEAD.c.replica, HEAD.c.position).where(HEAD.c.position > bindparam("after")))
 
 
@@ -79,7 +78,7 @@ class Own:
 def place_of(connection: Connection) -> Place:
     """The end of everything: nothing before it is told."""
     position = read_standing(connection).position
-    history = int(_END.value(connection))
+    history = projection.last_row(connection)
     return Place(beginning(position), position, history, history, {}, flags.keys(connection))
 
 

@@ -117,7 +117,7 @@ def project_some(connection: Connection, at_ms: int) -> Step:
     found = _NEXT.rows(connection, after=_STANDS.value(connection))
     if not found:
         return Step(frozenset(), more=False, repeats=said_again.are_noted(connection))
-    last = _LAST_ROW.value(connection)
+    last = last_row(connection)
     deltas = [delta for _, raw in found for delta in _deltas(parse(raw))]
     days.add(connection, deltas)
     days.adjust(connection, deltas, at_ms)
@@ -200,6 +200,11 @@ def still_mentioned(connection: Connection, cards: Collection[CardId]) -> set[Ca
         query = select(CARD.c.card, any_fact).where(CARD.c.card.in_(part))
         found |= {CardId(card) for card, fact in connection.execute(query) if fact is not None}
     return found
+
+
+def last_row(connection: Connection) -> int:
+    """The id of the history's last row; 0: it has none."""
+    return int(_LAST_ROW.value(connection))
 
 
 def lag(connection: Connection) -> int:

@@ -31,8 +31,6 @@ from crdt.store.resolutions import OPEN, SAID
 from crdt.store.said_again import OF_RIDES
 
 _RIDES: Final = (int(Kind.FARE), int(Kind.REVERSAL))
-
-
 _COPIED: Final = (
     "Its ride {seq} is in the chain of {name} ({other}) too: storage was copied, a key stolen, or the hub has"
     " lost a list that ended one of the two. Each such ride counts once."

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -49,27 +50,49 @@ async def pair_as(depot: Depot, terminal: Terminal, name: str) -> None:
     await enroller.pair(await depot.invite(), address_of(depot))
 
 
+async def copy_of(bus: Path, into: Path, stack: AsyncExitStack) -> Terminal:
+    """A terminal on a copy of what the storage is now."""
+    for suffix in ("", "-wal"):
+        await asyncio.to_thread(shutil.copy, f"{bus}{suffix}", f"{into}{suffix}")
+    file = stack.enter_context(await asyncio.to_thread(Database.open, into, KEY))
+    return await asyncio.to_thread(Terminal, file)
+
+
+async def gone_apart(
+    depot: Depot, bus: Terminal, directory: Path, fares_minor: Iterable[int], stack: AsyncExitStack
+) -> None:
+    """A first copy, which lacks what the terminal and a second copy have open, has sent these fares instead.
+    The second one has given way, and written it again under an identity that the terminal does not know."""
+    await pair(depot, bus)
+    await asyncio.to_thread(ride, bus, SETTLED)
+    await sync(depot, bus)
+    first = await copy_of(directory / "bus.db", directory / "first.db", stack)
+    await asyncio.to_thread(ride, bus, OPEN)
+    second = await copy_of(directory / "bus.db", directory / "second.db", stack)
+    for fare_minor in fares_minor:
+        await asyncio.to_thread(ride, first, SETTLED, fare_minor)
+    for one in (first, second):
+        assert not (await sync(depot, one)).trouble
+
+
 async def test_what_it_had_not_sent_as_the_other_one_counts_once(
     settings: HubSettings, bus: Terminal, tmp_path: Path
 ) -> None:
     """Both have sealed as what they were. What the copy has of that is no chain of the terminal's that it is
     now, and the hub's is longer: it gives way all the same, and nothing of it is there to adopt then."""
-    async with up(settings) as depot:
+    async with up(settings) as depot, AsyncExitStack() as stack:
         await pair(depot, bus)
         await sync(depot, bus)
-        for suffix in ("", "-wal"):
-            await asyncio.to_thread(shutil.copy, tmp_path / f"bus.db{suffix}", tmp_path / f"copy.db{suffix}")
+        copy = await copy_of(tmp_path / "bus.db", tmp_path / "copy.db", stack)
         for _ in range(2):
             await asyncio.to_thread(ride, bus, SETTLED)
             assert not (await sync(depot, bus)).trouble
-        with await asyncio.to_thread(Database.open, tmp_path / "copy.db", KEY) as file:
-            copy = await asyncio.to_thread(Terminal, file)
-            await asyncio.to_thread(ride, copy, OPEN)
-            await pair_as(depot, copy, "Bus 2")
-            status = await sync(depot, copy)
-            assert (status.online, status.trouble, status.disputed) == (True, "", "")
-            assert enrolled(copy).ledger.held() == (0, 0)
-            assert await balances(depot) == [500, 0, 750]
+        await asyncio.to_thread(ride, copy, OPEN)
+        await pair_as(depot, copy, "Bus 2")
+        status = await sync(depot, copy)
+        assert (status.online, status.trouble, status.disputed) == (True, "", "")
+        assert enrolled(copy).ledger.held() == (0, 0)
+        assert await balances(depot) == [500, 0, 750]
         branch = await asyncio.wrap_future(in_quarantine(depot.hub.ledger))
         assert branch
         await asyncio.wrap_future(depot.hub.ledger.adopt([entry.hash for entry in branch]))
@@ -80,19 +103,16 @@ async def test_it_does_not_give_way_each_time_that_the_other_one_has_gone_on(
     settings: HubSettings, bus: Terminal, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its storage ends where it was copied, within the other one's chain: nothing is to be fetched."""
-    async with up(settings) as depot:
+    async with up(settings) as depot, AsyncExitStack() as stack:
         await pair(depot, bus)
         await asyncio.to_thread(ride, bus, SETTLED)
         await sync(depot, bus)
-        for suffix in ("", "-wal"):
-            await asyncio.to_thread(shutil.copy, tmp_path / f"bus.db{suffix}", tmp_path / f"copy.db{suffix}")
-        with await asyncio.to_thread(Database.open, tmp_path / "copy.db", KEY) as file:
-            copy = await asyncio.to_thread(Terminal, file)
-            await pair_as(depot, copy, "Bus 2")
-            await asyncio.to_thread(ride, bus, SETTLED, 100)
-            for one in (bus, copy):
-                assert not (await sync(depot, one)).trouble
-            assert enrolled(copy).ledger.view(SETTLED).balance_minor == 650
+        copy = await copy_of(tmp_path / "bus.db", tmp_path / "copy.db", stack)
+        await pair_as(depot, copy, "Bus 2")
+        await asyncio.to_thread(ride, bus, SETTLED, 100)
+        for one in (bus, copy):
+            assert not (await sync(depot, one)).trouble
+        assert enrolled(copy).ledger.view(SETTLED).balance_minor == 650
     assert "gave way" not in caplog.text
 
 
@@ -112,11 +132,7 @@ async def test_what_was_open_in_each_of_several_copies_counts_once(
         await asyncio.to_thread(ride, bus, OPEN)
         copies = []
         for name, fare_minor in (("Bus 2", 100), ("Bus 3", 200)):
-            path = tmp_path / f"{name}.db"
-            for suffix in ("", "-wal"):
-                await asyncio.to_thread(shutil.copy, tmp_path / f"bus.db{suffix}", f"{path}{suffix}")
-            file = stack.enter_context(await asyncio.to_thread(Database.open, path, KEY))
-            copies.append((name, await asyncio.to_thread(Terminal, file)))
+            copies.append((name, await copy_of(tmp_path / "bus.db", tmp_path / f"{name}.db", stack)))
             await asyncio.to_thread(ride, copies[-1][1], SETTLED, fare_minor)
         for one in (bus, *(copy for _, copy in copies)):
             await asyncio.to_thread(enrolled(one).ledger.suspend)
@@ -133,14 +149,6 @@ async def test_what_was_open_in_each_of_several_copies_counts_once(
             assert not (await sync(depot, copy)).trouble
             assert enrolled(copy).ledger.view(SETTLED).balance_minor == 450
             assert enrolled(copy).ledger.view(OPEN).balance_minor == 750
-
-
-async def copy_of(bus: Path, into: Path, stack: AsyncExitStack) -> Terminal:
-    """A terminal on a copy of what the storage is now."""
-    for suffix in ("", "-wal"):
-        await asyncio.to_thread(shutil.copy, f"{bus}{suffix}", f"{into}{suffix}")
-    file = stack.enter_context(await asyncio.to_thread(Database.open, into, KEY))
-    return await asyncio.to_thread(Terminal, file)
 
 
 async def nothing_is_there_to_adopt(depot: Depot) -> None:
@@ -292,20 +300,9 @@ async def test_what_a_copy_has_not_brought_by_then_counts_once(
 async def test_what_contradicts_the_hubs_chain_of_one_that_has_ended_counts_once(
     settings: HubSettings, bus: Terminal, tmp_path: Path, fares_minor: list[int]
 ) -> None:
-    """A first copy, which lacks what the terminal and a second copy have open, has sent something else, less
-    than they have or more. The second one has given way, and written it again under an identity that the
-    terminal does not know."""
+    """By less than the terminal has, or more."""
     async with up(settings) as depot, AsyncExitStack() as stack:
-        await pair(depot, bus)
-        await asyncio.to_thread(ride, bus, SETTLED)
-        await sync(depot, bus)
-        first = await copy_of(tmp_path / "bus.db", tmp_path / "first.db", stack)
-        await asyncio.to_thread(ride, bus, OPEN)
-        second = await copy_of(tmp_path / "bus.db", tmp_path / "second.db", stack)
-        for fare_minor in fares_minor:
-            await asyncio.to_thread(ride, first, SETTLED, fare_minor)
-        for one in (first, second):
-            assert not (await sync(depot, one)).trouble
+        await gone_apart(depot, bus, tmp_path, fares_minor, stack)
         assert await balances(depot) == [650, 0, 750]
         await asyncio.to_thread(ride, bus, LATE)
         await pair_as(depot, bus, "Bus 1")

@@ -23,7 +23,7 @@ from hub.errors import RequestRefused
 from hub.renewal import Renewal
 from hub.settings import HubSettings
 from tests.crdt.store.relays import EVERYTHING
-from tests.demo.test_copied_storage import copy_of, nothing_is_there_to_adopt, pair_as
+from tests.demo.test_copied_storage import copy_of, gone_apart, nothing_is_there_to_adopt, pair_as
 from tests.demo.test_forgotten_promise import (
     LATE,
     OPEN,
@@ -103,16 +103,7 @@ async def test_a_view_counts_once_what_was_written_again_while_the_hub_gives_no_
         raise RequestRefused("too_often", "Too many.")
 
     async with up(settings) as depot, AsyncExitStack() as stack:
-        await pair(depot, bus)
-        await asyncio.to_thread(ride, bus, SETTLED)
-        await sync(depot, bus)
-        first = await copy_of(tmp_path / "bus.db", tmp_path / "first.db", stack)
-        await asyncio.to_thread(ride, bus, OPEN)
-        second = await copy_of(tmp_path / "bus.db", tmp_path / "second.db", stack)
-        for fare_minor in fares_minor:
-            await asyncio.to_thread(ride, first, SETTLED, fare_minor)
-        for one in (first, second):
-            assert not (await sync(depot, one)).trouble
+        await gone_apart(depot, bus, tmp_path, fares_minor, stack)
         await asyncio.to_thread(ride, bus, LATE)
         await pair_as(depot, bus, "Bus 1")
         with monkeypatch.context() as refusing:

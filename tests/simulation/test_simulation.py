@@ -1,13 +1,11 @@
 """The fleet in simulation: every invariant that ledgers can break, under every fault, from seeds."""
 
-import subprocess
-import sys
-
 import pytest
 
 from crdt.store import cutting
 from tests.simulation.actions import REVOKED, THEMES
 from tests.simulation.play import first_failure, play
+from tests.simulation.replaying import digests
 
 CLEAN_SEEDS = 190
 SEEDS_OF_REVOKED = 40
@@ -30,18 +28,7 @@ def test_no_promise_is_broken_while_a_revocation_is_carried_out_fact_by_fact(
 
 def test_a_seed_is_the_same_in_every_process() -> None:
     """ "A failing seed replays exactly": whatever the process's hash seed, and after other seeds."""
-    arguments = ["--seeds", "12", "--seed", "40", "--digest"]
-    hashes = {
-        subprocess.run(
-            [sys.executable, "-m", "tests.simulation.main", *arguments],
-            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": "."},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()[-1]
-        for hash_seed in ("1", "2")
-    }
-    assert len(hashes) == 1
+    assert len(digests("tests.simulation.main", "--seeds", "12", "--seed", "40")) == 1
     assert play(40, digest=True).digest == play(40, digest=True).digest
 
 

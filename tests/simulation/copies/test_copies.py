@@ -1,7 +1,5 @@
 """Copies of one storage that are alive at once: no ride counts twice, and none drops (invariants 4 and 5)."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +11,7 @@ from tests.simulation.copies.play import cheap_arithmetic, play
 from tests.simulation.copies.world import World
 from tests.simulation.mutations.planting import Mutation, planted
 from tests.simulation.play import first_failure, unscanned
+from tests.simulation.replaying import digests
 from tests.simulation.signatures import simulated_signatures
 
 SEEDS = 40
@@ -26,18 +25,7 @@ def test_each_ride_counts_once_in_the_end() -> None:
 
 def test_a_seed_is_the_same_in_every_process() -> None:
     """ "A failing seed replays exactly"."""
-    arguments = ["--seeds", "2", "--seed", "7", "--digest"]
-    hashes = {
-        subprocess.run(
-            [sys.executable, "-m", "tests.simulation.copies.main", *arguments],
-            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": "."},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()[-1]
-        for hash_seed in ("1", "2")
-    }
-    assert len(hashes) == 1
+    assert len(digests("tests.simulation.copies.main", "--seeds", "2", "--seed", "7")) == 1
 
 
 @pytest.mark.parametrize("bug", MUTATIONS, ids=lambda bug: bug.name.replace(" ", "-"))
