@@ -91,6 +91,8 @@ class Adopter:
         self._known = Kin({})
         self._rounds = Rounds()
         self._coincidences = Coincidences()
+        # Whoever has keys may have written any number in one moment, and each step has to count all of them.
+        self._repeats_at_once = FACTS_AT_ONCE
 
     def adopt(self, connection: Connection, hashes: Collection[bytes], at_ms: int) -> Adoption:
         """Book what these blocks in quarantine say and the ledger does not, each fact once, as it was.
@@ -201,27 +203,38 @@ class Adopter:
         """
         projection.catch_up(connection, at_ms)  # with what the step has written
         part = self._coincidences.part(connection, self._key.replica)
-        due = [fact for one in copied_rides(connection, kin, part.moments) for fact in reckon_ride(*one)]
+        return replace(self._compare_copied(connection, kin, part.moments, done), rides=part)
+
+    def _compare_copied(
+        self, connection: Connection, kin: Kin, moments: Collection[Moment], done: Adoption
+    ) -> Adoption:
+        """What a step has done, and what is due of the rides of these moments that the hub has copied."""
+        due = [fact for one in copied_rides(connection, kin, moments) for fact in reckon_ride(*one)]
         written = self._book_all(connection, self._permitted(connection, due), NOMINAL_BLOCK_DELTAS)
         again = [asking(connection, replace(one.change, again=True)) for one in written]
-        head = written[-1].head if written else done.head
-        facts = done.facts + sum(one.facts for one in written)
-        return Adoption(facts, head, [*done.changes, *again], done.left, rides=part)
+        return replace(
+            done,
+            facts=done.facts + sum(one.facts for one in written),
+            head=written[-1].head if written else done.head,
+            changes=[*done.changes, *again],
+        )
 
     def _compare_repeats(self, connection: Connection, kin: Kin, done: Adoption, at_ms: int) -> Adoption:
-        """What a step has done, and what is due of rides that several terminals say.
+        """What a step has done, and what is due of rides that several terminals say, or one and a hub.
 
         Their authors are flagged: somebody has copied their storage.
         """
         projection.catch_up(connection, at_ms)  # with what the step has written
         moments = said_again.some(connection)
-        rides = repeated_rides(connection, kin, moments, FACTS_AT_ONCE)
+        done = self._compare_copied(connection, kin, moments, done)
+        rides = repeated_rides(connection, kin, moments, self._repeats_at_once)
         own = self._key.replica
         every = (fact for one in rides for fact in reckon_repeats(one.ride.by(own), one.due))
-        due = list(islice(every, FACTS_AT_ONCE))  # whoever has keys may have written any number
+        due = list(islice(every, self._repeats_at_once))
         permitted = self._permitted(connection, due)
         written = self._book_all(connection, permitted, NOMINAL_BLOCK_DELTAS)
-        more = len(due) == FACTS_AT_ONCE
+        more = len(due) == self._repeats_at_once
+        self._repeats_at_once = 2 * self._repeats_at_once if more else FACTS_AT_ONCE
         if not more:
             withheld = {Moment(fact.card, fact.at_ms) for fact in due} if len(permitted) < len(due) else set()
             said_again.done(connection, [one for one in moments if one not in withheld])

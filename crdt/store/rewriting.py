@@ -46,7 +46,7 @@ class Copied(NamedTuple):
 
 
 class Repeated(NamedTuple):
-    """A ride of which another number counts than one author has written who wrote it most often."""
+    """A ride of which not all are taken back by now that more than one author says, or more than those."""
 
     ride: Content
     due: int  # how many are to be taken back; below zero, how many to be reinstated
@@ -165,7 +165,11 @@ def _times_of(connection: Connection, contents: Collection[Content]) -> Iterator
 
 
 def _unbalanced(those: ColumnElement[bool], hubs: AbstractSet[ReplicaId]) -> Select[Any]:
-    """Of rows of the history: rides, by card, time, fare and place, and how many are to be taken back."""
+    """Of rows of the history: rides, by card, time, fare and place, and how many are to be taken back.
+
+    An author's word counts once, for a reader takes no two: what a thief says any number of times makes the
+    hub write no more than one for each of his identities.
+    """
     table = HISTORY.c
     place = (column for column in CONTENT if column.name not in ("card", "at_ms", "kind", "amount_minor"))
     fare = func.abs(table.amount_minor).label("fare")
@@ -178,7 +182,7 @@ def _unbalanced(those: ColumnElement[bool], hubs: AbstractSet[ReplicaId]) -> Sel
         else_=0,
     )
     by_author = (
-        select(*ride, func.sum(case((is_said, 1), else_=0)).label("said"), func.sum(taken).label("taken"))
+        select(*ride, func.max(case((is_said, 1), else_=0)).label("said"), func.sum(taken).label("taken"))
         .where(those, table.kind.in_(OF_RIDES))
         .group_by(table.replica, *ride)
         .subquery()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, func, or_, select, tuple_
 
 from crdt.facts import CERTIFIED, HUBS_OWN, CardId, Kind, ReplicaId
 from crdt.store.hub_schema import HISTORY, SAID_AGAIN
@@ -19,7 +19,7 @@ from crdt.store.moments import Moment
 from crdt.store.sql import GIVEN, Bulk
 from crdt.store.statement import Statement
 
-AT_ONCE: Final = 1_000  # moments that a step looks at
+AT_ONCE: Final = 250  # moments that a step looks at, and that a statement is about
 OF_RIDES: Final = (int(Kind.FARE), *sorted(map(int, HUBS_OWN)))
 
 
@@ -55,9 +55,6 @@ _SOME: Final = Statement(
     .order_by(SAID_AGAIN.c.card, SAID_AGAIN.c.at_ms)
     .limit(bindparam("count", type_=BigInteger))
 )
-_DONE: Final = Statement(
-    SAID_AGAIN.delete().where(SAID_AGAIN.c.card == bindparam("card_"), SAID_AGAIN.c.at_ms == bindparam("at"))
-)
 
 
 def note_came(connection: Connection, after: int) -> None:
@@ -82,8 +79,8 @@ def are_noted(connection: Connection) -> bool:
 
 def done(connection: Connection, moments: Sequence[Moment]) -> None:
     """These were looked at, and what is due of them is written."""
-    for moment in moments:
-        _DONE.run(connection, card_=moment.card, at=moment.at_ms)
+    here = tuple_(SAID_AGAIN.c.card, SAID_AGAIN.c.at_ms)
+    connection.execute(SAID_AGAIN.delete().where(here.in_(moments)))
 
 
 def _note(connection: Connection, found: Sequence[tuple[Any, ...]]) -> None:

@@ -12,10 +12,11 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection
 
-from crdt.block import Block
+from crdt.block import Block, parse
 from crdt.facts import Context, Delta, Kind
 from crdt.store import projection
-from crdt.store.blocks import fact_row, store_blocks
+from crdt.store.adopting import Adopter
+from crdt.store.blocks import authors_of, fact_row, store_blocks
 from crdt.store.connection import driver_connection
 from crdt.store.content import Content
 from crdt.store.database import Database
@@ -26,7 +27,7 @@ from crdt.store.reckoning import Held
 from crdt.store.rewriting import Copied, copied_rides, held
 from crdt.store.rounds import FACTS_AT_ONCE
 from tests.crdt import world
-from tests.crdt.store.branches import OTHER, as_of, caught_up, give, renewed
+from tests.crdt.store.branches import OTHER, as_of, caught_up, give, renewed, steps
 from tests.crdt.store.fleet import KEY, Fleet, card
 from tests.crdt.store.quarantined import at_rest
 
@@ -134,15 +135,48 @@ def test_what_differs_in_anything_is_another_ride_on_every_database(fleet: Fleet
 
 
 def test_of_rides_that_two_authors_sign_any_number_of_the_hub_writes_some_at_a_time(fleet: Fleet) -> None:
-    """And has written all in the end: as many count as one of them says."""
+    """And has written all in the end: each counts once."""
     times = FACTS_AT_ONCE + MANY
-    copy = renewed(OTHER)
-    for author, count in ((OTHER, times + 1), (copy, times)):
-        blocks = author.blocks(as_of([ride(1)] * count, author), [250] * (count // 250))
+    rides = [ride(seq, route=f"line {seq}") for seq in range(1, times + 1)]
+    give_each(fleet, rides, rides)
+    assert fleet.hub.balance(MOMENT.card).result() == -times
+    assert fleet.hub.books().result().balance
+
+
+def test_what_an_author_says_any_number_of_times_is_one_word(fleet: Fleet) -> None:
+    """No reader does: the hub writes one fact for it, and not as many as a thief makes up for nothing."""
+    give_each(fleet, [ride(1)] * MANY, [ride(1)] * MANY)
+    written = fleet.hub.blocks_after(fleet.hub.replica, 0, 1 << 20).result()
+    assert [parse(raw).header.count for raw in written] == [1]
+    assert fleet.hub.balance(MOMENT.card).result() == 1 - 2 * MANY
+
+
+@pytest.mark.parametrize("server", ["file"], indirect=True)
+def test_steps_are_few_however_many_rides_of_one_moment_two_authors_sign(fleet: Fleet) -> None:
+    """Each step counts all of them: as many in each step would take the square of their number."""
+    many, copy = 12 * FACTS_AT_ONCE, renewed(OTHER)
+    rides = [ride(seq, route=f"line {seq}") for seq in range(1, many + 1)]
+    fleet.hub.merge([], [copy.certificate]).result()
+
+    def said(connection: Connection) -> None:  # the hub itself hears nothing of it
+        for author in (OTHER, copy):
+            blocks = author.blocks(as_of(rides, author), [FACTS_AT_ONCE] * (many // FACTS_AT_ONCE))
+            store_blocks(connection, blocks)
+        while projection.project_some(connection, 1).cards:
+            pass
+
+    fleet.hub_database.write_and_wait(said)
+    adopter = Adopter(world.HUB_KEY, world.HUB, authors_of)
+    taken = [step.facts for step in steps(fleet, adopter) if step.facts]  # others bring the history on
+    assert taken == [times * FACTS_AT_ONCE for times in (1, 2, 4, 5)]
+
+
+def give_each(fleet: Fleet, *said: list[Delta]) -> None:
+    """Two authors say these, and the hub comes to rest."""
+    for author, rides in zip((OTHER, renewed(OTHER)), said, strict=True):
+        blocks = author.blocks(as_of(rides, author), [250] * (len(rides) // 250))
         fleet.hub.merge([block.raw for block in blocks], [author.certificate]).result()
     at_rest(fleet.hub)
-    assert fleet.hub.balance(MOMENT.card).result() == -(times + 1)
-    assert fleet.hub.books().result().balance
 
 
 @pytest.mark.parametrize("server", ["file"], indirect=True)

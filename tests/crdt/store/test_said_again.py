@@ -18,11 +18,12 @@ from crdt.revocations import Revocations
 from crdt.store import said_again
 from crdt.store.adopting import Adopter
 from crdt.store.days import QUARTER_MS, Day
+from crdt.store.resolutions import ADOPTED, UNDONE
 from crdt.store.said_again import AT_ONCE
 from tests.crdt.store.branches import COMMON, MINE, ONE, OTHER, as_of, caught_up, facts, renewed
 from tests.crdt.store.depots import HUB_EVENTS, TWICE, Depot
 from tests.crdt.store.fleet import Fleet, card
-from tests.crdt.store.quarantined import at_rest
+from tests.crdt.store.quarantined import at_rest, in_quarantine
 from tests.crdt.store.sharing import hubs, on_servers
 from tests.crdt.store.test_adopting_put_back import balances
 from tests.crdt.store.test_adopting_revoked import by_terminals, rides_of
@@ -145,6 +146,23 @@ def test_a_hub_that_ends_before_it_has_looked_looks_when_it_starts(
         depot.open()
         assert depot.believes() == ONCE
     assert not depot.noted()
+
+
+def test_a_copy_of_whom_nobody_knows_says_what_was_adopted_from_another(depot: Depot) -> None:
+    """The hub was never put back, and the two have nothing to do with each other by its papers."""
+    replaced = Revocations().with_replaced({ONE.key.replica: 3})
+    depot.revoke(replaced)
+    depot.give(ONE.blocks([*BEGUN, *HELD], [3]))
+    depot.adopt()
+    assert depot.believes() == ONCE
+    depot.give(SECOND)
+    depot.rest()
+    assert {entry.resolution for entry in in_quarantine(depot.hub).result()} <= {ADOPTED, UNDONE}
+    assert depot.believes() == ONCE
+    assert depot.rides() == 5
+    depot.revoke(replaced.with_cut_off(OTHER.key.replica, 0))
+    assert depot.believes() == ONCE
+    assert depot.rides() == 5
 
 
 def test_one_author_that_says_it_twice_is_not_taken_for_a_copy(depot: Depot) -> None:

@@ -48,7 +48,7 @@ MUTATIONS: Final = (
     mutation(
         "a ride counts as its terminal's and as a lost hub's too, where no evidence says so",
         30,
-        adopting.Adopter._compare_rides,
+        adopting.Adopter._compare_copied,
         "for fact in reckon_ride(*one)",
         "for fact in ()",
         theme=HUB,
