@@ -170,8 +170,9 @@ def enter_forgotten(
     """An identity of this terminal that this hub gave before it was put back: entered again, to end.
 
     Or of another that was paired with its storage, as it may have been itself under another name; where the
-    hub has forgotten all of such a one, there is nothing to end. RequestRefused for anybody else's; raises
-    ForeignFleet or BadSignature for one that the fleet never gave.
+    hub has forgotten all of such a one, there is nothing to end. An identity of another that the hub has not
+    forgotten is left to `unsaid`: anybody has its certificate, and who brought all of it goes on.
+    RequestRefused for anybody else's; raises ForeignFleet or BadSignature for one that the fleet never gave.
     """
     if certificate is None:
         return set()
@@ -182,7 +183,8 @@ def enter_forgotten(
     if certificate.terminal not in theirs:
         return set()
     amendment.enrol(certificate)
-    return {certificate.replica}
+    named = {certificate.replica}
+    return named if certificate.terminal == terminal else unpaired(amendment.connection, named)
 
 
 def end_unused(connection: Connection, replicas: Collection[ReplicaId]) -> None:

@@ -19,7 +19,8 @@ from crdt.protocol import RENEW
 from crdt.pull import Pull
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.signing import SigningKey
-from crdt.store import quarantine
+from crdt.store import copies, quarantine
+from crdt.terminal_status import Status
 from hub import enrolling, tables
 from hub.app import Hub
 from hub.errors import RequestRefused
@@ -232,6 +233,21 @@ async def test_what_a_forgotten_identity_gave_is_off_the_allowance_for_good(depo
     assert left == limits.allowance_minor - 2000
     again = (await renewed(await renewed(old))).certificate.limits.allowance_minor
     assert again == left
+
+
+async def test_who_had_a_copy_ends_nobody_who_has_brought_all_by_naming_him(depot: Depot) -> None:
+    """Invariant 8: his certificate travels with blocks, so whoever has stolen a copy's key has it."""
+    honest, thief = await depot.pair("Bus 7"), await depot.pair("Bus 8")
+    one, other = thief.certificate.terminal, honest.certificate.terminal
+    await asyncio.wrap_future(
+        depot.hub.ledger.amend(lambda amendment: copies.note(amendment.connection, one, other))
+    )
+    await honest.push(honest.taps(-250))
+    await honest.exchange(Status({"open": 0}), frontier={honest.key.replica: honest.head})
+    await ask(thief, forgotten=honest.certificate.encode().hex())
+    document = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
+    assert document is not None
+    assert Revocations.decode(document.body).cut_offs.keys() == {thief.key.replica}
 
 
 async def test_the_same_request_again_gets_the_same_author(depot: Depot) -> None:
