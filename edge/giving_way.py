@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.errors import InputRefused, RefusalCode
-from crdt.facts import ReplicaId
+from crdt.facts import MAX_SEQ, ReplicaId
 from crdt.frames import CertificateFrame, DocumentFrame
 from crdt.frontier import Frontier, Head
 from crdt.settlement import Page
@@ -40,7 +40,8 @@ class GivingWay:
         self._renew = renew
         self._contested: dict[ReplicaId, UplinkError] = {}
         self._offered: dict[ReplicaId, Head] = {}
-        self._ended: set[ReplicaId] = set()  # by the hub's word
+        self._ended: dict[ReplicaId, int] = {}  # by the hub's word, after these numbers
+        self.doubts_list = False  # the one held: the hub goes by another one, maybe of the same number
         self._kept: set[ReplicaId] = set()  # for the next identity to compare with
         self._overtaken = 0
         self.conceded: set[ReplicaId] = set()
@@ -68,7 +69,7 @@ class GivingWay:
         """The hub did not take blocks after its head: one of ours may have to give way, others are a note."""
         if is_cut_off(error):  # the list that says so comes in this run, and says what counts of them here
             self._run.skipped.add(replica)
-            self._ended.add(replica)
+            self._ended[replica] = after.seq
             return
         own = is_fork(error) and replica not in self.conceded and replica in await self._run.own_replicas()
         if own:
@@ -102,6 +103,16 @@ class GivingWay:
         if self._waits or mine.get(replica, NO_HEAD).seq > theirs.get(replica, NO_HEAD).seq:
             return False
         return await self._renewed()
+
+    async def finds_another_list(self) -> bool:
+        """Whether the hub has turned out just now to go by another list of revocations than the one held.
+
+        It has brought none, so its own has the same number: it was put back, and does not know it.
+        """
+        if self.doubts_list:
+            return False
+        self.doubts_list = not all([await self._is_cut_off(*ended) for ended in self._ended.items()])
+        return self.doubts_list
 
     async def check(self, page: Page) -> bool:
         """Whether a final page may be installed: no chain of this terminal that it contradicts may stay."""
@@ -186,6 +197,13 @@ class GivingWay:
         await run.use(run.ledger.suspend)
         self._kept.add(replica)
         return True
+
+    async def _is_cut_off(self, replica: ReplicaId, seq: int) -> bool:
+        """Whether by the list held, too, no block of this chain counts that follows this number."""
+        run = self._run
+        cut_off = (await run.use(run.ledger.revocations)).cut_offs.get(replica, MAX_SEQ)
+        following = await run.use(run.ledger.blocks_after, seq, 1, replica)
+        return all(parse(raw).last_seq > cut_off for raw in following[:1])
 
     def _continues(self, replica: ReplicaId, head: Head) -> bool:
         blocks = self._run.ledger.blocks_after(head.seq, 1, replica)

@@ -86,7 +86,7 @@ def lost(ledger: TerminalLedger, hub: ReplicaId, given: SignedDocument | None) -
     One that gives an older list was too, and does not know it. Raises InputRefused when a list does not read.
     """
     held = ledger.document(REVOKED_DOCUMENT)
-    if held is None or (given is None and held.signer == hub):
+    if held is None or given == held or (given is None and held.signer == hub):
         return None
     if given is not None and given.version > held.version and not forgets(ledger, given):
         return None

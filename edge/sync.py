@@ -16,6 +16,7 @@ from crdt.errors import RefusalCode
 from crdt.frames import DocumentFrame, Message, PageFrame, Refusal
 from crdt.frontier import Frontier
 from crdt.pull import Pull
+from crdt.revocations import REVOKED_DOCUMENT
 from crdt.store.blocks import NO_HEAD
 from crdt.terminal_status import Status
 from edge.comparing import take_up
@@ -109,7 +110,7 @@ class Sync:
                 continue
             pushed = await self._pushing.push(answer.hello.frontier)
             settled = await self._take(answer.messages)
-            if self._forks.is_due:
+            if self._forks.is_due or await self._forks.finds_another_list():
                 continue
             await self._give_document()
             if settled and not pushed and not self._forks.contested:
@@ -140,6 +141,8 @@ class Sync:
         ahead = await self._pushing.ahead()
         mine = await run.use(run.ledger.frontier)
         documents = await run.use(run.learning.documents)
+        if self._forks.doubts_list:
+            documents[REVOKED_DOCUMENT] = 0  # a hub gives no list of the number that is named
         status = await asyncio.to_thread(self.describe)
         series, base, after = run.ledger.settled()
         question: list[Message] = [Status(status), Pull(series, base, after, documents)]

@@ -196,3 +196,28 @@ def test_a_copy_gives_way_also_within_a_block_that_spans_what_it_had_settled(pai
         one.sync(a2)
         look(a2)
         assert not a2.ledger.suspended
+
+
+def test_a_list_of_a_number_that_was_given_twice_comes_to_those_who_have_the_other() -> None:
+    """The hub was put back and has not noticed; by the list that is lost, a copy's old chain goes on."""
+    with world() as one:
+        (a1,), (t1,) = one.copies, one.others
+        for body in (a1, t1):
+            one.sync(body)
+        one.backups = [one.hub.backup()]
+        t1.ledger.suspend()
+        one.sync(t1)
+        one.tap(a1)
+        a1.ledger.seal()
+        a2 = one.copy(a1)
+        for body in (a1, a2):
+            one.meet(body, t1)
+        one.put_hub_back(0, whole=False)
+        assert one.pair(a2, "bus 22") is None
+        a1.ledger.suspend()
+        assert one.pair(a1) is None
+        for body in (a2, a1):
+            one.sync(body)
+            look(body)
+        one.hub.work()
+        assert not one.hub.undecided()
