@@ -66,8 +66,11 @@ class Sessions:
         table = tables.session
         stale = (table.c.seen_ms < now_ms - self._idle_ms) | (table.c.begun_ms < now_ms - self._longest_ms)
         connection.execute(table.delete().where(stale))
-        newest = select(table.c.token_hash).order_by(table.c.seen_ms.desc()).limit(MAX_SESSIONS - 1)
-        connection.execute(table.delete().where(table.c.token_hash.not_in(newest)))
+        newest = (
+            select(table.c.token_hash).order_by(table.c.seen_ms.desc()).limit(MAX_SESSIONS - 1).subquery()
+        )
+        # From a table of its own, because MariaDB and MySQL take no limit directly within an IN.
+        connection.execute(table.delete().where(table.c.token_hash.not_in(select(newest.c.token_hash))))
 
 
 def _hash(token: str) -> bytes:
