@@ -27,6 +27,8 @@ OTHER_FLEET: Final = (
     "this courier file is of another fleet; import it at the hub that its terminals are paired with"
 )
 DAMAGED: Final = "the courier file is damaged; the blocks that prove themselves were taken"
+OF_NO_USE: Final = frozenset({RefusalCode.FOREIGN_FLEET, RefusalCode.UNSUPPORTED})
+"""Why a file cannot be read, whatever copy of it: what is in it is not for who reads it."""
 CUT_SHORT: Final = "the courier file was cut short; what came before its end was taken"
 TOO_MANY_AUTHORS: Final = (
     "the courier file names more authors than one can have; what came before its end was taken"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
-from crdt.courier import CourierReader, CourierWriter, lacks_room
+from crdt.courier import OF_NO_USE, CourierReader, CourierWriter, lacks_room
 from crdt.errors import InputRefused, LedgerError, RefusalCode
 from crdt.facts import ReplicaId
 from crdt.frames import BlockFrame, CertificateFrame, DocumentFrame, Hello
@@ -131,6 +131,8 @@ class Import:
     """In the new ones."""
     unusable: str = ""
     """Why the file could not be read to its end, a sentence; "" when it could."""
+    damaged: bool = False
+    """And whether another copy of it may be read further."""
     _reasons: Counter[Reason] = field(default_factory=Counter)
     _kept: dict[ReplicaId, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))
     _claimed: Frontier = field(default_factory=dict)
@@ -165,6 +167,7 @@ class Import:
             "settled": self.settled,
             "deltas": self.deltas,
             "unusable": self.unusable,
+            "damaged": self.damaged,
             "refused": [reason.told(count) for reason, count in self._reasons.items()],
             "missing": [
                 {"replica": gap.replica.hex(), "first": gap.after_seq + 1, "last": gap.until_seq}
@@ -186,8 +189,8 @@ class Import:
                 case BlockFrame(raw):
                     self._blocks.append(raw)
                     self._waiting_bytes += len(raw)
-                case Refused(text=text):
-                    self.unusable = text
+                case Refused(text=text, code=code):
+                    self.unusable, self.damaged = text, code not in OF_NO_USE
 
     def _certificate(self, raw: bytes) -> None:
         try:

@@ -15,6 +15,7 @@ _KEPT = (
     " came too late, changes no balance here. It is kept, and goes to the hub with the next sync, where it is"
     " seen to that nobody's money is lost or counts twice: nothing to do on this terminal.\n"
 )
+_AGAIN = ". Copy the file once more and import it again: nothing counts twice"
 _MISSING = (
     "No balance here counts what is missing. It comes with the hub's settlement, with another terminal that"
     " has it, or with a courier file of it.\n"
@@ -47,7 +48,7 @@ def tell_import(said: Json) -> str:
             " file there too (farebox-hub ledger import FILE)\n"
         )
     if said["unusable"]:
-        lines.append(f"the file could not be read to its end: {said['unusable']}\n")
+        lines.append(f"the file could not be read to its end: {said['unusable']}{_AGAIN * said['damaged']}\n")
     lines += [_refusal(one) for one in said["refused"]]
     if any(one["kept"] for one in said["refused"]):
         lines.append(_KEPT)

@@ -170,7 +170,8 @@ _REVOKED = (
 )
 _SUSPENDED = (
     "AN OLD COPY WAS PUT BACK. Taps are taken and kept; at the next sync with the hub they go up under a new"
-    " identity by themselves. Nothing to do but to see that the terminal reaches its hub."
+    " identity by themselves. Nothing to do but to see that the terminal reaches its hub; or, where the hub"
+    " refuses it, what uplink says."
 )
 _ENDED = (
     "ended with its identity, by an operator. Taps that are on it are kept: pair it anew, and they go up;"

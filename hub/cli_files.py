@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from contextlib import suppress
 from io import BufferedWriter, FileIO
 from pathlib import Path
 from typing import Any
@@ -81,32 +82,57 @@ def _tell(done: dict[str, Any]) -> None:
 
 
 def _save(options: argparse.Namespace, target: str, what: str) -> int:
-    """Write the hub's answer to the file that was named; its size. Nothing is left of one that broke off."""
+    """Write the hub's answer to the file that was named; its size. The file is there when all of it is on the
+    disk, and not before: whatever breaks off, half a backup would look like one."""
     place = settings.load(options.settings).control_socket
     bar = Bar(what)
+    part = _begun(options.file)
     try:
-        # For its owner alone: who rode where is in it.
-        made = FileIO(options.file, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
-    except FileExistsError as error:
-        raise FileTrouble(f"{options.file} is there already and was not touched. Name another.") from error
-    except OSError as error:
-        raise FileTrouble(
-            f"{options.file} cannot be made: {error.strerror}. Nothing was written. Look whether its "
-            "directory is there, is not write-protected, and you may write there."
-        ) from error
-    try:
-        with BufferedWriter(made) as file:
-            size = download(place, target, file, bar.show)
+        with BufferedWriter(part) as file:
+            size = download(place, target, file, options.file, bar.show)
             file.flush()
             os.fsync(file.fileno())
+        _appear(Path(part.name), options.file)
     except BaseException as error:
-        _remove(options.file)
+        _remove(Path(part.name))
         if isinstance(error, OSError):
             raise unwritten(options.file, error) from error
         raise
     finally:
         bar.end()
     return size
+
+
+def _begun(name: Path) -> FileIO:
+    """An empty file beside `name`, where nothing is yet."""
+    try:
+        _not_there(name)
+        part = name.with_name(f".{name.name}.part")
+        part.unlink(missing_ok=True)  # of a command that was killed
+        # For its owner alone: who rode where is in it.
+        return FileIO(part, "xb", opener=lambda path, flags: os.open(path, flags, 0o600))
+    except OSError as error:
+        raise FileTrouble(
+            f"{name} cannot be made: {error.strerror}. Nothing was written. Look whether its "
+            "directory is there, is not write-protected, and you may write there."
+        ) from error
+
+
+def _not_there(name: Path) -> None:
+    if name.exists():
+        raise FileTrouble(f"{name} is there already and was not touched. Name another.")
+
+
+def _appear(part: Path, name: Path) -> None:
+    """Give the finished file its name, for good. Another command may have made one meanwhile."""
+    _not_there(name)
+    part.replace(name)
+    with suppress(OSError):  # what is mounted over a network may know no such thing; the file itself is there
+        directory = os.open(name.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
 
 def _remove(unfinished: Path) -> None:

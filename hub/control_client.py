@@ -32,8 +32,9 @@ class _UnixConnection(http.client.HTTPConnection):
 Progress = Callable[[int, int | None], None]  # bytes so far, and in all where that is known
 
 
-def download(path: Path, target: str, file: BinaryIO, progress: Progress) -> int:
-    """Write the hub's answer to `file`; its length in bytes. Raises as `ask` does, and FileTrouble."""
+def download(path: Path, target: str, file: BinaryIO, name: Path, progress: Progress) -> int:
+    """Write the hub's answer to `file`, which people call `name`; its length in bytes. Raises as `ask` does,
+    and FileTrouble."""
     stopped = "Stopped. The file was not complete and is removed; the ledger is unchanged."
     with _answering(path, FILE_TIMEOUT_S, stopped) as connection:
         connection.request("GET", target)
@@ -41,7 +42,7 @@ def download(path: Path, target: str, file: BinaryIO, progress: Progress) -> int
         _check(response)
         expected, done = response.length, 0
         while piece := response.read(PIECE_BYTES):
-            _write(file, piece)
+            _write(file, name, piece)
             done += len(piece)
             progress(done, expected)
         if expected is not None and done != expected:
@@ -82,7 +83,7 @@ def ask(path: Path, method: str, target: str, body: Mapping[str, object] | None 
         return json.loads(response.read())
 
 
-def unwritten(name: object, error: OSError) -> FileTrouble:
+def unwritten(name: Path, error: OSError) -> FileTrouble:
     """What a person is told of a file that could not be written to its end, and that is removed for it."""
     return FileTrouble(
         f"{name} cannot be written: {error.strerror}. The ledger is unchanged and nothing in it is lost; the "
@@ -91,11 +92,11 @@ def unwritten(name: object, error: OSError) -> FileTrouble:
     )
 
 
-def _write(file: BinaryIO, piece: bytes) -> None:
+def _write(file: BinaryIO, name: Path, piece: bytes) -> None:
     try:
         file.write(piece)
     except OSError as error:
-        raise unwritten(file.name, error) from error
+        raise unwritten(name, error) from error
 
 
 def _read(file: BinaryIO) -> bytes:

@@ -14,7 +14,7 @@ from typing import Final
 
 from crdt.block import Block, parse
 from crdt.certificate import AuthorCertificate
-from crdt.courier import CourierReader, CourierWriter, lacks_room
+from crdt.courier import OF_NO_USE, CourierReader, CourierWriter, lacks_room
 from crdt.documents import SignedDocument
 from crdt.errors import InputRefused, NotPermitted, RefusalCode
 from crdt.facts import ReplicaId
@@ -35,8 +35,6 @@ MAX_TOLD = 20  # refusals, and gaps, told one by one; the rest are counted
 
 
 EVIDENCE: Final = frozenset({RefusalCode.FORK_DETECTED, RefusalCode.REVOKED})
-# Why a file cannot be read, whatever copy of it: what is in it is not for this hub.
-OF_NO_USE: Final = frozenset({RefusalCode.FOREIGN_FLEET, RefusalCode.UNSUPPORTED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from crdt.store.database import Database
 from edge import tech
 from edge.control import Controls, bind, control_app
 from edge.courier import Export
+from edge.courier_words import tell_import
 from edge.identity import new_keys
 from edge.terminal import Terminal
 from tests.edge.authority import Fleet
@@ -126,6 +127,24 @@ async def test_a_ledger_goes_by_stick_and_again_changes_nothing(
     assert parts_in(tmp_path) == [], "nothing half-done is left"
 
 
+async def test_a_person_sees_how_far_a_file_is(
+    two: list[Door],
+    sockets: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Issue 3: courier files "with progress"."""
+    await asyncio.to_thread(two[0].ride, CARD)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    stick = tmp_path / "stick.farebox"
+    for socket, command in zip(sockets, ("export", "import"), strict=True):
+        assert await farebox_tech(socket, command, stick) == 0
+        bar = capsys.readouterr().err
+        assert f"{command}ing [" in bar
+        assert "100 %" in bar
+
+
 async def test_the_list_of_revocations_goes_with_what_was_written_again(
     two: list[Door], sockets: list[Path], fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +207,7 @@ async def test_a_file_that_was_cut_short_is_good_as_far_as_it_goes(
     answer = said(capsys)
     assert answer["new"] == 1
     assert "cut short" in answer["unusable"]
+    assert "Copy the file once more and import it again: nothing counts twice\n" in tell_import(answer)
     assert answer["missing"] == [{"replica": author.replica.hex(), "first": 3, "last": 4}]
     assert await farebox_tech(sockets[1], "import", stick) == 0
     assert said(capsys)["new"] == 1
@@ -471,6 +491,7 @@ async def test_another_fleets_file_is_refused_at_its_beginning(
     assert await farebox_tech(sockets[0], "import", foreign / "stick") == 1
     answer = said(capsys)
     assert "another fleet" in answer["unusable"]
+    assert "once more" not in tell_import(answer), "another copy is of the same fleet"
     assert (answer["new"], answer["refused"]) == (0, [])
 
 

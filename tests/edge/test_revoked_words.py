@@ -56,6 +56,7 @@ def test_the_status_of_an_old_copy_says_so(door: Door) -> None:
     door.ledger.suspend()
     told = tech.tell_status(status(door.terminal))
     assert "AN OLD COPY WAS PUT BACK" in told
+    assert "where the hub refuses it, what uplink says" in told, "it may have ended what the copy is of"
     assert "REVOKED" not in told
     assert "by an operator" not in told
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -21,6 +22,7 @@ from crdt.store.database import Database
 from hub import founding
 from hub.authority import Authority, new_secrets
 from hub.cli import main
+from hub.control_client import download
 from hub.errors import SetupError
 from hub.keyfile import create_key, read_key
 from hub.places import Places, default_places
@@ -434,7 +436,60 @@ def test_a_full_stick_is_a_sentence_that_says_what_it_means_and_what_to_do(
     assert f"{file} cannot be written: File too large." in told
     assert "ledger is unchanged and nothing in it is lost; the file was not complete and is removed" in told
     assert "run the command again" in told
-    assert not file.exists()
+    assert [one.name for one in tmp_path.iterdir() if "copy" in one.name] == []
+
+
+@pytest.mark.parametrize("command", [("backup",), ("ledger", "export")], ids=["backup", "export"])
+def test_a_file_has_its_name_when_all_of_it_is_there(
+    hub: HubProcess,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    """Whoever loses power half way has no half that looks like a whole; nor is what came meanwhile lost."""
+    run, file = Shell(hub, capsys), tmp_path / "copy"
+    (tmp_path / ".copy.part").write_bytes(b"of a command that was killed")
+    named: list[bool] = []
+
+    def looked_at(*asked: Any) -> int:
+        size = download(*asked)
+        named.append(file.exists())
+        if len(named) > 1:
+            file.write_bytes(b"another's")
+        return size
+
+    monkeypatch.setattr("hub.cli_files.download", looked_at)
+    hub.start()
+    try:
+        run(*command, str(file))
+        assert file.stat().st_size > 0
+        file.unlink()
+        assert "is there already and was not touched" in run.sentence(*command, str(file))
+    finally:
+        hub.stop(signal.SIGTERM)
+    assert named == [False, False]
+    assert file.read_bytes() == b"another's"
+    assert not (tmp_path / ".copy.part").exists()
+
+
+def test_commands_with_files_show_a_bar_to_a_person(
+    hub: HubProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 3: courier files "with progress"."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    file = str(tmp_path / "file")
+    hub.start()
+    try:
+        for command, shown in (
+            (("backup", str(tmp_path / "copy")), "\rCopying ["),
+            (("ledger", "export", file), "\rExporting "),
+            (("ledger", "import", file), "\rImporting ["),
+        ):
+            assert main([*command, "--settings", str(hub.settings)]) == 0
+            assert shown in capsys.readouterr().err
+    finally:
+        hub.stop(signal.SIGTERM)
 
 
 def test_a_large_file_that_the_hub_reads_no_further_gets_its_answer(

@@ -246,7 +246,7 @@ async def test_all_the_hub_holds_goes_into_a_file_that_proves_itself(depot: Depo
     await depot.ask("POST", "/topup", {"card": "04a1b2c3", "amount": "5", "request": "request-1"})
     await revoke(depot, "Bus 2", cut_off=1)
     place, file = depot.hub.settings.control_socket, io.BytesIO()
-    await asyncio.to_thread(download, place, "/ledger/export", file, lambda _done, _total: None)
+    await asyncio.to_thread(download, place, "/ledger/export", file, Path("copy"), lambda _done, _total: None)
     reader = CourierReader(one.fleet, one.key.replica)
     events = reader.receive_data(file.getvalue()) + reader.receive_eof()
     listed = await asyncio.wrap_future(depot.hub.ledger.document(REVOKED_DOCUMENT))
@@ -270,7 +270,9 @@ async def test_a_ledger_of_more_authors_than_a_file_has_room_for_is_told_at_once
     monkeypatch.setattr("crdt.courier.MAX_COURIER_AUTHORS", 1)
     place, file = depot.hub.settings.control_socket, io.BytesIO()
     with pytest.raises(RequestRefused, match="Nothing was exported.* of 2.*farebox-hub backup FILE"):
-        await asyncio.to_thread(download, place, "/ledger/export", file, lambda _done, _total: None)
+        await asyncio.to_thread(
+            download, place, "/ledger/export", file, Path("copy"), lambda _done, _total: None
+        )
     assert file.getvalue() == b""
 
 

@@ -52,7 +52,7 @@ async def up(settings: HubSettings) -> AsyncIterator[Depot]:
 async def back_up(depot: Depot, file: Path) -> None:
     with file.open("xb") as opened:
         place = depot.hub.settings.control_socket
-        await asyncio.to_thread(download, place, "/backup", opened, lambda _done, _total: None)
+        await asyncio.to_thread(download, place, "/backup", opened, file, lambda _done, _total: None)
 
 
 def put_back(settings: HubSettings, file: Path) -> None:

@@ -35,10 +35,10 @@ def _play_all(play: Callable[..., Played], program: str, arguments: argparse.Nam
     for one in _played(partial(play, digest=arguments.digest), arguments):
         done, steps = done + 1, steps + one.steps
         everything.update(one.digest.encode())
-        if one.failure:
-            _say(_story(one, program))
-            return 1
         now_s = time.monotonic()
+        if one.failure:
+            _say(f"{_story(one, program)}\n{done} seeds until then, {done / (now_s - began_s):.1f} seeds/s")
+            return 1
         if now_s - reported_s > REPORT_S and sys.stderr.isatty():
             reported_s = now_s
             sys.stderr.write(f"\r{done} of {arguments.seeds} seeds ")
