@@ -12,6 +12,7 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from crdt.facts import CardId, ReplicaId
 from crdt.protocol import PEER_SERVICE_TYPE
+from edge import peers
 from edge.addresses import HubAddress
 from edge.errors import PeersUnusable
 from edge.peer_announce import PeerRecord, own_record, peers_in
@@ -76,9 +77,12 @@ def online(one: Peering) -> bool:
     return bool(answering(one))
 
 
-async def test_a_tap_at_one_door_is_told_to_the_other_and_sealed_in_time(two: list[Door]) -> None:
+async def test_a_tap_at_one_door_is_told_to_the_other_and_sealed_in_time(
+    two: list[Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Same vehicle: told at once as open taps; after `seal_after_s` both hold it as a block and agree."""
     front, rear = two
+    monkeypatch.setattr(peers, "BEAT_S", NEVER_S)  # nothing but the tap itself has them talk again
     told = Pacing("bus 12", NEVER_S, NEVER_S)
     parts = [peering(door, told) for door in two]
     async with running(*parts):
