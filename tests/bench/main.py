@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import depot, merge, reconnect, settle, tap
+from tests.bench import depot, doors, merge, reconnect, settle, tap
 from tests.bench.table import Figure, rendered
 
-PARTS = ("tap", "merge", "reconnect", "settle", "depot")
+PARTS = ("tap", "doors", "merge", "reconnect", "settle", "depot")
 
 
 def main() -> int:
@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument(
         "--taps", type=int, default=3_000, help="taps and bare commits to compare (%(default)s)"
     )
+    parser.add_argument("--told", type=int, default=200, help="taps that another door hears of (%(default)s)")
     parser.add_argument("--merges", type=int, default=5, help="merges to compare (%(default)s)")
     parser.add_argument(
         "--replicas", type=int, default=merge.REPLICAS, help="whose deltas are merged (%(default)s)"
@@ -78,6 +79,7 @@ def _depot(wanted: argparse.Namespace) -> depot.Depot:
 
 _MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "tap": lambda directory, wanted: [tap.measure(directory, wanted.taps, _source())],
+    "doors": lambda directory, wanted: [doors.measure(directory, wanted.told)],
     "merge": lambda directory, wanted: merge.measure(
         directory, merge.prepared(_source(), replicas=wanted.replicas), wanted.merges
     ),
