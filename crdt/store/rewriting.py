@@ -46,7 +46,7 @@ class Copied(NamedTuple):
 
 
 class Repeated(NamedTuple):
-    """A ride of which not all are taken back by now that more than one author says, or more than those."""
+    """A ride that several authors say and that counts more than once by now, or too few times."""
 
     ride: Content
     due: int  # how many are to be taken back; below zero, how many to be reinstated

@@ -20,6 +20,7 @@ from crdt.store.sql import GIVEN, Bulk
 from crdt.store.statement import Statement
 
 AT_ONCE: Final = 250  # moments that a step looks at, and that a statement is about
+_LAST: Final = (1 << 62) - 1  # with both limits SQLite looks at these rows, and not at every card's
 OF_RIDES: Final = (int(Kind.FARE), *sorted(map(int, HUBS_OWN)))
 
 
@@ -41,7 +42,6 @@ def _moments(*those: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-_LAST: Final = (1 << 62) - 1  # with both limits SQLite looks at these rows alone, and not at every card's
 _CAME: Final = Statement(_moments(HISTORY.c.id.between(bindparam("first"), bindparam("last"))))
 _LEAVE: Final = Statement(
     _moments(

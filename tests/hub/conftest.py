@@ -18,12 +18,11 @@ from hub.events import EventBus
 from hub.recalling import Recall
 from hub.sealing import Sealer
 from hub.settings import HubSettings, load
+from tests.crdt.store.servers import Server
 from tests.hub.terminal import Terminal
 from tests.hub.tls import client_context
 
 PASSWORD = "correct horse"
-
-
 SETTINGS = """\
 state_directory = "state"
 store.key_file = "hub.key"
@@ -100,12 +99,20 @@ class Depot:
 
 @pytest.fixture
 def founded(
-    write_settings: Callable[[str], HubSettings], fleet_founded: Path, request: pytest.FixtureRequest
+    write_settings: Callable[[str], HubSettings],
+    fleet_founded: Path,
+    hub_server: Server | None,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Hub]:
     """A founded hub, its database open. More settings: `parametrize("founded", [toml], indirect=True)`."""
-    settings = write_settings(getattr(request, "param", ""))
-    shutil.copytree(fleet_founded / "state", settings.state_directory)
-    shutil.copy(fleet_founded / "hub.key", settings.key_file)
+    more = getattr(request, "param", "")
+    if hub_server is not None:
+        settings = write_settings(f'store.url = "{hub_server.fresh()}"\n{more}')
+        founding.found(settings, PASSWORD, {})
+    else:
+        settings = write_settings(more)
+        shutil.copytree(fleet_founded / "state", settings.state_directory)
+        shutil.copy(fleet_founded / "hub.key", settings.key_file)
     with (
         founding.opened(settings, {}) as (database, secrets),
         founding.open_ledger(settings, database, secrets) as (authority, ledger),

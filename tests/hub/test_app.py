@@ -43,6 +43,7 @@ async def test_what_changes_is_told_live(depot: Depot) -> None:
     await until(bus, Event(Topic.TERMINALS), depot.ask("POST", "/terminals/revoke", {"terminal": "Bus 1"}))
 
 
+@pytest.mark.in_file("the disk is the hub's own")
 async def test_a_hub_whose_database_failed_ends_with_a_sentence(
     founded: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from hub.remembered import Remembered
 from tests.hub.conftest import Depot
 
 
+@pytest.mark.in_file("with other processes beside it, a hub asks the database anew")
 def test_an_answer_is_kept_until_something_changes(founded: Hub) -> None:
     """The registry is asked on every request, and reads the disk only when it has changed."""
     answers: Remembered[str, int] = Remembered(founded.database)
@@ -30,6 +31,7 @@ def test_an_answer_that_was_read_before_a_change_is_not_kept_after_it(founded: H
     assert answers.get("serial") is None
 
 
+@pytest.mark.in_file("with other processes beside it, a hub asks the database anew")
 @pytest.mark.parametrize(("changed", "kept"), [(["other"], 1), (["serial"], None), (None, None)])
 def test_what_has_changed_of_one_answer_costs_no_other(
     changed: list[str] | None, kept: int | None, founded: Hub
@@ -45,6 +47,7 @@ def test_what_has_changed_of_one_answer_costs_no_other(
     assert answers.get("serial") == kept
 
 
+@pytest.mark.in_file("with other processes beside it, a hub asks the database anew")
 async def test_the_first_use_of_one_certificate_leaves_the_others_in_memory(
     depot: Depot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,6 +222,7 @@ async def test_pairing_again_brings_the_terminal_back_under_another_identity(dep
     assert found.key.replica != stolen.key.replica
 
 
+@pytest.mark.in_file("the writer is held")
 @pytest.mark.may_block("the writer is held until both have asked")
 async def test_a_terminal_that_is_revoked_again_while_its_chain_is_cut_loses_no_less(
     depot: Depot, monkeypatch: pytest.MonkeyPatch
@@ -240,6 +241,7 @@ async def test_a_terminal_that_is_revoked_again_while_its_chain_is_cut_loses_no_
     assert await balance(depot) == 750
 
 
+@pytest.mark.in_file("the writer is held")
 @pytest.mark.may_block("the writer is held until both have asked")
 async def test_a_terminal_paired_anew_while_it_is_revoked_is_the_one_or_the_other(depot: Depot) -> None:
     """Invariant 10: its new identity is not on the list of those that ended while the registry lets it in."""

@@ -12,6 +12,7 @@ import pytest
 from tests.crdt.store.servers import SERVERS, Server
 from tests.crdt.store.stores import KINDS
 
+_STORE = "--store"
 _RUNNING = pytest.StashKey[dict[str, Server]]()
 
 
@@ -29,12 +30,35 @@ def server(request: pytest.FixtureRequest, pytestconfig: pytest.Config, _running
 
     The databases of one test are not those of another.
     """
-    if request.param == "file":
+    return _of_kind(request.param, pytestconfig, _running)
+
+
+@pytest.fixture(scope="session")
+def hub_server(pytestconfig: pytest.Config, _running: ExitStack) -> Server | None:
+    """Where all hubs of a run keep their ledgers: what `--store` names, and a file (None) without."""
+    return _of_kind(pytestconfig.getoption(_STORE), pytestconfig, _running)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`tests/run tests/hub --store mariadb`."""
+    parser.addoption(_STORE, choices=KINDS, default="file", help="where hubs that tests start keep ledgers")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is of a file is not asked of a server."""
+    if config.getoption(_STORE) != "file":
+        left_out = [item for item in items if item.get_closest_marker("in_file")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _of_kind(kind: str, config: pytest.Config, running: ExitStack) -> Server | None:
+    if kind == "file":
         return None
-    servers = pytestconfig.stash[_RUNNING]
-    if request.param not in servers:
-        servers[request.param] = _running.enter_context(SERVERS[request.param].running())
-    return servers[request.param]
+    servers = config.stash[_RUNNING]
+    if kind not in servers:
+        servers[kind] = running.enter_context(SERVERS[kind].running())
+    return servers[kind]
 
 
 @pytest.hookimpl(wrapper=True)
