@@ -41,7 +41,8 @@ class GivingWay:
         self._contested: dict[ReplicaId, UplinkError] = {}
         self._offered: dict[ReplicaId, Head] = {}
         self._ended: dict[ReplicaId, int] = {}  # by the hub's word, after these numbers
-        self.doubts_list = False  # the one held: the hub goes by another one, maybe of the same number
+        self.doubts_list = False  # the one held, until the hub is asked for its own: see `finds_another_list`
+        self._has_doubted = False  # in this run
         self._kept: set[ReplicaId] = set()  # for the next identity to compare with
         self._overtaken = 0
         self.conceded: set[ReplicaId] = set()
@@ -107,11 +108,13 @@ class GivingWay:
     async def finds_another_list(self) -> bool:
         """Whether the hub has turned out just now to go by another list of revocations than the one held.
 
-        It has brought none, so its own has the same number: it was put back, and does not know it.
+        It has brought none, so its own has the same number: it was put back, and does not know it. Once in a
+        run, for it may be a lie.
         """
-        if self.doubts_list:
+        if self._has_doubted:
             return False
-        self.doubts_list = not all([await self._is_cut_off(*ended) for ended in self._ended.items()])
+        self._has_doubted = not all([await self._is_cut_off(*ended) for ended in self._ended.items()])
+        self.doubts_list = self._has_doubted
         return self.doubts_list
 
     async def check(self, page: Page) -> bool:

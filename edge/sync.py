@@ -142,6 +142,7 @@ class Sync:
         mine = await run.use(run.ledger.frontier)
         documents = await run.use(run.learning.documents)
         if self._forks.doubts_list:
+            self._forks.doubts_list = False
             documents[REVOKED_DOCUMENT] = 0  # a hub gives no list of the number that is named
         status = await asyncio.to_thread(self.describe)
         series, base, after = run.ledger.settled()

@@ -6,11 +6,9 @@ block, so importing again does no harm, nor does a file that was cut short, and 
 
 import http.client
 import json
-import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +19,7 @@ from crdt.facts import FleetId, ReplicaId
 from crdt.frames import BlockFrame, Hello
 from crdt.frontier import Frontier, joined
 from crdt.session import Event, Refused
+from crdt.store.new_file import new_file, refuse_taken
 from edge.errors import ControlError
 from edge.local import DELTAS_HEADER, UNSEALED_HEADER, Json, ask, exchange, give
 from edge.progress import Progress
@@ -75,15 +74,19 @@ def export_file(path: Path, options: Namespace) -> Json:
     """Write a courier file; `unsealed` taps are not in it. Raises ControlError with a sentence; then no new
     file is there. One that is there already stays as it is."""
     status = _paired(path)
-    _not_there(options.file)
+    with _writing(options.file):
+        refuse_taken(options.file)
     body = json.dumps({"after": _after(options.since, status)}).encode()
     tally = Tally(status)
-    with exchange(path, "POST", "/export", body) as response, _new_file(options.file) as file:
+    with (
+        exchange(path, "POST", "/export", body) as response,
+        _writing(options.file),
+        new_file(options.file) as file,
+    ):
         with Progress("exporting", int(response.headers[DELTAS_HEADER]), "entries") as progress:
             for chunk in _chunks(response):
                 tally.take(chunk)
-                with _writing(options.file):
-                    _write(file, chunk)
+                file.write(chunk)
                 progress.at(tally.deltas)
         tally.end()
         unsealed = int(response.headers[UNSEALED_HEADER])
@@ -150,54 +153,13 @@ def _sent(file: BinaryIO, path: Path, size: int, progress: Progress) -> Iterator
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[FileIO]:
-    """A file that appears as `path`, on the disk for good, when the block ends well; else not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with _writing(path):
-        part.unlink(missing_ok=True)
-        # Unbuffered, so that closing it has nothing left to write. For its owner: who rode where is in it.
-        file = FileIO(part, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
-    try:
-        with file:
-            yield file
-            with _writing(path):
-                os.fsync(file.fileno())
-        _not_there(path)
-        with _writing(path):
-            part.replace(path)
-            _sync_directory(path.absolute().parent)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-
-
-def _not_there(path: Path) -> None:
-    """Another bus's export may have the name."""
-    with _writing(path):
-        there = path.exists()
-    if there:
-        raise ControlError(f"{path} is there already and was not touched. Name another.")
-
-
-def _write(file: FileIO, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileExistsError as error:
+        raise ControlError(f"{path} is there already and was not touched. Name another.") from error
+    except BlockingIOError as error:
+        raise ControlError(f"Another command is writing {path}. Wait for it, or name another.") from error
     except OSError as error:
         raise ControlError(
             f"{path} cannot be written ({error.strerror or error}); nothing of it is there. Is the stick"

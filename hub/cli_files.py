@@ -2,11 +2,11 @@
 
 import argparse
 import os
-from contextlib import suppress
-from io import BufferedWriter, FileIO
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from crdt.store.new_file import new_file
 from hub import settings
 from hub.cli_text import Bar, say, size_text
 from hub.control_client import download, unwritten, upload
@@ -82,35 +82,29 @@ def _tell(done: dict[str, Any]) -> None:
 
 
 def _save(options: argparse.Namespace, target: str, what: str) -> int:
-    """Write the hub's answer to the file that was named; its size. The file is there when all of it is on the
-    disk, and not before: whatever breaks off, half a backup would look like one."""
+    """Write the hub's answer to the file that was named; its size."""
     place = settings.load(options.settings).control_socket
     bar = Bar(what)
-    part = _begun(options.file)
     try:
-        with BufferedWriter(part) as file:
-            size = download(place, target, file, options.file, bar.show)
-            file.flush()
-            os.fsync(file.fileno())
-        _appear(Path(part.name), options.file)
-    except BaseException as error:
-        _remove(Path(part.name))
-        if isinstance(error, OSError):
-            raise unwritten(options.file, error) from error
-        raise
+        with ExitStack() as unfinished:
+            file = _begun(options.file, unfinished)
+            return download(place, target, file, options.file, bar.show)
+    except FileExistsError as error:
+        raise _taken(options.file) from error
+    except OSError as error:
+        raise unwritten(options.file, error) from error
     finally:
         bar.end()
-    return size
 
 
-def _begun(name: Path) -> FileIO:
-    """An empty file beside `name`, where nothing is yet."""
+def _begun(name: Path, unfinished: ExitStack) -> BinaryIO:
+    """A file that appears as `name` when the stack ends well."""
     try:
-        _not_there(name)
-        part = name.with_name(f".{name.name}.part")
-        part.unlink(missing_ok=True)  # of a command that was killed
-        # For its owner alone: who rode where is in it.
-        return FileIO(part, "xb", opener=lambda path, flags: os.open(path, flags, 0o600))
+        return unfinished.enter_context(new_file(name))
+    except FileExistsError:
+        raise
+    except BlockingIOError as error:
+        raise FileTrouble(f"Another command is writing {name}. Wait for it, or name another.") from error
     except OSError as error:
         raise FileTrouble(
             f"{name} cannot be made: {error.strerror}. Nothing was written. Look whether its "
@@ -118,28 +112,5 @@ def _begun(name: Path) -> FileIO:
         ) from error
 
 
-def _not_there(name: Path) -> None:
-    if name.exists():
-        raise FileTrouble(f"{name} is there already and was not touched. Name another.")
-
-
-def _appear(part: Path, name: Path) -> None:
-    """Give the finished file its name, for good. Another command may have made one meanwhile."""
-    _not_there(name)
-    part.replace(name)
-    with suppress(OSError):  # what is mounted over a network may know no such thing; the file itself is there
-        directory = os.open(name.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
-def _remove(unfinished: Path) -> None:
-    try:
-        unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileTrouble(
-            f"{unfinished} is not complete and cannot be removed: {error.strerror}. Delete it yourself, and "
-            "run the command again. The ledger is unchanged and nothing in it is lost."
-        ) from error
+def _taken(name: Path) -> FileTrouble:
+    return FileTrouble(f"{name} is there already and was not touched. Name another.")

@@ -42,6 +42,8 @@ from crdt.store.rounds import FACTS_AT_ONCE, Left, Rounds, some_of
 
 _log = logging.getLogger(__name__)
 
+_MOST_REPEATS: Final = 4 * FACTS_AT_ONCE  # and nobody waits long for the writer
+
 _WITHHELD: Final = (
     "The hub's certificate does not let it write %d of the facts that are due for what it has adopted, or for"
     " rides that are there twice: those count twice, or not at all, until it has a certificate that does."
@@ -59,6 +61,7 @@ class Adoption:
     behind: bool = False  # the history is: it has come nearer, and nothing was looked at
     rides: Part | None = None  # at which of them it has looked; None: at none in this step
     repeats: bool = False  # whether more of them are noted
+    repeats_next: int = FACTS_AT_ONCE  # for how many of them the next step writes
 
     @property
     def more(self) -> bool:
@@ -149,6 +152,7 @@ class Adopter:
         """What `compare` did is durable."""
         if not compared.behind:
             self._rounds.settle(compared.left)
+            self._repeats_at_once = compared.repeats_next
         if compared.rides is not None:
             self._coincidences.settle(compared.rides)
 
@@ -234,7 +238,6 @@ class Adopter:
         permitted = self._permitted(connection, due)
         written = self._book_all(connection, permitted, NOMINAL_BLOCK_DELTAS)
         more = len(due) == self._repeats_at_once
-        self._repeats_at_once = 2 * self._repeats_at_once if more else FACTS_AT_ONCE
         if not more:
             withheld = {Moment(fact.card, fact.at_ms) for fact in due} if len(permitted) < len(due) else set()
             said_again.done(connection, [one for one in moments if one not in withheld])
@@ -248,6 +251,7 @@ class Adopter:
             head=written[-1].head if written else done.head,
             changes=changes,
             repeats=bool(permitted or not due) and (more or len(moments) == said_again.AT_ONCE),
+            repeats_next=min(2 * self._repeats_at_once, _MOST_REPEATS) if more else FACTS_AT_ONCE,
         )
 
     def _permitted(self, connection: Connection, due: Sequence[Delta]) -> Sequence[Delta]:

@@ -84,7 +84,9 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
     for content, fact in {Content.of(fact): fact for fact in facts}.items():
         if own and _takes_back(fact):
             continue  # what another block says, and it is reckoned with that
-        missing = max(0, times[content] - held.theirs[content])
+        theirs = held.theirs[content]
+        # A reader takes no two rides of one moment: what counts of a terminal is the one, see `reckon_ride`.
+        missing = 0 if theirs and content.kind is Kind.FARE else max(0, times[content] - theirs)
         traces, copies = held.traces(content), held.copies(content)
         least = 1 if traces and not held.theirs[content] else 0
         wanted = max(least, min(copies, missing))

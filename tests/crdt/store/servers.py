@@ -279,7 +279,14 @@ class MariaDB(Server):
         install = needs_program("mariadb-install-db", "run the ledger on MariaDB")
         data = self.directory / "data"
         subprocess.run(
-            [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"],
+            # One that starts removes all temporary tables in it: in /tmp also those of others, which crash.
+            [
+                install,
+                "--no-defaults",
+                f"--datadir={data}",
+                f"--tmpdir={self.directory}",
+                "--auth-root-authentication-method=normal",
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -299,7 +306,6 @@ class MariaDB(Server):
             f"--datadir={self.directory / 'data'}",
             f"--socket={self.directory / 'socket'}",
             f"--pid-file={self.directory / 'pid'}",
-            # One that starts removes all temporary tables in it: in /tmp also those of others, which crash.
             f"--tmpdir={self.directory}",
             f"--init-file={self.directory / 'users.sql'}",
             "--bind-address=127.0.0.1",
