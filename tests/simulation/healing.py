@@ -88,6 +88,7 @@ def _is_behind(world: World, bus: Bus) -> bool:
 def _decide(world: World) -> bool:
     """An operator adopts what nobody has written again; whether the hub has written anything."""
     hub, before = world.hub, world.oracle.hub
+    hub.renew_key()  # until it is started again, one that was found put back writes nothing that is due
     hub.chores()  # look for what was written again
     undecided = hub.evidence.undecided(hub.revocations.replaced)
     if undecided:
