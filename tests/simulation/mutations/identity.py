@@ -8,6 +8,7 @@ from edge import comparing
 from hub import revoking as hub_revoking
 from tests.simulation.actions import HUB, STORAGE
 from tests.simulation.mutations.planting import Change, mutation
+from tests.simulation.mutations.second_guards import NOTED_MOMENTS
 
 MUTATIONS: Final = (
     mutation(
@@ -116,6 +117,7 @@ MUTATIONS: Final = (
         kin.Kin.concerned,
         "_NOBODY.union(*(self.identities(replica) for replica in came))",
         "_NOBODY",
+        NOTED_MOMENTS,
         theme=STORAGE,
         first=402,
     ),
@@ -125,6 +127,7 @@ MUTATIONS: Final = (
         rewriting.held,
         "count[content] += times",
         "count[content] += times * (author in kin.hubs)",
+        NOTED_MOMENTS,
         theme=STORAGE,
         first=18,
     ),

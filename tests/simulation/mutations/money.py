@@ -6,6 +6,7 @@ from crdt.store import adopting, balances, coincidences, held, memory, overdrawn
 from edge import decide
 from tests.simulation.actions import HUB, OWING
 from tests.simulation.mutations.planting import mutation
+from tests.simulation.mutations.second_guards import NOTED_MOMENTS
 
 MUTATIONS: Final = (
     mutation(
@@ -69,6 +70,7 @@ MUTATIONS: Final = (
         coincidences.Coincidences.part,
         "return Part([Moment(*one) for one in met], Seen(end, None))",
         "return Part([], Seen(end, None))",
+        NOTED_MOMENTS,
         theme=HUB,
         first=84,
     ),
