@@ -90,7 +90,7 @@ def _save(options: argparse.Namespace, target: str, what: str) -> int:
             file = _begun(options.file, unfinished)
             return download(place, target, file, options.file, bar.show)
     except FileExistsError as error:
-        raise _taken(options.file) from error
+        raise FileTrouble(f"{options.file} is there already and was not touched. Name another.") from error
     except OSError as error:
         raise unwritten(options.file, error) from error
     finally:
@@ -101,7 +101,7 @@ def _begun(name: Path, unfinished: ExitStack) -> BinaryIO:
     """A file that appears as `name` when the stack ends well."""
     try:
         return unfinished.enter_context(new_file(name))
-    except FileExistsError:
+    except FileExistsError:  # as when the name is taken while it is written
         raise
     except BlockingIOError as error:
         raise FileTrouble(f"Another command is writing {name}. Wait for it, or name another.") from error
@@ -110,7 +110,3 @@ def _begun(name: Path, unfinished: ExitStack) -> BinaryIO:
             f"{name} cannot be made: {error.strerror}. Nothing was written. Look whether its "
             "directory is there, is not write-protected, and you may write there."
         ) from error
-
-
-def _taken(name: Path) -> FileTrouble:
-    return FileTrouble(f"{name} is there already and was not touched. Name another.")

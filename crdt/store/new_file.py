@@ -36,7 +36,7 @@ def new_file(name: Path) -> Iterator[NewFile]:
             os.fsync(file.fileno())
             refuse_taken(name)
             part.replace(name)
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves nothing
             with suppress(OSError):  # of a stick that was pulled
                 part.unlink(missing_ok=True)
             raise
@@ -60,7 +60,7 @@ def _begun(part: Path) -> NewFile:
         raise _busy(part) from error
     try:
         _claim(file.fileno(), part)
-    except BaseException:
+    except BaseException:  # whatever it was: nobody else has it to close
         file.close()
         raise
     return file

@@ -88,7 +88,7 @@ def reckon(facts: Sequence[Delta], held: Held, *, own: bool) -> Reckoning:
         # A reader takes no two rides of one moment: what counts of a terminal is the one, see `reckon_ride`.
         missing = 0 if theirs and content.kind is Kind.FARE else max(0, times[content] - theirs)
         traces, copies = held.traces(content), held.copies(content)
-        least = 1 if traces and not held.theirs[content] else 0
+        least = 1 if traces and not theirs else 0
         wanted = max(least, min(copies, missing))
         if content.may_be_taken_back:
             due += _towards(fact, wanted - copies)

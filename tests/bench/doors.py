@@ -41,7 +41,8 @@ async def _told_ms(front: Door, rear: Door, taps: int) -> list[float]:
             await asyncio.to_thread(front.ride, card)
             began_s = time.perf_counter()
             parts[0].tapped()
-            while not (await asyncio.to_thread(rear.ledger.view, card)).known:  # noqa: ASYNC110 - nobody says so
+            # A ledger tells nobody what it has come to believe, so it is looked at.
+            while not (await asyncio.to_thread(rear.ledger.view, card)).known:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(LOOK_S)
             took_ms.append((time.perf_counter() - began_s) * 1_000)
     return took_ms
