@@ -80,8 +80,10 @@ class Peering:
         self.peers.tapped()
 
     def status(self) -> list[dict[str, Any]]:
-        """How it stands with each peer, for the technician."""
-        now_s = asyncio.get_running_loop().time()
+        """How it stands with each peer, for the technician: not with the terminal's own former identities,
+        which are announced for a while yet, unless one answers elsewhere."""
+        now_s, presence = asyncio.get_running_loop().time(), self.presences.now
+        former = frozenset() if presence is None else presence.former
         return [
             {
                 "replica": status.record.replica.hex(),
@@ -94,6 +96,7 @@ class Peering:
                 "trouble": status.trouble,
             }
             for status in self.peers.status()
+            if status.online or status.replica not in former
         ]
 
     async def run(self) -> None:

@@ -3,6 +3,8 @@
 import ssl
 from dataclasses import dataclass
 
+from crdt.facts import ReplicaId
+from crdt.frontier import MAX_FRONTIER
 from crdt.store.terminal import TerminalLedger
 from edge.acquaintances import Acquaintances
 from edge.identity import Identity
@@ -19,6 +21,8 @@ class Presence:
     acquaintances: Acquaintances
     asking: ssl.SSLContext
     answering: ssl.SSLContext
+    former: frozenset[ReplicaId]
+    """Identities of this storage before this one."""
 
     @classmethod
     def of(cls, enrolment: Enrolment) -> "Presence":
@@ -30,6 +34,7 @@ class Presence:
             Acquaintances(enrolment.ledger),
             client_context(identity),
             peer_server_context(identity),
+            frozenset(enrolment.ledger.former(MAX_FRONTIER)),
         )
 
 

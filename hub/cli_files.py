@@ -28,8 +28,8 @@ def export(options: argparse.Namespace) -> None:
 
 
 def import_(options: argparse.Namespace) -> None:
-    """Blocks out of the courier file that was named. FileTrouble when it is damaged."""
-    _tell(_imported(options))
+    """Blocks out of the courier file that was named. FileTrouble when not all of it could be taken."""
+    _tell(_imported(options), options.file)
 
 
 def _imported(options: argparse.Namespace) -> dict[str, Any]:
@@ -49,14 +49,13 @@ def _imported(options: argparse.Namespace) -> dict[str, Any]:
         bar.end()
 
 
-def _tell(done: dict[str, Any]) -> None:
-    """What an import did; FileTrouble when the file is damaged, after what was taken from it was said."""
+def _tell(done: dict[str, Any], file: Path) -> None:
+    """What an import did; FileTrouble when the file is damaged or something of it was refused, at the end."""
     say(
         f"{done['blocks']:,} new blocks with {done['entries']:,} entries; {done['known']:,} were here before."
     )
     if done["refused"]:
-        were = "1 was" if done["refused"] == 1 else f"{done['refused']:,} were"
-        say(f"{were} refused, and no balance has changed for it:")
+        say(f"{_were_refused(done)}, and no balance has changed for it:")
         for sentence in done["refusals"]:
             say(f"  {sentence}")
     if done["evidence"]:
@@ -79,6 +78,14 @@ def _tell(done: dict[str, Any]) -> None:
         )
         sentence = f"{done['trouble'][:1].upper()}{done['trouble'][1:]}."
         raise FileTrouble(sentence + again * done["damaged"])
+    if done["refused"]:
+        raise FileTrouble(
+            f"Of {file} {_were_refused(done)}; why is said above. What else is in it is in the ledger."
+        )
+
+
+def _were_refused(done: dict[str, Any]) -> str:
+    return "1 was refused" if done["refused"] == 1 else f"{done['refused']:,} were refused"
 
 
 def _save(options: argparse.Namespace, target: str, what: str) -> int:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from crdt.errors import StoreFailed
 from crdt.store.connection import connect, dispose, driver_connection
+from crdt.store.directory import sync_directory
 from crdt.store.driver import choose_driver
 
 
@@ -66,14 +67,12 @@ def _change(driver: ModuleType, copy: Path, key: bytes, mark: Callable[[Connecti
 
 
 def _make_durable(copy: Path) -> None:
-    for place in (copy, copy.parent):
-        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        except OSError as err:
-            raise StoreFailed(f"The backup {copy} is not safe on its disk: {err.strerror}.") from err
-        finally:
-            os.close(descriptor)
+    try:
+        with copy.open("rb") as file:
+            os.fsync(file.fileno())
+        sync_directory(copy.parent)
+    except OSError as err:
+        raise StoreFailed(f"The backup {copy} is not safe on its disk: {err.strerror}.") from err
 
 
 def _unfinished(copy: Path, err: Exception) -> StoreFailed:

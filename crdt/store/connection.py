@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from crdt.errors import MisuseError, StoreFailed, WrongKey
+from crdt.store.directory import sync_directory
 
 KEY_BYTES: Final = 32
 BUSY_TIMEOUT_MS: Final = 5_000  # only a foreign tool on the same file can make us wait at all
@@ -155,12 +156,8 @@ def _open(driver: ModuleType, path: Path, key: bytes, query_only: bool, layout: 
 def _touch(path: Path) -> None:
     """Make the file readable by its owner only, and its directory entry durable."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        sync_directory(path.parent)
     except OSError as err:
         reason = err.strerror
         raise StoreFailed(f"The ledger {path} cannot be opened: {reason}. Check the directory.") from err

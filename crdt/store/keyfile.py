@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from crdt.errors import KeyUnusable
+from crdt.store.directory import sync_directory
 
 CREDENTIAL: Final = "farebox-ledger-key"
 KEY_BYTES: Final = 32
@@ -65,7 +66,7 @@ def create_key(file: Path, entropy: Callable[[int], bytes] = os.urandom) -> None
         finally:
             draft.unlink()
         for changed in (directory, *(each.parent for each in made)):
-            _sync_directory(changed)
+            sync_directory(changed)
 
 
 @contextlib.contextmanager
@@ -106,11 +107,3 @@ def _draft(file: Path, key: bytes) -> Path:
         out.flush()
         os.fsync(out.fileno())
     return Path(name)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

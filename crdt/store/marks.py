@@ -29,6 +29,7 @@ from crdt.errors import StoreFailed
 from crdt.facts import ReplicaId
 from crdt.frontier import Frontier, Head
 from crdt.store.blocks import NO_HEAD
+from crdt.store.directory import sync_directory
 
 NONCE_BYTES: Final = 16
 
@@ -169,11 +170,7 @@ def _replace(path: Path, data: bytes) -> None:
     """Put `data` in the file's place, so that a power cut leaves the old or the new content."""
     try:
         _write_and_rename(path, data)
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(path.parent)
     except OSError as err:
         raise StoreFailed(_unusable(path, err)) from err
 

@@ -9,6 +9,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from crdt.store.directory import sync_directory
+
 
 class NewFile(FileIO):
     """Unbuffered, so that closing it has nothing left to write."""
@@ -40,7 +42,8 @@ def new_file(name: Path) -> Iterator[NewFile]:
             with suppress(OSError):  # of a stick that was pulled
                 part.unlink(missing_ok=True)
             raise
-        _keep_name(name.absolute().parent)
+        with suppress(OSError):  # what is mounted over a network may know no such thing; the file is there
+            sync_directory(name.absolute().parent)
 
 
 def refuse_taken(name: Path) -> None:
@@ -88,12 +91,3 @@ def _claim(descriptor: int, part: Path) -> None:
 
 def _busy(part: Path) -> BlockingIOError:
     return BlockingIOError(EAGAIN, os.strerror(EAGAIN), part)
-
-
-def _keep_name(directory: Path) -> None:
-    with suppress(OSError):  # what is mounted over a network may know no such thing; the file itself is there
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -125,6 +125,19 @@ async def test_a_door_that_becomes_another_replica_is_found_again(two: list[Door
         await until(lambda: front.replica in answering(parts[1]))
 
 
+async def test_a_terminals_own_former_identity_is_no_peer_for_the_technician(
+    two: list[Door], fleet: Fleet
+) -> None:
+    """Its record is heard for a while yet, as that of anybody who does not answer."""
+    front, rear = two
+    part = peering(front, Pacing("12", NEVER_S, NEVER_S))
+    former = front.replica
+    await asyncio.to_thread(front.terminal.enrol, fleet.enrol(terminal=front.identity.certificate.terminal))
+    await asyncio.to_thread(part.presences.refresh)
+    part.peers.heard([PeerRecord(one, "12", (HubAddress(LOOPBACK, 1),)) for one in (former, rear.replica)])
+    assert [one["replica"] for one in part.status()] == [rear.replica.hex()]
+
+
 async def test_a_port_that_is_taken_leaves_a_terminal_that_asks_and_is_not_announced(two: list[Door]) -> None:
     """Peers are extra: nothing else depends on them."""
     front, rear = two

@@ -206,10 +206,14 @@ async def test_evidence_that_has_no_room_is_not_called_kept(
     assert [(gap["first_seq"], gap["last_seq"]) for gap in done["missing"]] == [(3, 3)]
     assert (await depot.ask("GET", "/ledger/forks"))["blocks"] == []
     settings = str(tmp_path / "hub.toml")
-    assert await asyncio.to_thread(main, ["--settings", settings, "ledger", "import", str(file)]) == 0
-    said = capsys.readouterr().out
-    assert "are kept as evidence" not in said
-    assert "No room was left to keep 1 of them as evidence" in said
+    assert await asyncio.to_thread(main, ["--settings", settings, "ledger", "import", str(file)]) == 1
+    said = capsys.readouterr()
+    assert "are kept as evidence" not in said.out
+    assert "No room was left to keep 1 of them as evidence" in said.out
+    assert (
+        said.err
+        == f"farebox-hub: Of {file} 1 was refused; why is said above. What else is in it is in the ledger.\n"
+    )
 
 
 async def test_what_a_file_claims_of_very_many_authors_is_counted(depot: Depot) -> None:

@@ -80,7 +80,7 @@ def test_what_several_branches_share_is_booked_once(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("said_first", [True, False])
 def test_what_the_terminal_has_written_again_is_not_adopted(fleet: Fleet, said_first: bool) -> None:
-    """Whether it says so before it brings what it has written, or after: the hub may have found it by then."""
+    """Whether it says so before it brings what it has written, or after, when the hub may have found it."""
     hub, now = fleet.hub, renewed(ONE)
     branch = ONE.blocks(COMMON + THEIRS, [])
     give(hub, *ONE.blocks(COMMON + MINE, []))

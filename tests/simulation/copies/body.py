@@ -96,7 +96,9 @@ class Body:
         """What it is among its peers."""
         if self._presence is None or self._presence.ledger is not self.ledger:
             no_tls = cast(Any, None)
-            self._presence = Presence(self.identity, self.ledger, Acquaintances(self.ledger), no_tls, no_tls)
+            self._presence = Presence(
+                self.identity, self.ledger, Acquaintances(self.ledger), no_tls, no_tls, frozenset()
+            )
         return self._presence
 
     @property
