@@ -12,7 +12,7 @@ from crdt.store.blocks import NO_HEAD
 from edge.comparing import take_up
 from edge.delivery import at_a_time, confirmed
 from edge.errors import AnswerRefused, HubRefused, Superseded
-from edge.giving_way import Renew
+from edge.next_identity import Renew
 from edge.run import Exchange, Run
 
 

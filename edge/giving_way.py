@@ -5,29 +5,26 @@ lacks, and if its present identity is concerned takes a new one, all in the run 
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from crdt.block import parse
 from crdt.certificate import AuthorCertificate
 from crdt.errors import InputRefused, RefusalCode
-from crdt.facts import MAX_SEQ, ReplicaId
+from crdt.facts import ReplicaId
 from crdt.frames import CertificateFrame, DocumentFrame
 from crdt.frontier import Frontier, Head
 from crdt.settlement import Page
 from crdt.store.blocks import NO_HEAD
 from edge.canonical import canonical_chain
-from edge.comparing import take_up
 from edge.delivery import is_cut_off, is_for_later, is_fork
-from edge.errors import AnswerRefused, HubRefused, LedgerBehind, Superseded, UplinkError
+from edge.ended import Ended
+from edge.errors import AnswerRefused, HubRefused, LedgerBehind, UplinkError
 from edge.exchange import Answer
-from edge.run import Exchange, Run
+from edge.next_identity import NextIdentity
+from edge.run import Run
 
 MAX_OVERTAKEN = 8
 """Questions in one run that may be put again because more was sealed meanwhile."""
-
-Renew = Callable[[Sequence[bytes]], Awaitable[Exchange]]
-"""Have the hub promise a new identity, telling it the hashes of blocks whose facts were written again; the
-way to the hub as that. Raises UplinkError."""
 
 log = logging.getLogger(__name__)
 
@@ -35,42 +32,26 @@ log = logging.getLogger(__name__)
 class GivingWay:
     """What one run finds out about chains of this terminal that are not the hub's."""
 
-    def __init__(self, run: Run, renew: Renew | None) -> None:
+    def __init__(self, run: Run, next_identity: NextIdentity, ended: Ended) -> None:
         self._run = run
-        self._renew = renew
+        self._next = next_identity
+        self._ended = ended
         self._contested: dict[ReplicaId, UplinkError] = {}
         self._offered: dict[ReplicaId, Head] = {}
-        self._ended: dict[ReplicaId, int] = {}  # by the hub's word, after these numbers
-        self.doubts_list = False  # the one held, until the hub is asked for its own: see `finds_another_list`
-        self._has_doubted = False  # in this run
-        self._kept: set[ReplicaId] = set()  # for the next identity to compare with
         self._overtaken = 0
         self.conceded: set[ReplicaId] = set()
-        self.renewed = False
-        self._refused = False  # a new identity, in this run
-        self._waits = False  # to ask for one until the hub takes more, which is another run
+        """Those of which the hub's chain was asked for, and taken where it was to be had."""
 
     @property
     def contested(self) -> set[ReplicaId]:
         """Chains that `heal` has to look at before more is sent or installed."""
         return set(self._contested)
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the terminal was replaced, by the list held now, and the hub was not asked for the next
-        identity in this run so far, but may be."""
-        return self._run.ledger.was_replaced and not (self.renewed or self._refused or self._waits)
-
-    @property
-    def is_for_the_next(self) -> bool:
-        """Whether another identity installs settlements: the one that writes again what the hub lacks."""
-        return self._run.ledger.was_replaced or bool(self._kept)
-
     async def refused(self, replica: ReplicaId, after: Head, error: UplinkError) -> None:
         """The hub did not take blocks after its head: one of ours may have to give way, others are a note."""
         if is_cut_off(error):  # the list that says so comes in this run, and says what counts of them here
             self._run.skipped.add(replica)
-            self._ended[replica] = after.seq
+            self._ended.note(replica, after.seq)
             return
         own = is_fork(error) and replica not in self.conceded and replica in await self._run.own_replicas()
         if own:
@@ -90,7 +71,7 @@ class GivingWay:
         await self._hear_of_former(contested, answer)
         for replica, error in contested.items():
             level = theirs.get(replica, NO_HEAD) == mine.get(replica, NO_HEAD)
-            if replica not in run.skipped | self._kept and not level:
+            if not (level or replica in run.skipped or self._next.compares(replica)):
                 changed = await self._settled(replica, theirs.get(replica, NO_HEAD), error) or changed
         if answer.refusals and not run.ledger.suspended:
             await run.use(run.ledger.suspend)
@@ -98,24 +79,11 @@ class GivingWay:
             return changed
         replica = run.identity.replica
         if replica in self._ended or replica in (await run.use(run.ledger.revocations)).cut_offs:
-            return await self._renewed()
+            return await self._next.take()
         # What continues the hub's chain goes up first: with the renewal the chain ends there.
-        self._waits = replica in run.skipped
-        if self._waits or mine.get(replica, NO_HEAD).seq > theirs.get(replica, NO_HEAD).seq:
+        if self._next.postpone() or mine.get(replica, NO_HEAD).seq > theirs.get(replica, NO_HEAD).seq:
             return False
-        return await self._renewed()
-
-    async def finds_another_list(self) -> bool:
-        """Whether the hub has turned out just now to go by another list of revocations than the one held.
-
-        It has brought none, so its own has the same number: it was put back, and does not know it. Once in a
-        run, for it may be a lie.
-        """
-        if self._has_doubted:
-            return False
-        self._has_doubted = not all([await self._is_cut_off(*ended) for ended in self._ended.items()])
-        self.doubts_list = self._has_doubted
-        return self.doubts_list
+        return await self._next.take()
 
     async def check(self, page: Page) -> bool:
         """Whether a final page may be installed: no chain of this terminal that it contradicts may stay."""
@@ -185,7 +153,7 @@ class GivingWay:
             if isinstance(message, CertificateFrame | DocumentFrame):
                 await self._run.hear(message)
 
-    async def _keep(self, replica: ReplicaId, blocks: Sequence[bytes]) -> bool:
+    async def _leave(self, replica: ReplicaId, blocks: Sequence[bytes]) -> bool:
         """Seal nothing more, and leave it to the next identity to give way to the hub's chain of a former one
         that was replaced: where that lacks something held here, others may have written it again by now."""
         run = self._run
@@ -198,15 +166,8 @@ class GivingWay:
         if any(head.hash in (block.hash, block.header.previous) for block in theirs):
             return False
         await run.use(run.ledger.suspend)
-        self._kept.add(replica)
+        self._next.leave(replica)
         return True
-
-    async def _is_cut_off(self, replica: ReplicaId, seq: int) -> bool:
-        """Whether by the list held, too, no block of this chain counts that follows this number."""
-        run = self._run
-        cut_off = (await run.use(run.ledger.revocations)).cut_offs.get(replica, MAX_SEQ)
-        following = await run.use(run.ledger.blocks_after, seq, 1, replica)
-        return all(parse(raw).last_seq > cut_off for raw in following[:1])
 
     def _continues(self, replica: ReplicaId, head: Head) -> bool:
         blocks = self._run.ledger.blocks_after(head.seq, 1, replica)
@@ -220,7 +181,7 @@ class GivingWay:
                 chain = await canonical_chain(lambda wanted: run.say({}, wanted), replica, after_seq)
                 if not chain.blocks:
                     continue
-                if await self._keep(replica, chain.blocks):
+                if await self._leave(replica, chain.blocks):
                     return False
                 count = await run.use(self._take, replica, chain.blocks, chain.certificates)
             except AnswerRefused as error:
@@ -240,31 +201,6 @@ class GivingWay:
         except InputRefused as error:
             raise AnswerRefused(error.code, str(error)) from error
 
-    async def _renewed(self) -> bool:
-        """Go on as a new identity; False when there is none to be had now.
-
-        Raises UplinkError when the hub has promised one and does not show what it has of this one: as this
-        one nothing may be said any more.
-        """
-        run, before = self._run, self._run.identity.replica
-        if self._refused:
-            return False
-        try:
-            if self._renew is None or self.renewed:
-                raise _needs_identity()  # noqa: TRY301 - as when the hub gives none
-            exchange = await self._renew(await run.use(run.ledger.reissued))
-        except UplinkError as error:
-            self._refused = True
-            run.give_up(before, error)
-            return False
-        promised = run.terminal.promised
-        if promised is None:
-            raise Superseded("The terminal was paired anew meanwhile.")
-        run.become(await take_up(run.terminal, promised, exchange), exchange)
-        self.renewed = True
-        self._kept.clear()
-        return True
-
     def _error(self, replica: ReplicaId, head: Head, mine: Frontier) -> LedgerBehind:
         current = replica == self._run.identity.replica
         author = "this terminal" if current else f"its earlier identity {replica.hex()}"
@@ -274,10 +210,3 @@ class GivingWay:
             f"The hub holds taps of {author} up to {head.seq}; the terminal's own ledger ends at {own_seq} or"
             f" differs: an old copy of the storage was restored. {advice}"
         )
-
-
-def _needs_identity() -> LedgerBehind:
-    return LedgerBehind(
-        "An old copy of the storage was restored. Taps are taken and kept; they can be sent once the terminal"
-        " has a new identity. Pair the terminal again."
-    )

@@ -12,6 +12,7 @@ from crdt.settlement import Page
 from edge.errors import UplinkError
 from edge.exchange import Answer
 from edge.giving_way import GivingWay
+from edge.next_identity import NextIdentity
 from edge.run import Run
 from edge.safekeeping import Safekeeping
 
@@ -22,18 +23,21 @@ PAGES_AT_A_TIME: Final = 16
 class Settling:
     """Installs what the hub settles, for one sync run."""
 
-    def __init__(self, run: Run, forks: GivingWay, safekeeping: Safekeeping) -> None:
+    def __init__(
+        self, run: Run, forks: GivingWay, next_identity: NextIdentity, safekeeping: Safekeeping
+    ) -> None:
         self._run = run
         self._forks = forks
+        self._next = next_identity
         self._safekeeping = safekeeping
 
     async def take(self, page: Page) -> bool:
         """Install a verified page and those that follow it; True when the last one is, or is not to be had.
         Raises UplinkError, StoreError."""
-        if page.restarts and not self._forks.is_for_the_next:
+        if page.restarts and not self._next.installs:
             await self._say_what_it_replaces(page.signer)
         left = PAGES_AT_A_TIME
-        while not (page.final or self._forks.is_for_the_next):
+        while not (page.final or self._next.installs):
             left -= 1
             if not (left and self._run.may_go_on):
                 return await self._install(page)
@@ -41,7 +45,7 @@ class Settling:
             if following is None:
                 return False
             page = following
-        if self._forks.is_for_the_next:
+        if self._next.installs:
             return True
         return await self._forks.check(page) and await self._install(page)
 

@@ -21,10 +21,12 @@ from crdt.store.blocks import NO_HEAD
 from crdt.terminal_status import Status
 from edge.comparing import take_up
 from edge.delivery import Delivery, is_unknown
+from edge.ended import Ended
 from edge.errors import AnswerRefused, HubBusy, HubRefused, HubTooSlow
 from edge.exchange import Answer, refusal_in
 from edge.forgotten import take_up_another
-from edge.giving_way import GivingWay, Renew
+from edge.giving_way import GivingWay
+from edge.next_identity import NextIdentity, Renew
 from edge.promised import Promised
 from edge.proving import Proving
 from edge.pushing import Pushing
@@ -73,11 +75,13 @@ class Sync:
 
     def __post_init__(self) -> None:
         self._run = Run(self.terminal, self.enrolment, self.exchange, self.delivery, retry=self.retry)
-        self._forks = GivingWay(self._run, self.renew)
+        self._next = NextIdentity(self._run, self.renew)
+        self._ended = Ended(self._run)
+        self._forks = GivingWay(self._run, self._next, self._ended)
         self._pushing = Pushing(self._run, self._forks)
         self._safekeeping = Safekeeping(self._run)
         self._reminding = Reminding(self._run, retry=self.retry)
-        self._settling = Settling(self._run, self._forks, self._safekeeping)
+        self._settling = Settling(self._run, self._forks, self._next, self._safekeeping)
         self._proving = Proving(self._run, retry=self.retry)
         self._met = self.delivery.agreed  # who asked last, and its head at the hub then
 
@@ -96,7 +100,7 @@ class Sync:
             self.delivery.agreed = self._met  # what waits goes up with the next question
             raise
         self.outcome.blocks = self._pushing.blocks
-        self.outcome.conceded, self.outcome.renewed = len(self._forks.conceded), self._forks.renewed
+        self.outcome.conceded, self.outcome.renewed = len(self._forks.conceded), self._next.taken
         if self._run.refusal is not None:
             raise self._run.refusal
         return self.outcome
@@ -110,7 +114,7 @@ class Sync:
                 continue
             pushed = await self._pushing.push(answer.hello.frontier)
             settled = await self._take(answer.messages)
-            if self._forks.is_due or await self._forks.finds_another_list():
+            if self._next.is_due or await self._ended.contradicts_list():
                 continue
             await self._give_document()
             if settled and not pushed and not self._forks.contested:
@@ -141,8 +145,7 @@ class Sync:
         ahead = await self._pushing.ahead()
         mine = await run.use(run.ledger.frontier)
         documents = await run.use(run.learning.documents)
-        if self._forks.doubts_list:
-            self._forks.doubts_list = False
+        if self._ended.wants_list():
             documents[REVOKED_DOCUMENT] = 0  # a hub gives no list of the number that is named
         status = await asyncio.to_thread(self.describe)
         series, base, after = run.ledger.settled()
