@@ -153,8 +153,8 @@ def test_what_was_written_after_the_cut_off_leaves_the_balances_and_terminals_he
     stop = hub.on_commit(heard.append)
     assert put(hub, 1, {STRANGER.key.replica: 3})
     stop()
-    # The first: it may have compared since. And on a server database, what the hub reads by cursor may tell of
-    # the merge before a second time.
+    # The first: it may have compared since. And on a server database, what the hub reads by cursor may tell
+    # of the merge before a second time.
     change = next(change for change in heard if change.suspects)
     assert list(change.cards) == [card(1)]
     assert list(change.replicas) == list(change.suspects) == [STRANGER.key.replica]
