@@ -16,7 +16,7 @@ from crdt.certificate import AuthorCertificate, Role
 from crdt.errors import MisuseError
 from crdt.facts import ReplicaId
 from crdt.fleet import FleetSettings
-from crdt.store.completeness import Behind, Complete, Completeness, Missing, Open
+from crdt.store.completeness import AuthorsDay, Behind, Complete, Missing, Open
 from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
 from crdt.store.hub import HubLedger
 from hub.authornames import author_name
@@ -103,17 +103,12 @@ class Daybook:
         authors = self._ledger.authors()
         rows = []
         for name, replicas in writers(authors, await self._registry.identities()):
-            found = await asyncio.wrap_future(self._ledger.completeness(replicas, report.day))
-            row = _row(name, found, report, replicas)
-            # One without a tap belongs here until it has said that it had none.
-            if row.restated_taps or row.closed_taps or row.taps or row.state != "complete":
-                rows.append(row)
+            found = await asyncio.wrap_future(self._ledger.day_of(replicas, report.day))
+            rows.append(_row(name, found, report, replicas))
         hubs = [replica for replica, author in authors.items() if author.role is Role.HUB]
-        booked = _sum(report.restated, hubs)
-        counted = await asyncio.wrap_future(self._ledger.figures(hubs, report.day))
-        if counted is None or counted.taps or booked.taps or _sum(report.figures, hubs).taps:
-            found = Behind() if counted is None else Complete(counted.taps)
-            rows.append(_row(HUB_NAME, found, report, hubs))
+        figures = (await asyncio.wrap_future(self._ledger.day_of(hubs, report.day))).figures
+        booked = AuthorsDay(Behind() if figures is None else Complete(figures.taps), figures)
+        rows.append(_row(HUB_NAME, booked, report, hubs))
         now_ms = self._now_ms()
         return DayPage(
             _date(report.day).isoformat(),
@@ -122,7 +117,7 @@ class Daybook:
             report.day.end_ms,
             report.day.end_ms <= now_ms,
             report.closed_ms,
-            rows,
+            [row for row in rows if _belongs(row)],
             _adjustments(report, authors),
         )
 
@@ -181,8 +176,11 @@ def _date(day: Day) -> date:
     return date.fromordinal(day.number)
 
 
-def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[ReplicaId]) -> TerminalDay:
-    closed, restated = _sum(report.figures, replicas), _sum(report.restated, replicas)
+def _row(name: str, counted: AuthorsDay, report: DayReport, replicas: Sequence[ReplicaId]) -> TerminalDay:
+    found, figures = counted
+    # The history, which the report is made of, may lack taps that are said to be here.
+    restated = _sum(report.restated, replicas) if figures is None else figures
+    closed = restated if report.closed_ms is None else _sum(report.figures, replicas)
     gaps: Sequence[GapRow] = ()
     contested = last_heard_ms = 0
     silent: Sequence[SilentRow] = ()
@@ -209,6 +207,11 @@ def _row(name: str, found: Completeness, report: DayReport, replicas: Sequence[R
         restated_fares_minor=restated.fares_minor,
         silent=silent,
     )
+
+
+def _belongs(row: TerminalDay) -> bool:
+    """One without a tap belongs to a day until it has said that it had none."""
+    return row.state != "complete" or any((row.taps, row.closed_taps, row.restated_taps))
 
 
 def _sum(figures: Mapping[ReplicaId, Figures], replicas: Sequence[ReplicaId]) -> Figures:

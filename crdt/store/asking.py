@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import reduce
 
 from sqlalchemy import Connection
 
@@ -20,8 +19,8 @@ from crdt.settlement import CardRow, Page, seal_page
 from crdt.signing import SigningKey
 from crdt.store import balances, blocks, cutting, days, flags, overdrawn, paging, papers, projection
 from crdt.store.authors import Authors
-from crdt.store.completeness import Completeness, completeness, figures_of
-from crdt.store.days import NO_FIGURES, Day, DayReport, Figures
+from crdt.store.completeness import AuthorsDay, day_of
+from crdt.store.days import Day, DayReport
 from crdt.store.editions import Editions, Installed, PagePull
 from crdt.store.flags import Flag
 from crdt.store.futures import done
@@ -189,20 +188,11 @@ class LedgerReader:
 
     # ---- Days ----
 
-    def completeness(self, replicas: Sequence[ReplicaId], day: Day) -> Future[Completeness]:
-        """Whether all taps of a day are here, of a bus that had these identities, in their order."""
+    def day_of(self, replicas: Sequence[ReplicaId], day: Day) -> Future[AuthorsDay]:
+        """What is here of a day, and whether it is all, of a bus with these identities, in their order."""
 
-        def work(connection: Connection) -> Completeness:
-            return completeness(connection, replicas, day, papers.revocations(connection), self._now_ms())
-
-        return self._database.read(work)
-
-    def figures(self, replicas: Sequence[ReplicaId], day: Day) -> Future[Figures | None]:
-        """What these authors took in on a day, by all that is here; None while that is being counted."""
-
-        def work(connection: Connection) -> Figures | None:
-            found = figures_of(connection, replicas, day)
-            return None if found is None else reduce(Figures.plus, found.values(), NO_FIGURES)
+        def work(connection: Connection) -> AuthorsDay:
+            return day_of(connection, replicas, day, papers.revocations(connection), self._now_ms())
 
         return self._database.read(work)
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import reduce
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, Integer, bindparam, func, or_, select
 
@@ -101,6 +102,13 @@ class Behind:
 Completeness = Complete | Missing | Open | Behind
 
 
+class AuthorsDay(NamedTuple):
+    """A day of a bus, in one reading: what its taps took in is of as many of them as are said to be here."""
+
+    completeness: Completeness
+    figures: Figures | None  # of all that is here, in the history or not yet; None: Behind
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is known of one author and a day."""
@@ -155,15 +163,15 @@ def judge(day: Day, authors: Sequence[Known], now_ms: int) -> Complete | Missing
     return _open(taps, unheard, authors) if unheard else Complete(taps)
 
 
-def completeness(
+def day_of(
     connection: Connection, replicas: Sequence[ReplicaId], day: Day, revocations: Revocations, now_ms: int
-) -> Completeness:
-    """Whether all facts of these authors on that day are here. `now_ms`: by the hub's clock."""
+) -> AuthorsDay:
+    """What is here of these authors on that day, and whether it is all. `now_ms`: by the hub's clock."""
+    figures = _figures_of(connection, replicas, day)
+    if figures is None:
+        return AuthorsDay(Behind(), None)
     heads = heads_of(connection, replicas)
     expected = expectations.read(connection, replicas)
-    figures = figures_of(connection, replicas, day)
-    if figures is None:
-        return Behind()
     authors = []
     for replica in replicas:
         one, held_seq = expected.get(replica, NOTHING_EXPECTED), heads.get(replica, NO_HEAD).seq
@@ -182,10 +190,10 @@ def completeness(
             _contested(connection, replica, replaced=replica in revocations.replaced),
         )
         authors.append(known)
-    return judge(day, authors, now_ms)
+    return AuthorsDay(judge(day, authors, now_ms), reduce(Figures.plus, figures.values(), NO_FIGURES))
 
 
-def figures_of(
+def _figures_of(
     connection: Connection, replicas: Sequence[ReplicaId], day: Day
 ) -> dict[ReplicaId, Figures] | None:
     """What the record has of these authors on a day; None while much of it is still to be counted, or not to

@@ -99,7 +99,7 @@ def again(tmp_path: Path, fleet: Fleet, settings: Settings) -> Iterator[Front]:
 
 
 async def found(hub: TestHub, *replicas: ReplicaId) -> Completeness:
-    return await asyncio.wrap_future(hub.ledger.completeness(replicas, DAY))
+    return (await asyncio.wrap_future(hub.ledger.day_of(replicas, DAY))).completeness
 
 
 async def test_paired_anew_with_its_storage_the_day_becomes_complete(hub: TestHub, front: Front) -> None:

@@ -281,7 +281,7 @@ async def test_a_terminals_mere_word_makes_nobody_elses_day_incomplete(depot: De
         named = {other.key.replica: Head(seq, bytes(range(32)))}
         await hostile.exchange(SAID, frontier=named)
         await hostile.exchange(Heads(named))
-        assert await asyncio.wrap_future(ledger.completeness(whose, day)) == Complete(1)
+        assert (await asyncio.wrap_future(ledger.day_of(whose, day))).completeness == Complete(1)
         assert bool(await unproven(depot)) is (seq == 40)
         assert await asyncio.wrap_future(ledger.give_up(other.key.replica)) is (seq == 40)
     third = await depot.pair("Bus 3")

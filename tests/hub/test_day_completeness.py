@@ -288,7 +288,7 @@ async def test_a_hub_looks_at_its_clock_by_itself(depot: Depot) -> None:
     today = Day(START_MS, START_MS + 1000 * 24 * HOUR_MS, 1)
 
     async def heard_ms() -> int:
-        found = await asyncio.wrap_future(ledger.completeness([replica], today))
+        found = (await asyncio.wrap_future(ledger.day_of([replica], today))).completeness
         assert isinstance(found, Open)
         return found.last_heard_ms
 

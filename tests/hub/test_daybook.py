@@ -1,5 +1,6 @@
 """Days of service over the real hub: complete or what is missing, closed once, restated by adjustments."""
 
+import asyncio
 from datetime import UTC, date, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from hub.day_page import GapRow, TerminalDay
 from hub.daybook import Daybook, day_at, limits, span
 from hub.daywords import completeness
 from hub.errors import RequestRefused
+from tests.crdt.store.behind import forget_history
 from tests.hub.conftest import Depot
 from tests.hub.terminal import CARD, Terminal
 
@@ -62,6 +64,29 @@ async def test_a_day_is_complete_once_the_terminal_has_said_all_it_has(depot: De
     assert completeness(row) == "taps 1–3 complete"
     other = (await daybook(depot, END_MS).report("2026-11-19")).terminals
     assert other == []  # no taps, and it has said so
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_taps_are_not_said_to_be_complete_with_other_fares_than_theirs(
+    depot: Depot, closed: bool
+) -> None:
+    """Issue: "proof of completeness". The history, which fares are usually added up from, may lag."""
+    bus = await depot.pair("Bus 1")
+    await bus.push(ride(bus, START_MS, START_MS + 1))
+    book = daybook(depot, END_MS)
+    if closed:
+        await book.close(str(DAY))
+        await bus.push(ride(bus, START_MS + 2))
+    await say_all(bus)
+    await depot.projected()
+    page = await book.report(str(DAY))
+    ledger = depot.hub.ledger
+    await asyncio.wrap_future(ledger._database.write(forget_history))
+    assert await asyncio.wrap_future(ledger.lag()) == len(bus.chain)
+    assert (await book.report(str(DAY))).terminals == page.terminals
+    (row,) = page.terminals
+    assert (row.state, row.taps, row.restated_fares_minor) == ("complete", 2 + closed, -250 * (2 + closed))
+    assert row.closed_taps == 2
 
 
 async def test_a_days_missing_taps_are_named(depot: Depot) -> None:

@@ -155,8 +155,8 @@ async def test_what_a_revoked_terminal_made_up_is_waited_for_no_longer(depot: De
     assert await depot.ask("GET", "/ledger/waiting") == []
     start_ms = NOON_MS - NOON_MS % QUARTER_MS
     day = Day(start_ms, start_ms + QUARTER_MS, 1)
-    found = depot.hub.ledger.completeness([good.key.replica], day)
-    assert await asyncio.wrap_future(found) == Complete(1)
+    found = depot.hub.ledger.day_of([good.key.replica], day)
+    assert (await asyncio.wrap_future(found)).completeness == Complete(1)
 
 
 async def test_every_identity_of_the_terminal_is_revoked(depot: Depot) -> None:

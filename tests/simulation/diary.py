@@ -62,12 +62,12 @@ def check_all_complete(world: World) -> None:
             sure = not bus.storage.was_put_back and renewed.isdisjoint(bus.replicas)
             for one in terminals:
                 if sure and bus.replica in one.replicas:
-                    found = world.hub.ledger.completeness(one.replicas, day).result()
+                    found = world.hub.ledger.day_of(one.replicas, day).result().completeness
                     expect(isinstance(found, Complete), f"the day of {bus.name} is not complete: {found}")
 
 
 def _check_complete(world: World, bus: Bus, replicas: list[ReplicaId], day: Day) -> None:
-    found = world.hub.ledger.completeness(replicas, day).result()
+    found = world.hub.ledger.day_of(replicas, day).result().completeness
     if isinstance(found, Behind):
         return  # it says nothing; once all is quiet every day has to be complete
     oracle = world.oracle

@@ -16,13 +16,14 @@ from crdt.signing import SigningKey
 from crdt.store.blocks import NO_HEAD
 from crdt.store.completeness import (
     MANY_BLOCKS,
+    AuthorsDay,
     Behind,
     Complete,
     Gap,
     Known,
     Missing,
     Open,
-    figures_of,
+    day_of,
     judge,
 )
 from crdt.store.connection import driver_connection
@@ -44,19 +45,19 @@ def expect(hub: HubLedger, block: Block, at_ms: int, by: world.Terminal | None =
 def test_a_day_is_open_until_the_terminal_speaks_after_its_end_and_complete_then(fleet: Fleet) -> None:
     hub, one = fleet.hub, [ONE.key.replica]
     blocks = ONE.blocks(taps(1, 2, 3), [2])
-    assert hub.completeness(one, DAY).result() == Open(0, 0)
+    assert hub.day_of(one, DAY).result().completeness == Open(0, 0)
     hub.merge([block.raw for block in blocks]).result()
     expect(hub, blocks[1], DAY.start_ms + 4 * HOUR_MS)
-    assert hub.completeness(one, DAY).result() == Open(3, DAY.start_ms + 4 * HOUR_MS)
+    assert hub.day_of(one, DAY).result().completeness == Open(3, DAY.start_ms + 4 * HOUR_MS)
     expect(hub, blocks[1], DAY.end_ms)
-    assert hub.completeness(one, DAY).result() == Complete(3)
-    assert hub.completeness(one, NEXT).result() == Open(0, DAY.end_ms)
+    assert hub.day_of(one, DAY).result().completeness == Complete(3)
+    assert hub.day_of(one, NEXT).result().completeness == Open(0, DAY.end_ms)
 
 
 def test_a_fact_of_a_later_day_proves_the_day_before(fleet: Fleet) -> None:
     """Chains have no gaps: what lies before something held is held."""
     merge(fleet.hub, ONE.blocks(taps(1, 2, 23.9, 25), [3]))
-    assert fleet.hub.completeness([ONE.key.replica], DAY).result() == Complete(3)
+    assert fleet.hub.day_of([ONE.key.replica], DAY).result().completeness == Complete(3)
 
 
 @pytest.mark.parametrize("once_ahead", [False, True])
@@ -75,9 +76,9 @@ def test_what_was_here_before_the_day_ended_proves_nothing_however_it_is_dated(
     clock[0] = DAY.start_ms + 20 * HOUR_MS
     merge(hub, others[1:])
     clock[0] = DAY.end_ms + 24 * HOUR_MS
-    assert hub.completeness([ONE.key.replica], DAY).result() == Open(2, 0)
+    assert hub.day_of([ONE.key.replica], DAY).result().completeness == Open(2, 0)
     merge(hub, blocks[1:])
-    assert hub.completeness([ONE.key.replica], DAY).result() == Complete(2), "it was not here before"
+    assert hub.day_of([ONE.key.replica], DAY).result().completeness == Complete(2), "it was not here before"
 
 
 def test_a_word_noted_by_a_clock_that_was_ahead_proves_no_day_once_that_is_set_right(fleet: Fleet) -> None:
@@ -93,7 +94,7 @@ def test_a_word_noted_by_a_clock_that_was_ahead_proves_no_day_once_that_is_set_r
     merge(hub, others[:1])
     clock[0] = DAY.end_ms + 12 * HOUR_MS
     merge(hub, others[1:])
-    assert isinstance(hub.completeness([ONE.key.replica], DAY).result(), Open)
+    assert isinstance(hub.day_of([ONE.key.replica], DAY).result().completeness, Open)
 
 
 def test_a_clock_that_is_set_right_while_nobody_comes_takes_its_words_back(fleet: Fleet) -> None:
@@ -109,7 +110,7 @@ def test_a_clock_that_is_set_right_while_nobody_comes_takes_its_words_back(fleet
     clock[0] = DAY.end_ms - HOUR_MS
     hub.see_time().result()
     clock[0] = DAY.end_ms + 12 * HOUR_MS
-    assert hub.completeness([ONE.key.replica], DAY).result() == Open(1, DAY.end_ms - HOUR_MS)
+    assert hub.day_of([ONE.key.replica], DAY).result().completeness == Open(1, DAY.end_ms - HOUR_MS)
 
 
 def test_what_came_before_the_clock_was_set_right_proves_no_day(fleet: Fleet) -> None:
@@ -124,7 +125,7 @@ def test_what_came_before_the_clock_was_set_right_proves_no_day(fleet: Fleet) ->
         clock[0] = DAY.start_ms + hour * HOUR_MS
         merge(hub, [one])
     clock[0] = DAY.end_ms + 12 * HOUR_MS
-    assert hub.completeness([ONE.key.replica], DAY).result() == Open(1, 0)
+    assert hub.day_of([ONE.key.replica], DAY).result().completeness == Open(1, 0)
 
 
 def test_missing_facts_are_named(fleet: Fleet) -> None:
@@ -134,16 +135,16 @@ def test_missing_facts_are_named(fleet: Fleet) -> None:
     merge(hub, blocks[:1])
     expect(hub, blocks[1], DAY.start_ms + 5 * HOUR_MS, by=None)
     gap = Gap(ONE.key.replica, 1, 3, 4)
-    assert hub.completeness(one, DAY).result() == Missing(1, (gap,), 0)
+    assert hub.day_of(one, DAY).result().completeness == Missing(1, (gap,), 0)
     expect(hub, blocks[2], DAY.end_ms + HOUR_MS)
     gap = Gap(ONE.key.replica, 1, 3, 5)
-    assert hub.completeness(one, DAY).result() == Missing(1, (gap,), 0)
+    assert hub.day_of(one, DAY).result().completeness == Missing(1, (gap,), 0)
     merge(hub, blocks[1:3])
-    assert hub.completeness(one, DAY).result() == Complete(4)
+    assert hub.day_of(one, DAY).result().completeness == Complete(4)
     expect(hub, blocks[3], DAY.end_ms + 3 * HOUR_MS)
-    assert hub.completeness(one, DAY).result() == Missing(4, (Gap(ONE.key.replica, 4, 6, 6),), 0)
+    assert hub.day_of(one, DAY).result().completeness == Missing(4, (Gap(ONE.key.replica, 4, 6, 6),), 0)
     merge(hub, blocks[3:])
-    assert hub.completeness(one, DAY).result() == Complete(4)
+    assert hub.day_of(one, DAY).result().completeness == Complete(4)
 
 
 def test_what_was_missing_before_the_day_began_is_not_of_the_day(fleet: Fleet) -> None:
@@ -151,7 +152,7 @@ def test_what_was_missing_before_the_day_began_is_not_of_the_day(fleet: Fleet) -
     blocks = ONE.blocks(taps(1, 2, 3), [2])
     merge(fleet.hub, blocks[:1])
     expect(fleet.hub, blocks[1], NEXT.start_ms - HOUR_MS)
-    assert fleet.hub.completeness([ONE.key.replica], NEXT).result() == Open(0, NEXT.start_ms - HOUR_MS)
+    assert fleet.hub.day_of([ONE.key.replica], NEXT).result().completeness == Open(0, NEXT.start_ms - HOUR_MS)
 
 
 def paired_anew(hub: HubLedger) -> world.Terminal:
@@ -184,12 +185,12 @@ def test_a_bus_day_spans_the_identities_of_a_terminal(fleet: Fleet) -> None:
     merge(hub, before + later)
     shown = {ONE.key.replica: before[0].head}
     say_all(hub, again, DAY.start_ms + 15 * HOUR_MS, shown)
-    assert hub.completeness(both, DAY).result() == Open(4, DAY.start_ms + 15 * HOUR_MS)
+    assert hub.day_of(both, DAY).result().completeness == Open(4, DAY.start_ms + 15 * HOUR_MS)
     assert hub.silent().result() == []
     say_all(hub, again, DAY.end_ms)
-    assert hub.completeness(both, DAY).result() == Complete(4)
+    assert hub.day_of(both, DAY).result().completeness == Complete(4)
     say_all(hub, again, NEXT.end_ms)
-    assert hub.completeness(both, NEXT).result() == Complete(0), "it has ended for good"
+    assert hub.day_of(both, NEXT).result().completeness == Complete(0), "it has ended for good"
 
 
 def test_another_storage_says_nothing_of_what_the_lost_one_wrote_last(fleet: Fleet) -> None:
@@ -202,12 +203,12 @@ def test_another_storage_says_nothing_of_what_the_lost_one_wrote_last(fleet: Fle
     say_all(hub, ONE, heard_ms)
     say_all(hub, again, DAY.end_ms)
     unknown = Silent(ONE.key.replica, 3, heard_ms)
-    assert hub.completeness(both, DAY).result() == Open(2, heard_ms, (unknown,))
+    assert hub.day_of(both, DAY).result().completeness == Open(2, heard_ms, (unknown,))
     assert hub.silent().result() == [unknown]
     until_heard = replace(DAY, end_ms=heard_ms)
-    assert hub.completeness(both, until_heard).result() == Complete(2), "what it said itself"
+    assert hub.day_of(both, until_heard).result().completeness == Complete(2), "what it said itself"
     assert hub.give_up(ONE.key.replica).result()
-    assert hub.completeness(both, DAY).result() == Complete(2)
+    assert hub.day_of(both, DAY).result().completeness == Complete(2)
     assert hub.silent().result() == []
     assert not hub.give_up(ONE.key.replica).result()
 
@@ -268,12 +269,12 @@ def test_only_who_has_all_of_a_former_chain_that_is_known_ends_it(fleet: Fleet, 
     else:
         merge(hub, blocks)
     say_all(hub, again, DAY.end_ms, {ONE.key.replica: heads[shown]})
-    found = hub.completeness(both, DAY).result()
+    found = hub.day_of(both, DAY).result().completeness
     assert isinstance(found, Open)
     assert [one.replica for one in found.silent] == [ONE.key.replica]
     say_all(hub, again, DAY.end_ms + HOUR_MS, {ONE.key.replica: blocks[1].head})
     merge(hub, blocks[1:])
-    assert hub.completeness(both, DAY).result() == Complete(3)
+    assert hub.day_of(both, DAY).result().completeness == Complete(3)
 
 
 def test_an_identity_that_sealed_nothing_ends_too_and_only_with_its_storage(fleet: Fleet) -> None:
@@ -281,9 +282,9 @@ def test_an_identity_that_sealed_nothing_ends_too_and_only_with_its_storage(flee
     hub = fleet.hub
     again, both = paired_anew(hub), [ONE.key.replica, SigningKey(b"A" * 32).replica]
     say_all(hub, again, DAY.end_ms)
-    assert isinstance(hub.completeness(both, DAY).result(), Open)
+    assert isinstance(hub.day_of(both, DAY).result().completeness, Open)
     say_all(hub, again, DAY.end_ms + HOUR_MS, {ONE.key.replica: NO_HEAD})
-    assert hub.completeness(both, DAY).result() == Complete(0)
+    assert hub.day_of(both, DAY).result().completeness == Complete(0)
 
 
 def test_nobody_speaks_for_an_identity_whose_old_image_was_put_back(fleet: Fleet) -> None:
@@ -295,9 +296,9 @@ def test_nobody_speaks_for_an_identity_whose_old_image_was_put_back(fleet: Fleet
     revoke(hub, 1, NONE_REVOKED.with_replaced({ONE.key.replica: 3}))
     say_all(hub, again, DAY.end_ms, {ONE.key.replica: blocks[0].head})
     unknown = Silent(ONE.key.replica, 3, 0)
-    assert hub.completeness(both, DAY).result() == Open(2, 0, (unknown,))
+    assert hub.day_of(both, DAY).result().completeness == Open(2, 0, (unknown,))
     assert hub.give_up(ONE.key.replica).result()
-    assert hub.completeness(both, DAY).result() == Complete(2)
+    assert hub.day_of(both, DAY).result().completeness == Complete(2)
 
 
 def test_no_terminal_ends_an_identity_of_another(fleet: Fleet) -> None:
@@ -306,7 +307,7 @@ def test_no_terminal_ends_an_identity_of_another(fleet: Fleet) -> None:
     blocks = ONE.blocks(taps(1, 2), [])
     merge(hub, blocks)
     say_all(hub, OTHER, DAY.end_ms, {ONE.key.replica: blocks[0].head})
-    assert hub.completeness([ONE.key.replica], DAY).result() == Open(2, 0)
+    assert hub.day_of([ONE.key.replica], DAY).result().completeness == Open(2, 0)
 
 
 def test_one_that_was_given_up_and_speaks_again_goes_on(fleet: Fleet) -> None:
@@ -316,7 +317,7 @@ def test_one_that_was_given_up_and_speaks_again_goes_on(fleet: Fleet) -> None:
     say_all(hub, again, DAY.end_ms)
     assert hub.give_up(ONE.key.replica).result()
     say_all(hub, ONE, DAY.start_ms + HOUR_MS)
-    assert isinstance(hub.completeness(both, DAY).result(), Open)
+    assert isinstance(hub.day_of(both, DAY).result().completeness, Open)
 
 
 def test_a_revoked_author_that_is_here_up_to_its_cut_off_keeps_no_day_open(fleet: Fleet) -> None:
@@ -325,12 +326,12 @@ def test_a_revoked_author_that_is_here_up_to_its_cut_off_keeps_no_day_open(fleet
     blocks = ONE.blocks(taps(1, 2, 3), [2])
     merge(hub, blocks[:1])
     revoke(hub, 1, Revocations({ONE.key.replica: 2}))
-    assert hub.completeness(one, DAY).result() == Complete(1)
-    assert hub.completeness(one, NEXT).result() == Complete(0)
+    assert hub.day_of(one, DAY).result().completeness == Complete(1)
+    assert hub.day_of(one, NEXT).result().completeness == Complete(0)
     revoke(hub, 2, Revocations({ONE.key.replica: 4}))
-    assert hub.completeness(one, NEXT).result() == Open(0, 0), "the rest counts, and is not here"
+    assert hub.day_of(one, NEXT).result().completeness == Open(0, 0), "the rest counts, and is not here"
     merge(hub, blocks[1:])
-    assert hub.completeness(one, NEXT).result() == Complete(0)
+    assert hub.day_of(one, NEXT).result().completeness == Complete(0)
 
 
 def test_a_fork_leaves_a_day_contested_until_somebody_resolves_it(fleet: Fleet) -> None:
@@ -340,7 +341,7 @@ def test_a_fork_leaves_a_day_contested_until_somebody_resolves_it(fleet: Fleet) 
     rival = ONE.blocks(taps(1, 3), [])
     merge(hub, mine)
     hub.merge([rival[0].raw]).result()
-    assert hub.completeness([ONE.key.replica], DAY).result() == Missing(2, (), 3)
+    assert hub.day_of([ONE.key.replica], DAY).result().completeness == Missing(2, (), 3)
 
 
 def test_a_day_is_not_counted_from_the_blocks_of_a_history_that_is_far_behind(fleet: Fleet) -> None:
@@ -349,16 +350,15 @@ def test_a_day_is_not_counted_from_the_blocks_of_a_history_that_is_far_behind(fl
     rides = taps(*[1.0] * (MANY_BLOCKS + 1), 25)
     blocks = ONE.blocks(rides, [1] * len(rides))
     merge(hub, blocks)
-    assert hub.completeness(one, DAY).result() == Complete(MANY_BLOCKS + 1)
+    assert hub.day_of(one, DAY).result().completeness == Complete(MANY_BLOCKS + 1)
     fleet.hub_database.write_and_wait(forget_history)
-    assert hub.completeness(one, DAY).result() == Behind()
-    assert hub.figures(one, DAY).result() is None
+    assert hub.day_of(one, DAY).result() == AuthorsDay(Behind(), None)
     while hub.lag().result() > MANY_BLOCKS:
         fleet.hub_database.write_and_wait(lambda connection: project_some(connection, 9))
     assert hub.lag().result() > 0
-    assert hub.completeness(one, DAY).result() == Complete(MANY_BLOCKS + 1)
+    assert hub.day_of(one, DAY).result().completeness == Complete(MANY_BLOCKS + 1)
     fleet.hub_database.write_and_wait(lambda connection: catch_up(connection, 9))
-    assert hub.completeness(one, DAY).result() == Complete(MANY_BLOCKS + 1)
+    assert hub.day_of(one, DAY).result().completeness == Complete(MANY_BLOCKS + 1)
 
 
 def test_the_count_is_exact_while_the_history_lags(fleet: Fleet) -> None:
@@ -366,13 +366,17 @@ def test_the_count_is_exact_while_the_history_lags(fleet: Fleet) -> None:
     blocks = ONE.blocks(taps(*(hour / 10 for hour in range(1, 60)), 25), [3] * 20)
     merging = fleet.hub.merge([block.raw for block in blocks])
     merging.result()
-    counted = fleet.hub.completeness([ONE.key.replica], DAY)
-    assert counted.result() == Complete(59)
+    counted = fleet.hub.day_of([ONE.key.replica], DAY)
+    assert counted.result().completeness == Complete(59)
+    fleet.hub_database.write_and_wait(lambda connection: catch_up(connection, 9))
+    whole = fleet.hub.day_of([ONE.key.replica], DAY).result()
+    assert whole.figures is not None
+    assert (whole.completeness, whole.figures.fares_minor) == (Complete(59), 59 * -250)
     forgetting = fleet.hub_database.write(forget_history)
-    counted = fleet.hub.completeness([ONE.key.replica], DAY)
+    counted = fleet.hub.day_of([ONE.key.replica], DAY)
     forgetting.result()
-    assert counted.result() == Complete(59)
-    assert fleet.hub.completeness([ONE.key.replica], DAY).result() == Complete(59)
+    assert counted.result() == whole
+    assert fleet.hub.day_of([ONE.key.replica], DAY).result() == whole
 
 
 known = st.builds(
@@ -428,10 +432,10 @@ def effort(fleet: Fleet) -> int:
     def work(connection: Connection) -> None:
         driver: Any = driver_connection(connection)
         driver.set_progress_handler(lambda: taken.append(None), 1)
-        found = figures_of(connection, [ONE.key.replica], DAY)
+        found = day_of(connection, [ONE.key.replica], DAY, Revocations(), DAY.end_ms)
         driver.set_progress_handler(None, 1)
-        assert found is not None
-        assert found[ONE.key.replica].taps == 1
+        assert found.figures is not None
+        assert found.figures.taps == 1
 
     fleet.hub_database.read_and_wait(work)
     return len(taken)

@@ -18,7 +18,7 @@ from crdt.facts import Delta, Kind
 from crdt.ledger import Ledger
 from crdt.revocations import REVOKED_DOCUMENT, Revocations
 from crdt.store import cutting, papers
-from crdt.store.completeness import Behind
+from crdt.store.completeness import AuthorsDay, Behind
 from crdt.store.cutting import Cut, cut_some
 from crdt.store.days import QUARTER_MS, Day
 from crdt.store.hub import Change, HubLedger
@@ -258,12 +258,11 @@ def test_a_day_is_not_called_complete_while_it_goes_on_and_is_closed_only_after_
     give(hub, chain())
     listed(fleet, Revocations({ONE.key.replica: CUT_OFF}))
     next(steps(fleet))
-    assert hub.completeness([ONE.key.replica], DAY).result() == Behind()
-    assert hub.figures([ONE.key.replica], DAY).result() is None
+    assert hub.day_of([ONE.key.replica], DAY).result() == AuthorsDay(Behind(), None)
     report = hub.close_day(DAY, 9).result()
     assert report.figures[ONE.key.replica].facts == CUT_OFF
     assert report.adjustments == ()
-    figures = hub.figures([ONE.key.replica], DAY).result()
+    figures = hub.day_of([ONE.key.replica], DAY).result().figures
     assert figures is not None
     assert figures.facts == CUT_OFF
 

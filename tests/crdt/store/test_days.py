@@ -134,7 +134,7 @@ def test_a_revocation_restates_a_closed_day_too_and_back(fleet: Fleet) -> None:
     report = hub.report(DAY).result()
     assert report.figures == closed.figures
     assert report.restated == {one: Figures(2, 1, -250, 250)}
-    assert hub.completeness([one], DAY).result() == Complete(1)
+    assert hub.day_of([one], DAY).result().completeness == Complete(1)
     revoke(hub, 2, Revocations())
     caught_up(hub)
     assert hub.report(DAY).result().restated == closed.figures
