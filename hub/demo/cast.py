@@ -58,6 +58,14 @@ PASSBACK_S: Final = 3
 """Short, so that a visitor meets the rule once and is not held up by it."""
 
 
+def new_uid(drawn: bytes) -> str:
+    """The `uid` of one more card, as NXP numbers them, from 6 random bytes.
+
+    Its fourth byte is no cascade tag (ISO/IEC 14443-3, 6.5.4): a terminal takes such a card for a forged one.
+    """
+    return bytes((0x04, *drawn[:2], drawn[2] & 0x7F, *drawn[3:])).hex().upper()
+
+
 def fleet_changes(passback_s: int) -> Mapping[str, str]:
     """The demo's fares and policy, as texts by the names that `FleetDesk.change` takes."""
     routes = [bus for bus in BUSES if bus.fare_minor != FLAT_FARE_MINOR]

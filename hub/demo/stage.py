@@ -10,7 +10,7 @@ from typing import Final
 from . import story
 from .board import Board
 from .bus import Bus
-from .cast import BUSES, NEW_CARD_NAMES, CardRole, fleet_changes
+from .cast import BUSES, NEW_CARD_NAMES, CardRole, fleet_changes, new_uid
 from .depot import Depot
 from .errors import ChildDied, DemoError
 from .home import Home, free_port
@@ -152,7 +152,7 @@ class Stage:
         names = [name for name in NEW_CARD_NAMES if name not in self.cards.values()]
         if not names:
             raise DemoError("That is all the cards there are.")
-        uid = "04" + secrets.token_hex(6).upper()
+        uid = new_uid(secrets.token_bytes(6))
         self.cards[uid] = names[0]
         self._tell(
             f"{names[0]} has a new card. The first bus to meet it gives it an opening balance, by itself."
