@@ -3,8 +3,10 @@
 import json
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from .cast import BusRole
@@ -13,6 +15,8 @@ from .errors import DemoError
 
 LOOPBACK: Final = "127.0.0.1"
 LONGEST_BELOW: Final = len("/bus-1/state/control.sock")
+PORT_TRIES: Final = 100
+_NEVER_GIVEN: Final = range(20_000, 32_768)  # Linux gives ports from 32768, others from 49152
 
 Settings = Mapping[str, Mapping[str, str | int | float | bool | list[str]]]
 
@@ -112,8 +116,16 @@ def write_settings(place: Place, settings: Settings) -> None:
     place.settings.write_text("\n".join(lines), encoding="utf-8")
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+def free_port(random: Random) -> int:
+    """A TCP port that nobody listens on now.
+
+    It is none of those that the system gives to whoever asks for any: one of them may be gone before the
+    process listens that it is meant for, or while that is started again.
+    """
+    for port in random.sample(_NEVER_GIVEN, PORT_TRIES):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    raise DemoError(
+        f"{PORT_TRIES} ports of 127.0.0.1 were tried, and other programs have them all. Stop some of them."
+    )

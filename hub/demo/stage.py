@@ -29,7 +29,7 @@ class Stage:
     """A hub and three buses. `died` is done as soon as one of their processes has ended unasked."""
 
     def __init__(self, home: Home, cards: Sequence[CardRole], passback_s: int) -> None:
-        port = free_port()
+        port = free_port(secrets.SystemRandom())
         self.board = Board()
         self.died: asyncio.Future[ChildDied] = asyncio.get_running_loop().create_future()
         self.depot = Depot(home.place("hub"), port, self._mourn)

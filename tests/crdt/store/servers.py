@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -14,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Self
 
 from sqlalchemy import Connection, create_engine
@@ -25,6 +25,7 @@ from crdt.store.connection import KEY_BYTES
 from crdt.store.hub_schema import HUB_METADATA
 from crdt.store.server import ServerDatabase
 from crdt.store.server_writer import LOCK_METADATA
+from hub.demo.home import free_port
 from tests.memory import memory
 from tests.needs import needs_program
 
@@ -256,7 +257,7 @@ class PostgreSQLOverTCP(PostgreSQL):
 
     def found(self) -> None:
         super().found()
-        self._port = _free_port()
+        self._port = free_port(SystemRandom())
 
     def command(self) -> list[str]:
         return [*super().command(), "-c", "listen_addresses=127.0.0.1", "-c", f"port={self._port}"]
@@ -296,7 +297,7 @@ class MariaDB(Server):
         (self.directory / "users.sql").write_text(
             "CREATE USER IF NOT EXISTS farebox@'127.0.0.1';\nGRANT ALL ON *.* TO farebox@'127.0.0.1';\n"
         )
-        self._port = _free_port()
+        self._port = free_port(SystemRandom())
 
     def command(self) -> list[str]:
         server = needs_program("mariadbd", "run the ledger on MariaDB")
@@ -319,11 +320,6 @@ class MariaDB(Server):
 
     def driver_url(self, database: str) -> str:
         return self.url(database).replace("mariadb:", "mariadb+pymysql:")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def new_directory(prefix: str) -> Path:
