@@ -92,7 +92,7 @@ def test_a_row_that_cannot_be_written_undoes_the_whole_tap(terminal: OpenTermina
         terminal.ledger.transact(card(2), lambda _view: ([Draft(Kind.OPENING, 500), FARE], None), 1)
     terminal.database.write(
         lambda connection: connection.execute(OPEN_DELTA.delete().where(OPEN_DELTA.c.place == 4))
-    )
+    ).result()
     after = terminal.ledger.status(), terminal.ledger.books(), terminal.ledger.digest()
     assert after == before
     assert not terminal.ledger.view(card(2)).known
