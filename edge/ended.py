@@ -12,7 +12,7 @@ class Ended:
         self._run = run
         self._after: dict[ReplicaId, int] = {}
         self._has_doubted = False
-        self._wants_list = False
+        self._doubt = False
 
     def note(self, replica: ReplicaId, seq: int) -> None:
         """The hub refuses what follows this number, because the chain has ended."""
@@ -30,13 +30,13 @@ class Ended:
         if self._has_doubted:
             return False
         self._has_doubted = not all([await self._is_listed(*one) for one in self._after.items()])
-        self._wants_list = self._has_doubted
+        self._doubt = self._has_doubted
         return self._has_doubted
 
-    def wants_list(self) -> bool:
-        """Whether the hub is to be asked for its own list, whichever is held; true for one question."""
-        wants, self._wants_list = self._wants_list, False
-        return wants
+    def take_doubt(self) -> bool:
+        """Whether the hub is to be asked for its own list, whichever is held. Said once, for one question."""
+        doubt, self._doubt = self._doubt, False
+        return doubt
 
     async def _is_listed(self, replica: ReplicaId, seq: int) -> bool:
         """Whether by the list held, too, no block of this chain counts that follows this number."""

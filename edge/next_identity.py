@@ -20,9 +20,9 @@ class NextIdentity:
         self._renew = renew
         self.taken = False
         """Whether the run goes on as it."""
-        self._refused = False
-        self._waits = False
-        self._compares: set[ReplicaId] = set()
+        self._refused = False  # by the hub, in this run
+        self._waits = False  # for a run in which the hub takes more of the present chain
+        self._compares: set[ReplicaId] = set()  # chains that are left to it
 
     @property
     def is_due(self) -> bool:
@@ -44,8 +44,8 @@ class NextIdentity:
         self._compares.add(replica)
 
     def postpone(self) -> bool:
-        """Leave it to another run where the hub takes no more of the present chain in this one, which would
-        end there; whether it does."""
+        """Whether it waits for another run, and is not due in this one: the hub takes no more of the present
+        chain now, and with the renewal that ends."""
         self._waits = self._run.identity.replica in self._run.skipped
         return self._waits
 

@@ -81,7 +81,7 @@ class Peering:
 
     def status(self) -> list[dict[str, Any]]:
         """How it stands with each peer, for the technician: not with the terminal's own former identities,
-        which are announced for a while yet, unless one answers elsewhere."""
+        which are heard of for a while yet, unless one answers elsewhere."""
         now_s, presence = asyncio.get_running_loop().time(), self.presences.now
         former = frozenset() if presence is None else presence.former
         return [

@@ -22,19 +22,23 @@ class Presence:
     asking: ssl.SSLContext
     answering: ssl.SSLContext
     former: frozenset[ReplicaId]
-    """Identities of this storage before this one."""
+    """Identities of this storage before this one; not those of another terminal, which may be alive."""
 
     @classmethod
     def of(cls, enrolment: Enrolment) -> "Presence":
-        """The presence of an enrolment; reads keys, so not for the event loop."""
-        identity = enrolment.identity
+        """The presence of an enrolment; reads keys and the ledger, so not for the event loop.
+
+        Raises EdgeError, LedgerError.
+        """
+        identity, authors = enrolment.identity, enrolment.ledger.authors()
+        own = {one for one, author in authors.items() if author.terminal == identity.certificate.terminal}
         return cls(
             identity,
             enrolment.ledger,
             Acquaintances(enrolment.ledger),
             client_context(identity),
             peer_server_context(identity),
-            frozenset(enrolment.ledger.former(MAX_FRONTIER)),
+            frozenset(own.intersection(enrolment.ledger.former(MAX_FRONTIER))),
         )
 
 
@@ -54,7 +58,7 @@ class Presences:
         return presence
 
     def refresh(self) -> None:
-        """Follow the terminal's identity."""
+        """Follow the terminal's identity. Raises EdgeError, LedgerError."""
         enrolment = self._terminal.enrolment
         if enrolment is not None and self.now is None:
             self._presence = Presence.of(enrolment)

@@ -145,7 +145,7 @@ class Sync:
         ahead = await self._pushing.ahead()
         mine = await run.use(run.ledger.frontier)
         documents = await run.use(run.learning.documents)
-        if self._ended.wants_list():
+        if self._ended.take_doubt():
             documents[REVOKED_DOCUMENT] = 0  # a hub gives no list of the number that is named
         status = await asyncio.to_thread(self.describe)
         series, base, after = run.ledger.settled()

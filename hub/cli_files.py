@@ -85,7 +85,7 @@ def _tell(done: dict[str, Any], file: Path) -> None:
 
 
 def _were_refused(done: dict[str, Any]) -> str:
-    return "1 was refused" if done["refused"] == 1 else f"{done['refused']:,} were refused"
+    return "1 part was refused" if done["refused"] == 1 else f"{done['refused']:,} parts were refused"
 
 
 def _save(options: argparse.Namespace, target: str, what: str) -> int:

@@ -125,17 +125,22 @@ async def test_a_door_that_becomes_another_replica_is_found_again(two: list[Door
         await until(lambda: front.replica in answering(parts[1]))
 
 
+@pytest.mark.parametrize("another", [False, True])
 async def test_a_terminals_own_former_identity_is_no_peer_for_the_technician(
-    two: list[Door], fleet: Fleet
+    two: list[Door], fleet: Fleet, another: bool
 ) -> None:
-    """Its record is heard for a while yet, as that of anybody who does not answer."""
+    """Its record is heard for a while yet, as that of anybody who does not answer. But what its storage was
+    as `another` terminal is a copy's, which is alive and may be in trouble."""
     front, rear = two
     part = peering(front, Pacing("12", NEVER_S, NEVER_S))
-    former = front.replica
-    await asyncio.to_thread(front.terminal.enrol, fleet.enrol(terminal=front.identity.certificate.terminal))
+    former, terminal = front.replica, front.identity.certificate.terminal
+    given = fleet.enrol() if another else fleet.enrol(terminal=terminal)
+    await asyncio.to_thread(front.terminal.enrol, given)
     await asyncio.to_thread(part.presences.refresh)
-    part.peers.heard([PeerRecord(one, "12", (HubAddress(LOOPBACK, 1),)) for one in (former, rear.replica)])
-    assert [one["replica"] for one in part.status()] == [rear.replica.hex()]
+    heard = [former, rear.replica]
+    part.peers.heard([PeerRecord(one, "12", (HubAddress(LOOPBACK, 1),)) for one in heard])
+    listed = heard if another else [rear.replica]
+    assert {one["replica"] for one in part.status()} == {one.hex() for one in listed}
 
 
 async def test_a_port_that_is_taken_leaves_a_terminal_that_asks_and_is_not_announced(two: list[Door]) -> None:

@@ -126,7 +126,7 @@ def test_the_process_ends_with_a_sentence_and_its_next_start_has_another_identit
         put_back(tmp_path / "image", state)
         hub.start()
         shell("topup", OTHER, "4.00")
-        assert "1 was refused" in shell("ledger", "import", courier, status=1)
+        assert "1 part was refused" in shell("ledger", "import", courier, status=1)
         assert hub.wait() == 1
         assert "This hub's whole state was put back" in (tmp_path / "log.txt").read_text().splitlines()[-1]
         hub.start()
